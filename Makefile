@@ -1,0 +1,61 @@
+# What people and CI call. On a fresh Debian with Python 3.11 and make: `make demo`, `make test`.
+
+PYTHON ?= python3
+VENV   := .venv
+BIN    := $(VENV)/bin
+export PATH := $(CURDIR)/$(BIN):$(CURDIR)/.tools/usr/bin:$(PATH)
+export PIP_DISABLE_PIP_VERSION_CHECK := 1
+
+.PHONY: help install tools demo test check bench format lock generate clean
+
+help: ## Show this list
+	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
+
+install: $(VENV)/installed ## Make .venv, with everything that runs, tests and checks promheal
+
+$(VENV)/installed: deploy/requirements.txt pyproject.toml
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
+	  { echo "promheal needs Python 3.11 or later; name it: make PYTHON=/path/to/python3.11"; exit 1; }
+	@$(PYTHON) -c 'import ensurepip, venv' 2>/dev/null || \
+	  { echo "Python's venv is missing; on Debian: apt-get install python3-venv"; exit 1; }
+	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --require-hashes -r deploy/requirements.txt
+	$(BIN)/python -m pip install --quiet --no-deps --no-build-isolation --editable .
+	@touch $@
+
+tools: .tools/installed ## Put Prometheus and Alertmanager into .tools; nothing is installed or started
+
+.tools/installed: deploy/debian-tools
+	sh deploy/debian-tools .tools prometheus prometheus-alertmanager
+	@touch $@
+
+demo: install tools ## Make a service sick, and watch it being healed and proven
+	$(BIN)/promheal demo $(ARGS)
+
+test: install tools ## Run every test (ARGS='-k name' for some)
+	$(BIN)/python -m pytest $(ARGS)
+
+check: install tools ## Lint, types, layers, formats, generated files, shipped configuration
+	$(BIN)/ruff check
+	$(BIN)/ruff format --check
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+	$(BIN)/promheal check --config.file configs/promheal.yml
+
+bench: install tools ## Measure beside bare Flask; writes nothing
+	$(BIN)/python -m bench $(ARGS)
+
+format: install ## Format the code
+	$(BIN)/ruff check --fix-only --quiet
+	$(BIN)/ruff format --quiet
+
+lock: ## Choose the newest versions again, with their hashes
+	$(BIN)/pip-compile --quiet --strip-extras --allow-unsafe --generate-hashes --extra dev --upgrade \
+	  --no-emit-index-url --no-emit-trusted-host --no-emit-find-links --no-annotate --no-header \
+	  --output-file deploy/requirements.txt pyproject.toml
+
+generate: install ## Write the generated files anew
+	$(BIN)/python -m receiver.schemas docs/schemas
+
+clean: ## Remove what make made
+	rm -rf $(VENV) .tools build dist *.egg-info .mypy_cache .ruff_cache .pytest_cache .import_linter_cache

@@ -1,0 +1,49 @@
+"""Whose fault is it?
+
+PromhealError
+├── ConfigError       the operator's file: exit code 2, or a reload that is refused
+├── PayloadError      the sender's request: 400, 413 or 415; the same body can never be read
+├── JournalError      our disk: 503, and Alertmanager sends it again
+├── ActionError       the thing being healed, or the way to it: the run rolls back
+│   └── TemplateError the operator's template met a value that it cannot take
+└── UpstreamError     Prometheus or Alertmanager did not answer usefully: nothing is proven
+"""
+
+from __future__ import annotations
+
+
+class PromhealError(Exception):
+    """The root: everything that promheal raises on purpose."""
+
+
+class ConfigError(PromhealError):
+    """A configuration file is wrong. The text names each place and remedy, one problem a line."""
+
+
+class PayloadError(PromhealError):
+    """A request can never be understood, however often it is sent again."""
+
+    def __init__(self, message: str, *, status: int = 400) -> None:
+        super().__init__(message)
+        self.status = status
+        """The HTTP status that says so: 400, 413 or 415."""
+
+
+class JournalError(PromhealError):
+    """The journal cannot take it now; nothing was stored."""
+
+
+class ActionError(PromhealError):
+    """An action failed. `output` is what it printed, head and tail, for the operator."""
+
+    def __init__(self, message: str, *, output: str = "") -> None:
+        super().__init__(message)
+        self.output = output
+
+
+class TemplateError(ActionError):
+    """A template could not be rendered, or its value is not safe where it stands."""
+
+
+class UpstreamError(PromhealError):
+    """Prometheus or Alertmanager was asked and gave no usable answer."""
