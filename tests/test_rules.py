@@ -1,0 +1,212 @@
+"""The shipped rules and the configuration around them, judged by Prometheus' own tools."""
+
+from __future__ import annotations
+
+import re
+import subprocess
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import promql_parser
+import pytest
+import yaml
+from tools import REPOSITORY, tool
+
+RULES = REPOSITORY / "rules"
+RUNBOOKS = REPOSITORY / "docs/runbooks"
+PROMETHEUS_YML = REPOSITORY / "configs/prometheus.yml"
+ALERTMANAGER_YML = REPOSITORY / "configs/alertmanager.yml"
+
+RULE_FILES = sorted(RULES.glob("*.yml"))
+TEST_FILES = sorted((RULES / "tests").glob("*.yml"))
+
+ALERTS = {"HighCPU", "HighLatency", "HighMemory", "LowSuccessRate", "QueueStuck"}
+RUNBOOK_URL = "https://github.com/promheal/promheal/blob/main/docs/runbooks/{alert}.md"
+
+# What a service exposes on a good day: no failure, no waiting job, an error counter nowhere.
+HEALTHY = {
+    'process_cpu_seconds_total{service="checkout"}': "0+1x40",
+    'process_resident_memory_bytes{service="checkout"}': "100000000x40",
+    'http_requests_total{service="checkout",code="200"}': "0+100x40",
+    'http_request_duration_seconds_bucket{service="checkout",le="0.1"}': "0+100x40",
+    'http_request_duration_seconds_bucket{service="checkout",le="+Inf"}': "0+100x40",
+    'http_request_duration_seconds_sum{service="checkout"}': "0+5x40",
+    'http_request_duration_seconds_count{service="checkout"}': "0+100x40",
+    'queue_jobs_waiting{service="checkout"}': "0x40",
+    'queue_jobs_done_total{service="checkout"}': "0+10x40",
+}
+
+Yaml = dict[str, Any]
+
+
+def run(name: str, *arguments: str | Path) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [tool(name), *map(str, arguments)],
+        cwd=REPOSITORY,
+        check=False,
+        capture_output=True,
+        text=True,
+        timeout=60,
+    )
+
+
+def accepts(name: str, *arguments: str | Path) -> None:
+    done = run(name, *arguments)
+    assert done.returncode == 0, done.stdout + done.stderr
+
+
+def load(path: Path) -> Yaml:
+    value = yaml.safe_load(path.read_text())
+    assert isinstance(value, dict)
+    return value
+
+
+def rules() -> Iterator[Yaml]:
+    for path in RULE_FILES:
+        for group in load(path)["groups"]:
+            yield from group["rules"]
+
+
+def each_rule() -> pytest.MarkDecorator:
+    return pytest.mark.parametrize(
+        "rule", [pytest.param(r, id=f"{r['alert']}-{r['labels']['severity']}") for r in rules()]
+    )
+
+
+def selectors(expression: str) -> list[str]:
+    found = []
+
+    def visit(node: promql_parser.Expr) -> None:
+        if isinstance(node, promql_parser.VectorSelector):
+            found.append(str(node))
+        elif isinstance(node, promql_parser.MatrixSelector):
+            found.append(str(node.vector_selector))
+
+    promql_parser.walk(promql_parser.parse(expression), visit)
+    return sorted(set(found))
+
+
+# ── the tools ──
+
+
+def test_promtool_accepts_the_rules() -> None:
+    accepts("promtool", "check", "rules", "--lint=all", "--lint-fatal", *RULE_FILES)
+
+
+@pytest.mark.parametrize("path", TEST_FILES, ids=lambda path: path.stem)
+def test_the_rules_do_what_their_tests_say(path: Path) -> None:
+    accepts("promtool", "test", "rules", path)
+
+
+def test_promtool_accepts_the_configuration() -> None:
+    done = run("promtool", "check", "config", "--lint=all", "--lint-fatal", PROMETHEUS_YML)
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert f"{len(RULE_FILES)} rule files found" in done.stdout
+
+
+def test_amtool_accepts_the_configuration() -> None:
+    accepts("amtool", "check-config", ALERTMANAGER_YML)
+
+
+def test_amlint_finds_nothing() -> None:
+    accepts("amlint", "check", "--strict", "--rules", RULES / "*.yml", ALERTMANAGER_YML)
+
+
+@pytest.mark.parametrize(
+    ("labels", "receivers"),
+    [
+        ("alertname=HighCPU service=checkout severity=warning", "promheal,team"),
+        ("alertname=HighCPU service=checkout severity=critical", "promheal,oncall"),
+        ("alertname=Unknown service=checkout", "promheal,team"),
+        ("alertname=Unknown severity=critical", "oncall"),
+        ("alertname=Unknown", "team"),
+    ],
+)
+def test_an_alert_reaches(labels: str, receivers: str) -> None:
+    accepts(
+        "amtool",
+        "config",
+        "routes",
+        "test",
+        f"--config.file={ALERTMANAGER_YML}",
+        f"--verify.receivers={receivers}",
+        *labels.split(),
+    )
+
+
+# ── what every alert promises ──
+
+
+def test_every_alert_has_both_severities() -> None:
+    found = sorted((rule["alert"], rule["labels"]["severity"]) for rule in rules())
+    assert found == sorted((alert, level) for alert in ALERTS for level in ("critical", "warning"))
+
+
+@each_rule()
+def test_a_rule_says_what_people_need(rule: Yaml) -> None:
+    assert set(rule["labels"]) == {"severity"}
+    annotations = rule["annotations"]
+    assert set(annotations) == {"summary", "description", "runbook_url"}
+    sentence = annotations["summary"].replace("{{ $labels.service }}", "x")
+    assert re.fullmatch(r"[A-Z][^{}]*[^.]\.", sentence)
+    assert "$value" in annotations["description"]
+    assert "{{ $labels.service }}" in annotations["description"]
+    assert annotations["runbook_url"] == RUNBOOK_URL.format(alert=rule["alert"])
+
+
+@pytest.mark.parametrize("alert", sorted(ALERTS))
+def test_an_alert_has_a_runbook(alert: str) -> None:
+    page = (RUNBOOKS / f"{alert}.md").read_text()
+    assert page.startswith(f"# {alert}\n")
+    headings = re.findall(r"^## (.+)$", page, re.MULTILINE)
+    assert headings == ["Meaning", "Impact", "Diagnosis", "Mitigation"]
+    for block in re.findall(r"^```promql\n(.+?)^```$", page, re.MULTILINE | re.DOTALL):
+        for query in block.splitlines():
+            promql_parser.parse(query)
+
+
+@each_rule()
+def test_a_rule_is_tested_in_both_directions(rule: Yaml) -> None:
+    expected: list[set[str]] = [
+        {alert["exp_labels"]["severity"] for alert in case.get("exp_alerts") or []}
+        for path in TEST_FILES
+        for test in load(path)["tests"]
+        for case in test["alert_rule_test"]
+        if case["alertname"] == rule["alert"]
+    ]
+    severity = rule["labels"]["severity"]
+    assert any(severity in severities for severities in expected)
+    assert any(not severities for severities in expected)
+
+
+# promheal calls a heal proven when the expression returns nothing and what it rests on is there.
+@each_rule()
+def test_a_healthy_service_has_samples_for_every_selector(rule: Yaml, tmp_path: Path) -> None:
+    queries = selectors(rule["expr"])
+    assert queries
+    assert all('service!=""' in query for query in queries)
+
+    test = {
+        "interval": "15s",
+        "input_series": [{"series": name, "values": values} for name, values in HEALTHY.items()],
+        "promql_expr_test": [
+            {"expr": rule["expr"], "eval_time": "10m", "exp_samples": []},
+            *(
+                {
+                    "expr": f"group by (service) ({query})",
+                    "eval_time": "10m",
+                    "exp_samples": [{"labels": '{service="checkout"}', "value": 1}],
+                }
+                for query in queries
+            ),
+        ],
+    }
+    path = tmp_path / "healthy.yml"
+    path.write_text(yaml.safe_dump({"rule_files": [], "tests": [test]}))
+    accepts("promtool", "test", "rules", path)
+
+
+def test_a_tool_that_is_missing_fails_the_test() -> None:
+    with pytest.raises(pytest.fail.Exception, match="run make tools"):
+        tool("no-such-program")
