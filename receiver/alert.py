@@ -1,0 +1,247 @@
+"""What did Alertmanager say? Its version 4 notification as values, each alert judged alone.
+
+The rules come from measuring Alertmanager 0.25 and reading 0.34 (docs/explanation/alertmanager.md):
+the group's own `status` lies when alerts are mixed or truncated, so it is not read; unknown fields
+are ignored; one bad alert is set aside and the others are served.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from datetime import datetime
+from enum import StrEnum
+from typing import Final
+from urllib.parse import parse_qs, urlsplit
+
+import msgspec
+
+from receiver.errors import PayloadError
+
+MAX_ALERTS: Final = 100_000
+"""More in one notification is refused: Alertmanager groups are bounded by what one can read."""
+MAX_LABELS: Final = 256
+"""Labels of one alert; Prometheus' own default limits are far below."""
+MAX_TEXT: Final = 65_536
+"""Characters of one label's or annotation's value."""
+
+_FINGERPRINT: Final = re.compile(r"[0-9a-f]{16}")
+_FNV_OFFSET: Final = 14_695_981_039_346_656_037
+_FNV_PRIME: Final = 1_099_511_628_211
+_64_BITS: Final = (1 << 64) - 1
+
+
+class Status(StrEnum):
+    FIRING = "firing"
+    RESOLVED = "resolved"
+
+
+class Alert(msgspec.Struct, frozen=True, kw_only=True):
+    """One alert as Alertmanager sees it."""
+
+    fingerprint: str
+    """16 hexadecimal digits over the labels: the same for every episode and every HA peer."""
+    status: Status
+    labels: dict[str, str]
+    annotations: dict[str, str]
+    starts_at: float
+    """Seconds since the epoch at which this episode began to fire; peers may disagree a little."""
+    ends_at: float | None
+    """Seconds since the epoch; None while it fires."""
+    generator_url: str = ""
+
+    @property
+    def name(self) -> str:
+        return self.labels.get("alertname", "")
+
+    @property
+    def expression(self) -> str | None:
+        """The rule's PromQL, as Prometheus writes it into the link back to its graph page."""
+        return expression_of(self.generator_url)
+
+
+def expression_of(generator_url: str) -> str | None:
+    """Return `g0.expr` of Prometheus' graph link. Only the text is used, never the host."""
+    try:
+        found = parse_qs(urlsplit(generator_url).query).get("g0.expr")
+    except ValueError:
+        return None
+    return found[0] if found else None
+
+
+class Quarantined(msgspec.Struct, frozen=True, kw_only=True):
+    """An alert that could not be read, kept as evidence."""
+
+    problem: str
+    """What is wrong with it, and where."""
+    raw: str
+    """The JSON as it came, cut to 4,096 characters."""
+
+
+class Notification(msgspec.Struct, frozen=True, kw_only=True):
+    """One webhook POST."""
+
+    alerts: tuple[Alert, ...]
+    quarantined: tuple[Quarantined, ...] = ()
+    receiver: str = ""
+    """As sent: Alertmanager escapes it as a regular expression."""
+    group_key: str = ""
+    external_url: str = ""
+    """Which Alertmanager sent it; differs between HA peers."""
+    truncated: int = 0
+    """Alerts that `max_alerts` cut off: they must be fetched from the sender."""
+
+
+class _WireAlert(msgspec.Struct, rename="camel"):
+    status: Status
+    labels: dict[str, str]
+    starts_at: datetime
+    ends_at: datetime | None = None
+    annotations: dict[str, str] = {}
+    generator_url: str = msgspec.field(default="", name="generatorURL")
+    fingerprint: str = ""
+
+
+class _WireNotification(msgspec.Struct, rename="camel"):
+    version: str
+    alerts: list[_WireAlert]
+    receiver: str = ""
+    group_key: str = ""
+    external_url: str = msgspec.field(default="", name="externalURL")
+    truncated_alerts: int = 0
+
+
+class _LooseNotification(msgspec.Struct, rename="camel"):
+    """The same envelope with its alerts unread, for a batch in which one of them is bad."""
+
+    version: str
+    alerts: list[msgspec.Raw]
+    receiver: str = ""
+    group_key: str = ""
+    external_url: str = msgspec.field(default="", name="externalURL")
+    truncated_alerts: int = 0
+
+
+_decode_strictly: Final = msgspec.json.Decoder(_WireNotification).decode
+_decode_loosely: Final = msgspec.json.Decoder(_LooseNotification).decode
+_decode_alert: Final = msgspec.json.Decoder(_WireAlert).decode
+
+_EXPECTED: Final = (
+    "expected Alertmanager's webhook body, version 4: "
+    '{"version": "4", "alerts": [{"status": "firing", "labels": {…}, "startsAt": "…"}], …}'
+)
+
+
+def parse_notification(body: bytes) -> Notification:
+    """Read one webhook body.
+
+    Raises PayloadError when nothing of it can ever be understood. A single bad alert does not:
+    it is found in `quarantined`, and the others in `alerts`.
+    """
+    try:
+        wire = _decode_strictly(body)
+        alerts = tuple([_judge(alert) for alert in wire.alerts])
+        quarantined: tuple[Quarantined, ...] = ()
+        envelope: _WireNotification | _LooseNotification = wire
+    except (msgspec.ValidationError, ValueError):
+        loose = _envelope(body)
+        alerts, quarantined = _sort_out(loose.alerts)
+        envelope = loose
+    except RecursionError:
+        raise PayloadError(f"the JSON is nested too deeply; {_EXPECTED}") from None
+    if len(alerts) + len(quarantined) > MAX_ALERTS:
+        raise PayloadError(f"more than {MAX_ALERTS} alerts in one notification", status=413)
+    return Notification(
+        alerts=alerts,
+        quarantined=quarantined,
+        receiver=envelope.receiver,
+        group_key=envelope.group_key,
+        external_url=envelope.external_url,
+        truncated=max(0, envelope.truncated_alerts),
+    )
+
+
+def _envelope(body: bytes) -> _LooseNotification:
+    if not body.strip():
+        raise PayloadError(f"the body is empty; {_EXPECTED}")
+    if body.startswith(b"\xef\xbb\xbf"):
+        raise PayloadError("the body starts with a byte order mark, which JSON does not allow")
+    if body.lstrip()[:1] == b"[":
+        raise PayloadError(
+            f"the body is an array, as Alertmanager's event recorder or API v2 send it; {_EXPECTED}"
+        )
+    try:
+        return _decode_loosely(body)
+    except RecursionError:
+        raise PayloadError(f"the JSON is nested too deeply; {_EXPECTED}") from None
+    except msgspec.ValidationError as error:
+        raise PayloadError(
+            f"{error}; {_EXPECTED}. A custom `payload:` in Alertmanager's webhook_config replaces "
+            "this body: remove it for promheal's receiver"
+        ) from None
+    except (msgspec.DecodeError, UnicodeDecodeError) as error:
+        raise PayloadError(f"the body is no JSON: {error}") from None
+
+
+def _sort_out(raws: list[msgspec.Raw]) -> tuple[tuple[Alert, ...], tuple[Quarantined, ...]]:
+    alerts: list[Alert] = []
+    quarantined: list[Quarantined] = []
+    for index, raw in enumerate(raws):
+        try:
+            alerts.append(_judge(_decode_alert(raw)))
+        except (msgspec.DecodeError, ValueError, RecursionError) as error:
+            quarantined.append(
+                Quarantined(
+                    problem=f"alerts[{index}]: {error}",
+                    raw=bytes(raw)[:4096].decode("utf-8", "replace"),
+                )
+            )
+    return tuple(alerts), tuple(quarantined)
+
+
+def _judge(wire: _WireAlert) -> Alert:
+    """Return the alert, or raise ValueError saying what is wrong with it."""
+    labels = wire.labels
+    if not labels:
+        raise ValueError("an alert without labels cannot be told from another")
+    if len(labels) > MAX_LABELS:
+        raise ValueError(f"{len(labels)} labels; at most {MAX_LABELS} are read")
+    for values in (labels, wire.annotations):
+        for name, value in values.items():
+            if len(value) > MAX_TEXT:
+                raise ValueError(f"the value of {name[:64]!r} is longer than {MAX_TEXT} characters")
+    if "" in labels:
+        raise ValueError("a label has no name")
+    if wire.starts_at.tzinfo is None:
+        raise ValueError("startsAt has no time zone")
+    resolved = wire.status is Status.RESOLVED
+    starts_at = wire.starts_at.timestamp()
+    ends_at = None
+    if resolved:
+        # A sender that leaves endsAt out still says that it ended; it cannot end before it began.
+        ends_at = starts_at
+        if wire.ends_at is not None and wire.ends_at.tzinfo is not None:
+            ends_at = max(starts_at, wire.ends_at.timestamp())
+    known = _FINGERPRINT.fullmatch(wire.fingerprint)
+    return Alert(
+        fingerprint=wire.fingerprint if known else fingerprint(labels),
+        status=wire.status,
+        labels=labels,
+        annotations=wire.annotations,
+        starts_at=starts_at,
+        ends_at=ends_at,
+        generator_url=wire.generator_url.replace("\0", ""),  # SQL text would end there
+    )
+
+
+def fingerprint(labels: Mapping[str, str]) -> str:
+    """Return Alertmanager's fingerprint of a label set: FNV-1a, 64 bits, over the sorted pairs.
+
+    Needed for alerts that come without one: before Alertmanager 0.19, and from files.
+    Source: prometheus/common, model/signature.go; a test holds it equal to a real Alertmanager's.
+    """
+    state = _FNV_OFFSET
+    for name in sorted(labels):
+        for byte in b"%s\xff%s\xff" % (name.encode(), labels[name].encode()):
+            state = ((state ^ byte) * _FNV_PRIME) & _64_BITS
+    return f"{state:016x}"

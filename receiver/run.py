@@ -1,0 +1,182 @@
+"""What is one execution of a strategy on a target, and what may follow what?
+
+The life cycle is the table `TRANSITIONS`; nothing else decides which state may follow which.
+"""
+
+from __future__ import annotations
+
+from enum import StrEnum
+from typing import Any, Final
+
+import msgspec
+
+
+class State(StrEnum):
+    PENDING = "pending"
+    """Wanted, but a guard said wait. Holds neither target nor slot."""
+    ACTING = "acting"
+    """A step is being executed. Holds its target and a slot."""
+    WAITING = "waiting"
+    """Between steps, on a durable timer. Holds its target, but no thread and no slot."""
+    VERIFYING = "verifying"
+    """All steps are done; Prometheus is asked. Holds its target, but no thread and no slot."""
+    ROLLING_BACK = "rolling_back"
+    """Steps are being undone, in reverse. Holds its target and a slot."""
+    FINISHED = "finished"
+    """Has an outcome; never changes again."""
+
+
+class Outcome(StrEnum):
+    HEALED = "healed"
+    """Prometheus says so, and the data behind it is there."""
+    INEFFECTIVE = "ineffective"
+    """Every step succeeded and the alert still fires."""
+    INCONCLUSIVE = "inconclusive"
+    """Every step succeeded and nothing is proven: Prometheus or the data is missing."""
+    FAILED = "failed"
+    """A step failed, and nothing was undone: there was nothing to undo, or `on_failure: keep`."""
+    ROLLED_BACK = "rolled_back"
+    """A step failed, and what had been done was undone."""
+    ROLLBACK_FAILED = "rollback_failed"
+    """Undoing failed: a person must look."""
+    CANCELLED = "cancelled"
+    """Not needed any more, or an operator said so."""
+    UNKNOWN = "unknown"
+    """We died during a step that may not be repeated; what it did is not known."""
+
+
+class Phase(StrEnum):
+    RUN = "run"
+    ROLLBACK = "rollback"
+
+
+class StepState(StrEnum):
+    STARTED = "started"
+    """Committed before the action was called. Found after a crash, it may or may not have run."""
+    DONE = "done"
+    FAILED = "failed"
+    SKIPPED = "skipped"
+    """Its `if` did not hold, or there was nothing to undo."""
+    UNKNOWN = "unknown"
+    """Found started by a later process."""
+
+
+_P, _A, _W = State.PENDING, State.ACTING, State.WAITING
+_V, _R, _F = State.VERIFYING, State.ROLLING_BACK, State.FINISHED
+
+TRANSITIONS: Final[dict[State, frozenset[State]]] = {
+    _P: frozenset({_P, _A, _F}),  # asked again · every guard allows · resolved before the act
+    _A: frozenset({_W, _V, _R, _F}),
+    _W: frozenset({_A, _R, _F}),
+    _V: frozenset({_R, _F}),
+    _R: frozenset({_F}),
+    _F: frozenset(),
+}
+
+HOLDS_TARGET: Final = frozenset({_A, _W, _V, _R})
+HOLDS_SLOT: Final = frozenset({_A, _R})
+
+FAILURES: Final = frozenset(
+    {
+        Outcome.FAILED,
+        Outcome.ROLLED_BACK,
+        Outcome.ROLLBACK_FAILED,
+        Outcome.INEFFECTIVE,
+        Outcome.UNKNOWN,
+    }
+)
+"""What counts against a strategy; `inconclusive` and `cancelled` count neither way."""
+
+
+def may_follow(before: State, after: State) -> bool:
+    return after in TRANSITIONS[before]
+
+
+class PlannedStep(msgspec.Struct, frozen=True, kw_only=True):
+    """One step as it will be executed: rendered, so that a reload cannot change a run under way."""
+
+    action: str
+    params: dict[str, Any]
+    timeout: float
+    """Seconds after which the action is ended."""
+    skip: str = ""
+    """Why it is not executed for this alert; empty when it is."""
+
+
+class Plan(msgspec.Struct, frozen=True, kw_only=True):
+    """All that a run needs to be carried to its end, whatever the configuration says by then."""
+
+    steps: tuple[PlannedStep, ...]
+    rollback: bool
+    """Undo what was done when a step fails or the heal proves ineffective."""
+    verify_within: float
+    """Seconds after the last step within which the proof must come."""
+    verify_query: str | None
+    """PromQL instead of the alert's own expression."""
+    verify_expect: str
+    """`empty`: the query returns nothing when healthy. `present`: it returns something."""
+    alert: dict[str, Any]
+    """The alert that asked for it: fingerprint, labels, annotations, starts_at, expression."""
+    target_labels: dict[str, str] = {}
+    """The labels that name the target; an operator's own query is about these, and not about the
+    alert's others: a probe has another job and instance."""
+    value: float | None = None
+    """The expression's value when it was decided, or None."""
+
+
+class Step(msgspec.Struct, frozen=True, kw_only=True):
+    """One execution of an action, or of its undoing."""
+
+    index: int
+    """Position in the plan, from 0."""
+    phase: Phase
+    action: str
+    state: StepState
+    started_at: float
+    """Seconds since the epoch, by promheal's clock."""
+    finished_at: float | None = None
+    attempt: int = 1
+    """2 after a crash in the middle of an idempotent action."""
+    result: dict[str, Any] = {}
+    """What the action returned: what its rollback needs, and what an operator wants to read."""
+    error: str = ""
+
+
+class Run(msgspec.Struct, frozen=True, kw_only=True):
+    """One execution of a strategy on a target."""
+
+    id: int
+    strategy: str
+    target: str
+    """`service="checkout"`: the labels that the strategy names, in matcher form."""
+    state: State
+    outcome: Outcome | None = None
+    cause: Outcome | None = None
+    """While it rolls back: the outcome that it is on its way to."""
+    reason: str = ""
+    """Why it waits (a guard's reason), or why it ended as it did, in words."""
+    until: float | None = None
+    """When it will be looked at again, seconds since the epoch; None when an event decides."""
+    episode: int
+    created_at: float
+    notified_at: float
+    """When the notification that led to it had arrived."""
+    acted_at: float | None = None
+    """When its first step was started."""
+    verify_from: float | None = None
+    """When the last step had finished: only newer samples prove anything."""
+    finished_at: float | None = None
+    config_hash: str = ""
+    plan: Plan | None = None
+    """Set when a guard has let it pass."""
+    steps: tuple[Step, ...] = ()
+
+
+class Observation(msgspec.Struct, frozen=True, kw_only=True):
+    """One look at Prometheus while verifying."""
+
+    at: float
+    verdict: str
+    """`healed`, `firing` or `unknown`."""
+    value: float | None
+    detail: str

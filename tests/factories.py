@@ -1,0 +1,149 @@
+"""Values that tests begin with: complete, valid, and changed by keyword."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Any, ClassVar
+
+import msgspec
+
+from receiver.actions import Action, Actions, Context, Later
+from receiver.alert import Alert, Notification, Status, fingerprint
+from receiver.errors import ActionError
+from receiver.guards.situation import Condition, Signal, Situation
+from receiver.matcher import parse_matcher
+from receiver.strategy import Budget, Expect, StepSpec, Strategy
+from receiver.verification import Judgement
+
+NOW = 1_800_000_000.0
+
+
+def alert(**changes: Any) -> Alert:
+    labels = changes.pop("labels", {"alertname": "HighLatency", "service": "checkout"})
+    values: dict[str, Any] = {
+        "fingerprint": fingerprint(labels),
+        "status": Status.FIRING,
+        "labels": labels,
+        "annotations": {},
+        "starts_at": NOW - 60,
+        "ends_at": None,
+        "generator_url": "http://prometheus.example/graph?g0.expr=up+%3D%3D+0",
+    }
+    return Alert(**{**values, **changes})
+
+
+def resolved(of: Alert, ends_at: float = NOW) -> Alert:
+    return msgspec.structs.replace(of, status=Status.RESOLVED, ends_at=ends_at)
+
+
+def notification(*alerts: Alert, **changes: Any) -> Notification:
+    return Notification(alerts=alerts, external_url="http://am.example", **changes)
+
+
+def step(action: str = "spy", **changes: Any) -> StepSpec:
+    values: dict[str, Any] = {"action": action, "params": Spy.Params(), "timeout": 10.0}
+    return StepSpec(**{**values, **changes})
+
+
+def strategy(**changes: Any) -> Strategy:
+    values: dict[str, Any] = {
+        "name": "latency",
+        "match": (parse_matcher('alertname="HighLatency"'),),
+        "target": ("service",),
+        "actions": (step(),),
+        "budget": (Budget(runs=3, per=3600.0),),
+    }
+    return Strategy(**{**values, **changes})
+
+
+def situation(**changes: Any) -> Situation:
+    """Everything allows."""
+    values: dict[str, Any] = {
+        "now": NOW,
+        "strategy": strategy(),
+        "target": 'service="checkout"',
+        "alert": alert(),
+        "last_seen": NOW,
+        "signal": Signal.FIRING,
+    }
+    return Situation(**{**values, **changes})
+
+
+class Spy(Action):
+    """An action that does what the test says, and remembers that it was called."""
+
+    name: ClassVar[str] = "spy"
+
+    class Params(msgspec.Struct, frozen=True, kw_only=True):
+        name: str = "one"
+        fails: bool = False
+        undo: str = "works"
+        """`works`, `fails` or `none`."""
+        repeatable: bool = False
+        later: float = 0.0
+
+    def __init__(self) -> None:
+        self.calls: list[str] = []
+        self.before: Callable[[], None] = lambda: None
+
+    def idempotent(self, params: Params) -> bool:
+        return params.repeatable
+
+    def run(self, params: Params, context: Context) -> dict[str, Any] | Later:
+        if params.later and context.now < context.started_at + params.later:
+            return Later(context.started_at + params.later)
+        self.calls.append(f"run {params.name}")
+        self.before()
+        if params.fails:
+            raise ActionError("it failed", output="what it said")
+        return {"said": params.name}
+
+    def undoable(self, params: Params) -> bool:
+        return params.undo != "none"
+
+    def rollback(
+        self, params: Params, context: Context, result: Mapping[str, Any] | None
+    ) -> dict[str, Any]:
+        self.calls.append(f"undo {params.name}")
+        if params.undo == "fails":
+            raise ActionError("it cannot be undone")
+        return {"of": None if result is None else dict(result)}
+
+
+def actions(spy: Spy) -> Actions:
+    return Actions([spy])
+
+
+class ScriptedProver:
+    """Stands in for Prometheus: answers what the test says. The real one is in acceptance/."""
+
+    def __init__(self) -> None:
+        self.signal = Signal.FIRING
+        self.holds = Condition.TRUE
+        self.asked: list[tuple[str | None, float]] = []
+        self.labels: dict[str, str] = {}
+
+    def judge(
+        self,
+        alert_labels: Mapping[str, str],
+        expression: str | None,
+        *,
+        since: float,
+        expect: Expect = Expect.EMPTY,
+        own_query: bool = False,
+    ) -> Judgement:
+        self.asked.append((expression, since))
+        self.labels = dict(alert_labels)
+        return Judgement(self.signal, 1.0, f"scripted {self.signal}")
+
+    def condition(self, query: str) -> tuple[Condition, str]:
+        self.asked.append((query, 0.0))
+        return self.holds, f"scripted {self.holds}"
+
+
+class FakeClock:
+    def __init__(self, now: float = NOW) -> None:
+        self.now = now
+
+    def __call__(self) -> float:
+        return self.now
