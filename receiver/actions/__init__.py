@@ -1,0 +1,139 @@
+"""What can we do? The actions, found by entry points, each with its parameters and its undoing.
+
+An action is a class without state. Its parameters are a frozen struct that is checked when the
+configuration is loaded; strings in them are templates, rendered (receiver/template.py) before
+`run` is called. `run` returns what an operator wants to read and what `rollback` needs, as JSON.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from difflib import get_close_matches
+from importlib.metadata import EntryPoint, entry_points
+from typing import Any, ClassVar, Final
+
+import msgspec
+
+from receiver.errors import ConfigError
+from receiver.services import Inventory
+
+GROUP: Final = "promheal.actions"
+"""The entry point group in which plug-ins announce actions."""
+
+
+class Later(msgspec.Struct, frozen=True):
+    """An action's answer when only time is missing: carry on at *until*, holding no thread."""
+
+    until: float
+    """Seconds since the epoch, by promheal's clock."""
+
+
+class Context(msgspec.Struct, frozen=True, kw_only=True):
+    """What an action may know and use besides its parameters."""
+
+    run_id: int
+    strategy: str
+    target: str
+    alert: Mapping[str, Any]
+    """fingerprint, labels, annotations, starts_at, expression: hostile text, data only."""
+    timeout: float
+    """Seconds that this step may take in all."""
+    started_at: float
+    """When this step was committed as started, by promheal's clock."""
+    now: float
+    inventory: Inventory
+
+    @property
+    def variables(self) -> dict[str, str]:
+        """The environment of a process that this step starts; values are data, never code."""
+        return {
+            "PROMHEAL_RUN_ID": str(self.run_id),
+            "PROMHEAL_STRATEGY": self.strategy,
+            "PROMHEAL_TARGET": self.target,
+            "PROMHEAL_FINGERPRINT": str(self.alert.get("fingerprint", "")),
+        }
+
+
+class Action:
+    """The base of every action."""
+
+    name: ClassVar[str]
+    Params: ClassVar[type[msgspec.Struct]]
+    timeout: ClassVar[float] = 60.0
+    """Seconds, unless the step says otherwise."""
+
+    def idempotent(self, params: Any) -> bool:
+        """Whether a step found started after a crash may simply be run again."""
+        raise NotImplementedError
+
+    def problems(self, params: Any, inventory: Inventory) -> Iterable[str]:
+        """Yield what is wrong with checked but unrendered *params*; asked at load."""
+        del params, inventory
+        return ()
+
+    def run(self, params: Any, context: Context) -> dict[str, Any] | Later:
+        """Do it. Raises ActionError when it failed."""
+        raise NotImplementedError
+
+    def undoable(self, params: Any) -> bool:
+        """Whether `rollback` can undo it."""
+        del params
+        return False
+
+    def rollback(
+        self, params: Any, context: Context, result: Mapping[str, Any] | None
+    ) -> dict[str, Any]:
+        """Undo it. *result* is what `run` returned, or None when it is not known to have ended.
+
+        Raises ActionError when the state before could not be restored.
+        """
+        raise NotImplementedError
+
+
+class Actions:
+    """The known actions by name."""
+
+    def __init__(self, actions: Iterable[Action]) -> None:
+        self._actions: dict[str, Action] = {}
+        for action in actions:
+            if action.name in self._actions:
+                raise ConfigError(
+                    f"two actions are called {action.name!r}: "
+                    f"{type(self._actions[action.name]).__module__} and {type(action).__module__}; "
+                    "uninstall one of the packages"
+                )
+            self._actions[action.name] = action
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        return tuple(sorted(self._actions))
+
+    def get(self, name: str) -> Action:
+        """Return the action, or raise ConfigError with the known ones and the nearest."""
+        try:
+            return self._actions[name]
+        except KeyError:
+            near = get_close_matches(name, self._actions, 1)
+            hint = f"did you mean {near[0]!r}? " if near else ""
+            raise ConfigError(
+                f"unknown action {name!r}; {hint}known: {', '.join(self.names)}"
+            ) from None
+
+
+def discover(found: Iterable[EntryPoint] | None = None) -> Actions:
+    """Return the actions that installed packages announce.
+
+    Raises ConfigError when one cannot be imported or two share a name.
+    """
+    actions: list[Action] = []
+    for entry in sorted(found or entry_points(group=GROUP), key=lambda entry: entry.name):
+        try:
+            action = entry.load()()
+        except Exception as error:
+            raise ConfigError(f"action {entry.name!r} ({entry.value}): {error}") from error
+        if not isinstance(action, Action):
+            raise ConfigError(
+                f"action {entry.name!r} ({entry.value}) is no receiver.actions.Action"
+            )
+        actions.append(action)
+    return Actions(actions)

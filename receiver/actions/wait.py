@@ -1,0 +1,33 @@
+"""`wait`: let time pass between two steps, on a durable timer."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import msgspec
+
+from receiver.actions import Action, Context, Later
+from receiver.duration import Duration
+
+
+class WaitParams(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    duration: Duration
+
+
+class Wait(Action):
+    """Holds no thread meanwhile, and goes on after a restart of the receiver.
+
+    It counts from the start of the step, so a wait that was interrupted is not begun again.
+    """
+
+    name = "wait"
+    Params = WaitParams
+
+    def idempotent(self, params: WaitParams) -> bool:  # noqa: ARG002
+        return True
+
+    def run(self, params: WaitParams, context: Context) -> dict[str, Any] | Later:
+        until = context.started_at + params.duration
+        if context.now < until:
+            return Later(until)
+        return {"waited": params.duration}

@@ -1,0 +1,713 @@
+"""What does `{{ labels.service }}` become? Labels into parameters, sandboxed and bounded.
+
+A template is the operator's, from a file; what it names is the alert's, hostile text that stays
+text. The language is the expressions of Jinja2 that cannot run long: names, their parts, constants,
+comparisons, `if … else …` and a few filters. Statements, calls and arithmetic are refused in the
+parsed tree, before Jinja2 compiles it: `"a" * 2000000000` is computed while compiling (measured:
+18 s, then MemoryError). Text, output and every filter's result have a limit.
+
+Where a value stands decides what it may be:
+
+- in a parameter: it cannot start an option, see `render_params`;
+- in a URL (`UrlText`): it is percent-encoded, so that it adds no segment, query or host;
+- in PromQL (`render_promql`): inside quotes, escaped, after `=~` as a regular expression that only
+  matches itself; outside quotes only as a number.
+
+Jinja2 is imported when the first template is met: most processes never need it.
+"""
+
+from __future__ import annotations
+
+import math
+import re
+from collections.abc import Callable, Iterator, Mapping
+from difflib import get_close_matches
+from enum import Enum
+from functools import lru_cache
+from itertools import islice
+from typing import TYPE_CHECKING, Annotated, Any, Final, TypeVar
+from urllib.parse import quote
+
+import msgspec
+
+from receiver.errors import TemplateError
+
+if TYPE_CHECKING:
+    from jinja2 import nodes
+    from jinja2.sandbox import ImmutableSandboxedEnvironment
+
+MAX_SOURCE: Final = 16_384
+"""Characters of a template."""
+MAX_OUTPUT: Final = 65_536
+"""Characters of what it renders to, and of every value on the way there."""
+MAX_TOKENS: Final = 2_000
+"""Words and signs of a template."""
+MAX_DEPTH: Final = 50
+"""How deeply an expression may be nested; each level costs stack while it is compiled."""
+
+KNOWN: Final = ("labels", "annotations", "alert", "strategy", "target", "value")
+"""The names that a template may use."""
+FILTERS: Final = ("default", "float", "int", "lower", "replace", "round", "trim", "upper")
+ALERT_FIELDS: Final = ("annotations", "expression", "fingerprint", "labels", "starts_at")
+
+UrlText = Annotated[str, msgspec.Meta(extra={"template": "url"})]
+"""A parameter that is a URL: values in it are percent-encoded."""
+ProseText = Annotated[str, msgspec.Meta(extra={"template": "prose"})]
+"""A parameter that never becomes an argument of a program: values in it may start with `-`."""
+
+_Parameters = TypeVar("_Parameters", bound=msgspec.Struct)
+_NUMBER: Final = re.compile(r"\s*([+-]?\d{1,18})(\.\d{0,18})?(?:[eE][+-]?\d{1,3})?\s*", re.ASCII)
+_RE2_SPECIAL: Final = re.compile(r"[\\.+*?()|\[\]{}^$]")
+_PROMQL_SPECIAL: Final = re.compile(r"[\x00-\x1f\x7f\\\"'`]")
+_HINT: Final = "; for the text {{ itself write {{ '{{' }}"
+
+
+class Variables(msgspec.Struct, frozen=True, kw_only=True):
+    """What a template may name."""
+
+    labels: Mapping[str, str]
+    annotations: Mapping[str, str]
+    alert: Mapping[str, Any]
+    """fingerprint, starts_at, expression; labels and annotations once more."""
+    strategy: str
+    target: str
+    value: float | None = None
+    """The value of the alert's expression when it was decided, or None: it is not known."""
+
+
+class Place(Enum):
+    """Where in a PromQL query a value stands."""
+
+    CODE = "code"
+    STRING = "string"
+    REGEX = "regex"
+
+
+def is_template(text: str) -> bool:
+    return "{{" in text or "{%" in text
+
+
+def problems_in(text: str) -> str | None:
+    """Return what is wrong with a template, with its remedy, or None."""
+    try:
+        if is_template(text):
+            _compiled(text)
+    except TemplateError as error:
+        return str(error)
+    return None
+
+
+def problems_in_promql(text: str) -> str | None:
+    """Return what is wrong with a template of a PromQL query, or None. The query is not parsed."""
+    try:
+        if is_template(text):
+            _promql(text)
+    except TemplateError as error:
+        return str(error)
+    return None
+
+
+def problems_in_params(params: msgspec.Struct) -> Iterator[tuple[tuple[str | int, ...], str]]:
+    """Yield where in *params* a template is wrong, as keys and positions, and what is wrong."""
+    found: list[tuple[tuple[str | int, ...], str]] = []
+
+    def look(text: str, _kind: str, path: tuple[str | int, ...]) -> str:
+        problem = problems_in(text)
+        if problem:
+            found.append((path, problem))
+        return text
+
+    _walk(params, None, (), look)
+    yield from found
+
+
+def sample(text: str, value: str = "1") -> str:
+    """Return a good template's text with each of its expressions replaced by *value*."""
+    if not is_template(text):
+        return text
+    return "".join([piece if isinstance(piece, str) else value for piece in _compiled(text).pieces])
+
+
+def render(text: str, variables: Variables, *, escape: Callable[[str], str] | None = None) -> str:
+    """Return *text* with its expressions replaced by their values, each passed through *escape*.
+
+    A text without templates is returned as it is. Raises TemplateError.
+    """
+    if not is_template(text):
+        return text
+    compiled = _compiled(text)
+    values = [_text(value) for value in compiled.values(variables)]
+    return compiled.join(values if escape is None else [escape(value) for value in values])
+
+
+def render_url(text: str, variables: Variables) -> str:
+    """Return a URL in which every value is percent-encoded, `/` too. Raises TemplateError."""
+    try:
+        return render(text, variables, escape=lambda value: quote(value, safe=""))
+    except UnicodeEncodeError as error:
+        raise TemplateError(f"{_short(text)}: a value is not valid Unicode: {error}") from None
+
+
+def render_promql(text: str, variables: Variables) -> str:
+    """Return a query in which no value can end the string that it stands in. Raises TemplateError.
+
+    What follows `=~` and `!~` is matched literally; outside quotes only a number may stand.
+    """
+    if not is_template(text):
+        return text
+    compiled = _compiled(text)
+    rendered = []
+    for value, place in zip(compiled.values(variables), _promql(text), strict=True):
+        shown = _text(value)
+        if place is Place.CODE:
+            if isinstance(value, bool) or not isinstance(value, int | float):
+                raise TemplateError(
+                    f"{_short(text)}: {_short(shown)} stands outside quotes in PromQL, where only "
+                    "numbers may; put it in double quotes or through the filter `float`"
+                )
+            rendered.append(shown)
+        else:
+            if place is Place.REGEX:
+                shown = _RE2_SPECIAL.sub(r"\\\g<0>", shown)
+            rendered.append(_promql_escape(shown))
+    return compiled.join(rendered)
+
+
+def render_params(params: _Parameters, variables: Variables) -> _Parameters:
+    """Return *params* with every string in it that is a template rendered, also in what it holds.
+
+    Keys of mappings are never rendered. A parameter's type says what it is: `UrlText`, `ProseText`,
+    values of type Any (JSON), or else a plain text, which is taken for an argument: it may not
+    start with `-` unless the template itself does, for a value must not become an option. NUL is
+    refused everywhere. Raises TemplateError.
+    """
+
+    def rendered(text: str, kind: str, _path: tuple[str | int, ...]) -> str:
+        if not is_template(text):
+            return text
+        if kind == "url":
+            return render_url(text, variables)
+        result = render(text, variables)
+        if "\0" in result:
+            raise TemplateError(f"{_short(text)}: a value holds a NUL")
+        if kind == "text" and result.startswith("-") and not text.startswith("-"):
+            raise TemplateError(
+                f"{_short(text)} became {_short(result)}: a value may not start with '-', "
+                "it would be read as an option"
+            )
+        return result
+
+    result = _walk(params, None, (), rendered)
+    assert isinstance(result, type(params))
+    return result
+
+
+# ── parsing ──
+
+
+class _Compiled:
+    """A checked template: texts, and the expressions between them."""
+
+    def __init__(
+        self,
+        pieces: tuple[str | nodes.Expr, ...],
+        evaluate: Callable[[Mapping[str, Any]], list[object]],
+        source: str,
+    ) -> None:
+        self.pieces = pieces
+        self._evaluate = evaluate
+        self._source = source
+
+    def values(self, variables: Variables) -> list[object]:
+        """Return the value of each expression: str, bool, int or float. Raises TemplateError."""
+        # What a jinja2.TemplateError is, is not known before jinja2 is imported.
+        from jinja2 import TemplateError as JinjaError  # noqa: PLC0415
+
+        try:
+            values = self._evaluate(
+                {
+                    "labels": _Named("the alert has no label", variables.labels),
+                    "annotations": _Named("the alert has no annotation", variables.annotations),
+                    "alert": _Named("`alert` has no", variables.alert),
+                    "strategy": variables.strategy,
+                    "target": variables.target,
+                    "value": variables.value,
+                }
+            )
+            for value in values:
+                _text(value)
+        except JinjaError as error:
+            raise TemplateError(f"{_short(self._source)}: {error.message}") from None
+        except TemplateError as error:
+            raise TemplateError(f"{_short(self._source)}: {error}") from None
+        except (TypeError, ValueError, ArithmeticError) as error:
+            raise TemplateError(f"{_short(self._source)}: {error}") from None
+        return values
+
+    def join(self, values: list[str]) -> str:
+        rest = iter(values)
+        parts = [piece if isinstance(piece, str) else next(rest) for piece in self.pieces]
+        size = sum(map(len, parts))
+        if size > MAX_OUTPUT:
+            raise TemplateError(
+                f"{_short(self._source)} became {size} characters; at most {MAX_OUTPUT} are taken"
+            )
+        return "".join(parts)
+
+
+class _Named:
+    """Labels and the like as a template sees them: `labels.items` is the label of that name."""
+
+    __slots__ = ("__values", "__what")
+
+    def __init__(self, what: str, values: Mapping[str, Any]) -> None:
+        self.__what = what
+        self.__values = values
+
+    def __contains__(self, name: str) -> bool:
+        return name in self.__values
+
+    def __getitem__(self, name: str) -> object:
+        from jinja2 import StrictUndefined  # noqa: PLC0415
+
+        if name in self.__values:
+            value = self.__values[name]
+            if isinstance(value, Mapping):
+                return _Named(f"`alert.{name}` has no", value)
+            return value
+        known = ", ".join(sorted(map(_short, self.__values))[:20]) or "none"
+        return StrictUndefined(f"{self.__what} {_short(name)}; it has: {known}")
+
+
+@lru_cache(maxsize=1024)
+def _compiled(text: str) -> _Compiled:
+    """Check and compile a template. Raises TemplateError."""
+    from jinja2 import TemplateSyntaxError, nodes  # noqa: PLC0415
+
+    if len(text) > MAX_SOURCE:
+        raise TemplateError(
+            f"{_short(text)}: a template of {len(text)} characters; at most {MAX_SOURCE} are read"
+        )
+    if "\0" in text:
+        raise TemplateError(f"{_short(text)}: a template may not hold a NUL")
+    environment = _environment()
+    try:
+        # Reading is linear; what comes after it is not.
+        kinds = [kind for _, kind, _ in islice(environment.lex(text), MAX_TOKENS + 1)]
+        if len(kinds) > MAX_TOKENS:
+            raise TemplateError(f"{_short(text)}: more than {MAX_TOKENS} words and signs")
+        if not {"block_begin", "raw_begin"}.isdisjoint(kinds):
+            raise TemplateError(
+                f"{_short(text)}: only {{{{ … }}}} may be used, no {{% … %}}; for the text {{% "
+                "itself write {{ '{%' }}"
+            )
+        pieces = _pieces(text, environment.parse(text))
+        body: list[nodes.Node] = [
+            nodes.Assign(nodes.Name(f"value{index}", "store"), piece, lineno=1)
+            for index, piece in enumerate(piece for piece in pieces if not isinstance(piece, str))
+        ]
+        template = environment.from_string(nodes.Template(body, lineno=1))
+    except TemplateSyntaxError as error:
+        raise TemplateError(f"{_short(text)}: {error.message}{_HINT}") from None
+    except RecursionError:
+        raise TemplateError(f"{_short(text)}: nested too deeply") from None
+    except (ValueError, ArithmeticError) as error:  # a number with thousands of digits
+        raise TemplateError(f"{_short(text)}: {error}") from None
+
+    def evaluate(names: Mapping[str, Any]) -> list[object]:
+        context = template.new_context(dict(names))
+        for _ in template.root_render_func(context):
+            pass
+        return [context.vars[f"value{index}"] for index in range(len(body))]
+
+    return _Compiled(pieces, evaluate, text)
+
+
+def _pieces(text: str, tree: nodes.Template) -> tuple[str | nodes.Expr, ...]:
+    from jinja2 import nodes  # noqa: PLC0415
+
+    pieces: list[str | nodes.Expr] = []
+    for output in tree.body:
+        assert isinstance(output, nodes.Output), "without statements there is only output"
+        for node in output.nodes:
+            if isinstance(node, nodes.TemplateData):
+                pieces.append(node.data)
+                continue
+            for problem in _problems(node):
+                raise TemplateError(f"{_short(text)}: {problem}")
+            pieces.append(node)
+    return tuple(pieces)
+
+
+_ALLOWED: Final = frozenset(
+    {"And", "Compare", "CondExpr", "Const", "Filter", "Getattr", "Getitem"}
+    | {"Keyword", "Name", "Neg", "Not", "Operand", "Or", "Test"}
+)
+_WORDS: Final = {
+    "Add": "`+`",
+    "Call": "a call",
+    "Concat": "`~`",
+    "Dict": "a dict",
+    "Div": "`/`",
+    "FloorDiv": "`//`",
+    "List": "a list",
+    "Mod": "`%`",
+    "Mul": "`*`",
+    "Pos": "`+`",
+    "Pow": "`**`",
+    "Sub": "`-`",
+    "Tuple": "a list of values",
+}
+
+
+def _problems(node: nodes.Node, depth: int = 0, *, whole: bool = False) -> Iterator[str]:
+    """Yield why an expression is not one of the few that cannot run long.
+
+    *whole* says that a name of many values may stand here, as in `"zone" in labels`.
+    """
+    from jinja2 import nodes  # noqa: PLC0415
+
+    kind = type(node).__name__
+    if depth > MAX_DEPTH:
+        yield "nested too deeply"
+        return
+    if kind not in _ALLOWED:
+        yield (
+            f"{_WORDS.get(kind, kind.lower())} may not be used; only names, their parts, "
+            f"constants, comparisons, `… if … else …` and the filters {', '.join(FILTERS)}"
+        )
+        return
+    match node:
+        case nodes.Name() | nodes.Getattr() | nodes.Getitem():
+            yield from _path_problems(_path(node), whole=whole)
+            return
+        case nodes.Const(value=float() as value) if not math.isfinite(value):
+            yield f"{value} is no number that can be written"
+        case nodes.Filter(name=name) if name not in FILTERS:
+            yield f"unknown filter `{name}`; {_known(name, FILTERS)}"
+        case nodes.Filter() if node.dyn_args or node.dyn_kwargs:
+            yield "`*` before an argument may not be used"
+        case nodes.Test(name=name) if name != "defined":
+            yield f"unknown test `is {name}`; known: is defined, is not defined"
+        case nodes.CondExpr(expr2=None):
+            yield "an `if` needs an `else`, for when it does not hold"
+        case _:
+            pass
+    whole = isinstance(node, nodes.Operand) and node.op in {"in", "notin"}
+    for child in node.iter_child_nodes():
+        yield from _problems(child, depth + 1, whole=whole)
+
+
+def _path(node: nodes.Node) -> tuple[str, ...]:
+    """Return `alert.labels["x"]` as (alert, labels, x); empty when it is no such path."""
+    from jinja2 import nodes  # noqa: PLC0415
+
+    match node:
+        case nodes.Name(name=name):
+            return (name,)
+        case nodes.Getattr(node=above, attr=part):
+            pass
+        case nodes.Getitem(node=above, arg=nodes.Const(value=str() as part)):
+            pass
+        case _:
+            return ()
+    path = _path(above)
+    return (*path, part) if path else ()
+
+
+def _path_problems(path: tuple[str, ...], *, whole: bool) -> Iterator[str]:
+    if path[:2] in {("alert", "labels"), ("alert", "annotations")}:
+        path = path[1:]
+    match path:
+        case ():
+            yield "only a name may have parts, and they must be constant texts"
+        case (name, *_) if name not in KNOWN:
+            yield f"unknown name `{name}`; {_known(name, KNOWN)}"
+        case ("labels" | "annotations", _) | ("strategy" | "target" | "value",):
+            pass
+        case ("labels" | "annotations" | "alert" as name,):
+            if not whole:
+                yield f"`{name}` holds many values; name one of them, as in `{name}.…`"
+        case ("alert", part):
+            if part not in ALERT_FIELDS:
+                yield f"`alert` has no `{part}`; {_known(part, ALERT_FIELDS)}"
+        case _:
+            yield f"`{'.'.join(path)}`: `{'.'.join(path[:-1])}` has no parts"
+
+
+def _known(name: str, names: tuple[str, ...]) -> str:
+    near = get_close_matches(name, names, 1)
+    hint = f"did you mean `{near[0]}`? " if near else ""
+    return f"{hint}known: {', '.join(names)}"
+
+
+@lru_cache(maxsize=1)
+def _environment() -> ImmutableSandboxedEnvironment:
+    from jinja2 import StrictUndefined  # noqa: PLC0415
+    from jinja2.sandbox import ImmutableSandboxedEnvironment  # noqa: PLC0415
+
+    environment = ImmutableSandboxedEnvironment(
+        # `{#` is text, as in a shell's ${#name}: a template never holds a NUL.
+        comment_start_string="\0{#",
+        comment_end_string="#}\0",
+        keep_trailing_newline=True,
+        undefined=StrictUndefined,
+        autoescape=False,
+        cache_size=0,
+    )
+    environment.globals.clear()
+    environment.filters.clear()
+    environment.filters.update(
+        {
+            "default": _default,
+            "float": _float,
+            "int": _int,
+            "lower": lambda value: _text(value).lower(),
+            "replace": _replace,
+            "round": _round,
+            "trim": lambda value: _text(value).strip(),
+            "upper": lambda value: _text(value).upper(),
+        }
+    )
+    return environment
+
+
+# ── values ──
+
+
+def _text(value: object) -> str:
+    """Return how a value is written. Raises for what is not known or is no single value."""
+    match value:
+        case str():
+            return value
+        case bool():
+            return "true" if value else "false"
+        case int():
+            return str(value)
+        case float():
+            return str(int(value)) if value.is_integer() and abs(value) < 1e15 else repr(value)
+        case None:
+            raise TemplateError("a value is not known now; give one with the filter `default`")
+        case _Named():
+            raise TemplateError("an expression names many values; name one of them")
+        case _:
+            return str(value)  # a StrictUndefined raises, and says what is missing
+
+
+def _default(value: object, default_value: object = "", boolean: object = False) -> object:  # noqa: FBT002  as in Jinja2
+    from jinja2 import Undefined  # noqa: PLC0415
+
+    missing = value is None or isinstance(value, Undefined)
+    return default_value if missing or (boolean and not value) else value
+
+
+def _float(value: object, default: object = None) -> object:
+    if isinstance(value, float):
+        return value
+    text = _text(value)
+    if _NUMBER.fullmatch(text):
+        return float(text)
+    if default is None:
+        raise TemplateError(f"{_short(text)} is no number")
+    return default
+
+
+def _int(value: object, default: object = None) -> object:
+    number = _float(value, default)
+    if not isinstance(number, float):
+        return number
+    if not math.isfinite(number):
+        raise TemplateError(f"{number} is no whole number")
+    whole = None if isinstance(value, float) else _NUMBER.fullmatch(_text(value))
+    # Through a float, a number with more than 15 digits would become another one.
+    if whole is not None and whole[2] is None and whole[0].strip() == whole[1]:
+        return int(whole[1])
+    return int(number)
+
+
+def _round(value: object, digits: int = 0) -> object:
+    number = _float(value)
+    assert isinstance(number, float)
+    return round(number, digits)
+
+
+def _replace(value: object, old: object, new: object) -> str:
+    text, before, after = _text(value), _text(old), _text(new)
+    size = len(text) + text.count(before) * (len(after) - len(before))
+    if size > MAX_OUTPUT:
+        raise TemplateError(f"`replace` would make {size} characters; at most {MAX_OUTPUT}")
+    return text.replace(before, after)
+
+
+def _short(text: object) -> str:
+    shown = str(text)
+    return repr(shown if len(shown) <= 80 else f"{shown[:60]}…")
+
+
+# ── PromQL ──
+
+
+@lru_cache(maxsize=256)
+def _promql(text: str) -> tuple[Place, ...]:
+    """Return where the values of a query stand. Raises TemplateError."""
+    places = []
+    here = _Position()
+    for piece in _compiled(text).pieces:
+        if isinstance(piece, str):
+            for character in piece:
+                here.advance(character)
+        elif here.forbidden:
+            raise TemplateError(
+                f"{_short(text)}: a value may not stand {here.forbidden} in PromQL; put it in "
+                "double quotes"
+            )
+        elif here.quote:
+            places.append(Place.REGEX if here.regex else Place.STRING)
+        elif _is_number(piece):
+            places.append(Place.CODE)
+        else:
+            raise TemplateError(
+                f"{_short(text)}: a value stands outside quotes in PromQL, where only numbers may; "
+                "put it in double quotes or through the filter `float` or `int`"
+            )
+    return tuple(places)
+
+
+class _Position:
+    """Where in a query a reader of it stands, as far as quotes and comments go."""
+
+    def __init__(self) -> None:
+        self.quote = ""
+        self.regex = False
+        """Whether the quoted text is a regular expression: it follows `=~` or `!~`."""
+        self._comment = False
+        self._escaped = False
+        self._code = ""
+        """The last two characters outside quotes."""
+
+    @property
+    def forbidden(self) -> str:
+        """Where it stands, if no value can be made safe there."""
+        if self._comment:
+            return "in a comment"
+        if self._escaped:
+            return "after a backslash"
+        return "in ` `, which has no escapes," if self.quote == "`" else ""
+
+    def advance(self, character: str) -> None:
+        if self._comment:
+            self._comment = character != "\n"
+        elif self._escaped:
+            self._escaped = False
+        elif self.quote:
+            self._escaped = character == "\\" and self.quote != "`"
+            if character == self.quote:
+                self.quote = ""
+        elif character in "\"'`":
+            self.quote, self.regex, self._code = character, self._code in {"=~", "!~"}, ""
+        elif character == "#":
+            self._comment = True
+        elif not character.isspace():
+            self._code = (self._code + character)[-2:]
+
+
+def _is_number(node: nodes.Node) -> bool:
+    """Whether an expression's value can only be a number, or be missing."""
+    from jinja2 import nodes  # noqa: PLC0415
+
+    parts: list[nodes.Node] = []
+    match node:
+        case nodes.Const(value=value):
+            return isinstance(value, int | float) and not isinstance(value, bool)
+        case nodes.Filter(name="round"):
+            return True
+        case nodes.Filter(name="float" | "int"):  # their argument is for what is no number
+            parts = [*node.args, *(pair.value for pair in node.kwargs)]
+        case nodes.Filter(name="default", node=nodes.Expr() as inner):
+            parts = [inner, *node.args[:1]]
+        case nodes.CondExpr(expr1=first, expr2=nodes.Expr() as second):
+            parts = [first, second]
+        case _:
+            return _path(node) in {("value",), ("alert", "starts_at")}
+    return all(map(_is_number, parts))
+
+
+def _promql_escape(value: str) -> str:
+    """Return *value* as it is written between quotes: Go's escapes, the same in ' and in "."""
+    return _PROMQL_SPECIAL.sub(lambda found: f"\\u{ord(found[0]):04x}", value)
+
+
+# ── parameters ──
+
+
+_Visit = Callable[[str, str, tuple[str | int, ...]], str]
+
+
+@lru_cache(maxsize=256)
+def _fields(struct: type[msgspec.Struct]) -> Mapping[Any, msgspec.inspect.Type | None]:
+    info = msgspec.inspect.type_info(struct)
+    assert isinstance(info, msgspec.inspect.StructType)
+    return {field.name: field.type for field in info.fields}
+
+
+def _walk(
+    value: Any, info: msgspec.inspect.Type | None, path: tuple[str | int, ...], visit: _Visit
+) -> Any:
+    """Return *value* with each text in it replaced by visit(text, kind, path).
+
+    *info* is the type that was announced for it, if any. What does not change is returned itself,
+    not a copy.
+    """
+    types: Mapping[Any, msgspec.inspect.Type | None]
+    before: dict[Any, Any]
+    match value:
+        case str() if not isinstance(value, Enum):
+            return visit(value, _kind(info), path)
+        case msgspec.Struct():
+            types = _fields(type(value))
+            before = {name: getattr(value, name) for name in types}
+        case Mapping():
+            before = dict(value)
+            types = {key: _item_type(info, key) for key in before}
+        case tuple() | list():
+            before = dict(enumerate(value))
+            types = {index: _item_type(info, index) for index in before}
+        case _:
+            return value
+    after = {key: _walk(part, types[key], (*path, key), visit) for key, part in before.items()}
+    if all(after[key] is before[key] for key in before):
+        return value
+    if isinstance(value, msgspec.Struct):
+        return msgspec.structs.replace(value, **after)
+    return after if isinstance(value, Mapping) else type(value)(after.values())
+
+
+def _item_type(info: msgspec.inspect.Type | None, key: Any) -> msgspec.inspect.Type | None:
+    """Return the type that was announced for the item *key* of a container, None if none was."""
+    inspect = msgspec.inspect
+    containers = (inspect.DictType, inspect.VarTupleType, inspect.ListType, inspect.TupleType)
+    found = _announced(info, (*containers, inspect.AnyType))
+    if isinstance(found, inspect.DictType):
+        return found.value_type
+    if isinstance(found, inspect.VarTupleType | inspect.ListType):
+        return found.item_type
+    return found.item_types[key] if isinstance(found, inspect.TupleType) else found
+
+
+def _announced(info: msgspec.inspect.Type | None, wanted: Any) -> msgspec.inspect.Type | None:
+    """Return the part of a type, below annotations and unions, that is a *wanted*."""
+    if isinstance(info, msgspec.inspect.Metadata):
+        return _announced(info.type, wanted)
+    if isinstance(info, msgspec.inspect.UnionType):
+        return next((found for part in info.types if (found := _announced(part, wanted))), None)
+    return info if isinstance(info, wanted) else None
+
+
+def _kind(info: msgspec.inspect.Type | None) -> str:
+    """Return `url`, `prose` or `text`. What is announced as Any is JSON, where all is prose."""
+    if isinstance(info, msgspec.inspect.UnionType):
+        text = (msgspec.inspect.StrType, msgspec.inspect.AnyType)
+        info = next((part for part in info.types if _announced(part, text)), None)
+    if isinstance(info, msgspec.inspect.Metadata):
+        return (info.extra or {}).get("template") or _kind(info.type)
+    return "prose" if isinstance(info, msgspec.inspect.AnyType) else "text"
