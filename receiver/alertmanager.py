@@ -1,0 +1,71 @@
+"""The HTTP API of Alertmanager, as far as we ask it: the alerts that a notification left out."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from datetime import datetime
+from typing import Final
+
+import msgspec
+
+from receiver.alert import Alert, Status, fingerprint
+from receiver.errors import UpstreamError
+from receiver.settings import AlertmanagerSettings
+from receiver.upstream import Upstream
+
+_ALERTS: Final = "/api/v2/alerts"
+
+
+class Alertmanager:
+    """One Alertmanager. Safe to use from many threads."""
+
+    def __init__(self, settings: AlertmanagerSettings) -> None:
+        self._http = Upstream(
+            settings.url,
+            timeout=settings.timeout,
+            bearer_token_file=settings.bearer_token_file,
+        )
+
+    def alerts(self, filters: Sequence[str] = (), *, receiver: str = "") -> tuple[Alert, ...]:
+        """Return the alerts that fire now, silenced and inhibited ones too.
+
+        *filters* are matchers that must all hold. *receiver* is a regular expression that must
+        match the whole name of one of an alert's receivers; the `receiver` of a notification is
+        one already.
+
+        Alertmanager leaves out alerts that have ended, so all of these fire: their `endsAt` is only
+        when they will count as ended if nobody repeats them. Raises UpstreamError.
+        """
+        params = [("active", "true"), ("silenced", "true"), ("inhibited", "true")]
+        params += [("filter", text) for text in filters]
+        if receiver:
+            params.append(("receiver", receiver))
+        body = self._http.get(_ALERTS, params)
+        try:
+            wire = msgspec.json.decode(body, type=list[_WireAlert])
+        except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
+            raise UpstreamError(f"{_ALERTS}: the answer is not Alertmanager's: {error}") from None
+        return tuple(
+            Alert(
+                fingerprint=alert.fingerprint or fingerprint(alert.labels),
+                status=Status.FIRING,
+                labels=alert.labels,
+                annotations=alert.annotations,
+                starts_at=alert.starts_at.timestamp(),
+                ends_at=None,
+                generator_url=alert.generator_url,
+            )
+            for alert in wire
+            if alert.labels
+        )
+
+    def ready(self) -> bool:
+        return self._http.answers("/-/ready")
+
+
+class _WireAlert(msgspec.Struct, rename="camel"):
+    labels: dict[str, str]
+    starts_at: datetime
+    annotations: dict[str, str] = {}
+    generator_url: str = msgspec.field(default="", name="generatorURL")
+    fingerprint: str = ""

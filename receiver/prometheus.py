@@ -1,0 +1,165 @@
+"""The HTTP API of Prometheus, as far as we ask it: instant queries and alerting rules."""
+
+from __future__ import annotations
+
+from datetime import datetime
+from typing import Final, TypeVar
+
+import msgspec
+
+from receiver.errors import UpstreamError
+from receiver.promql import Rule, Sample, Samples
+from receiver.settings import PrometheusSettings
+from receiver.upstream import Upstream
+
+_QUERY: Final = "/api/v1/query"
+_RULES: Final = "/api/v1/rules"
+
+
+class Prometheus:
+    """One Prometheus, or what speaks its API. Safe to use from many threads.
+
+    Every method raises UpstreamError when there is no usable answer: refused, slow, too large, not
+    understood, or an error that Prometheus reports; its own words are in the text.
+    """
+
+    def __init__(self, settings: PrometheusSettings) -> None:
+        self._http = Upstream(
+            settings.url,
+            timeout=settings.timeout,
+            bearer_token_file=settings.bearer_token_file,
+        )
+
+    def query(self, expr: str, at: float | None = None) -> Samples:
+        """Return what *expr* evaluates to, at Prometheus' own now or at *at*."""
+        form = [("query", expr)]
+        if at is not None:
+            form.append(("time", repr(at)))
+        data, warnings = _data(_QUERY, self._http.post(_QUERY, form), _Result)
+        match data.resultType:
+            case "vector":
+                found = _decoded(_QUERY, data.result, list[_Series])
+                samples = Samples(_sample(series) for series in found)
+            case "scalar":
+                point = _decoded(_QUERY, data.result, _Point)
+                samples = Samples([Sample({}, _number(point.value), point.at)])
+            case other:
+                raise UpstreamError(f"{_QUERY}: the answer is a {other}, not an instant vector")
+        samples.warnings = tuple(warnings)
+        return samples
+
+    def rules(self, alertname: str | None = None) -> tuple[Rule, ...]:
+        """Return the alerting rules, or those called *alertname*."""
+        params = [("type", "alert")]
+        if alertname is not None:
+            # Those older than 2.44 ignore it and send all.
+            params.append(("rule_name[]", alertname))
+        data, _ = _data(_RULES, self._http.get(_RULES, params), _Groups)
+        return tuple(
+            _rule(rule, group)
+            for group in data.groups
+            for rule in group.rules
+            if rule.type == "alerting" and alertname in {None, rule.name}
+        )
+
+    def ready(self) -> bool:
+        return self._http.answers("/-/ready")
+
+
+class _Point(msgspec.Struct, array_like=True):
+    at: float
+    """Seconds since the epoch."""
+    value: str
+    """A number as text, since JSON has no NaN."""
+
+
+class _Reply(msgspec.Struct):
+    status: str
+    data: msgspec.Raw = msgspec.Raw(b"null")
+    errorType: str = ""  # noqa: N815  Prometheus' names
+    error: str = ""
+    warnings: list[str] = []
+
+
+class _Result(msgspec.Struct):
+    resultType: str  # noqa: N815
+    result: msgspec.Raw
+
+
+class _Series(msgspec.Struct):
+    metric: dict[str, str]
+    value: _Point | None = None
+    histogram: tuple[float, msgspec.Raw] | None = None
+
+
+class _WireAlert(msgspec.Struct):
+    labels: dict[str, str] = {}
+
+
+class _WireRule(msgspec.Struct, rename="camel"):
+    name: str
+    query: str
+    type: str
+    labels: dict[str, str] | None = None
+    duration: float = 0.0
+    health: str = "unknown"
+    last_error: str = ""
+    last_evaluation: datetime | None = None
+    state: str = ""
+    alerts: list[_WireAlert] | None = None
+
+
+class _Group(msgspec.Struct):
+    name: str
+    rules: list[_WireRule]
+    interval: float = 0.0
+
+
+class _Groups(msgspec.Struct):
+    groups: list[_Group]
+
+
+_T = TypeVar("_T")
+
+
+def _decoded(path: str, raw: bytes | msgspec.Raw, kind: type[_T]) -> _T:
+    try:
+        return msgspec.json.decode(raw, type=kind)
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
+        raise UpstreamError(f"{path}: the answer is not Prometheus': {error}") from None
+
+
+def _data(path: str, body: bytes, kind: type[_T]) -> tuple[_T, list[str]]:
+    reply = _decoded(path, body, _Reply)
+    if reply.status != "success":
+        raise UpstreamError(f"{path}: {reply.status} {reply.errorType}: {reply.error}")
+    return _decoded(path, reply.data, kind), reply.warnings
+
+
+def _sample(series: _Series) -> Sample:
+    if series.value is not None:
+        return Sample(series.metric, _number(series.value.value), series.value.at)
+    return Sample(series.metric, float("nan"), series.histogram[0] if series.histogram else 0.0)
+
+
+def _number(text: str) -> float:
+    try:
+        return float(text)
+    except ValueError:
+        raise UpstreamError(f"{_QUERY}: {text[:40]!r} is no number") from None
+
+
+def _rule(rule: _WireRule, group: _Group) -> Rule:
+    return Rule(
+        name=rule.name,
+        query=rule.query,
+        labels=rule.labels or {},
+        duration=rule.duration,
+        health=rule.health,
+        last_error=rule.last_error,
+        last_evaluation=rule.last_evaluation.timestamp() if rule.last_evaluation else 0.0,
+        group=group.name,
+        interval=group.interval,
+        state=rule.state,
+        alerts=tuple(alert.labels for alert in rule.alerts or ()),
+    )

@@ -1,0 +1,52 @@
+"""What does Prometheus say about this alert now? The questions of verification.py, asked."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from receiver.clock import Clock
+from receiver.errors import UpstreamError
+from receiver.guards.situation import Condition, Signal
+from receiver.prometheus import Prometheus
+from receiver.strategy import Expect
+from receiver.verification import Judgement, judge, observe
+
+
+class PrometheusProver:
+    """Asks one Prometheus; without one nothing is ever proven."""
+
+    def __init__(self, prometheus: Prometheus | None, clock: Clock) -> None:
+        self._prometheus = prometheus
+        self._clock = clock
+
+    def judge(
+        self,
+        alert_labels: Mapping[str, str],
+        expression: str | None,
+        *,
+        since: float,
+        expect: Expect = Expect.EMPTY,
+        own_query: bool = False,
+    ) -> Judgement:
+        """Whether the alert's series is still returned, and the data is there, newer than *since*.
+
+        *own_query*: *expression* is the strategy's and not the rule's.
+        """
+        if self._prometheus is None:
+            return Judgement(Signal.UNKNOWN, None, "no prometheus in promheal.yml")
+        evidence = observe(
+            self._prometheus, alert_labels, expression, now=self._clock(), own_query=own_query
+        )
+        return judge(evidence, alert_labels, since=since, expect=expect)
+
+    def condition(self, query: str) -> tuple[Condition, str]:
+        """Whether *query* returns anything, and what was answered."""
+        if self._prometheus is None:
+            return Condition.UNKNOWN, "no prometheus in promheal.yml"
+        try:
+            samples = self._prometheus.query(query)
+        except UpstreamError as error:
+            return Condition.UNKNOWN, str(error)
+        if samples:
+            return Condition.TRUE, f"{query} returned {samples[0].value:g}"
+        return Condition.FALSE, f"{query} returned nothing"
