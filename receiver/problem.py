@@ -1,0 +1,176 @@
+"""What is wrong with a file, and where exactly?
+
+A problem is a value. All those of a configuration are collected, sorted and shown together, each
+with its line and a caret below the place, since a person who has to repair a file at night wants
+to do it once.
+"""
+
+from __future__ import annotations
+
+import re
+import unicodedata
+from collections.abc import Iterable, Iterator
+from difflib import get_close_matches
+from enum import StrEnum
+from typing import Final
+
+import msgspec
+
+from receiver.errors import ConfigError
+
+_BREAK: Final = re.compile("\r\n|[\n\r\x85\u2028\u2029]")  # YAML 1.1's line breaks, libyaml's count
+_SHOWN: Final = 160
+"""Characters of a line that are shown; of a longer one, those around the place."""
+_QUOTED: Final = 60
+"""Characters of the operator's text that are repeated in a message."""
+
+_RESET, _BOLD, _RED, _YELLOW, _GREEN = "\x1b[0m", "\x1b[1m", "\x1b[31m", "\x1b[33m", "\x1b[32m"
+
+
+class Severity(StrEnum):
+    ERROR = "error"
+    """The configuration is refused."""
+    WARNING = "warning"
+    """It works, and is probably not what was meant."""
+
+
+class Problem(msgspec.Struct, frozen=True, kw_only=True):
+    """One finding."""
+
+    file: str
+    line: int
+    """From 1; 0 when the file as a whole is meant."""
+    column: int
+    """In characters, from 1; 0 when the file as a whole is meant."""
+    message: str
+    """What is wrong and what to write instead."""
+    source: str = ""
+    """The line as it stands in the file."""
+    length: int = 1
+    """Characters to mark."""
+    severity: Severity = Severity.ERROR
+
+
+class InvalidConfig(ConfigError):  # noqa: N818  it is a verdict that carries many errors
+    """The configuration cannot be used. `problems` are all that were found, in all of its files."""
+
+    def __init__(self, problems: Iterable[Problem]) -> None:
+        self.problems = tuple(problems)
+        super().__init__("\n".join(format_problem(problem) for problem in self.problems))
+
+
+class Report:
+    """The problems of one file, as they are found."""
+
+    def __init__(self, file: str, text: str = "") -> None:
+        self.file = file
+        self.lines = _BREAK.split(text)
+        self._found: dict[Problem, None] = {}  # a set in order: the same finding is told once
+
+    def add(
+        self,
+        message: str,
+        line: int = -1,
+        column: int = -1,
+        length: int = 1,
+        severity: Severity = Severity.ERROR,
+    ) -> None:
+        """Note a problem at *line* and *column*, both from 0; without them, of the whole file."""
+        problem = Problem(
+            file=self.file,
+            line=line + 1,
+            column=column + 1,
+            message=message,
+            source=self.lines[line] if 0 <= line < len(self.lines) else "",
+            length=max(1, length),
+            severity=severity,
+        )
+        self._found[problem] = None
+
+    @property
+    def problems(self) -> list[Problem]:
+        """All of them, by their place."""
+        return sorted(self._found, key=lambda problem: (problem.line, problem.column))
+
+    @property
+    def broken(self) -> bool:
+        return any(problem.severity is Severity.ERROR for problem in self._found)
+
+
+def format_problem(problem: Problem, *, color: bool = False) -> str:
+    """Return `file:line:column: message`, the line, and a caret below the place.
+
+    Tabs and wide characters before the place are measured, so the caret stands right below it.
+    """
+    place = problem.file
+    if problem.line:
+        place += f":{problem.line}:{problem.column}"
+    warning = problem.severity is Severity.WARNING
+    label = "warning: " if warning else ""
+    if color:
+        tint = _YELLOW if warning else _RED
+        head = f"{_BOLD}{place}:{_RESET} {tint}{label}{_RESET}{_BOLD}{problem.message}{_RESET}"
+    else:
+        head = f"{place}: {label}{problem.message}"
+    if not problem.line or not problem.source.strip():
+        return head
+    start, line = _window(problem.source, problem.column - 1)
+    before = problem.column - 1 - start
+    marked = line[before : before + problem.length]
+    gap = "".join(_blank(char) for char in line[:before])
+    caret = "^" * max(1, sum(_width(char) for char in marked))
+    if color:
+        caret = f"{_GREEN}{caret}{_RESET}"
+    number = str(problem.line)
+    shown = "".join(_visible(char) for char in line)
+    return f"{head}\n {number} | {shown}\n {' ' * len(number)} | {gap}{caret}"
+
+
+def nearest(wrong: str, known: Iterable[str]) -> str | None:
+    """Return which of *known* was probably meant."""
+    near = get_close_matches(wrong, sorted(known), 1)
+    return near[0] if near else None
+
+
+def suggestion(wrong: str, known: Iterable[str]) -> str:
+    """Return `; did you mean 'timeout'?`, or what is known when nothing is near."""
+    names = sorted(known)
+    near = nearest(wrong, names)
+    if near is not None:
+        return f"; did you mean {near!r}?"
+    return f"; known: {', '.join(names)}" if names else ""
+
+
+def quoted(text: str) -> str:
+    """Return *text* as a message repeats it: in quotes, on one line, cut when it is long."""
+    return repr(text if len(text) <= _QUOTED else f"{text[: _QUOTED - 1]}…")
+
+
+def by_place(reports: Iterable[Report]) -> Iterator[Problem]:
+    """Yield the problems of all *reports*: file by file, each from top to bottom."""
+    for report in reports:
+        yield from report.problems
+
+
+def _window(line: str, column: int) -> tuple[int, str]:
+    """Return the part of a long line around *column*, and where it begins."""
+    if len(line) <= _SHOWN:
+        return 0, line
+    start = max(0, min(column - _SHOWN // 2, len(line) - _SHOWN))
+    return start, line[start : start + _SHOWN]
+
+
+def _width(char: str) -> int:
+    """How many cells of a terminal *char* takes."""
+    if unicodedata.combining(char):
+        return 0
+    return 2 if unicodedata.east_asian_width(char) in "WF" else 1
+
+
+def _blank(char: str) -> str:
+    return "\t" if char == "\t" else " " * _width(char)
+
+
+def _visible(char: str) -> str:
+    """Keep a file from steering the terminal that shows it."""
+    return char if char == "\t" or char.isprintable() or unicodedata.combining(char) else "�"

@@ -1,0 +1,136 @@
+"""What did the operator switch on, and where are the others? `promheal.yml` and the environment.
+
+This file is the only reader of the environment. Everything is read once into frozen values; a
+reload reads it again and builds new ones.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Annotated, Final
+
+import msgspec
+
+from receiver.duration import Duration
+from receiver.errors import ConfigError
+
+_Url = Annotated[str, msgspec.Meta(pattern="^https?://")]
+_Positive = Annotated[Duration, msgspec.Meta(gt=0)]
+
+
+class PrometheusSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """Where heals are proven."""
+
+    url: _Url
+    """For example http://127.0.0.1:9090, with its route prefix if it has one."""
+    timeout: _Positive = 5.0
+    """For one question; an answer that comes later proves nothing."""
+    bearer_token_file: str | None = None
+
+
+class AlertmanagerSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """Who is asked for the alerts that `max_alerts` cut off."""
+
+    url: _Url
+    timeout: _Positive = 5.0
+    bearer_token_file: str | None = None
+
+
+class EngineSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    max_concurrent_runs: Annotated[int, msgspec.Meta(ge=1, le=256)] = 8
+    """Runs that act at the same moment; those that verify do not count."""
+    resync: _Positive = 60.0
+    """How often everything that fires is considered again without being told."""
+    stale_after: _Positive = 18_000.0
+    """How long a notification is believed when Prometheus cannot confirm it.
+
+    Above Alertmanager's repeat_interval (4 h by default), which is how often it says so again.
+    """
+
+
+class FlagSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    auto_healing: bool = True
+    """Off: alerts are recorded and decided, nothing acts."""
+
+
+class JournalSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    retention: _Positive = 7_776_000.0
+    """Finished runs, decisions and closed episodes older than this are deleted (90 days)."""
+
+
+class HttpSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    allow: tuple[str, ...] = ()
+    """URL prefixes that the action `http` may call: scheme, host, port and path."""
+
+
+class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """`promheal.yml`."""
+
+    strategies: str = "healing_strategies.yml"
+    """Path, relative to this file."""
+    services: str = "services.yml"
+    """Path, relative to this file."""
+    prometheus: PrometheusSettings | None = None
+    alertmanager: AlertmanagerSettings | None = None
+    engine: EngineSettings = EngineSettings()
+    flags: FlagSettings = FlagSettings()
+    journal: JournalSettings = JournalSettings()
+    http: HttpSettings = HttpSettings()
+
+
+FLAG_VARIABLES: Final = {"auto_healing": "FEATURE_AUTO_HEALING_ENABLED"}
+"""The environment variable of each flag; it wins over the file."""
+
+_TRUE: Final = frozenset({"1", "true", "yes", "on"})
+_FALSE: Final = frozenset({"0", "false", "no", "off"})
+
+
+def environment() -> Mapping[str, str]:
+    """Return this process's environment."""
+    return dict(os.environ)  # noqa: TID251  the one place that reads it
+
+
+def dotenv(path: Path) -> dict[str, str]:
+    """Return the variables of a file of NAME=VALUE lines; a missing file has none.
+
+    Raises ConfigError for a line that is neither a comment nor NAME=VALUE.
+    """
+    try:
+        text = path.read_text(encoding="utf-8")
+    except FileNotFoundError:
+        return {}
+    except (OSError, UnicodeDecodeError) as error:
+        raise ConfigError(f"{path}: cannot be read: {error}") from None
+    found = {}
+    for number, raw in enumerate(text.splitlines(), 1):
+        line = raw.strip().removeprefix("export ").strip()
+        if not line or line.startswith("#"):
+            continue
+        name, equals, value = line.partition("=")
+        if not equals or not name.strip().isidentifier():
+            raise ConfigError(f"{path}:{number}:1: write NAME=VALUE, not {line!r}")
+        value = value.strip()
+        if len(value) > 1 and value[0] == value[-1] and value[0] in "'\"":
+            value = value[1:-1]
+        found[name.strip()] = value
+    return found
+
+
+def with_environment(settings: Settings, environ: Mapping[str, str]) -> Settings:
+    """Return *settings* with the flags that the environment sets.
+
+    Raises ConfigError for a value that is no boolean.
+    """
+    flags = {}
+    for flag, variable in FLAG_VARIABLES.items():
+        text = environ.get(variable, "").strip().lower()
+        if not text:
+            continue
+        if text not in _TRUE | _FALSE:
+            raise ConfigError(f"{variable}={text!r}: write true or false")
+        flags[flag] = text in _TRUE
+    if not flags:
+        return settings
+    return msgspec.structs.replace(settings, flags=msgspec.structs.replace(settings.flags, **flags))

@@ -1,0 +1,188 @@
+"""What does healing_strategies.yml say? Its strategies, with the rules that a type cannot say.
+
+The keys of a strategy are the fields of receiver.strategy.Strategy; those of a step are `action`,
+`timeout`, `if` and, on the same level, the parameters of the action.
+"""
+
+from __future__ import annotations
+
+import re
+from typing import Annotated, Any, Final
+
+import msgspec
+
+from receiver import promql
+from receiver.actions import Action, Actions
+from receiver.duration import Duration
+from receiver.errors import ConfigError
+from receiver.matcher import MatcherText
+from receiver.problem import Report, Severity, quoted
+from receiver.services import Inventory
+from receiver.strategy import Expect, StepSpec, Strategy, Verify
+from receiver.template import is_template, problems_in, problems_in_promql, sample
+from receiver.yaml_nodes import Node, Pairs
+from receiver.yaml_scalars import BAD, Read, bounded, expected, mark, read_text
+from receiver.yaml_values import (
+    Key,
+    Readers,
+    construct,
+    entries,
+    optional,
+    read_keys,
+    sequence,
+    value_of,
+)
+
+MIN_WITHIN: Final = 1.0
+"""Seconds; no rule is evaluated and no target scraped in less."""
+NAME: Final = "[a-zA-Z0-9_-]{1,64}"
+"""What may name a strategy."""
+LABEL: Final = r"""[^\s{}!=~,\\"'`]+"""
+"""What may name a label: what a matcher reads without quotes, so that a target reads as one."""
+
+_NAME: Final = re.compile(NAME)
+_LABEL: Final = re.compile(LABEL)
+_NOT_EMPTY: Final = msgspec.inspect.ListType(msgspec.inspect.AnyType(), min_length=1)
+
+
+def read_strategies(
+    tree: Node | None, report: Report, actions: Actions, inventory: Inventory | None
+) -> list[Strategy]:
+    steps = bounded(sequence(_step(actions, inventory)), _NOT_EMPTY)
+    keys = STRATEGY_KEYS | {"actions": Key(read=steps, required=True, field="actions")}
+    found = []
+    for name, key, node in entries(tree, "strategies", report):
+        if not _NAME.fullmatch(name):
+            mark(
+                key,
+                report,
+                f"{quoted(name)} cannot name a strategy, for it becomes a metric's label; "
+                "write up to 64 of the characters a-z, A-Z, 0-9, _ and -",
+            )
+        values = read_keys(node, report, keys)
+        if values is not None:
+            strategy = construct(Strategy, {"name": name, **values}, node, report)
+            if strategy is not BAD:
+                found.append(strategy)
+    return found
+
+
+def _step(actions: Actions, inventory: Inventory | None) -> Read:
+    """Return the reader of a step: `action`, `timeout` and `if`, and the action's own keys."""
+
+    def read(node: Node, report: Report) -> Any:
+        if not isinstance(node, Pairs):
+            return expected("a mapping", node, report, "write `- action: NAME`")
+        chosen = value_of(node, "action")
+        if chosen is None:
+            return mark(node, report, f"missing key 'action'; known: {', '.join(actions.names)}")
+        name = read_text(chosen, report)
+        if name is BAD:
+            return BAD
+        try:
+            action = actions.get(name)
+            keys = _TEMPLATED.keys(action.Params) | _STEP
+        except ConfigError as error:
+            return mark(chosen, report, str(error))
+        values = read_keys(node, report, keys)
+        assert values is not None
+        own = {key.field: values.pop(key.field, None) for key in _STEP.values()}
+        params = construct(action.Params, values, node, report)
+        if params is not BAD and inventory is not None:
+            for problem in _problems(action, params, inventory):
+                mark(chosen, report, problem)
+        if params is BAD or any(value is BAD for value in own.values()):
+            return BAD
+        return StepSpec(
+            action=name,
+            params=params,
+            timeout=own["timeout"] or action.timeout,
+            condition=own["if"] or (),
+        )
+
+    return read
+
+
+def _problems(action: Action, params: msgspec.Struct, inventory: Inventory) -> list[str]:
+    try:
+        return list(action.problems(params, inventory))
+    except Exception as error:  # noqa: BLE001  an action may be anybody's
+        return [f"its parameters could not be checked: {type(error).__name__}: {error}"]
+
+
+def _read_verify(node: Node, report: Report) -> Any:
+    values = read_keys(node, report, _VERIFY)
+    if values is None:
+        return BAD
+    if values.get("expect") is Expect.PRESENT and values.get("query") is None:
+        expect = value_of(node, "expect")
+        assert expect is not None
+        return mark(
+            expect,
+            report,
+            "`present` needs a `query`: the alert's own expression is there while it is ill",
+        )
+    return construct(Verify, values, node, report)
+
+
+def _read_within(node: Node, report: Report) -> Any:
+    within = _READERS.of(Duration)(node, report)
+    if within is not BAD and within < MIN_WITHIN:
+        report.add(
+            "Prometheus cannot prove anything in less than a second; write for example 5m",
+            node.line,
+            node.column,
+            node.length,
+            Severity.WARNING,
+        )
+    return within
+
+
+def _read_query(node: Node, report: Report) -> Any:
+    """PromQL; a value that is not known yet is tried as 1, which may stand wherever one may."""
+    text = read_text(node, report)
+    if text is BAD:
+        return BAD
+    problem = problems_in_promql(text)
+    if problem is None:
+        try:
+            promql.read(sample(text))
+        except ValueError as error:
+            problem = f"no PromQL that can be asked: {error}"
+    return text if problem is None else mark(node, report, problem)
+
+
+def _read_templated(node: Node, report: Report) -> Any:
+    text = read_text(node, report)
+    if text is not BAD and is_template(text):
+        problem = problems_in(text)
+        if problem is not None:
+            return mark(node, report, problem)
+    return text
+
+
+def _read_label(node: Node, report: Report) -> Any:
+    text = read_text(node, report)
+    if text is BAD or _LABEL.fullmatch(text):
+        return text
+    return mark(node, report, f"{quoted(text)} is no label's name; write for example service")
+
+
+_READERS: Final = Readers()
+_TEMPLATED: Final = Readers(_read_templated)
+
+_VERIFY: Final = _READERS.keys(Verify, within=_read_within, query=optional(_read_query))
+STRATEGY_KEYS: Final = _READERS.keys(
+    Strategy,
+    omit=("name", "actions"),
+    match=_READERS.of(Annotated[tuple[MatcherText, ...], msgspec.Meta(min_length=1)]),
+    target=sequence(_read_label),
+    when=optional(_read_query),
+    verify=_read_verify,
+)
+"""But for `actions`, whose reader must know them. The name is the key of the whole."""
+_STEP: Final = {
+    "action": Key(read=_TEMPLATED.of(str), required=True, field="action"),
+    "timeout": Key(read=_READERS.of(Annotated[Duration, msgspec.Meta(gt=0)]), field="timeout"),
+    "if": Key(read=_READERS.of(tuple[MatcherText, ...]), field="if"),
+}
