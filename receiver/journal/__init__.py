@@ -1,0 +1,268 @@
+"""What was received, decided and done, durably and in order: the port that every journal offers.
+
+`atomically(work)` runs *work* on a `Transaction`, and returns when its writes are on the disk. What
+a decision rests on is read in the transaction that records it.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import Any, TypeVar
+
+import msgspec
+
+from receiver.alert import Alert, Quarantined
+from receiver.decide import Decision
+from receiver.run import Observation, Outcome, Plan, Run, State, Step
+
+T = TypeVar("T")
+
+Key = tuple[str, str]
+"""(strategy, target): what is considered."""
+
+
+class Episode(msgspec.Struct, frozen=True, kw_only=True):
+    """One firing of one fingerprint, from its start until it is resolved."""
+
+    id: int
+    alert: Alert
+    sender: str
+    first_seen: float
+    """When its first notification arrived, seconds since the epoch."""
+    last_seen: float
+    notifications: int
+
+
+class Want(msgspec.Struct, frozen=True, array_like=True):
+    """A strategy that selects an alert, and the target that it names."""
+
+    strategy: str
+    target: str
+    fingerprint: str
+
+
+class Admitted(msgspec.Struct, frozen=True, kw_only=True):
+    """What became of one notification."""
+
+    opened: int
+    repeated: int
+    """Firing alerts of an episode that is open already: repeats, retries, HA peers."""
+    late: int
+    """Firing alerts whose episode has ended: a peer that lags behind."""
+    closed: int
+    not_open: int
+    """Resolved alerts without an open episode."""
+    released: frozenset[Key]
+    """What a resolved alert asked for until now."""
+
+
+class Recorded(msgspec.Struct, frozen=True, kw_only=True):
+    """A decision as it was written down."""
+
+    id: int
+    strategy: str
+    target: str
+    verdict: str
+    reason: str
+    until: float | None
+    detail: str
+    answers: list[dict[str, Any]]
+    """[{guard, verdict, reason, until, detail}] in the order in which they were asked."""
+    run: int | None
+    at: float
+    last_at: float
+    times: int
+
+
+class Holders(msgspec.Struct, frozen=True, kw_only=True):
+    """The history that the guards rest on."""
+
+    holder: int | None
+    acting: int
+    last_end: float | None
+    last_healed: float | None
+    starts: tuple[float, ...]
+
+
+class Snapshot(msgspec.Struct, frozen=True, kw_only=True):
+    """What the metrics and the status show of the present."""
+
+    totals: Mapping[tuple[str, tuple[str, ...]], float]
+    """Lifetime counters by (metric, label values)."""
+    firing: Mapping[str, int]
+    """Open episodes by strategy."""
+    open_alerts: int
+    in_progress: Mapping[str, int]
+    """Runs that hold a target, by strategy."""
+    states: Mapping[str, int]
+    """Unfinished runs by state."""
+    size_bytes: int
+
+
+class Transaction(ABC):
+    """Reads and writes that happen together or not at all."""
+
+    # -- what arrives
+
+    @abstractmethod
+    def admit(
+        self, alerts: Sequence[Alert], wants: Sequence[Want], *, sender: str, now: float
+    ) -> Admitted:
+        """Fold alerts into episodes: one open episode for each fingerprint."""
+
+    @abstractmethod
+    def quarantine(self, bad: Iterable[Quarantined], *, sender: str, now: float) -> None: ...
+
+    @abstractmethod
+    def open_episodes(self, *, limit: int, offset: int = 0) -> list[Episode]: ...
+
+    @abstractmethod
+    def episode(self, episode: int) -> Episode | None: ...
+
+    @abstractmethod
+    def rematch(self, select: Callable[[Alert], Iterable[Want]]) -> None:
+        """Match everything that fires anew, after a change of the configuration."""
+
+    # -- what is to be considered
+
+    @abstractmethod
+    def keys(self) -> set[Key]:
+        """Everything that fires for a strategy, and every unfinished run."""
+
+    @abstractmethod
+    def wanted(self, key: Key) -> Episode | None:
+        """The newest alert that asks for this strategy on this target."""
+
+    @abstractmethod
+    def unfinished(self, key: Key) -> Run | None:
+        """The run of this strategy on this target that has no outcome yet, with its steps."""
+
+    @abstractmethod
+    def history(self, key: Key, *, but: int, since: float) -> Holders:
+        """What other runs (not *but*) did on this target; starts after *since*."""
+
+    @abstractmethod
+    def pending_on(self, target: str) -> list[Key]: ...
+
+    @abstractmethod
+    def next_pending(self, reason: str) -> Key | None: ...
+
+    # -- what was decided and done
+
+    @abstractmethod
+    def record(self, key: Key, decision: Decision, *, run: int | None, now: float) -> bool:
+        """Write a decision down; True when it is news and not a repetition of the last one."""
+
+    @abstractmethod
+    def open_run(
+        self,
+        key: Key,
+        state: State,
+        *,
+        episode: Episode,
+        now: float,
+        reason: str = "",
+        until: float | None = None,
+        plan: Plan | None = None,
+        config_hash: str = "",
+    ) -> Run: ...
+
+    @abstractmethod
+    def change(self, run: Run, state: State, **changes: Any) -> Run:
+        """Write a run's next state. Raises AssertionError for one that may not follow."""
+
+    @abstractmethod
+    def finish(self, run: Run, outcome: Outcome, reason: str, *, now: float) -> Run: ...
+
+    @abstractmethod
+    def put_step(self, run: int, step: Step) -> None: ...
+
+    @abstractmethod
+    def put_observation(self, run: int, observation: Observation) -> None: ...
+
+    @abstractmethod
+    def count(self, metric: str, *labels: str, by: float = 1) -> None:
+        """Add to a lifetime counter."""
+
+    # -- what people and metrics ask
+
+    @abstractmethod
+    def run(self, run: int) -> Run | None: ...
+
+    @abstractmethod
+    def runs(
+        self,
+        *,
+        limit: int,
+        before: int | None = None,
+        strategy: str | None = None,
+        state: str | None = None,
+    ) -> list[Run]:
+        """Newest first, without their steps."""
+
+    @abstractmethod
+    def last_run(self, key: Key) -> Run | None: ...
+
+    @abstractmethod
+    def last_decision(self, key: Key) -> Recorded | None: ...
+
+    @abstractmethod
+    def observations(self, run: int) -> list[Observation]: ...
+
+    @abstractmethod
+    def decisions(self, run: int) -> list[Recorded]: ...
+
+    @abstractmethod
+    def snapshot(self) -> Snapshot: ...
+
+    @abstractmethod
+    def starts_by_target(self, strategy: str, *, since: float) -> list[int]: ...
+
+    @abstractmethod
+    def newest(self) -> float:
+        """The newest time in the journal; 0 when it is empty."""
+
+    @abstractmethod
+    def prune(self, *, before: float, limit: int) -> int:
+        """Delete at most *limit* old rows of each kind; return how many went."""
+
+
+class Journal(ABC):
+    """Raises JournalError when it cannot store or read; then nothing of the work was stored."""
+
+    writable: bool = True
+    """Whether the last attempt to store something succeeded."""
+
+    @abstractmethod
+    def atomically(self, work: Callable[[Transaction], T]) -> T:
+        """Run *work*, and return its result once everything it wrote is durable."""
+
+    @abstractmethod
+    def read(self, work: Callable[[Transaction], T]) -> T:
+        """Run *work*, which only reads, beside the writers."""
+
+    @abstractmethod
+    def acquire(self) -> bool:
+        """Become the one process that acts on this journal; False while another one is."""
+
+    @abstractmethod
+    def close(self) -> None: ...
+
+
+def open_journal(url: str, *, observe_commit: Callable[[float], None] | None = None) -> Journal:
+    """Open the journal at *url*, and bring its schema up to date.
+
+    *url* is sqlite:///data/promheal.db (relative) or sqlite:////var/lib/promheal.db (absolute).
+    *observe_commit* is told the seconds that each commit took. Raises JournalError when it cannot
+    be opened, is damaged, or is not a journal of promheal.
+    """
+    from pathlib import Path  # noqa: PLC0415
+
+    from receiver.errors import ConfigError  # noqa: PLC0415
+    from receiver.journal.sqlite import SqliteJournal  # noqa: PLC0415
+
+    scheme, separator, path = url.partition(":///")
+    if scheme != "sqlite" or not separator or not path:
+        raise ConfigError(f"--storage.url {url!r}: write sqlite:///PATH")
+    return SqliteJournal(Path(path), observe_commit=observe_commit)

@@ -1,0 +1,214 @@
+-- Every query, named, with a sentence. Parsed by receiver/journal/queries.py.
+
+-- name: admit_firing
+-- Open an episode for each firing alert, or note that it is said again. A start that is not later
+-- than the last known end is a peer that lags behind, and opens nothing.
+insert into episode
+    (fingerprint, starts_at, labels, annotations, generator_url, sender, first_seen, last_seen)
+select a.value ->> 0, a.value ->> 1, a.value -> 2, a.value -> 3, a.value ->> 4, :sender, :now, :now
+from json_each(:alerts) a
+where not exists (
+    select 1 from episode e
+    where e.fingerprint = a.value ->> 0 and e.ends_at is not null and e.ends_at >= a.value ->> 1)
+on conflict (fingerprint) where ends_at is null do update set
+    starts_at = min(starts_at, excluded.starts_at),
+    annotations = excluded.annotations,
+    generator_url = excluded.generator_url,
+    sender = excluded.sender,
+    last_seen = excluded.last_seen,
+    notifications = notifications + 1
+returning notifications
+
+-- name: admit_wanted
+-- Note which strategies ask for the open episodes of these fingerprints.
+insert or ignore into wanted (strategy, target, episode)
+select p.value ->> 0, p.value ->> 1, e.id
+from json_each(:pairs) p
+join episode e on e.fingerprint = p.value ->> 2 and e.ends_at is null
+
+-- name: admit_resolved
+-- Close the open episodes of resolved alerts. An end that lies before the episode's start belongs
+-- to an earlier one.
+update episode set
+    ends_at = max(a.value ->> 1, starts_at), last_seen = :now, sender = :sender,
+    notifications = notifications + 1
+from json_each(:alerts) a
+where episode.fingerprint = a.value ->> 0 and episode.ends_at is null
+  and a.value ->> 1 >= episode.starts_at
+returning id
+
+-- name: unwant
+-- Take back what closed episodes asked for.
+delete from wanted where episode in (select value from json_each(:episodes))
+returning strategy, target
+
+-- name: quarantine
+insert into quarantine (at, sender, problem, raw) values (:now, :sender, :problem, :raw)
+
+-- name: open_episodes
+-- Everything that fires, to match it anew after a change of the configuration.
+select id, fingerprint, starts_at, ends_at, labels, annotations, generator_url, sender,
+       first_seen, last_seen, notifications
+from episode where ends_at is null order by id limit :limit offset :offset
+
+-- name: episode_by_id
+select * from episode where id = :id
+
+-- name: want_nothing
+delete from wanted
+
+-- name: want
+insert or ignore into wanted (strategy, target, episode) values (:strategy, :target, :episode)
+
+-- name: wanted_episode
+-- The newest alert that asks for this strategy on this target.
+select e.id, e.fingerprint, e.starts_at, e.ends_at, e.labels, e.annotations, e.generator_url,
+       e.sender, e.first_seen, e.last_seen, e.notifications
+from wanted w join episode e on e.id = w.episode
+where w.strategy = :strategy and w.target = :target and e.ends_at is null
+order by e.last_seen desc, e.id desc limit 1
+
+-- name: all_wanted
+select distinct strategy, target from wanted
+
+-- name: unfinished_keys
+select strategy, target from run where state <> 'finished'
+
+-- name: unfinished_run
+select * from run where strategy = :strategy and target = :target and state <> 'finished'
+
+-- name: run_by_id
+select * from run where id = :id
+
+-- name: holder
+-- Another run that holds the target.
+select id from run
+where target = :target and state in ('acting', 'waiting', 'verifying', 'rolling_back')
+  and id <> :but
+
+-- name: acting
+-- How many other runs hold a slot.
+select count(*) as n from run where state in ('acting', 'rolling_back') and id <> :but
+
+-- name: last_end
+-- When the last run that acted on this target ended.
+select max(finished_at) as at from run
+where target = :target and state = 'finished' and acted_at is not null
+
+-- name: last_healed
+select max(finished_at) as at from run
+where target = :target and state = 'finished' and outcome = 'healed'
+
+-- name: starts
+-- When this strategy began to act on this target, oldest first.
+select acted_at from run
+where strategy = :strategy and target = :target and acted_at > :since order by acted_at
+
+-- name: open_run
+insert into run (strategy, target, state, reason, until, episode, created_at, notified_at,
+                 acted_at, config_hash, plan)
+values (:strategy, :target, :state, :reason, :until, :episode, :now, :notified_at, :acted_at,
+        :config_hash, :plan)
+
+-- name: change_run
+-- Write the whole changeable part of a run, if it is still in the state it was read in.
+update run set state = :state, outcome = :outcome, cause = :cause, reason = :reason, until = :until,
+    acted_at = :acted_at, verify_from = :verify_from, finished_at = :finished_at,
+    config_hash = :config_hash, plan = :plan
+where id = :id and state = :before
+
+-- name: put_step
+insert into step (run, phase, position, action, state, started_at, finished_at, attempt, result,
+                  error)
+values (:run, :phase, :position, :action, :state, :started_at, :finished_at, :attempt, :result,
+        :error)
+on conflict (run, phase, position) do update set
+    state = excluded.state, started_at = excluded.started_at, finished_at = excluded.finished_at,
+    attempt = excluded.attempt, result = excluded.result, error = excluded.error
+
+-- name: steps
+select * from step where run = :run order by phase desc, started_at, position
+
+-- name: put_observation
+insert or replace into observation (run, at, verdict, value, detail)
+values (:run, :at, :verdict, :value, :detail)
+
+-- name: observations
+select at, verdict, value, detail from observation where run = :run order by at
+
+-- name: last_decision
+select * from decision
+where strategy = :strategy and target = :target order by id desc limit 1
+
+-- name: repeat_decision
+update decision set times = times + 1, last_at = :now, until = :until, answers = :answers
+where id = :id
+
+-- name: put_decision
+insert into decision (strategy, target, verdict, reason, until, detail, answers, run, at, last_at)
+values (:strategy, :target, :verdict, :reason, :until, :detail, :answers, :run, :now, :now)
+
+-- name: decisions_of_run
+select * from decision where run = :run order by id
+
+-- name: pending_on_target
+-- Runs that may proceed when this target is free again.
+select strategy, target from run where state = 'pending' and target = :target
+
+-- name: next_pending
+-- The oldest run that waits for this reason.
+select strategy, target from run where state = 'pending' and reason = :reason order by id limit 1
+
+-- name: last_run
+select * from run where strategy = :strategy and target = :target order by id desc limit 1
+
+-- name: runs
+-- A page of runs, newest first, from before an id.
+select * from run where id < :before and (:strategy is null or strategy = :strategy)
+  and (:state is null or state = :state) order by id desc limit :limit
+
+-- name: count_total
+insert into total (metric, labels, value) values (:metric, :labels, :value)
+on conflict (metric, labels) do update set value = value + excluded.value
+
+-- name: totals
+select metric, labels, value from total
+
+-- name: firing_by_strategy
+select strategy, count(distinct episode) as n from wanted group by strategy
+
+-- name: in_progress
+select strategy, count(*) as n from run
+where state in ('acting', 'waiting', 'verifying', 'rolling_back') group by strategy
+
+-- name: open_alerts
+select count(*) as n from episode where ends_at is null
+
+-- name: states
+select state, count(*) as n from run where state <> 'finished' group by state
+
+-- name: starts_by_target
+-- How often each target was acted on since a time, for what is left of the budgets.
+select target, count(*) as n from run where strategy = :strategy and acted_at > :since
+group by target
+
+-- name: newest
+-- The newest time in the journal, which the clock must not go behind.
+select max(at) as at from (
+    select max(last_at) as at from decision
+    union all select max(last_seen) from episode
+    union all select max(finished_at) from run)
+
+-- name: prune_decisions
+delete from decision where id in (select id from decision where last_at < :before limit :limit)
+
+-- name: prune_runs
+delete from run where id in (
+    select id from run where state = 'finished' and finished_at < :before limit :limit)
+
+-- name: prune_episodes
+delete from episode where id in (
+    select id from episode where ends_at is not null and last_seen < :before limit :limit)
+
+-- name: prune_quarantine
+delete from quarantine where id in (select id from quarantine where at < :before limit :limit)

@@ -1,0 +1,414 @@
+"""One SQLite transaction: the port's sentences as named queries, rows as values and back."""
+
+from __future__ import annotations
+
+import sqlite3
+from collections import Counter
+from collections.abc import Callable, Iterable, Sequence
+from pathlib import Path
+from typing import Any, Final
+
+import msgspec
+
+from receiver.alert import Alert, Quarantined, Status
+from receiver.decide import Decision
+from receiver.journal import Admitted, Episode, Holders, Key, Recorded, Snapshot, Transaction, Want
+from receiver.journal.queries import queries
+from receiver.run import Observation, Outcome, Phase, Plan, Run, State, Step, StepState, may_follow
+
+_BIGGEST: Final = 2**63 - 1
+_PAGE: Final = 1_000
+_CHANGEABLE: Final = (
+    "outcome", "cause", "reason", "until", "acted_at", "verify_from", "finished_at",
+    "config_hash", "plan",
+)  # fmt: skip
+
+_encode = msgspec.json.Encoder().encode
+_decode = msgspec.json.decode
+_decode_labels = msgspec.json.Decoder(dict[str, str]).decode
+_decode_plan = msgspec.json.Decoder(Plan).decode
+
+
+class SqliteTransaction(Transaction):
+    """Used by one thread at a time."""
+
+    def __init__(self, connection: sqlite3.Connection, path: Path) -> None:
+        self.connection = connection
+        self._path = path
+        self._queries = queries()
+        self._counts: Counter[tuple[str, tuple[str, ...]]] = Counter()
+
+    def _execute(self, name: str, **values: Any) -> sqlite3.Cursor:
+        return self.connection.execute(self._queries[name], values)
+
+    # -- counters are summed up in memory and written once for each group of transactions
+
+    def count(self, metric: str, *labels: str, by: float = 1) -> None:
+        self._counts[metric, labels] += by  # type: ignore[assignment]  # Counter of floats
+
+    def mark_counts(self) -> Counter[tuple[str, tuple[str, ...]]]:
+        return self._counts.copy()
+
+    def restore_counts(self, mark: Counter[tuple[str, tuple[str, ...]]]) -> None:
+        self._counts = mark
+
+    def forget_counts(self) -> None:
+        self._counts.clear()
+
+    def write_counts(self) -> None:
+        for (metric, labels), value in self._counts.items():
+            self._execute("count_total", metric=metric, labels=_text(labels), value=value)
+        self._counts.clear()
+
+    # -- what arrives
+
+    def admit(
+        self, alerts: Sequence[Alert], wants: Sequence[Want], *, sender: str, now: float
+    ) -> Admitted:
+        firing = [
+            (a.fingerprint, a.starts_at, a.labels, a.annotations, a.generator_url)
+            for a in alerts
+            if a.status is Status.FIRING
+        ]
+        resolved = [(a.fingerprint, a.ends_at) for a in alerts if a.status is Status.RESOLVED]
+        opened = repeated = 0
+        if firing:
+            for (times,) in self._execute(
+                "admit_firing", alerts=_text(firing), sender=sender, now=now
+            ).fetchall():
+                opened += times == 1
+                repeated += times > 1
+            if wants:
+                self._execute("admit_wanted", pairs=_text(wants))
+        closed: list[int] = []
+        released: frozenset[Key] = frozenset()
+        if resolved:
+            closed = [
+                row[0]
+                for row in self._execute(
+                    "admit_resolved", alerts=_text(resolved), sender=sender, now=now
+                ).fetchall()
+            ]
+            if closed:
+                released = frozenset(
+                    (row[0], row[1])
+                    for row in self._execute("unwant", episodes=_text(closed)).fetchall()
+                )
+        return Admitted(
+            opened=opened,
+            repeated=repeated,
+            late=len(firing) - opened - repeated,
+            closed=len(closed),
+            not_open=len(resolved) - len(closed),
+            released=released,
+        )
+
+    def quarantine(self, bad: Iterable[Quarantined], *, sender: str, now: float) -> None:
+        for one in bad:
+            self._execute("quarantine", now=now, sender=sender, problem=one.problem, raw=one.raw)
+
+    def open_episodes(self, *, limit: int, offset: int = 0) -> list[Episode]:
+        return [_episode(row) for row in self._execute("open_episodes", limit=limit, offset=offset)]
+
+    def episode(self, episode: int) -> Episode | None:
+        row = self._execute("episode_by_id", id=episode).fetchone()
+        return None if row is None else _episode(row)
+
+    def rematch(self, select: Callable[[Alert], Iterable[Want]]) -> None:
+        self._execute("want_nothing")
+        offset = 0
+        while page := self.open_episodes(limit=_PAGE, offset=offset):
+            for episode in page:
+                for want in select(episode.alert):
+                    self._execute(
+                        "want", strategy=want.strategy, target=want.target, episode=episode.id
+                    )
+            offset += len(page)
+
+    # -- what is to be considered
+
+    def keys(self) -> set[Key]:
+        return {
+            (row[0], row[1])
+            for name in ("all_wanted", "unfinished_keys")
+            for row in self._execute(name)
+        }
+
+    def wanted(self, key: Key) -> Episode | None:
+        row = self._execute("wanted_episode", strategy=key[0], target=key[1]).fetchone()
+        return None if row is None else _episode(row)
+
+    def unfinished(self, key: Key) -> Run | None:
+        row = self._execute("unfinished_run", strategy=key[0], target=key[1]).fetchone()
+        return None if row is None else self._run(row)
+
+    def history(self, key: Key, *, but: int, since: float) -> Holders:
+        strategy, target = key
+        holder = self._execute("holder", target=target, but=but).fetchone()
+        return Holders(
+            holder=None if holder is None else holder[0],
+            acting=self._execute("acting", but=but).fetchone()[0],
+            last_end=self._execute("last_end", target=target).fetchone()[0],
+            last_healed=self._execute("last_healed", target=target).fetchone()[0],
+            starts=tuple(
+                row[0]
+                for row in self._execute("starts", strategy=strategy, target=target, since=since)
+            ),
+        )
+
+    def pending_on(self, target: str) -> list[Key]:
+        return [(row[0], row[1]) for row in self._execute("pending_on_target", target=target)]
+
+    def next_pending(self, reason: str) -> Key | None:
+        row = self._execute("next_pending", reason=reason).fetchone()
+        return None if row is None else (row[0], row[1])
+
+    # -- what was decided and done
+
+    def record(self, key: Key, decision: Decision, *, run: int | None, now: float) -> bool:
+        strategy, target = key
+        verdict = decision.verdict
+        reason = verdict.reason or ""
+        answers = _text(
+            [
+                {
+                    "guard": a.guard,
+                    "verdict": a.verdict.answer,
+                    "reason": a.verdict.reason or "",
+                    "until": a.verdict.until,
+                    "detail": a.verdict.detail,
+                }
+                for a in decision.answers
+            ]
+        )
+        last = self._execute("last_decision", strategy=strategy, target=target).fetchone()
+        if last is not None and (last["verdict"], last["reason"], last["run"]) == (
+            verdict.answer,
+            reason,
+            run,
+        ):
+            self._execute(
+                "repeat_decision", id=last["id"], now=now, until=verdict.until, answers=answers
+            )
+            return False
+        self._execute(
+            "put_decision",
+            strategy=strategy,
+            target=target,
+            verdict=verdict.answer,
+            reason=reason,
+            until=verdict.until,
+            detail=verdict.detail,
+            answers=answers,
+            run=run,
+            now=now,
+        )
+        return True
+
+    def open_run(
+        self,
+        key: Key,
+        state: State,
+        *,
+        episode: Episode,
+        now: float,
+        reason: str = "",
+        until: float | None = None,
+        plan: Plan | None = None,
+        config_hash: str = "",
+    ) -> Run:
+        acted_at = now if state is State.ACTING else None
+        cursor = self._execute(
+            "open_run",
+            strategy=key[0],
+            target=key[1],
+            state=state,
+            reason=reason,
+            until=until,
+            episode=episode.id,
+            now=now,
+            notified_at=episode.first_seen,
+            acted_at=acted_at,
+            config_hash=config_hash,
+            plan=None if plan is None else _text(plan),
+        )
+        assert cursor.lastrowid is not None
+        return Run(
+            id=cursor.lastrowid,
+            strategy=key[0],
+            target=key[1],
+            state=state,
+            reason=reason,
+            until=until,
+            episode=episode.id,
+            created_at=now,
+            notified_at=episode.first_seen,
+            acted_at=acted_at,
+            config_hash=config_hash,
+            plan=plan,
+        )
+
+    def change(self, run: Run, state: State, **changes: Any) -> Run:
+        assert may_follow(run.state, state), f"run {run.id}: {run.state} -> {state}"
+        after = msgspec.structs.replace(run, state=state, **changes)
+        values = {name: getattr(after, name) for name in _CHANGEABLE}
+        values["plan"] = None if after.plan is None else _text(after.plan)
+        cursor = self._execute("change_run", id=run.id, before=run.state, state=state, **values)
+        assert cursor.rowcount == 1, f"run {run.id} is not {run.state} any more"
+        return after
+
+    def finish(self, run: Run, outcome: Outcome, reason: str, *, now: float) -> Run:
+        return self.change(
+            run, State.FINISHED, outcome=outcome, reason=reason, until=None, finished_at=now
+        )
+
+    def put_step(self, run: int, step: Step) -> None:
+        self._execute(
+            "put_step",
+            run=run,
+            phase=step.phase,
+            position=step.index,
+            action=step.action,
+            state=step.state,
+            started_at=step.started_at,
+            finished_at=step.finished_at,
+            attempt=step.attempt,
+            result=_text(step.result),
+            error=step.error,
+        )
+
+    def put_observation(self, run: int, observation: Observation) -> None:
+        self._execute("put_observation", run=run, **msgspec.structs.asdict(observation))
+
+    # -- what people and metrics ask
+
+    def run(self, run: int) -> Run | None:
+        row = self._execute("run_by_id", id=run).fetchone()
+        return None if row is None else self._run(row)
+
+    def runs(
+        self,
+        *,
+        limit: int,
+        before: int | None = None,
+        strategy: str | None = None,
+        state: str | None = None,
+    ) -> list[Run]:
+        before = _BIGGEST if before is None else before
+        return [
+            _run(row, ())
+            for row in self._execute(
+                "runs", before=before, limit=limit, strategy=strategy, state=state
+            )
+        ]
+
+    def last_run(self, key: Key) -> Run | None:
+        row = self._execute("last_run", strategy=key[0], target=key[1]).fetchone()
+        return None if row is None else self._run(row)
+
+    def last_decision(self, key: Key) -> Recorded | None:
+        row = self._execute("last_decision", strategy=key[0], target=key[1]).fetchone()
+        return None if row is None else _recorded(row)
+
+    def observations(self, run: int) -> list[Observation]:
+        return [
+            Observation(at=at, verdict=verdict, value=value, detail=detail)
+            for at, verdict, value, detail in self._execute("observations", run=run)
+        ]
+
+    def decisions(self, run: int) -> list[Recorded]:
+        return [_recorded(row) for row in self._execute("decisions_of_run", run=run)]
+
+    def snapshot(self) -> Snapshot:
+        (pages,) = self.connection.execute("pragma page_count").fetchone()
+        (page_size,) = self.connection.execute("pragma page_size").fetchone()
+        return Snapshot(
+            totals={
+                (metric, tuple(_decode(labels))): value
+                for metric, labels, value in self._execute("totals")
+            },
+            firing={row[0]: row[1] for row in self._execute("firing_by_strategy")},
+            open_alerts=self._execute("open_alerts").fetchone()[0],
+            in_progress={row[0]: row[1] for row in self._execute("in_progress")},
+            states={row[0]: row[1] for row in self._execute("states")},
+            size_bytes=pages * page_size,
+        )
+
+    def starts_by_target(self, strategy: str, *, since: float) -> list[int]:
+        rows = self._execute("starts_by_target", strategy=strategy, since=since)
+        return [row["n"] for row in rows]
+
+    def newest(self) -> float:
+        return float(self._execute("newest").fetchone()[0] or 0.0)
+
+    def prune(self, *, before: float, limit: int) -> int:
+        return sum(
+            self._execute(f"prune_{kind}", before=before, limit=limit).rowcount
+            for kind in ("decisions", "runs", "episodes", "quarantine")
+        )
+
+    def _run(self, row: sqlite3.Row) -> Run:
+        return _run(row, tuple(_step(step) for step in self._execute("steps", run=row["id"])))
+
+
+def _text(value: object) -> str:
+    return _encode(value).decode()
+
+
+def _episode(row: sqlite3.Row) -> Episode:
+    return Episode(
+        id=row["id"],
+        alert=Alert(
+            fingerprint=row["fingerprint"],
+            status=Status.FIRING if row["ends_at"] is None else Status.RESOLVED,
+            labels=_decode_labels(row["labels"]),
+            annotations=_decode_labels(row["annotations"]),
+            starts_at=row["starts_at"],
+            ends_at=row["ends_at"],
+            generator_url=row["generator_url"],
+        ),
+        sender=row["sender"],
+        first_seen=row["first_seen"],
+        last_seen=row["last_seen"],
+        notifications=row["notifications"],
+    )
+
+
+def _recorded(row: sqlite3.Row) -> Recorded:
+    return Recorded(**{**dict(row), "answers": _decode(row["answers"])})
+
+
+def _run(row: sqlite3.Row, steps: tuple[Step, ...]) -> Run:
+    return Run(
+        id=row["id"],
+        strategy=row["strategy"],
+        target=row["target"],
+        state=State(row["state"]),
+        outcome=None if row["outcome"] is None else Outcome(row["outcome"]),
+        cause=None if row["cause"] is None else Outcome(row["cause"]),
+        reason=row["reason"],
+        until=row["until"],
+        episode=row["episode"],
+        created_at=row["created_at"],
+        notified_at=row["notified_at"],
+        acted_at=row["acted_at"],
+        verify_from=row["verify_from"],
+        finished_at=row["finished_at"],
+        config_hash=row["config_hash"],
+        plan=None if row["plan"] is None else _decode_plan(row["plan"]),
+        steps=steps,
+    )
+
+
+def _step(row: sqlite3.Row) -> Step:
+    return Step(
+        index=row["position"],
+        phase=Phase(row["phase"]),
+        action=row["action"],
+        state=StepState(row["state"]),
+        started_at=row["started_at"],
+        finished_at=row["finished_at"],
+        attempt=row["attempt"],
+        result=_decode(row["result"]),
+        error=row["error"],
+    )

@@ -1,0 +1,532 @@
+"""What every journal promises; SQLite's own promises are at the end."""
+
+from __future__ import annotations
+
+import sqlite3
+import subprocess
+import sys
+import threading
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import msgspec
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from receiver.alert import Alert, Quarantined
+from receiver.decide import decide
+from receiver.errors import ConfigError, JournalError
+from receiver.journal import Admitted, Episode, Journal, Transaction, Want, open_journal
+from receiver.journal.queries import queries
+from receiver.run import TRANSITIONS, Observation, Outcome, Phase, State, Step, StepState
+from tests.factories import NOW, alert, resolved, situation
+
+KEY = ("latency", 'service="checkout"')
+
+
+@pytest.fixture
+def journal(tmp_path: Path) -> Iterator[Journal]:
+    opened = open_journal(f"sqlite:///{tmp_path}/journal.db")
+    yield opened
+    opened.close()
+
+
+def admit(
+    journal: Journal, *alerts: Alert, wants: tuple[Want, ...] = (), now: float = NOW
+) -> Admitted:
+    return journal.atomically(lambda t: t.admit(alerts, wants, sender="am", now=now))
+
+
+def episodes(journal: Journal) -> list[Episode]:
+    return journal.read(lambda t: t.open_episodes(limit=100))
+
+
+def opened_episode(journal: Journal) -> Episode:
+    one = alert()
+    admit(journal, one, wants=(Want(*KEY, one.fingerprint),))
+    return episodes(journal)[0]
+
+
+# -- episodes
+
+
+def test_an_alert_said_again_is_one_episode(journal: Journal) -> None:
+    one = alert()
+
+    assert admit(journal, one).opened == 1
+    assert admit(journal, one, now=NOW + 5).repeated == 1
+
+    (episode,) = episodes(journal)
+    assert (episode.first_seen, episode.last_seen, episode.notifications) == (NOW, NOW + 5, 2)
+    assert episode.alert == one
+
+
+def test_the_earliest_start_that_a_peer_says_stands(journal: Journal) -> None:
+    admit(journal, alert(starts_at=NOW - 10))
+    admit(journal, alert(starts_at=NOW - 11))
+    admit(journal, alert(starts_at=NOW - 9))
+
+    (episode,) = episodes(journal)
+    assert episode.alert.starts_at == NOW - 11
+
+
+def test_a_resolved_alert_closes_its_episode_and_a_later_start_opens_another(
+    journal: Journal,
+) -> None:
+    admit(journal, alert(starts_at=NOW - 60))
+    assert admit(journal, resolved(alert(starts_at=NOW - 60), NOW - 30)).closed == 1
+    assert episodes(journal) == []
+
+    assert admit(journal, alert(starts_at=NOW - 20)).opened == 1
+
+
+def test_a_peer_that_lags_behind_opens_nothing(journal: Journal) -> None:
+    admit(journal, alert(starts_at=NOW - 60))
+    admit(journal, resolved(alert(starts_at=NOW - 60), NOW - 30))
+
+    assert admit(journal, alert(starts_at=NOW - 60.1)).late == 1
+    assert admit(journal, alert(starts_at=NOW - 30)).late == 1, "not later than the end"
+    assert episodes(journal) == []
+
+
+def test_an_end_from_before_the_start_belongs_to_an_earlier_episode(journal: Journal) -> None:
+    admit(journal, alert(starts_at=NOW - 10))
+
+    assert admit(journal, resolved(alert(starts_at=NOW - 90), NOW - 50)).not_open == 1
+
+    assert len(episodes(journal)) == 1
+
+
+def test_an_end_without_a_start_is_noted_as_such(journal: Journal) -> None:
+    assert admit(journal, resolved(alert())).not_open == 1
+
+
+def test_one_notification_may_say_one_fingerprint_twice(journal: Journal) -> None:
+    admitted = admit(journal, alert(), alert())
+
+    assert (admitted.opened, admitted.repeated) == (1, 1)
+
+
+def test_what_an_alert_asks_for_ends_with_it(journal: Journal) -> None:
+    one = alert()
+    admit(journal, one, wants=(Want(*KEY, one.fingerprint),))
+    assert journal.read(lambda t: t.keys()) == {KEY}
+    wanted = journal.read(lambda t: t.wanted(KEY))
+    assert wanted is not None
+    assert wanted.alert == one
+
+    assert admit(journal, resolved(one)).released == {KEY}
+
+    assert journal.read(lambda t: t.keys()) == set()
+    assert journal.read(lambda t: t.wanted(KEY)) is None
+
+
+def test_rematching_asks_anew_for_everything_that_fires(journal: Journal) -> None:
+    several = [alert(labels={"alertname": "A", "service": f"s{n}"}) for n in range(3)]
+    admit(journal, *several, wants=tuple(Want("old", "t", a.fingerprint) for a in several))
+
+    journal.atomically(
+        lambda t: t.rematch(lambda a: [Want("new", a.labels["service"], a.fingerprint)])
+    )
+
+    assert journal.read(lambda t: t.keys()) == {("new", "s0"), ("new", "s1"), ("new", "s2")}
+
+
+labels = st.dictionaries(st.text(min_size=1), st.text(), min_size=1, max_size=4)
+
+
+@given(labels=labels, annotations=labels, url=st.text().filter(lambda url: "\0" not in url))
+@settings(max_examples=50, deadline=None)
+def test_hostile_text_comes_back_as_it_was(
+    tmp_path_factory: pytest.TempPathFactory,
+    labels: dict[str, str],
+    annotations: dict[str, str],
+    url: str,
+) -> None:
+    journal = _shared(tmp_path_factory)
+    one = alert(labels=labels, annotations=annotations, generator_url=url)
+
+    admit(journal, one)
+
+    assert any(episode.alert == one for episode in episodes(journal))
+    admit(journal, resolved(one, NOW))
+    journal.atomically(lambda t: t.prune(before=NOW + 1, limit=1000))
+
+
+_open: dict[str, Journal] = {}
+
+
+def _shared(factory: pytest.TempPathFactory) -> Journal:
+    """One journal for all of hypothesis' examples: opening one is slow."""
+    if "one" not in _open:
+        _open["one"] = open_journal(f"sqlite:///{factory.mktemp('shared')}/journal.db")
+    return _open["one"]
+
+
+# -- runs
+
+
+def test_a_run_is_found_as_it_was_written(journal: Journal) -> None:
+    episode = opened_episode(journal)
+    step = Step(index=0, phase=Phase.RUN, action="spy", state=StepState.STARTED, started_at=NOW)
+
+    def write(t: Transaction) -> int:
+        run = t.open_run(KEY, State.ACTING, episode=episode, now=NOW, config_hash="abc")
+        t.put_step(run.id, step)
+        t.put_step(
+            run.id,
+            msgspec.structs.replace(
+                step, state=StepState.DONE, finished_at=NOW + 1, result={"a": [1, "ü"]}
+            ),
+        )
+        t.put_observation(run.id, Observation(at=NOW, verdict="firing", value=None, detail="x"))
+        return run.id
+
+    number = journal.atomically(write)
+    run = journal.read(lambda t: t.run(number))
+
+    assert run is not None
+    assert (run.strategy, run.target, run.acted_at, run.notified_at) == (*KEY, NOW, NOW)
+    assert [(s.state, s.result) for s in run.steps] == [(StepState.DONE, {"a": [1, "ü"]})]
+    assert journal.read(lambda t: t.unfinished(KEY)) == run
+    assert [o.verdict for o in journal.read(lambda t: t.observations(number))] == ["firing"]
+
+
+def test_a_target_is_held_by_one_run_at_a_time(journal: Journal) -> None:
+    episode = opened_episode(journal)
+    journal.atomically(lambda t: t.open_run(KEY, State.ACTING, episode=episode, now=NOW))
+
+    with pytest.raises(sqlite3.IntegrityError):
+        journal.atomically(
+            lambda t: t.open_run(("other", KEY[1]), State.ACTING, episode=episode, now=NOW)
+        )
+
+
+@pytest.mark.parametrize("before", [s for s in State if s is not State.FINISHED])
+def test_only_what_the_table_says_may_follow(journal: Journal, before: State) -> None:
+    episode = opened_episode(journal)
+    for after in State:
+        run = journal.atomically(lambda t: t.open_run(KEY, before, episode=episode, now=NOW))
+        allowed = after in TRANSITIONS[before]
+
+        def change(t: Transaction) -> None:
+            outcome = Outcome.FAILED if after is State.FINISHED else None
+            t.change(run, after, outcome=outcome)
+
+        if allowed:
+            journal.atomically(change)
+        else:
+            with pytest.raises(AssertionError):
+                journal.atomically(change)
+        _finish_all(journal)
+
+
+def _finish_all(journal: Journal) -> None:
+    def work(t: Transaction) -> None:
+        run = t.unfinished(KEY)
+        if run is not None:
+            t.finish(run, Outcome.CANCELLED, "", now=NOW)
+
+    journal.atomically(work)
+
+
+def test_a_run_that_another_has_changed_is_not_changed_again(journal: Journal) -> None:
+    episode = opened_episode(journal)
+    run = journal.atomically(lambda t: t.open_run(KEY, State.ACTING, episode=episode, now=NOW))
+    journal.atomically(lambda t: t.finish(run, Outcome.FAILED, "", now=NOW))
+
+    with pytest.raises(AssertionError, match="not acting any more"):
+        journal.atomically(lambda t: t.finish(run, Outcome.HEALED, "", now=NOW))
+
+
+def test_the_history_is_that_of_other_runs(journal: Journal) -> None:
+    episode = opened_episode(journal)
+
+    def heal(outcome: Outcome, at: float) -> None:
+        def work(t: Transaction) -> None:
+            run = t.open_run(KEY, State.ACTING, episode=episode, now=at)
+            t.finish(run, outcome, "", now=at + 1)
+
+        journal.atomically(work)
+
+    heal(Outcome.HEALED, NOW)
+    heal(Outcome.FAILED, NOW + 10)
+    mine = journal.atomically(
+        lambda t: t.open_run(KEY, State.ACTING, episode=episode, now=NOW + 20)
+    )
+
+    history = journal.read(lambda t: t.history(KEY, but=mine.id, since=NOW))
+    assert (history.holder, history.acting) == (None, 0), "the asking run does not count"
+    assert (history.last_end, history.last_healed) == (NOW + 11, NOW + 1)
+    assert history.starts == (NOW + 10, NOW + 20)
+    other = journal.read(lambda t: t.history(("other", KEY[1]), but=0, since=0.0))
+    assert (other.holder, other.acting, other.starts) == (mine.id, 1, ())
+
+
+def test_what_never_acted_is_no_history(journal: Journal) -> None:
+    episode = opened_episode(journal)
+
+    def drop(t: Transaction) -> None:
+        run = t.open_run(KEY, State.PENDING, episode=episode, now=NOW, reason="grace_period")
+        t.finish(run, Outcome.CANCELLED, "resolved", now=NOW)
+
+    journal.atomically(drop)
+
+    history = journal.read(lambda t: t.history(KEY, but=0, since=0.0))
+    assert (history.last_end, history.starts) == (None, ())
+
+
+def test_who_waits_is_found_oldest_first(journal: Journal) -> None:
+    episode = opened_episode(journal)
+    for name in ("b", "a"):
+        journal.atomically(
+            lambda t: t.open_run(
+                ("s", name),
+                State.PENDING,
+                episode=episode,
+                now=NOW,
+                reason="concurrency",
+            )
+        )
+
+    assert journal.read(lambda t: t.next_pending("concurrency")) == ("s", "b")
+    assert journal.read(lambda t: t.pending_on("a")) == [("s", "a")]
+
+
+def test_a_decision_is_written_once_and_counted_while_it_repeats(journal: Journal) -> None:
+    episode = opened_episode(journal)
+    run = journal.atomically(lambda t: t.open_run(KEY, State.PENDING, episode=episode, now=NOW))
+    grace, busy = decide(situation(last_end=NOW)), decide(situation(holder=3))
+
+    def record(which: object) -> bool:
+        return journal.atomically(
+            lambda t: t.record(KEY, which, run=run.id, now=NOW)  # type: ignore[arg-type]
+        )
+
+    assert [record(each) for each in (grace, grace, busy, grace)] == [True, False, True, True]
+
+    recorded = journal.read(lambda t: t.decisions(run.id))
+    assert [(r.reason, r.times) for r in recorded] == [
+        ("grace_period", 2), ("busy", 1), ("grace_period", 1),
+    ]  # fmt: skip
+    assert recorded[0].answers[4]["until"] == NOW + 300
+
+
+def test_pages_of_runs_are_newest_first(journal: Journal) -> None:
+    episode = opened_episode(journal)
+    for number in range(5):
+        key = ("s", f"t{number}")
+        journal.atomically(lambda t: t.open_run(key, State.PENDING, episode=episode, now=NOW))
+
+    first = journal.read(lambda t: t.runs(limit=3))
+    rest = journal.read(lambda t: t.runs(limit=3, before=first[-1].id))
+
+    assert [run.target for run in first + rest] == ["t4", "t3", "t2", "t1", "t0"]
+    assert journal.read(lambda t: t.runs(limit=9, state="finished")) == []
+
+
+# -- together or not at all
+
+
+def test_a_piece_that_fails_takes_nothing_with_it(journal: Journal) -> None:
+    gate = threading.Event()
+    results: list[str] = []
+
+    def attempt(name: str, work: Callable[[Transaction], object]) -> threading.Thread:
+        def call() -> None:
+            try:
+                journal.atomically(work)
+                results.append(f"{name} stored")
+            except ZeroDivisionError:
+                results.append(f"{name} failed")
+
+        thread = threading.Thread(target=call)
+        thread.start()
+        return thread
+
+    def bad(t: Transaction) -> None:
+        t.count("heals", "s", "healed")
+        t.admit([alert(labels={"a": "bad"})], (), sender="", now=NOW)
+        raise ZeroDivisionError
+
+    def good(t: Transaction) -> None:
+        t.count("heals", "s", "healed", by=2)
+        t.admit([alert(labels={"a": "good"})], (), sender="", now=NOW)
+
+    holding = attempt("gate", lambda t: gate.wait(10))
+    threads = [attempt("good", good), attempt("bad", bad), attempt("good", good)]
+    gate.set()  # the three wait together, and share a transaction
+    for thread in [holding, *threads]:
+        thread.join()
+
+    assert sorted(results) == ["bad failed", "gate stored", "good stored", "good stored"]
+    assert [e.alert.labels for e in episodes(journal)] == [{"a": "good"}]
+    totals = journal.read(lambda t: t.snapshot()).totals
+    assert totals["heals", ("s", "healed")] == 4
+
+
+def test_reading_sees_one_moment(journal: Journal) -> None:
+    def look(t: Transaction) -> tuple[int, int]:
+        before = len(t.open_episodes(limit=9))
+        admit(journal, alert())
+        return before, len(t.open_episodes(limit=9))
+
+    assert journal.read(look) == (0, 0)
+    assert len(episodes(journal)) == 1
+
+
+def test_retention_deletes_what_is_old_and_over(journal: Journal) -> None:
+    episode = opened_episode(journal)
+
+    def work(t: Transaction) -> None:
+        old = t.open_run(KEY, State.ACTING, episode=episode, now=NOW - 100)
+        t.record(KEY, decide(situation()), run=old.id, now=NOW - 100)
+        t.finish(old, Outcome.HEALED, "", now=NOW - 99)
+        t.open_run(KEY, State.PENDING, episode=episode, now=NOW - 100)
+        t.quarantine([Quarantined(problem="p", raw="r")], sender="", now=NOW - 100)
+
+    journal.atomically(work)
+    closed = alert(labels={"alertname": "Old"}, starts_at=NOW - 100)
+    admit(journal, closed, now=NOW - 100)
+    admit(journal, resolved(closed, NOW - 90), now=NOW - 90)
+
+    assert journal.atomically(lambda t: t.prune(before=NOW - 50, limit=100)) == 4
+    assert journal.atomically(lambda t: t.prune(before=NOW - 50, limit=100)) == 0
+
+    assert [run.state for run in journal.read(lambda t: t.runs(limit=9))] == [State.PENDING]
+    assert len(episodes(journal)) == 1
+
+
+def test_totals_and_times_survive(tmp_path: Path) -> None:
+    url = f"sqlite:///{tmp_path}/journal.db"
+    first = open_journal(url)
+    first.atomically(lambda t: t.count("heals", "s", "healed", by=3))
+    admit(first, alert())
+    first.close()
+
+    second = open_journal(url)
+
+    assert second.read(lambda t: t.snapshot()).totals == {("heals", ("s", "healed")): 3}
+    assert second.read(lambda t: t.newest()) == NOW
+    second.close()
+
+
+# -- SQLite
+
+
+def test_it_is_durable_by_its_own_settings(journal: Journal, tmp_path: Path) -> None:
+    def ask(t: Transaction) -> tuple[object, ...]:
+        connection = t.connection  # type: ignore[attr-defined]
+        return tuple(
+            connection.execute(f"pragma {name}").fetchone()[0]
+            for name in ("journal_mode", "synchronous", "foreign_keys")
+        )
+
+    assert journal.atomically(ask) == ("wal", 2, 1)
+
+
+def test_one_process_at_a_time_acts(journal: Journal, tmp_path: Path) -> None:
+    url = f"sqlite:///{tmp_path}/journal.db"
+    other = open_journal(url)
+    assert journal.acquire()
+    assert not other.acquire()
+    code = f"from receiver.journal import open_journal; print(open_journal({url!r}).acquire())"
+    asked = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert asked.stdout.strip() == "False"
+
+    journal.close()
+
+    assert other.acquire(), "the kernel frees it"
+    other.close()
+
+
+def test_a_foreign_file_is_refused_and_left_as_it_is(tmp_path: Path) -> None:
+    path = tmp_path / "grafana.db"
+    with sqlite3.connect(path) as foreign:
+        foreign.execute("create table dashboard (id)")
+    foreign.close()
+    before = path.read_bytes()
+
+    with pytest.raises(JournalError, match=r"not a journal of promheal.* mv "):
+        open_journal(f"sqlite:///{path}")
+
+    assert path.read_bytes() == before
+
+
+@pytest.mark.parametrize("seed", range(20))
+def test_a_damaged_file_is_found_at_the_start(tmp_path: Path, seed: int) -> None:
+    path = tmp_path / "journal.db"
+    journal = open_journal(f"sqlite:///{path}")
+    admit(journal, *(alert(labels={"alertname": f"A{n}"}) for n in range(500)))
+    journal.close()
+    content = bytearray(path.read_bytes())
+    pages = len(content) // 4096
+    page = 1 + seed * (pages - 1) // 20
+    content[page * 4096 : page * 4096 + 64] = bytes(range(128, 192))
+    path.write_bytes(content)
+
+    with pytest.raises(JournalError, match="damaged"):
+        open_journal(f"sqlite:///{path}")
+
+    assert path.read_bytes() == content, "it is kept as evidence"
+
+
+def test_a_file_that_is_no_database_is_refused(tmp_path: Path) -> None:
+    path = tmp_path / "journal.db"
+    path.write_text("hello " * 1000)
+
+    with pytest.raises(JournalError, match="damaged"):
+        open_journal(f"sqlite:///{path}")
+
+
+def test_a_journal_of_a_newer_version_is_refused(tmp_path: Path) -> None:
+    path = tmp_path / "journal.db"
+    open_journal(f"sqlite:///{path}").close()
+    with sqlite3.connect(path) as newer:
+        newer.execute("pragma user_version = 99")
+    newer.close()
+
+    with pytest.raises(JournalError, match="newer version"):
+        open_journal(f"sqlite:///{path}")
+
+
+def test_a_full_disk_is_said_and_recovered_from(tmp_path: Path) -> None:
+    journal = open_journal(f"sqlite:///{tmp_path}/journal.db")
+
+    def limit(t: Transaction, pages: int) -> None:
+        connection = t.connection  # type: ignore[attr-defined]
+        (now,) = connection.execute("pragma page_count").fetchone()
+        connection.execute(f"pragma max_page_count = {now + pages}")
+
+    journal.atomically(lambda t: limit(t, 0))
+    many = [alert(labels={"alertname": f"A{n}"}) for n in range(1000)]
+    with pytest.raises(JournalError, match=r"cannot store.*full"):
+        admit(journal, *many)
+    could_write = [journal.writable]
+    assert episodes(journal) == [], "nothing of it was stored"
+
+    journal.atomically(lambda t: limit(t, 10_000))
+    assert admit(journal, *many).opened == 1000
+    could_write.append(journal.writable)
+    assert could_write == [False, True]
+    journal.close()
+
+
+def test_other_urls_are_refused_with_the_remedy() -> None:
+    with pytest.raises(ConfigError, match="write sqlite:///PATH"):
+        open_journal("mysql://localhost/x")
+
+
+def test_the_file_stays_where_it_cannot_be_made(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("")
+
+    with pytest.raises(JournalError, match=r"choose another --storage\.url"):
+        open_journal(f"sqlite:///{tmp_path}/file/journal.db")
+
+
+def test_every_named_query_is_used() -> None:
+    source = "".join(path.read_text() for path in Path("receiver/journal").glob("*.py"))
+    unused = [name for name in queries() if f'"{name}"' not in source]
+
+    assert [name for name in unused if not name.startswith("prune_")] == []
