@@ -1,0 +1,23 @@
+"""Who calls `consider`, where and when: the carriers of work. They know nothing of healing."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Protocol
+
+Key = tuple[str, str]
+"""(strategy, target)."""
+
+Consider = Callable[[Key], float | None]
+"""Looks at one strategy and target, acts if it may, and returns when to be called again: seconds
+since the epoch, or None when only news will bring it up."""
+
+
+class Engine(Protocol):
+    def start(self, consider: Consider) -> None: ...
+
+    def wake(self, key: Key, at: float | None = None) -> None:
+        """Have *key* considered at *at*, or as soon as can be."""
+
+    def stop(self, timeout: float) -> bool:
+        """Begin nothing new; True when all that ran has ended within *timeout* seconds."""

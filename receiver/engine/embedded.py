@@ -1,0 +1,148 @@
+"""The carrier inside one process: a line for each target, a heap of timers and a few threads.
+
+Event-driven: a wake starts a thread's work at once, a timer costs nothing while it waits, and an
+idle engine does not run. Two keys of one target are never considered at the same time.
+"""
+
+from __future__ import annotations
+
+import heapq
+import logging
+import threading
+from collections import deque
+from collections.abc import Callable
+from queue import SimpleQueue
+from time import monotonic, perf_counter
+from typing import Final
+
+from receiver.clock import Clock
+from receiver.engine import Consider, Key
+
+log: Final = logging.getLogger("promheal.engine")
+
+RETRY: Final = 5.0
+"""Seconds until a key is considered again after an error that was not the target's."""
+
+
+class EmbeddedEngine:
+    def __init__(
+        self,
+        *,
+        threads: int,
+        clock: Clock,
+        observe_wait: Callable[[float], None] | None = None,
+    ) -> None:
+        self._most = threads
+        self._clock = clock
+        self._observe_wait = observe_wait
+        self._consider: Consider | None = None
+        self._changed = threading.Condition()
+        # All below is guarded by _changed.
+        self._timers: list[tuple[float, Key]] = []
+        self._due: dict[Key, float] = {}  # the earliest timer of a key; others in the heap are void
+        self._lines: dict[str, deque[Key]] = {}  # targets being considered, and who waits for them
+        self._waiting: set[Key] = set()  # keys that are ready or stand in a line
+        self._ready: SimpleQueue[tuple[Key, float] | None] = SimpleQueue()
+        self._given = 0  # keys given to threads and not yet done with
+        self._threads: list[threading.Thread] = []
+        self._stopping = False
+        self._timer = threading.Thread(target=self._tick, name="timers", daemon=True)
+
+    def start(self, consider: Consider) -> None:
+        with self._changed:
+            self._consider = consider
+        self._timer.start()
+
+    def wake(self, key: Key, at: float | None = None) -> None:
+        with self._changed:
+            if self._stopping or self._consider is None:
+                return  # the start brings up everything there is
+            if at is None or at <= self._clock():
+                self._due.pop(key, None)
+                self._enter(key)
+            elif at < self._due.get(key, float("inf")):
+                self._due[key] = at
+                heapq.heappush(self._timers, (at, key))
+                self._changed.notify()
+
+    def stop(self, timeout: float) -> bool:
+        with self._changed:
+            self._stopping = True
+            self._changed.notify()
+            threads = list(self._threads)
+            for _ in threads:
+                self._ready.put(None)
+        deadline = monotonic() + timeout
+        for thread in threads:
+            thread.join(max(0.0, deadline - monotonic()))
+        return not any(thread.is_alive() for thread in threads)
+
+    @property
+    def length(self) -> int:
+        """Keys that are ready and not yet being considered."""
+        with self._changed:
+            return len(self._waiting)
+
+    def _enter(self, key: Key) -> None:
+        if key in self._waiting:
+            return
+        self._waiting.add(key)
+        line = self._lines.get(key[1])
+        if line is not None:
+            line.append(key)  # its target is being considered: _leave lets it in
+            return
+        self._lines[key[1]] = deque()
+        self._give(key)
+
+    def _give(self, key: Key) -> None:
+        self._ready.put((key, perf_counter()))
+        self._given += 1
+        if len(self._threads) < min(self._given, self._most):
+            thread = threading.Thread(
+                target=self._work, name=f"engine-{len(self._threads)}", daemon=True
+            )
+            self._threads.append(thread)
+            thread.start()
+
+    def _leave(self, key: Key) -> None:
+        line = self._lines[key[1]]
+        if line and not self._stopping:
+            self._give(line.popleft())
+        else:
+            del self._lines[key[1]]
+
+    def _work(self) -> None:
+        while True:
+            given = self._ready.get()
+            if given is None:
+                return
+            key, since = given
+            with self._changed:
+                self._waiting.discard(key)
+                if self._stopping:
+                    return
+            if self._observe_wait is not None:
+                self._observe_wait(perf_counter() - since)
+            again: float | None
+            try:
+                assert self._consider is not None
+                again = self._consider(key)
+            except Exception:
+                log.exception("considering %s on %s failed; again in %g s", *key, RETRY)
+                again = self._clock() + RETRY
+            with self._changed:
+                self._given -= 1
+                self._leave(key)
+            if again is not None:
+                self.wake(key, again)
+
+    def _tick(self) -> None:
+        with self._changed:
+            while not self._stopping:
+                now = self._clock()
+                while self._timers and self._timers[0][0] <= now:
+                    at, key = heapq.heappop(self._timers)
+                    if self._due.get(key) == at:
+                        del self._due[key]
+                        self._enter(key)
+                self._changed.wait(self._timers[0][0] - now if self._timers else None)

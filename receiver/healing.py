@@ -1,0 +1,297 @@
+"""How is one run carried to its end? Steps, timer, proof, rollback, outcome; from any state.
+
+After a crash the journal says where a run is, and it is taken up here like any other.
+"""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Callable, Iterator
+from typing import Any, Final
+
+from receiver.actions import Actions, Context
+from receiver.clock import Clock
+from receiver.errors import JournalError
+from receiver.gathering import Config
+from receiver.guards.situation import Reason
+from receiver.journal import Journal, Key, Transaction
+from receiver.metrics import ACTIONS, HEALS, ROLLBACKS, VERIFICATIONS, Metrics
+from receiver.run import (
+    Observation,
+    Outcome,
+    Phase,
+    PlannedStep,
+    Run,
+    State,
+    Step,
+    StepState,
+)
+from receiver.runner import Event, Runner, Suspended
+from receiver.strategy import Expect
+from receiver.verification import next_look, outcome_of
+
+log: Final = logging.getLogger("promheal.healing")
+
+_STORE_AGAIN: Final = (0.1, 0.5, 1.0, 2.0, 5.0, 10.0, 20.0, 20.0)
+"""Seconds between attempts to store what an action did."""
+
+
+class Healing:
+    def __init__(
+        self,
+        journal: Journal,
+        actions: Actions,
+        metrics: Metrics,
+        clock: Clock,
+        config: Callable[[], Config],
+        wake: Callable[[Key], None],
+    ) -> None:
+        self._journal = journal
+        self._runner = Runner(actions, clock)
+        self._metrics = metrics
+        self._clock = clock
+        self._config = config
+        self._wake = wake
+
+    def carry(self, run: Run) -> float | None:
+        """Take up a run where the journal says it is; return when to look again, or None."""
+        match run.state:
+            case State.ACTING:
+                return self.forward(run)
+            case State.WAITING:
+                if run.until is not None and self._clock() < run.until:
+                    return run.until
+                run = self._journal.atomically(
+                    lambda t: t.change(run, State.ACTING, reason="", until=None)
+                )
+                return self.forward(run, resumed=True)
+            case State.VERIFYING:
+                return self._verify(run)
+            case State.ROLLING_BACK:
+                return self._backward(run)
+            case State.PENDING | State.FINISHED:
+                raise AssertionError(f"run {run.id} is {run.state}: nothing to carry")
+
+    def forward(self, run: Run, *, resumed: bool = False) -> float | None:
+        assert run.plan is not None
+        steps = self._runner.forward(run.plan, _past(run), self._context_for(run), resumed=resumed)
+        ended = yield_from(steps, lambda event: self._write_step(run, event))
+        if isinstance(ended, Suspended):
+            until = ended.until
+            self._journal.atomically(
+                lambda t: t.change(run, State.WAITING, reason="timer", until=until)
+            )
+            self.pass_on()
+            return until
+        if ended.outcome is not None:
+            return self._give_up(run, ended.outcome, ended.reason)
+        if not ended.acted:
+            return self._end(run, Outcome.CANCELLED, "no step applied to this alert")
+        now = self._clock()
+        run = self._journal.atomically(
+            lambda t: t.change(run, State.VERIFYING, verify_from=now, until=now)
+        )
+        self.pass_on()
+        return self._verify(run)
+
+    def _give_up(self, run: Run, cause: Outcome, reason: str) -> float | None:
+        """The run did not work: undo what can be undone, and end it."""
+        fresh = self._journal.read(lambda t: t.run(run.id))
+        assert fresh is not None
+        assert fresh.plan is not None
+        if not fresh.plan.rollback or not self._runner.anything_to_undo(fresh.plan, _past(fresh)):
+            return self._end(fresh, cause, reason)
+        fresh = self._journal.atomically(
+            lambda t: t.change(fresh, State.ROLLING_BACK, cause=cause, reason=reason, until=None)
+        )
+        return self._backward(fresh)
+
+    def _backward(self, run: Run) -> float | None:
+        assert run.plan is not None
+        steps = self._runner.backward(run.plan, _past(run), self._context_for(run))
+        whole = yield_from(steps, lambda event: self._write_step(run, event))
+        cause = run.cause or Outcome.FAILED
+        if not whole:
+            outcome = Outcome.ROLLBACK_FAILED
+        else:
+            outcome = Outcome.ROLLED_BACK if cause is Outcome.FAILED else cause
+        undone = "done" if whole else "failed"
+        return self._end(run, outcome, run.reason, rollback=undone)
+
+    def _write_step(self, run: Run, event: Event) -> None:
+        """Commit what is about to be done, or what has been done, before anything else happens."""
+        if isinstance(event, Suspended):
+            return
+        step = event
+
+        def write(transaction: Transaction) -> None:
+            transaction.put_step(run.id, step)
+            if step.finished_at is not None:
+                transaction.count(ACTIONS.name, step.action, step.state)
+
+        if step.finished_at is None:
+            self._journal.atomically(write)
+        else:
+            self._store(write)
+            self._metrics.action_duration.labels(step.action).observe(
+                step.finished_at - step.started_at
+            )
+        log.log(
+            logging.WARNING
+            if step.state in {StepState.FAILED, StepState.UNKNOWN}
+            else logging.INFO,
+            "step %s",
+            step.state,
+            extra={
+                "run": run.id,
+                "strategy": run.strategy,
+                "target": run.target,
+                "phase": str(step.phase),
+                "step": step.index,
+                "action": step.action,
+                "attempt": step.attempt,
+                "error": step.error,
+            },
+        )
+
+    def _store(self, write: Callable[[Transaction], None]) -> None:
+        """Write down what has been done already; a full disk may make that wait, not forget it."""
+        for delay in _STORE_AGAIN:
+            try:
+                self._journal.atomically(write)
+            except JournalError as error:
+                log.error("a finished step is not stored yet: %s", error)  # noqa: TRY400
+                time.sleep(delay)
+            else:
+                return
+        self._journal.atomically(write)
+
+    def _context_for(self, run: Run) -> Callable[[PlannedStep, float], Context]:
+        config = self._config()
+        plan = run.plan
+        assert plan is not None
+
+        def context(planned: PlannedStep, started_at: float) -> Context:
+            return Context(
+                run_id=run.id,
+                strategy=run.strategy,
+                target=run.target,
+                alert=plan.alert,
+                timeout=planned.timeout,
+                started_at=started_at,
+                now=self._clock(),
+                inventory=config.inventory,
+            )
+
+        return context
+
+    # -- did it heal?
+
+    def _verify(self, run: Run) -> float | None:
+        plan = run.plan
+        assert plan is not None
+        assert run.verify_from is not None
+        config = self._config()
+        own = plan.verify_query is not None
+        labels = plan.alert["labels"]
+        judgement = config.prover.judge(
+            {"alertname": labels.get("alertname", ""), **plan.target_labels} if own else labels,
+            plan.verify_query if own else plan.alert["expression"],
+            since=run.verify_from,
+            expect=Expect(plan.verify_expect),
+            own_query=own,
+        )
+        now = self._clock()
+        deadline = run.verify_from + plan.verify_within
+        if config.settings.prometheus is None:
+            deadline = now  # nobody will ever answer
+        outcome = outcome_of(judgement.signal, now, deadline)
+        again = next_look(now, run.verify_from, plan.verify_within)
+        observation = Observation(
+            at=now,
+            verdict=judgement.signal,
+            value=judgement.value,
+            detail=judgement.detail,
+        )
+
+        def write(transaction: Transaction) -> Run:
+            transaction.put_observation(run.id, observation)
+            if outcome is None:
+                return run
+            transaction.count(VERIFICATIONS.name, run.strategy, outcome)
+            if outcome is Outcome.INEFFECTIVE:
+                return run
+            return self.finish(transaction, run, outcome, judgement.detail)
+
+        after = self._journal.atomically(write)
+        if outcome is None:
+            return again
+        if outcome is Outcome.INEFFECTIVE:
+            return self._give_up(after, outcome, judgement.detail)
+        if outcome is Outcome.HEALED:
+            self._metrics.alert_to_clear.labels(run.strategy).observe(
+                max(0.0, now - float(plan.alert["starts_at"]))
+            )
+        return self.released(after)
+
+    # -- the end
+
+    def _end(
+        self, run: Run, outcome: Outcome, reason: str, *, rollback: str | None = None
+    ) -> float | None:
+        def write(transaction: Transaction) -> Run:
+            if rollback is not None:
+                transaction.count(ROLLBACKS.name, run.strategy, rollback)
+            return self.finish(transaction, run, outcome, reason)
+
+        return self.released(self._journal.atomically(write))
+
+    def finish(self, transaction: Transaction, run: Run, outcome: Outcome, reason: str) -> Run:
+        transaction.count(HEALS.name, run.strategy, outcome)
+        return transaction.finish(run, outcome, reason, now=self._clock())
+
+    def released(self, run: Run) -> float | None:
+        """A run has ended: tell the log, and let in who waited for its target or its slot."""
+        assert run.finished_at is not None
+        if run.acted_at is not None:
+            self._metrics.heal_duration.labels(run.strategy).observe(run.finished_at - run.acted_at)
+        good = run.outcome in {Outcome.HEALED, Outcome.CANCELLED}
+        log.log(
+            logging.INFO if good else logging.WARNING,
+            "run ended: %s",
+            run.outcome,
+            extra={
+                "run": run.id,
+                "strategy": run.strategy,
+                "target": run.target,
+                "outcome": str(run.outcome),
+                "reason": run.reason,
+            },
+        )
+        for key in self._journal.read(lambda t: t.pending_on(run.target)):
+            self._wake(key)
+        self.pass_on()
+        return self._clock()  # it may still fire: look at once, and let the guards decide
+
+    def pass_on(self) -> None:
+        """Give a slot that is free to the run that has waited longest for one."""
+        key = self._journal.read(lambda t: t.next_pending(Reason.CONCURRENCY))
+        if key is not None:
+            self._wake(key)
+
+
+def yield_from(steps: Iterator[Any], write: Callable[[Any], None]) -> Any:
+    """Drive a runner's generator: write every event down before asking for the next."""
+    while True:
+        try:
+            event = next(steps)
+        except StopIteration as stop:
+            return stop.value
+        write(event)
+        if isinstance(event, Suspended):
+            return event
+
+
+def _past(run: Run) -> dict[tuple[Phase, int], Step]:
+    return {(step.phase, step.index): step for step in run.steps}

@@ -1,0 +1,175 @@
+"""What does a notification change in what we know? Record it durably, then wake who should look.
+
+This half is fast and durable, healing may be slow; they meet in the journal.
+"""
+
+from __future__ import annotations
+
+import logging
+import threading
+from collections.abc import Callable, Iterable, Sequence
+from typing import Final
+
+import msgspec
+
+from receiver.alert import Alert, Notification, Status
+from receiver.clock import Clock
+from receiver.errors import JournalError, UpstreamError
+from receiver.journal import Admitted, Journal, Key, Transaction, Want
+from receiver.metrics import DEDUPLICATED, NOTIFICATIONS, QUARANTINED, RECEIVED
+from receiver.strategy import Strategies
+
+log: Final = logging.getLogger("promheal.intake")
+
+Fetch = Callable[[Notification], Sequence[Alert]]
+"""Asks the sender's Alertmanager for every alert of a notification's receiver and group.
+
+Raises UpstreamError."""
+
+
+class Intake:
+    def __init__(
+        self,
+        journal: Journal,
+        clock: Clock,
+        strategies: Callable[[], Strategies],
+        wake: Callable[[Key], None],
+        fetch: Callable[[], Fetch | None],
+    ) -> None:
+        self._journal = journal
+        self._clock = clock
+        self._strategies = strategies
+        self._wake = wake
+        self._fetch = fetch
+        self._owed: dict[str, Notification] = {}  # truncated groups whose rest is not fetched yet
+        self._owing = threading.Lock()
+        self._rejected: dict[str, int] = {}  # answers that are not yet counted in the journal
+        self._rejecting = threading.Lock()
+
+    def admit(self, notification: Notification) -> Admitted:
+        """Record a notification and wake what it concerns; when this returns it is durable.
+
+        Raises JournalError when it could not be stored; then nothing of it was.
+        """
+        admitted = self._record(notification, code="202")
+        if notification.truncated:
+            log.warning(
+                "alerts are missing: max_alerts of the receiver should be 0",
+                extra={"truncated": notification.truncated, "group": notification.group_key},
+            )
+            self._owe(notification)
+        return admitted
+
+    def reject(self, code: str) -> None:
+        """Count a request that was not accepted. Stored soon; a full journal does not stop it."""
+        with self._rejecting:
+            first = not self._rejected
+            self._rejected[code] = self._rejected.get(code, 0) + 1
+        if first:
+            threading.Thread(target=self.settle, name="rejections", daemon=True).start()
+
+    def settle(self) -> None:
+        """Store the counts of rejected requests, and fetch what truncated groups still owe.
+
+        What cannot be done now is kept for the next call.
+        """
+        try:
+            self._count_rejections()
+            self._back_fill()
+        except JournalError as error:
+            log.warning("not stored yet: %s", error)
+
+    def rematch(self) -> None:
+        """Match everything that fires anew: the strategies have changed."""
+        strategies = self._strategies()
+        self._journal.atomically(lambda t: t.rematch(lambda alert: _wants(strategies, [alert])))
+
+    def _record(self, notification: Notification, *, code: str | None) -> Admitted:
+        alerts = notification.alerts
+        firing = [alert for alert in alerts if alert.status is Status.FIRING]
+
+        def write(transaction: Transaction) -> tuple[Admitted, list[Want]]:
+            # Matched in here, so that a reload's `rematch` misses nothing that is on its way.
+            wants = _wants(self._strategies(), firing)
+            admitted = transaction.admit(
+                alerts, wants, sender=notification.external_url, now=self._clock()
+            )
+            if notification.quarantined:
+                transaction.quarantine(
+                    notification.quarantined, sender=notification.external_url, now=self._clock()
+                )
+                transaction.count(QUARANTINED.name, by=len(notification.quarantined))
+            if code is not None:
+                transaction.count(NOTIFICATIONS.name, code)
+            for total, label, number in (
+                (RECEIVED, "firing", len(firing)),
+                (RECEIVED, "resolved", len(alerts) - len(firing)),
+                (DEDUPLICATED, "repeat", admitted.repeated),
+                (DEDUPLICATED, "late", admitted.late),
+                (DEDUPLICATED, "not_open", admitted.not_open),
+            ):
+                if number:
+                    transaction.count(total.name, label, by=number)
+            return admitted, wants
+
+        admitted, wants = self._journal.atomically(write)
+        for key in {(want.strategy, want.target) for want in wants} | admitted.released:
+            self._wake(key)
+        for bad in notification.quarantined:
+            log.warning("an alert was set aside", extra=msgspec.structs.asdict(bad))
+        return admitted
+
+    def _count_rejections(self) -> None:
+        with self._rejecting:
+            rejected, self._rejected = self._rejected, {}
+
+        def write(transaction: Transaction) -> None:
+            for code, number in rejected.items():
+                transaction.count(NOTIFICATIONS.name, code, by=number)
+
+        if not rejected:
+            return
+        try:
+            self._journal.atomically(write)
+        except Exception:
+            with self._rejecting:
+                for code, number in rejected.items():
+                    self._rejected[code] = self._rejected.get(code, 0) + number
+            raise
+
+    def _owe(self, notification: Notification) -> None:
+        with self._owing:
+            first = not self._owed
+            self._owed[f"{notification.external_url} {notification.group_key}"] = notification
+        if first:
+            threading.Thread(target=self.settle, name="back-fill", daemon=True).start()
+
+    def _back_fill(self) -> None:
+        """Fetch what `max_alerts` cut off; what cannot be fetched now is fetched at the resync."""
+        fetch = self._fetch()
+        with self._owing:
+            owed = dict(self._owed)
+        for name, notification in owed.items():
+            if fetch is not None:
+                try:
+                    alerts = tuple(fetch(notification))
+                except UpstreamError as error:
+                    log.warning("truncated alerts are not fetched yet: %s", error)
+                    continue
+                self._record(
+                    msgspec.structs.replace(notification, alerts=alerts, quarantined=()), code=None
+                )
+                log.info("truncated alerts fetched", extra={"alerts": len(alerts)})
+            with self._owing:
+                if self._owed.get(name) is notification:
+                    del self._owed[name]
+
+
+def _wants(strategies: Strategies, alerts: Iterable[Alert]) -> list[Want]:
+    wants = []
+    for alert in alerts:
+        for strategy in strategies.select(alert):
+            target = strategy.target_of(alert)
+            assert target is not None  # `matches` has asked
+            wants.append(Want(strategy.name, target, alert.fingerprint))
+    return wants

@@ -1,0 +1,225 @@
+"""What is, what should be, and one step towards it: `consider(strategy, target)`.
+
+A firing alert is a state. Whatever brings it up, a notification, a timer, the resync, a start after
+a crash, comes through this one door: look at the journal, ask Prometheus, ask the guards, act,
+verify, record, and say when to look again.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable
+from datetime import UTC, datetime
+from typing import Final
+
+import msgspec
+
+from receiver.clock import Clock
+from receiver.decide import Decision, decide
+from receiver.errors import ActionError
+from receiver.gathering import Asked, Case, Config, Gathering, plan_for
+from receiver.guards.situation import Answer, Reason, Verdict
+from receiver.healing import Healing
+from receiver.journal import Episode, Journal, Key, Transaction
+from receiver.metrics import DECISIONS, Metrics
+from receiver.run import Outcome, Plan, Run, State
+from receiver.strategy import Strategy
+
+log: Final = logging.getLogger("promheal.reconciler")
+
+
+class _Planned(msgspec.Struct, frozen=True):
+    """What would be done, or why it cannot be said."""
+
+    plan: Plan | None = None
+    fault: str = ""
+
+
+class Reconciler:
+    def __init__(
+        self,
+        journal: Journal,
+        healing: Healing,
+        metrics: Metrics,
+        clock: Clock,
+        config: Callable[[], Config],
+        wake: Callable[[Key], None],
+    ) -> None:
+        self._journal = journal
+        self._healing = healing
+        self._gathering = Gathering(journal, clock)
+        self._metrics = metrics
+        self._clock = clock
+        self._config = config
+        self._wake = wake
+        self.last_consider = 0.0
+
+    def consider(self, key: Key) -> float | None:
+        """Do what can be done for one strategy on one target; return when to look again, or None.
+
+        Never called for one target by two threads at once: the engine's lines see to it.
+        """
+        self.last_consider = self._clock()
+        run = self._journal.read(lambda transaction: transaction.unfinished(key))
+        if run is None or run.state is State.PENDING:
+            return self._decide(key)
+        return self._healing.carry(run)
+
+    def resync(self) -> None:
+        """Bring up everything that fires and every run that is under way."""
+        for key in sorted(self._journal.read(lambda transaction: transaction.keys())):
+            self._wake(key)
+
+    def weigh(self, strategy: Strategy, target: str, episode: Episode | None) -> Decision:
+        """Return what would be decided now for an alert, without writing anything down."""
+        case = Case(self._config(), strategy, target)
+        asked = self._gathering.ask(case, episode)
+        return self._journal.read(
+            lambda t: decide(
+                self._gathering.situation(t, case, episode, t.unfinished(case.key), asked)
+            )
+        )
+
+    def _decide(self, key: Key) -> float | None:
+        config = self._config()
+        strategy = config.strategies.get(key[0])
+        episode, pending = self._journal.read(lambda t: (t.wanted(key), t.unfinished(key)))
+        waited_for_slot = pending is not None and pending.reason == Reason.CONCURRENCY
+        if strategy is None:
+            if pending is not None:
+                self._drop(pending, "the strategy is not configured any more")
+            if waited_for_slot:
+                self._healing.pass_on()
+            return None
+        if episode is None and pending is None:
+            return None
+        case = Case(config, strategy, key[1])
+        asked = self._gathering.ask(case, episode)
+        planned = _plan(case, episode, asked)
+        verdict, run = self._journal.atomically(lambda t: self._settle(t, case, asked, planned))
+        if waited_for_slot and verdict.reason is not Reason.CONCURRENCY:
+            # It did not take the slot that it was woken for; or it did, and it was woken only once
+            # for two that became free together. Whoever finds none ends the chain.
+            self._healing.pass_on()
+        if verdict.answer is Answer.ALLOW:
+            assert run is not None
+            return self._act(run)
+        return verdict.until
+
+    def _settle(
+        self, transaction: Transaction, case: Case, asked: Asked, planned: _Planned
+    ) -> tuple[Verdict, Run | None]:
+        """Decide on the history as it is now, and write down what follows from it."""
+        now = self._clock()
+        # An alert that came while we asked has waked us once more; now nothing is planned for it.
+        episode = None if planned == _Planned() else transaction.wanted(case.key)
+        run = transaction.unfinished(case.key)
+        situation = self._gathering.situation(transaction, case, episode, run, asked)
+        decision = decide(situation)
+        verdict = decision.verdict
+        match verdict.answer:
+            case Answer.ALLOW:
+                assert episode is not None  # `current` denies without an alert
+                run = _begin(transaction, case, episode, run, planned.plan, now)
+                if planned.fault:
+                    run = self._healing.finish(transaction, run, Outcome.FAILED, planned.fault)
+            case Answer.WAIT:
+                assert episode is not None
+                run = _pend(transaction, case, episode, run, verdict, now)
+            case Answer.DENY:
+                if run is not None:
+                    evidence = f"{verdict.reason}: {_evidence(transaction, run, verdict)}"
+                    run = self._healing.finish(transaction, run, Outcome.CANCELLED, evidence)
+        self._record(transaction, case.key, decision, run, now)
+        return verdict, run
+
+    def _act(self, run: Run) -> float | None:
+        if run.outcome is not None:
+            return self._healing.released(run)
+        assert run.acted_at is not None
+        assert run.plan is not None
+        self._metrics.alert_to_action.labels(run.strategy).observe(
+            max(0.0, run.acted_at - float(run.plan.alert["starts_at"]))
+        )
+        return self._healing.forward(run)
+
+    def _drop(self, pending: Run, why: str) -> None:
+        self._journal.atomically(lambda t: self._healing.finish(t, pending, Outcome.CANCELLED, why))
+
+    def _record(
+        self, transaction: Transaction, key: Key, decision: Decision, run: Run | None, now: float
+    ) -> None:
+        verdict = decision.verdict
+        transaction.count(DECISIONS.name, key[0], verdict.answer, str(verdict.reason or ""))
+        news = transaction.record(key, decision, run=None if run is None else run.id, now=now)
+        if news:
+            log.info(
+                "decided",
+                extra={
+                    "strategy": key[0],
+                    "target": key[1],
+                    "verdict": str(verdict.answer),
+                    "reason": str(verdict.reason or ""),
+                    "until": verdict.until,
+                    "detail": verdict.detail,
+                    "run": None if run is None else run.id,
+                },
+            )
+
+
+def _plan(case: Case, episode: Episode | None, asked: Asked) -> _Planned:
+    if episode is None:
+        return _Planned()
+    try:
+        return _Planned(plan_for(case.strategy, case.target, episode, asked.value))
+    except ActionError as error:
+        return _Planned(fault=str(error))
+
+
+def _begin(
+    transaction: Transaction,
+    case: Case,
+    episode: Episode,
+    pending: Run | None,
+    plan: Plan | None,
+    now: float,
+) -> Run:
+    config_hash = case.config.hash
+    if pending is None:
+        return transaction.open_run(
+            case.key, State.ACTING, episode=episode, now=now, plan=plan, config_hash=config_hash
+        )
+    return transaction.change(
+        pending,
+        State.ACTING,
+        reason="",
+        until=None,
+        acted_at=now,
+        plan=plan,
+        config_hash=config_hash,
+    )
+
+
+def _pend(
+    transaction: Transaction,
+    case: Case,
+    episode: Episode,
+    pending: Run | None,
+    verdict: Verdict,
+    now: float,
+) -> Run:
+    reason, until = str(verdict.reason), verdict.until
+    if pending is None:
+        return transaction.open_run(
+            case.key, State.PENDING, episode=episode, now=now, reason=reason, until=until
+        )
+    return transaction.change(pending, State.PENDING, reason=reason, until=until)
+
+
+def _evidence(transaction: Transaction, run: Run, verdict: Verdict) -> str:
+    """Why a pending run is dropped: what was said, by whom and when."""
+    episode = transaction.episode(run.episode)
+    if episode is None or episode.alert.ends_at is None:
+        return verdict.detail
+    ended = datetime.fromtimestamp(episode.alert.ends_at, UTC).isoformat(timespec="milliseconds")
+    return f"{episode.sender or 'the sender'} said that it ended at {ended}"

@@ -1,0 +1,203 @@
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Iterator
+
+import pytest
+
+from receiver.clock import steady_clock
+from receiver.engine.embedded import RETRY, EmbeddedEngine
+
+Key = tuple[str, str]
+
+
+class Considered:
+    """What `consider` was called with, and what it does."""
+
+    def __init__(self) -> None:
+        self.calls: list[Key] = []
+        self.times: list[float] = []
+        self.now: dict[str, int] = {}
+        self.overlaps: list[str] = []
+        self.most = 0
+        self.lock = threading.Lock()
+        self.again: dict[Key, float | None] = {}
+        self.seconds = 0.0
+        self.gate = threading.Event()
+        self.gate.set()
+
+    def __call__(self, key: Key) -> float | None:
+        with self.lock:
+            self.calls.append(key)
+            self.times.append(time.monotonic())
+            self.now[key[1]] = self.now.get(key[1], 0) + 1
+            if self.now[key[1]] > 1:
+                self.overlaps.append(key[1])
+            self.most = max(self.most, sum(self.now.values()))
+        self.gate.wait(20)
+        time.sleep(self.seconds)
+        with self.lock:
+            self.now[key[1]] -= 1
+        return self.again.pop(key, None)
+
+    def wait_for(self, count: int) -> None:
+        deadline = time.monotonic() + 20
+        while len(self.calls) < count and time.monotonic() < deadline:
+            time.sleep(0.002)
+        assert len(self.calls) >= count, self.calls
+
+
+@pytest.fixture
+def considered() -> Considered:
+    return Considered()
+
+
+@pytest.fixture
+def engine(considered: Considered) -> Iterator[EmbeddedEngine]:
+    started = EmbeddedEngine(threads=4, clock=steady_clock())
+    started.start(considered)
+    yield started
+    considered.gate.set()
+    started.stop(10)
+
+
+def test_a_wake_is_considered(engine: EmbeddedEngine, considered: Considered) -> None:
+    engine.wake(("s", "t"))
+
+    considered.wait_for(1)
+    assert considered.calls == [("s", "t")]
+
+
+def test_many_wakes_before_it_is_looked_at_are_one(
+    engine: EmbeddedEngine, considered: Considered
+) -> None:
+    considered.gate.clear()
+    engine.wake(("s", "t"))
+    considered.wait_for(1)
+    for _ in range(100):
+        engine.wake(("s", "t"))
+    considered.gate.set()
+
+    considered.wait_for(2)
+    time.sleep(0.1)
+    assert considered.calls == [("s", "t")] * 2, "once more, for what came meanwhile"
+
+
+def test_one_target_is_considered_by_one_thread_at_a_time_in_the_order_of_wakes(
+    engine: EmbeddedEngine, considered: Considered
+) -> None:
+    considered.seconds = 0.01
+    for number in range(20):
+        engine.wake((f"s{number}", "t"))
+
+    considered.wait_for(20)
+    assert considered.overlaps == []
+    assert [key[0] for key in considered.calls] == [f"s{number}" for number in range(20)]
+
+
+def test_different_targets_are_considered_in_parallel_by_no_more_than_its_threads(
+    engine: EmbeddedEngine, considered: Considered
+) -> None:
+    considered.seconds = 0.02
+    for number in range(40):
+        engine.wake(("s", f"t{number}"))
+
+    considered.wait_for(40)
+    assert considered.most == 4
+
+
+def test_a_target_that_is_stuck_holds_up_no_other(
+    engine: EmbeddedEngine, considered: Considered
+) -> None:
+    considered.gate.clear()
+    for _ in range(3):
+        engine.wake(("s", "stuck"))
+    considered.wait_for(1)
+    engine.wake(("other", "stuck"))
+
+    engine.wake(("s", "free"))
+
+    considered.wait_for(2)
+    assert considered.calls[1] == ("s", "free")
+
+
+def test_a_timer_is_kept_and_the_earliest_counts(
+    engine: EmbeddedEngine, considered: Considered
+) -> None:
+    clock = steady_clock()
+    start = time.monotonic()
+    engine.wake(("s", "t"), clock() + 60)
+    engine.wake(("s", "t"), clock() + 0.2)
+    engine.wake(("s", "t"), clock() + 30)
+
+    considered.wait_for(1)
+    assert considered.times[0] - start >= 0.2
+    time.sleep(0.1)
+    assert len(considered.calls) == 1
+
+
+def test_what_it_returns_is_when_it_is_called_again(
+    engine: EmbeddedEngine, considered: Considered
+) -> None:
+    considered.again["s", "t"] = steady_clock()() + 0.3
+    engine.wake(("s", "t"))
+
+    considered.wait_for(2)
+    assert considered.times[1] - considered.times[0] >= 0.25
+
+
+def test_an_error_is_not_the_end(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("receiver.engine.embedded.RETRY", 0.05)
+    calls: list[Key] = []
+    done = threading.Event()
+
+    def consider(key: Key) -> None:
+        calls.append(key)
+        if len(calls) < 3:
+            raise ZeroDivisionError
+        done.set()
+
+    engine = EmbeddedEngine(threads=1, clock=steady_clock())
+    engine.start(consider)
+    engine.wake(("s", "t"))
+
+    assert done.wait(10)
+    assert RETRY > 1, "in earnest it takes its time"
+    assert engine.stop(5)
+
+
+def test_stopping_waits_for_what_runs_and_begins_nothing_new(considered: Considered) -> None:
+    engine = EmbeddedEngine(threads=1, clock=steady_clock())
+    engine.start(considered)
+    considered.gate.clear()
+    engine.wake(("s", "running"))
+    considered.wait_for(1)
+    engine.wake(("s", "queued"))
+    assert engine.length == 1
+
+    assert not engine.stop(0.05), "it still runs"
+    considered.gate.set()
+    assert engine.stop(10)
+    assert considered.calls == [("s", "running")]
+
+
+def test_before_the_start_nothing_is_considered(considered: Considered) -> None:
+    engine = EmbeddedEngine(threads=1, clock=steady_clock())
+
+    engine.wake(("s", "t"))
+
+    assert engine.length == 0
+    assert engine.stop(1)
+    assert considered.calls == []
+
+
+def test_an_idle_engine_does_not_run(engine: EmbeddedEngine, considered: Considered) -> None:
+    engine.wake(("s", "t"))
+    engine.wake(("s", "later"), steady_clock()() + 3600)
+    considered.wait_for(1)
+    time.sleep(0.1)
+    before = time.process_time()
+    time.sleep(1.0)
+
+    assert time.process_time() - before < 0.005

@@ -1,0 +1,160 @@
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+import pytest
+
+from receiver.alert import Alert, Notification, Quarantined
+from receiver.errors import JournalError, UpstreamError
+from receiver.intake import Intake
+from receiver.journal import Journal, Key, open_journal
+from receiver.matcher import parse_matcher
+from receiver.strategy import Strategies
+from tests.factories import FakeClock, alert, notification, resolved, strategy
+
+KEY = ("latency", 'service="checkout"')
+
+
+@pytest.fixture
+def journal(tmp_path: Path) -> Iterator[Journal]:
+    opened = open_journal(f"sqlite:///{tmp_path}/journal.db")
+    yield opened
+    opened.close()
+
+
+class World:
+    def __init__(self, journal: Journal) -> None:
+        self.journal = journal
+        self.woken: list[Key] = []
+        self.strategies = Strategies([strategy()])
+        self.answers: list[Sequence[Alert] | UpstreamError] = []
+        self.fetches = True
+        self.intake = Intake(
+            journal,
+            FakeClock(),
+            lambda: self.strategies,
+            self.woken.append,
+            lambda: self._fetch if self.fetches else None,
+        )
+
+    def _fetch(self, of: Notification) -> Sequence[Alert]:
+        answer = self.answers.pop(0)
+        if isinstance(answer, UpstreamError):
+            raise answer
+        return answer
+
+    def total(self, metric: str, *labels: str) -> float:
+        return self.journal.read(lambda t: t.snapshot()).totals.get((metric, labels), 0)
+
+    def wait_for(self, metric: str, *labels: str, value: float) -> None:
+        deadline = time.monotonic() + 10
+        while self.total(metric, *labels) != value and time.monotonic() < deadline:
+            time.sleep(0.01)
+        assert self.total(metric, *labels) == value
+
+
+@pytest.fixture
+def world(journal: Journal) -> World:
+    return World(journal)
+
+
+def test_what_a_notification_says_is_counted(world: World) -> None:
+    other = alert(labels={"alertname": "Other"})
+    bad = Quarantined(problem="p", raw="{}")
+
+    world.intake.admit(notification(alert(), other, quarantined=(bad,)))
+    world.intake.admit(notification(alert(), resolved(other), resolved(other)))
+
+    assert world.total("notifications", "202") == 2
+    assert world.total("alerts_received", "firing") == 3
+    assert world.total("alerts_received", "resolved") == 2
+    assert world.total("alerts_deduplicated", "repeat") == 1
+    assert world.total("alerts_deduplicated", "not_open") == 1
+    assert world.total("alerts_quarantined") == 1
+
+
+def test_who_is_concerned_is_woken_and_nobody_else(world: World) -> None:
+    world.intake.admit(notification(alert(labels={"alertname": "Other", "service": "x"})))
+    assert world.woken == []
+
+    world.intake.admit(notification(alert()))
+    world.intake.admit(notification(resolved(alert())))
+
+    assert world.woken == [KEY, KEY]
+
+
+def test_an_alert_without_the_targets_label_is_recorded_and_not_healed(world: World) -> None:
+    world.intake.admit(notification(alert(labels={"alertname": "HighLatency"})))
+
+    assert world.woken == []
+    assert len(world.journal.read(lambda t: t.open_episodes(limit=9))) == 1
+
+
+def test_what_was_not_stored_is_not_acted_on(world: World) -> None:
+    world.journal.close()
+
+    with pytest.raises(JournalError):
+        world.intake.admit(notification(alert()))
+
+    assert world.woken == []
+
+
+def test_refusals_are_counted(world: World) -> None:
+    for _ in range(3):
+        world.intake.reject("400")
+
+    world.wait_for("notifications", "400", value=3)
+
+
+def test_refusals_are_not_forgotten_while_the_journal_is_away(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(work: object) -> None:
+        raise JournalError("full")
+
+    with monkeypatch.context() as away:
+        away.setattr(world.journal, "atomically", full)
+        world.intake.reject("503")
+        world.intake.settle()
+    world.intake.settle()
+
+    assert world.total("notifications", "503") == 1
+
+
+def test_what_max_alerts_cut_off_is_fetched(world: World) -> None:
+    rest = alert(labels={"alertname": "HighLatency", "service": "cut-off"})
+    world.answers = [UpstreamError("away"), [alert(), rest]]
+
+    world.intake.admit(notification(alert(), truncated=1))
+    deadline = time.monotonic() + 10
+    while len(world.answers) == 2 and time.monotonic() < deadline:
+        time.sleep(0.01)
+    assert world.woken == [KEY], "Alertmanager did not answer yet"
+    world.intake.settle()
+
+    assert ("latency", 'service="cut-off"') in world.woken
+    assert world.total("notifications", "202") == 1, "a fetch is no notification"
+    world.intake.settle()
+    assert world.answers == [], "and fetched once"
+
+
+def test_without_an_alertmanager_nothing_is_owed_for_ever(world: World) -> None:
+    world.fetches = False
+
+    world.intake.admit(notification(alert(), truncated=40))
+    world.intake.settle()
+    world.fetches = True
+    world.intake.settle()  # would fail: there is no answer
+
+
+def test_new_strategies_see_what_fires_already(world: World) -> None:
+    world.strategies = Strategies([])
+    world.intake.admit(notification(alert()))
+    named = strategy(name="new", match=(parse_matcher('service="checkout"'),))
+    world.strategies = Strategies([named])
+
+    world.intake.rematch()
+
+    assert world.journal.read(lambda t: t.keys()) == {("new", KEY[1])}

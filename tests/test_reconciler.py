@@ -1,0 +1,455 @@
+"""The one door, on a real journal with an injected clock and a scripted Prometheus."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import pytest
+
+from receiver.gathering import Config
+from receiver.guards.situation import Condition, Signal
+from receiver.healing import Healing
+from receiver.intake import Intake
+from receiver.journal import Journal, Key, open_journal
+from receiver.matcher import parse_matcher
+from receiver.metrics import Metrics
+from receiver.reconciler import Reconciler
+from receiver.run import Outcome, Run, State, StepState
+from receiver.services import Inventory
+from receiver.settings import EngineSettings, PrometheusSettings, Settings
+from receiver.strategy import OnFailure, Strategies, Strategy, Verify
+from tests.factories import (
+    NOW,
+    FakeClock,
+    ScriptedProver,
+    Spy,
+    actions,
+    alert,
+    notification,
+    resolved,
+    step,
+    strategy,
+)
+
+KEY = ("latency", 'service="checkout"')
+
+
+class World:
+    """Everything but the threads: the test says when the clock moves and who is considered."""
+
+    def __init__(self, journal: Journal, *strategies: Strategy) -> None:
+        self.journal = journal
+        self.clock = FakeClock()
+        self.prover = ScriptedProver()
+        self.spy = Spy()
+        self.woken: list[Key] = []
+        self.settings = Settings(prometheus=PrometheusSettings(url="http://scripted.example"))
+        self.strategies = Strategies(strategies or (strategy(),))
+        metrics = Metrics()
+        healing = Healing(
+            journal, actions(self.spy), metrics, self.clock, self.config, self.woken.append
+        )
+        self.reconciler = Reconciler(
+            journal, healing, metrics, self.clock, self.config, self.woken.append
+        )
+        self.intake = Intake(
+            journal, self.clock, lambda: self.strategies, self.woken.append, lambda: None
+        )
+
+    def config(self) -> Config:
+        return Config(
+            settings=self.settings,
+            strategies=self.strategies,
+            inventory=Inventory({}),
+            prover=self.prover,
+            hash="abc",
+        )
+
+    def set(self, **changes: Any) -> None:
+        self.settings = msgspec.structs.replace(self.settings, **changes)
+
+    def fire(self, **changes: Any) -> None:
+        self.intake.admit(notification(alert(**changes)))
+
+    def consider(self, key: Key = KEY) -> float | None:
+        return self.reconciler.consider(key)
+
+    def runs(self) -> list[Run]:
+        found = self.journal.read(lambda t: t.runs(limit=100))
+        full = [self.journal.read(lambda t: t.run(run.id)) for run in reversed(found)]
+        return [run for run in full if run is not None]
+
+    def totals(self, metric: str) -> dict[tuple[str, ...], float]:
+        snapshot = self.journal.read(lambda t: t.snapshot())
+        return {labels: n for (name, labels), n in snapshot.totals.items() if name == metric}
+
+
+@pytest.fixture
+def journal(tmp_path: Path) -> Iterator[Journal]:
+    opened = open_journal(f"sqlite:///{tmp_path}/journal.db")
+    yield opened
+    opened.close()
+
+
+@pytest.fixture
+def world(journal: Journal) -> World:
+    return World(journal)
+
+
+def test_a_firing_alert_is_acted_on_and_proven(world: World) -> None:
+    world.fire()
+    assert world.woken == [KEY]
+
+    assert world.consider() == NOW + 15, "the next look at Prometheus"
+    (run,) = world.runs()
+    assert (run.state, run.verify_from) == (State.VERIFYING, NOW)
+    assert world.spy.calls == ["run one"]
+
+    world.clock.now += 15
+    world.prover.signal = Signal.CLEARED
+    assert world.consider() == world.clock.now
+
+    (run,) = world.runs()
+    assert (run.outcome, run.reason) == (Outcome.HEALED, "scripted cleared")
+    assert world.prover.asked[-1] == ("up == 0", NOW), "newer than the last step's end"
+    assert world.totals("heals") == {("latency", "healed"): 1}
+    assert world.totals("verifications") == {("latency", "healed"): 1}
+    assert world.totals("actions") == {("spy", "done"): 1}
+
+
+def test_after_the_proof_nothing_more_is_done_until_it_fires_again(world: World) -> None:
+    world.fire()
+    world.consider()
+    world.prover.signal = Signal.CLEARED
+    world.consider()
+
+    assert world.consider() is None, "Prometheus says that it is over, though nobody told us"
+    assert len(world.runs()) == 1
+
+    world.prover.signal = Signal.FIRING
+    again = world.consider()
+
+    assert again == NOW + 300, "the grace period from the end of the last run"
+    assert [run.state for run in world.runs()] == [State.FINISHED, State.PENDING]
+    world.clock.now = again
+    world.consider()
+    assert world.spy.calls == ["run one"] * 2, "without any new notification"
+
+
+def test_it_still_fires_when_the_time_is_up_ineffective_and_undone(world: World) -> None:
+    world.fire()
+    world.consider()
+    world.clock.now += 299
+    assert world.consider() == NOW + 300
+    world.clock.now += 1
+
+    world.consider()
+
+    (run,) = world.runs()
+    assert run.outcome is Outcome.INEFFECTIVE
+    assert world.spy.calls == ["run one", "undo one"]
+    assert world.totals("rollbacks") == {("latency", "done"): 1}
+
+
+def test_without_an_answer_of_prometheus_nothing_is_proven(world: World) -> None:
+    world.fire()
+    world.consider()
+    world.prover.signal = Signal.UNKNOWN
+    world.clock.now += 300
+
+    world.consider()
+
+    (run,) = world.runs()
+    assert run.outcome is Outcome.INCONCLUSIVE
+    assert world.spy.calls == ["run one"], "what may have helped is not undone"
+
+
+def test_without_a_prometheus_it_does_not_hold_the_target_for_an_answer(world: World) -> None:
+    world.set(prometheus=None)
+    world.prover.signal = Signal.UNKNOWN
+    world.fire()
+
+    world.consider()
+
+    (run,) = world.runs()
+    assert run.outcome is Outcome.INCONCLUSIVE
+
+
+@pytest.mark.parametrize(
+    ("params", "on_failure", "outcome", "calls"),
+    [
+        (Spy.Params(fails=True), OnFailure.ROLLBACK, Outcome.ROLLED_BACK, ["run one", "undo one"]),
+        (Spy.Params(fails=True), OnFailure.KEEP, Outcome.FAILED, ["run one"]),
+        (Spy.Params(fails=True, undo="none"), OnFailure.ROLLBACK, Outcome.FAILED, ["run one"]),
+        (
+            Spy.Params(fails=True, undo="fails"),
+            OnFailure.ROLLBACK, Outcome.ROLLBACK_FAILED, ["run one", "undo one"],
+        ),
+    ],
+)  # fmt: skip
+def test_a_step_that_fails(
+    journal: Journal,
+    params: Spy.Params,
+    on_failure: OnFailure,
+    outcome: Outcome,
+    calls: list[str],
+) -> None:
+    world = World(journal, strategy(actions=(step(params=params),), on_failure=on_failure))
+    world.fire()
+
+    world.consider()
+
+    (run,) = world.runs()
+    assert (run.outcome, world.spy.calls) == (outcome, calls)
+    assert run.reason == "spy: it failed"
+
+
+def test_resolved_before_the_act_drops_the_run_with_its_evidence(world: World) -> None:
+    world.fire()
+    world.consider()
+    world.prover.signal = Signal.UNKNOWN
+    world.clock.now += 300
+    world.consider()
+    world.fire()
+    world.consider()
+    assert world.runs()[-1].state is State.PENDING
+
+    world.intake.admit(notification(resolved(alert(), NOW + 200)))
+    assert world.woken[-1] == KEY
+    world.consider()
+
+    dropped = world.runs()[-1]
+    assert dropped.outcome is Outcome.CANCELLED
+    assert dropped.reason == (
+        "resolved: http://am.example said that it ended at 2027-01-15T08:03:20.000+00:00"
+    )
+    assert world.spy.calls == ["run one"]
+
+
+def test_prometheus_word_counts_at_the_moment_of_acting(world: World) -> None:
+    world.prover.signal = Signal.CLEARED
+    world.fire()
+
+    assert world.consider() is None
+
+    assert world.runs() == []
+    assert world.totals("decisions") == {("latency", "deny", "resolved"): 1}
+
+
+def test_a_condition_that_cannot_be_answered_is_waited_for(journal: Journal) -> None:
+    world = World(journal, strategy(when='up{service="{{ labels.service }}"} == 1'))
+    world.prover.holds = Condition.UNKNOWN
+    world.fire()
+
+    assert world.consider() == NOW + 10
+    assert world.prover.asked[-1][0] == 'up{service="checkout"} == 1'
+    assert world.runs()[0].reason == "condition_unknown"
+
+    world.prover.holds = Condition.TRUE
+    world.clock.now += 10
+    world.consider()
+    assert world.spy.calls == ["run one"]
+
+
+def test_a_template_without_its_label_fails_the_run_and_says_so(journal: Journal) -> None:
+    params = Spy.Params(name="{{ labels.region }}")
+    world = World(journal, strategy(actions=(step(params=params),)))
+    world.fire()
+
+    world.consider()
+
+    (run,) = world.runs()
+    assert run.outcome is Outcome.FAILED
+    assert "region" in run.reason
+    assert world.spy.calls == []
+    assert world.consider() == NOW + 300, "it is a run that failed: no hot loop"
+
+
+def test_steps_whose_condition_fails_are_skipped(journal: Journal) -> None:
+    critical = (parse_matcher('severity="critical"'),)
+    world = World(journal, strategy(actions=(step(condition=critical), step())))
+    world.fire()
+
+    world.consider()
+
+    (run,) = world.runs()
+    assert [s.state for s in run.steps] == [StepState.SKIPPED, StepState.DONE]
+
+
+def test_when_no_step_applies_nothing_was_healed_and_nothing_failed(journal: Journal) -> None:
+    critical = (parse_matcher('severity="critical"'),)
+    world = World(journal, strategy(actions=(step(condition=critical),)))
+    world.fire()
+
+    world.consider()
+
+    assert world.runs()[0].outcome is Outcome.CANCELLED
+
+
+def test_two_strategies_on_one_target_take_turns(journal: Journal) -> None:
+    world = World(journal, strategy(), strategy(name="second", grace_period=0.0))
+    second = ("second", KEY[1])
+    world.fire()
+    world.consider()
+    assert world.consider(second) is None, "it waits for news, not for a time"
+    assert world.runs()[1].reason == "busy"
+
+    world.clock.now += 300
+    world.woken.clear()
+    world.consider()
+
+    assert second in world.woken, "the first has let go of the target"
+    world.consider(second)
+    assert world.runs()[1].state is State.VERIFYING
+
+
+def test_no_more_than_the_limit_act_and_a_free_slot_goes_to_the_oldest(journal: Journal) -> None:
+    # Steps with a timer: a waiting run gives its slot back.
+    slow = strategy(actions=(step(params=Spy.Params(later=60.0, repeatable=True)),))
+    world = World(journal, slow)
+    world.set(engine=EngineSettings(max_concurrent_runs=1))
+    keys = [("latency", f'service="s{n}"') for n in range(3)]
+    acting: list[int] = []
+
+    def now_acting() -> None:
+        states = world.journal.read(lambda t: t.snapshot()).states
+        acting.append(states.get("acting", 0))
+
+    world.spy.before = now_acting
+    for number in range(3):
+        world.fire(labels={"alertname": "HighLatency", "service": f"s{number}"})
+    for key in keys:
+        world.consider(key)
+
+    states = [(run.state, run.reason) for run in world.runs()]
+    assert states == [(State.WAITING, "timer")] * 3, "a timer holds no slot"
+    world.clock.now += 60
+    for key in keys:
+        world.consider(key)
+    assert acting == [1, 1, 1]
+
+
+def test_a_run_that_waits_for_a_slot_is_waked_when_one_is_free(journal: Journal) -> None:
+    world = World(journal)
+    world.set(engine=EngineSettings(max_concurrent_runs=1))
+    other = ("latency", 'service="other"')
+
+    def meanwhile() -> None:
+        world.fire(labels={"alertname": "HighLatency", "service": "other"})
+        assert world.consider(other) is None
+
+    world.spy.before = meanwhile
+    world.fire()
+    world.consider()
+
+    waiting = world.runs()[1]
+    assert (waiting.state, waiting.reason) == (State.PENDING, "concurrency")
+    assert world.woken[-1] == other
+    world.spy.before = lambda: None
+    world.consider(other)
+    assert world.runs()[1].state is State.VERIFYING
+
+
+def test_who_does_not_take_its_slot_passes_it_on(journal: Journal) -> None:
+    world = World(journal)
+    world.set(engine=EngineSettings(max_concurrent_runs=1))
+    others = [("latency", f'service="{name}"') for name in ("first", "second")]
+
+    def meanwhile() -> None:
+        for _, target in others:
+            name = target.split('"')[1]
+            world.fire(labels={"alertname": "HighLatency", "service": name})
+        for key in others:
+            world.consider(key)
+
+    world.spy.before = meanwhile
+    world.fire()
+    world.consider()
+    assert world.woken[-1] == others[0]
+    world.prover.signal = Signal.CLEARED
+
+    world.consider(others[0])
+
+    assert world.runs()[1].outcome is Outcome.CANCELLED
+    assert world.woken[-1] == others[1]
+
+
+def test_the_flag_stops_everything_and_waits_for_nothing(world: World) -> None:
+    world.set(flags=msgspec.structs.replace(world.settings.flags, auto_healing=False))
+    world.fire()
+
+    assert world.consider() is None
+
+    assert (world.runs(), world.spy.calls) == ([], [])
+    assert world.totals("decisions") == {("latency", "deny", "disabled"): 1}
+    assert world.prover.asked == [], "the answer could not matter"
+
+
+def test_a_strategy_that_is_gone_drops_what_waits(world: World) -> None:
+    world.fire()
+    world.consider()
+    world.clock.now += 300
+    world.consider()
+    world.consider()
+    assert world.runs()[-1].state is State.PENDING
+    world.strategies = Strategies(())
+
+    world.consider()
+
+    assert world.runs()[-1].outcome is Outcome.CANCELLED
+
+
+def test_a_run_under_way_is_carried_on_by_its_plan_when_its_strategy_is_gone(
+    world: World,
+) -> None:
+    world.fire()
+    world.consider()
+    world.strategies = Strategies(())
+    world.prover.signal = Signal.CLEARED
+
+    world.consider()
+
+    assert world.runs()[0].outcome is Outcome.HEALED
+
+
+def test_ones_own_query_proves_it(journal: Journal) -> None:
+    verify = Verify(query='probe_success{service="{{ labels.service }}"} == 0')
+    world = World(journal, strategy(verify=verify))
+    world.fire(labels={"alertname": "HighLatency", "service": "checkout", "job": "not the probe's"})
+
+    world.consider()
+
+    assert world.prover.asked[-1] == ('probe_success{service="checkout"} == 0', NOW)
+    assert world.prover.labels == {"alertname": "HighLatency", "service": "checkout"}
+
+
+def test_the_resync_brings_up_what_fires_and_what_is_under_way(world: World) -> None:
+    world.fire()
+    world.consider()
+    world.intake.admit(notification(resolved(alert())))
+    world.fire(labels={"alertname": "HighLatency", "service": "other"})
+    world.woken.clear()
+
+    world.reconciler.resync()
+
+    assert world.woken == [KEY, ("latency", 'service="other"')]
+
+
+def test_considering_what_is_not_there_does_nothing(world: World) -> None:
+    assert world.consider(("latency", "no such target")) is None
+    assert world.consider(("no such strategy", "x")) is None
+    assert world.runs() == []
+
+
+def test_weighing_writes_nothing_down(world: World) -> None:
+    world.fire()
+    episode = world.journal.read(lambda t: t.wanted(KEY))
+
+    decision = world.reconciler.weigh(strategy(), KEY[1], episode)
+
+    assert decision.verdict.answer == "allow"
+    assert world.totals("decisions") == {}
+    assert world.runs() == []
