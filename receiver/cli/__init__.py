@@ -1,0 +1,78 @@
+"""The command `promheal`. Each subcommand is a module, imported only when it is called."""
+
+from __future__ import annotations
+
+import sys
+from importlib import import_module
+from importlib.metadata import version
+from typing import Any, Final
+
+import click
+
+from receiver.errors import PromhealError
+
+FINE: Final = 0
+FINDINGS: Final = 1
+"""Something was found, refused or did not heal."""
+BROKEN: Final = 2
+"""The configuration or promheal itself is at fault."""
+WARNINGS: Final = 3
+"""Nothing worse than warnings."""
+
+COMMANDS: Final = {
+    "serve": "Receive Alertmanager's notifications and heal.",
+    "check": "Report every problem of the configuration.",
+    "once": "Take alerts from a file through the whole way, once.",
+    "explain": "Show what each strategy and guard says to the alerts of a file.",
+    "status": "Show how a running server is.",
+    "runs": "List the runs of a running server, newest first.",
+    "run": "Show one run: decision, steps, verification.",
+    "config": "Write snippets for other programs' configuration.",
+    "demo": "Make a real service sick and watch it being healed.",
+}
+
+
+class _Commands(click.Group):
+    def list_commands(self, ctx: click.Context) -> list[str]:  # noqa: ARG002
+        return list(COMMANDS)
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:  # noqa: ARG002
+        if cmd_name not in COMMANDS:
+            return None
+        command = import_module(f"receiver.cli.{cmd_name}").command
+        assert isinstance(command, click.Command)
+        return command
+
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:  # noqa: ARG002
+        with formatter.section("Commands"):
+            formatter.write_dl(list(COMMANDS.items()))
+
+
+@click.group(
+    cls=_Commands,
+    epilog="Exit codes: 0 fine, 1 findings or refused, 2 configuration or internal error, "
+    "3 warnings only. Start with: promheal check && promheal serve",
+    context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
+)
+@click.version_option(version("promheal"), "-V", "--version", prog_name="promheal")
+def root() -> None:
+    """A self-healing receiver for Prometheus Alertmanager.
+
+    It heals, proves through Prometheus that the heal worked, and knows when to stop.
+    """
+
+
+def main(arguments: list[str] | None = None) -> None:
+    """Run the command line; ends with one of the exit codes above."""
+    try:
+        result: Any = root.main(args=arguments, prog_name="promheal", standalone_mode=False)
+    except click.exceptions.Abort:
+        click.echo("interrupted", err=True)
+        sys.exit(130)
+    except click.ClickException as problem:
+        problem.show()
+        sys.exit(BROKEN)
+    except PromhealError as problem:
+        click.echo(f"promheal: {problem}", err=True)
+        sys.exit(BROKEN)
+    sys.exit(result if isinstance(result, int) else FINE)

@@ -1,0 +1,73 @@
+"""`promheal check`: is this configuration sound?"""
+
+from __future__ import annotations
+
+import os
+import sys
+from pathlib import Path
+
+import click
+import msgspec
+
+from receiver.actions import discover
+from receiver.cli import FINDINGS, FINE, WARNINGS
+from receiver.cli import options as shared
+from receiver.config_files import load
+from receiver.problem import InvalidConfig, Problem, Severity, format_problem
+from receiver.settings import environment
+
+
+@click.command("check")
+@click.argument(
+    "file", type=click.Path(path_type=Path, dir_okay=False), required=False, metavar="[FILE]"
+)
+@shared.config_file
+@click.option(
+    "-o",
+    "--output",
+    type=click.Choice(["text", "json", "github"]),
+    default="text",
+    show_default=True,
+    help="text with the line and a caret, json, or annotations for GitHub Actions.",
+)
+def command(file: Path | None, config_file: Path, output: str) -> int:
+    """Report every problem of the configuration at once, each with its place and the remedy.
+
+    FILE is promheal.yml, or --config.file is; the strategies and services are found from it. Exit
+    code 0 when it is sound, 1 when the configuration would be refused, 3 when there are only
+    warnings.
+    """
+    try:
+        loaded = load(file or config_file, discover(), environment())
+        problems = loaded.problems
+    except InvalidConfig as invalid:
+        loaded, problems = None, invalid.problems
+    errors = sum(problem.severity is Severity.ERROR for problem in problems)
+    if output == "json":
+        click.echo(msgspec.json.format(msgspec.json.encode({"problems": problems})).decode())
+    elif output == "github":
+        for problem in problems:
+            click.echo(_annotation(problem))
+    else:
+        color = sys.stdout.isatty() and "NO_COLOR" not in environment()
+        for problem in problems:
+            click.echo(format_problem(problem, color=color))
+        if loaded is None:
+            click.echo(f"{errors} problem{'s' if errors != 1 else ''}", err=True)
+        else:
+            click.echo(
+                f"SUCCESS: {len(loaded.strategies)} strategies, {len(loaded.inventory.names)} "
+                f"services in {', '.join(os.path.relpath(path) for path in loaded.files)}"
+            )
+    if errors:
+        return FINDINGS
+    return WARNINGS if problems else FINE
+
+
+def _annotation(problem: Problem) -> str:
+    """Return a workflow command of GitHub Actions."""
+    message = problem.message.replace("%", "%25").replace("\r", "%0D").replace("\n", "%0A")
+    return (
+        f"::{problem.severity} file={problem.file},line={problem.line},"
+        f"col={problem.column}::{message}"
+    )

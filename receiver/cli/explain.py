@@ -1,0 +1,135 @@
+"""`promheal explain`: why would it act, or why not?"""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import click
+
+from receiver.alert import Alert, Status
+from receiver.alert_file import read_alert_file
+from receiver.cli import options as shared
+from receiver.cli.output import moment, show, table
+from receiver.decide import Decision
+from receiver.guards.situation import Answer, Verdict
+from receiver.journal import Episode
+from receiver.strategy import Strategy
+from receiver.wiring import Service, build
+
+_MARKS = {Answer.ALLOW: "✓", Answer.WAIT: "…", Answer.DENY: "✗"}
+
+
+@click.command("explain")
+@click.argument("file", type=click.Path(path_type=Path, dir_okay=False, exists=True))
+@shared.config_file
+@shared.storage_url
+@shared.output
+def command(file: Path, config_file: Path, storage_url: str, output: str) -> None:
+    """Show for each alert of FILE what every strategy and every guard says now.
+
+    FILE is a payload of Alertmanager, or {"timestamp", "metric", "value", "severity", …}. Nothing
+    is written down and nothing is done. The history is the journal's; without one it is empty.
+    """
+    alerts = read_alert_file(file).notification.alerts
+    with _service(config_file, storage_url) as service:
+        explained = {"alerts": [_explain(service, alert) for alert in alerts]}
+    show(explained, output, lambda: _text(explained))
+
+
+@contextmanager
+def _service(config_file: Path, storage_url: str) -> Iterator[Service]:
+    """Yield a service that is never started, on an empty journal where there is none."""
+    path = Path(storage_url.partition(":///")[2])
+    with tempfile.TemporaryDirectory() as folder:
+        url = storage_url if path.exists() else f"sqlite:///{folder}/empty.db"
+        service = build(shared.options(config_file, url))
+        try:
+            yield service
+        finally:
+            service.journal.close()
+
+
+def _explain(service: Service, alert: Alert) -> dict[str, Any]:
+    return {
+        "fingerprint": alert.fingerprint,
+        "status": alert.status,
+        "labels": alert.labels,
+        "strategies": [
+            _answers(service, strategy, alert) for strategy in service.config.strategies
+        ],
+    }
+
+
+def _answers(service: Service, strategy: Strategy, alert: Alert) -> dict[str, Any]:
+    target = strategy.target_of(alert)
+    if target is None or not strategy.matches(alert):
+        missing = [name for name in strategy.target if not alert.labels.get(name)]
+        failed = [str(matcher) for matcher in strategy.match if not matcher.matches(alert.labels)]
+        why = [f"does not match {matcher}" for matcher in failed]
+        why += [f"has no label {name}, which the target needs" for name in missing]
+        return {
+            "strategy": strategy.name,
+            "matched": False,
+            "why": why,
+            "target": None,
+            "verdict": None,
+            "reason": None,
+            "until": None,
+            "guards": [],
+        }
+    now = service.clock()
+    episode = Episode(
+        id=0, alert=alert, sender="", first_seen=now, last_seen=now, notifications=1
+    )  # fmt: skip
+    firing = alert.status is Status.FIRING
+    decision: Decision = service.reconciler.weigh(strategy, target, episode if firing else None)
+    return {
+        "strategy": strategy.name,
+        "matched": True,
+        "target": target,
+        **_verdict(decision.verdict),
+        "guards": [
+            {"guard": answer.guard, **_verdict(answer.verdict)} for answer in decision.answers
+        ],
+    }
+
+
+def _verdict(verdict: Verdict) -> dict[str, Any]:
+    return {
+        "verdict": verdict.answer,
+        "reason": verdict.reason,
+        "until": verdict.until,
+        "detail": verdict.detail,
+    }
+
+
+def _text(explained: dict[str, Any]) -> str:
+    lines = []
+    for alert in explained["alerts"]:
+        labels = ", ".join(f'{name}="{value}"' for name, value in sorted(alert["labels"].items()))
+        lines.append(f"{alert['status']}  {{{labels}}}")
+        for said in alert["strategies"]:
+            if not said["matched"]:
+                lines.append(f"  - {said['strategy']}: {'; '.join(said['why'])}")
+                continue
+            reason = f" ({said['reason']})" if said["reason"] else ""
+            lines.append(
+                f"  {_MARKS[said['verdict']]} {said['strategy']} on {said['target']}: "
+                f"{said['verdict']}{reason}"
+            )
+            rows = [
+                [
+                    "     " + _MARKS[guard["verdict"]],
+                    guard["guard"],
+                    guard["reason"] or "",
+                    "" if guard["until"] is None else f"until {moment(guard['until'])}",
+                    guard["detail"],
+                ]
+                for guard in said["guards"]
+            ]
+            lines.append(table(rows))
+    return "\n".join(lines)

@@ -1,0 +1,78 @@
+"""The flags that several commands share, named as Prometheus' own tools name theirs."""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, TypeVar
+
+import click
+
+from receiver import log
+from receiver.settings import environment
+from receiver.wiring import Options
+
+F = TypeVar("F", bound=Callable[..., Any])
+
+config_file = click.option(
+    "--config.file",
+    "config_file",
+    type=click.Path(path_type=Path, dir_okay=False),
+    default=Path("configs/promheal.yml"),
+    show_default=True,
+    help="promheal.yml; the strategies and services are found from it.",
+)
+storage_url = click.option(
+    "--storage.url",
+    "storage_url",
+    default="sqlite:///data/promheal.db",
+    show_default=True,
+    metavar="URL",
+    help="The journal: sqlite:///RELATIVE or sqlite:////ABSOLUTE path.",
+)
+dry_run = click.option("--dry-run", is_flag=True, help="Decide and record, never act.")
+output = click.option(
+    "-o",
+    "--output",
+    type=click.Choice(["table", "json", "yaml"]),
+    default="table",
+    show_default=True,
+    help="How the answer is printed.",
+)
+
+
+def logging_options(function: F) -> F:
+    """Add --log.level and --log.format, and have them taken before the command runs."""
+
+    @click.option(
+        "--log.level",
+        "log_level",
+        type=click.Choice(log.LEVELS),
+        default="info",
+        show_default=True,
+        help="The least severe lines that are written.",
+    )
+    @click.option(
+        "--log.format",
+        "log_format",
+        type=click.Choice(log.FORMATS),
+        default="logfmt",
+        show_default=True,
+        help="One event a line, on standard error.",
+    )
+    @functools.wraps(function)
+    def with_logging(*args: Any, log_level: str, log_format: str, **kwargs: Any) -> Any:
+        log.configure(log_level, log_format)
+        return function(*args, **kwargs)
+
+    return with_logging  # type: ignore[return-value]  # the same call plus two options
+
+
+def options(config_file: Path, storage_url: str, *, dry_run: bool = False) -> Options:
+    return Options(
+        config_file=config_file,
+        storage_url=storage_url,
+        environ=environment(),
+        dry_run=dry_run,
+    )

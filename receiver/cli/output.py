@@ -1,0 +1,39 @@
+"""How is an answer printed? As a table for people, as JSON or YAML for programs."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from datetime import UTC, datetime
+from typing import Any
+
+import click
+import msgspec
+
+from receiver.log import escape
+
+
+def show(value: Any, form: str, text: Callable[[], str]) -> None:
+    """Print *value* as json or yaml, or what *text* makes of it."""
+    if form == "json":
+        click.echo(msgspec.json.format(msgspec.json.encode(value)).decode())
+    elif form == "yaml":
+        click.echo(msgspec.yaml.encode(value).decode().rstrip())
+    else:
+        click.echo(text())
+
+
+def table(rows: Sequence[Sequence[object]], header: Sequence[str] = ()) -> str:
+    """Return columns that line up. Whatever came over the network is escaped."""
+    cells = [[escape(str(cell)) for cell in row] for row in [*([header] if header else []), *rows]]
+    if not cells:
+        return ""
+    widths = [max(len(row[column]) for row in cells) for column in range(len(cells[0]))]
+    return "\n".join(
+        "  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip()
+        for row in cells
+    )
+
+
+def moment(at: float | None) -> str:
+    """Return a time as people read it, in UTC; `-` for none."""
+    return "-" if at is None else f"{datetime.fromtimestamp(at, UTC):%Y-%m-%d %H:%M:%SZ}"

@@ -1,0 +1,47 @@
+"""`promheal runs`: what has been done lately?"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import click
+
+from receiver.cli import client
+from receiver.cli import options as shared
+from receiver.cli.output import moment, show, table
+from receiver.run import State
+
+
+@click.command("runs")
+@client.url
+@shared.output
+@click.option("--strategy", help="Only runs of this strategy.")
+@click.option("--state", type=click.Choice(list(State)), help="Only runs in this state.")
+@click.option("--limit", type=click.IntRange(1, 500), default=20, show_default=True)
+@click.option("--before", type=int, help="Only runs older than this id: the next page.")
+def command(
+    url: str, output: str, strategy: str | None, state: str | None, limit: int, before: int | None
+) -> None:
+    """List the runs of a running server, newest first."""
+    page = client.get(url, "/api/runs", strategy=strategy, state=state, limit=limit, before=before)
+    show(page, output, lambda: _text(page))
+
+
+def _text(page: dict[str, Any]) -> str:
+    rows = [
+        [
+            run["id"],
+            run["strategy"],
+            run["target"],
+            run["outcome"] or run["state"],
+            moment(run["createdAt"]),
+            run["reason"][:60],
+        ]
+        for run in page["runs"]
+    ]
+    if not rows:
+        return "no runs"
+    text = table(rows, ["ID", "STRATEGY", "TARGET", "OUTCOME", "CREATED", "REASON"])
+    if page["next"] is not None:
+        text += f"\nmore: --before {page['next']}"
+    return text

@@ -1,0 +1,49 @@
+"""What is served: the webhook, the status, the API, the probes. Thin edges on a Service."""
+
+from __future__ import annotations
+
+import logging
+from typing import Final
+
+from flask import Flask, Response
+from werkzeug.exceptions import HTTPException
+
+from receiver.web import api, probes, webhook
+from receiver.web.answers import error
+from receiver.wiring import Service
+
+log: Final = logging.getLogger("promheal.web")
+
+
+def create_app(service: Service) -> Flask:
+    """Return the WSGI application of a service. Errors are `{"error": {"code", "message"}}`."""
+    app = Flask("promheal", static_folder=None, template_folder="templates")
+    app.json.sort_keys = False  # type: ignore[attr-defined]  # the default provider's
+    app.register_blueprint(webhook.blueprint(service))
+    app.register_blueprint(probes.blueprint(service))
+    app.register_blueprint(api.blueprint(service))
+    app.register_error_handler(HTTPException, _http_error)
+    app.register_error_handler(Exception, _unexpected)
+    app.after_request(_headers)
+    return app
+
+
+def _http_error(problem: Exception) -> Response:
+    assert isinstance(problem, HTTPException)
+    code = (problem.name or "error").lower().replace(" ", "_")
+    response = error(code, problem.description or code, problem.code or 500)
+    for name, value in problem.get_headers():
+        if name.lower() not in {"content-type", "content-length"}:
+            response.headers[name] = value
+    return response
+
+
+def _unexpected(problem: Exception) -> Response:
+    log.error("a request failed", exc_info=problem)
+    return error("internal", "promheal made a mistake; its log says more", 500)
+
+
+def _headers(response: Response) -> Response:
+    response.headers.setdefault("X-Content-Type-Options", "nosniff")
+    response.headers.setdefault("Cache-Control", "no-store")
+    return response

@@ -1,0 +1,196 @@
+"""What is going on? The status, the alerts, the runs and what was decided, as JSON."""
+
+from __future__ import annotations
+
+from typing import Any, Final
+
+import msgspec
+from flask import Blueprint, Response, jsonify, request
+from werkzeug.exceptions import BadRequest
+
+from receiver.journal import Episode, Snapshot
+from receiver.metrics import HEALS
+from receiver.run import FAILURES, Outcome, Run, State
+from receiver.web.answers import error
+from receiver.wiring import Service
+
+MAX_PAGE: Final = 500
+PAGE: Final = 50
+MAX_ID: Final = 2**62
+
+
+def blueprint(service: Service) -> Blueprint:
+    routes = Blueprint("api", __name__)
+
+    @routes.get("/")
+    def index() -> Response:
+        return Response(
+            "promheal\n\n/api/status\n/api/alerts\n/api/runs\n/api/strategies\n/metrics\n"
+            "/-/healthy\n/-/ready\n",
+            content_type="text/plain; charset=utf-8",
+        )
+
+    @routes.get("/api/status")
+    def status() -> Response:
+        return jsonify(_status(service, service.journal.read(lambda t: t.snapshot())))
+
+    @routes.get("/api/alerts")
+    def alerts() -> Response:
+        limit, offset = _number("limit", PAGE, 1, MAX_PAGE), _number("offset", 0, 0, 10**9)
+        episodes = service.journal.read(lambda t: t.open_episodes(limit=limit, offset=offset))
+        strategies = service.config.strategies
+        return jsonify(
+            {
+                "alerts": [
+                    _alert(episode, [s.name for s in strategies.select(episode.alert)])
+                    for episode in episodes
+                ],
+                "next": offset + limit if len(episodes) == limit else None,
+            }
+        )
+
+    @routes.get("/api/runs")
+    def runs() -> Response:
+        limit, before = _number("limit", PAGE, 1, MAX_PAGE), _number("before", MAX_ID, 1, MAX_ID)
+        state = request.args.get("state")
+        if state is not None and state not in list(State):
+            raise BadRequest(f"state: one of {', '.join(State)}")
+        found = service.journal.read(
+            lambda t: t.runs(
+                limit=limit, before=before, strategy=request.args.get("strategy"), state=state
+            )
+        )
+        return jsonify(
+            {
+                "runs": [_summary(run) for run in found],
+                "next": found[-1].id if len(found) == limit else None,
+            }
+        )
+
+    @routes.get("/api/runs/<int:number>")
+    def one_run(number: int) -> Response:
+        if number > MAX_ID:
+            return error("not_found", f"no run {number}; GET /api/runs lists them", 404)
+        run, decisions, observations = service.journal.read(
+            lambda t: (t.run(number), t.decisions(number), t.observations(number))
+        )
+        if run is None:
+            return error("not_found", f"no run {number}; GET /api/runs lists them", 404)
+        return jsonify(
+            {
+                **_summary(run),
+                "alert": None if run.plan is None else run.plan.alert,
+                "verify": None if run.plan is None else _verify(run),
+                "steps": [msgspec.to_builtins(step) for step in run.steps],
+                "decisions": [msgspec.to_builtins(decision) for decision in decisions],
+                "observations": [msgspec.to_builtins(one) for one in observations],
+            }
+        )
+
+    @routes.get("/api/strategies")
+    def strategies() -> Response:
+        return jsonify(
+            {
+                "strategies": [
+                    {
+                        "name": strategy.name,
+                        "description": strategy.description,
+                        "match": [str(matcher) for matcher in strategy.match],
+                        "target": list(strategy.target),
+                        "mode": str(strategy.mode),
+                        "actions": [step.action for step in strategy.actions],
+                    }
+                    for strategy in service.config.strategies
+                ]
+            }
+        )
+
+    return routes
+
+
+def _number(name: str, default: int, least: int, most: int) -> int:
+    """Return a number of the query; raises BadRequest, which becomes a 400 that says what fits."""
+    text = request.args.get(name)
+    if text is None:
+        return default
+    if not (text.isascii() and text.isdigit() and len(text) < 20 and least <= int(text) <= most):
+        raise BadRequest(f"{name}: a whole number from {least} to {most}")
+    return int(text)
+
+
+def _status(service: Service, snapshot: Snapshot) -> dict[str, Any]:
+    """Return the shape of the operations guide, as far as its parts exist."""
+
+    def heals(*outcomes: Outcome) -> int:
+        return int(
+            sum(
+                number
+                for (metric, labels), number in snapshot.totals.items()
+                if metric == HEALS.name and labels[1] in outcomes
+            )
+        )
+
+    reason = service.ready()
+    issues = [f"CRITICAL: {reason}"] if reason else []
+    if not service.journal.writable:
+        issues.append("CRITICAL: the journal cannot store; alerts are answered 503")
+    enabled = service.config.settings.flags.auto_healing
+    if not enabled:
+        issues.append("WARNING: auto healing is switched off")
+    failed = heals(*FAILURES)
+    healed = heals(Outcome.HEALED)
+    critical = any(issue.startswith("CRITICAL") for issue in issues)
+    return {
+        "status": "critical" if critical else "warning" if issues else "healthy",
+        "selfHealing": {
+            "enabled": enabled,
+            "totalAttempts": healed + failed + heals(Outcome.INCONCLUSIVE),
+            "successfulHealings": healed,
+            "failedHealings": failed,
+        },
+        "alerts": {"firing": snapshot.open_alerts, "byStrategy": dict(snapshot.firing)},
+        "runs": {str(s): snapshot.states.get(s, 0) for s in State if s is not State.FINISHED},
+        "config": {"hash": service.config.hash, "files": [str(path) for path in service.files]},
+        "issues": issues,
+        "recommendations": [],
+    }
+
+
+def _alert(episode: Episode, strategies: list[str]) -> dict[str, Any]:
+    return {
+        "fingerprint": episode.alert.fingerprint,
+        "labels": episode.alert.labels,
+        "annotations": episode.alert.annotations,
+        "startsAt": episode.alert.starts_at,
+        "firstSeen": episode.first_seen,
+        "lastSeen": episode.last_seen,
+        "notifications": episode.notifications,
+        "strategies": strategies,
+    }
+
+
+def _summary(run: Run) -> dict[str, Any]:
+    return {
+        "id": run.id,
+        "strategy": run.strategy,
+        "target": run.target,
+        "state": run.state,
+        "outcome": run.outcome,
+        "reason": run.reason,
+        "until": run.until,
+        "createdAt": run.created_at,
+        "notifiedAt": run.notified_at,
+        "actedAt": run.acted_at,
+        "verifyFrom": run.verify_from,
+        "finishedAt": run.finished_at,
+        "configHash": run.config_hash,
+    }
+
+
+def _verify(run: Run) -> dict[str, Any]:
+    assert run.plan is not None
+    return {
+        "within": run.plan.verify_within,
+        "query": run.plan.verify_query or run.plan.alert.get("expression"),
+        "expect": run.plan.verify_expect,
+    }

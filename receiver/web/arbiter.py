@@ -1,0 +1,131 @@
+"""How is gunicorn run? One worker process, and a SIGHUP that it survives.
+
+gunicorn answers SIGHUP with new processes. promheal has one process, which holds the journal and
+the engine, so the signal is passed on to it, and it reads its configuration again in place.
+"""
+
+from __future__ import annotations
+
+import signal
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Final
+
+from gunicorn.app.base import BaseApplication
+from gunicorn.arbiter import Arbiter
+from gunicorn.config import Config
+from gunicorn.glogging import Logger
+
+from receiver.errors import ConfigError
+from receiver.web.worker import CompleteRequestWorker
+
+if TYPE_CHECKING:
+    from _typeshed.wsgi import WSGIApplication
+
+_WHY_ONE: Final = (
+    "promheal runs in one worker process: breakers, budgets and locks live there, and a second "
+    "one would act on the same alerts; give it more threads instead"
+)
+_SHARED_MEMORY: Final = Path("/dev/shm")  # noqa: S108  gunicorn unlinks its file at once
+DEFAULTS: Final[Mapping[str, object]] = {
+    "threads": 40,
+    "worker_connections": 1000,
+    "keepalive": 75,  # seconds, above the 60 of most proxies: they must be the first to close
+    "timeout": 60,  # seconds without a heartbeat of the main thread, which does nothing else
+    "graceful_timeout": 30,  # seconds
+}
+"""What `Server` takes when the options do not say."""
+
+
+class InPlaceArbiter(Arbiter):  # type: ignore[misc]  # gunicorn has no types
+    """gunicorn's arbiter for a worker that reloads in place."""
+
+    def handle_hup(self) -> None:
+        self.kill_workers(signal.SIGHUP)
+
+    def handle_ttin(self) -> None:
+        self.log.warning("SIGTTIN is ignored: %s", _WHY_ONE)
+
+
+class RootLogger(Logger):  # type: ignore[misc]  # gunicorn has no types
+    """gunicorn's messages go where all others go: to the handlers of the root logger."""
+
+    def setup(self, cfg: Any) -> None:
+        self.cfg = cfg
+        self.error_log.propagate = True
+        self._access_log_enabled = False
+
+
+class Server(BaseApplication):  # type: ignore[misc]  # gunicorn has no types
+    """A WSGI application on gunicorn.
+
+    *build* is called in the worker, after the fork: threads and files that it opens belong there.
+    *options* are gunicorn's settings by name (`bind`, `threads`, `certfile`, …).
+    *multiproc_dir* is the environment's PROMETHEUS_MULTIPROC_DIR.
+
+    Raises ConfigError for an option that promheal cannot run with, or that gunicorn refuses.
+    """
+
+    def __init__(
+        self,
+        build: Callable[[], WSGIApplication],
+        options: Mapping[str, object],
+        *,
+        multiproc_dir: str = "",
+    ) -> None:
+        if multiproc_dir:
+            raise ConfigError(
+                "PROMETHEUS_MULTIPROC_DIR is set, but promheal is one process: its metrics would "
+                "be lost in files that nobody merges; unset it"
+            )
+        self._build = build
+        self._options = options
+        super().__init__()
+
+    def do_load_config(self) -> None:
+        """Set the options. gunicorn's own prints what is wrong and exits."""
+        self.cfg = Config()
+        fixed = _fixed()
+        for name, value in {**DEFAULTS, **self._options}.items():
+            if name in fixed and value != fixed[name]:
+                why = _WHY_ONE if name == "workers" else f"it is always {fixed[name]!r}"
+                raise ConfigError(f"gunicorn's {name} cannot be {value!r}: {why}")
+            self._set(name, value)
+        for name, value in fixed.items():
+            self._set(name, value)
+
+    def load_config(self) -> None:
+        """Do nothing: do_load_config() has done it all."""
+
+    def load(self) -> WSGIApplication:
+        return self._build()
+
+    def run(self) -> None:
+        """Serve until SIGTERM; raises SystemExit with gunicorn's exit code."""
+        InPlaceArbiter(self).run()
+
+    def _set(self, name: str, value: object) -> None:
+        try:
+            self.cfg.set(name, value)
+        except Exception as error:  # its validators raise what they like
+            raise ConfigError(f"gunicorn's {name} cannot be {value!r}: {error}") from error
+
+
+def _fixed() -> dict[str, object]:
+    return {
+        "workers": 1,
+        "worker_class": CompleteRequestWorker,
+        "logger_class": RootLogger,
+        "accesslog": None,
+        "preload_app": False,
+        "reload": False,
+        "reuse_port": False,  # a second instance is to fail, not to share
+        "sendfile": False,
+        "control_socket_disable": True,  # it would stand in the home directory and steer us
+        "http_protocols": "h1",
+        "protocol": "http",
+        "proxy_protocol": "off",
+        "do_handshake_on_connect": False,  # the worker does it without blocking
+        # The heartbeat is a file's time: on a busy disk it would wait for the journal's fsync.
+        "worker_tmp_dir": str(_SHARED_MEMORY) if _SHARED_MEMORY.is_dir() else None,
+    }

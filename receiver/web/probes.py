@@ -1,0 +1,40 @@
+"""Is it alive, is it ready, what does it measure, and take the new configuration."""
+
+from __future__ import annotations
+
+from flask import Blueprint, Response, jsonify, request
+
+from receiver.errors import ConfigError
+from receiver.web.answers import error
+from receiver.wiring import Service
+
+
+def blueprint(service: Service) -> Blueprint:
+    routes = Blueprint("probes", __name__)
+
+    @routes.get("/-/healthy")
+    def healthy() -> Response:
+        return Response("promheal is healthy.\n", content_type="text/plain; charset=utf-8")
+
+    @routes.get("/-/ready")
+    def ready() -> Response:
+        reason = service.ready()
+        text = f"promheal is not ready: {reason}\n" if reason else "promheal is ready.\n"
+        return Response(
+            text, status=503 if reason else 200, content_type="text/plain; charset=utf-8"
+        )
+
+    @routes.route("/-/reload", methods=["POST", "PUT"])
+    def reload() -> Response:
+        try:
+            warnings = service.reload()
+        except ConfigError as problem:
+            return error("invalid_configuration", str(problem), 400)
+        return jsonify({"reloaded": True, "warnings": list(warnings)})
+
+    @routes.get("/metrics")
+    def metrics() -> Response:
+        body, content_type = service.metrics.exposition(request.headers.get("Accept", ""))
+        return Response(body, content_type=content_type)
+
+    return routes

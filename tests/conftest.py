@@ -1,0 +1,59 @@
+"""Fixtures of the unit tests: a configuration in a folder, and a service made of it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import suppress
+from pathlib import Path
+
+import pytest
+
+from receiver.errors import JournalError
+from receiver.wiring import Options, Service, build
+
+STRATEGIES = """\
+strategies:
+  latency:
+    match: ['alertname="HighLatency"']
+    target: [service]
+    grace_period: 5m
+    actions:
+      - action: log
+        message: "slow: {{ labels.service }}"
+"""
+
+
+@pytest.fixture
+def config(tmp_path: Path) -> Path:
+    """A folder with a configuration that heals by a log line, and proves nothing."""
+    (tmp_path / "promheal.yml").write_text("engine: {max_concurrent_runs: 2}\n")
+    (tmp_path / "services.yml").write_text("services: {}\n")
+    (tmp_path / "healing_strategies.yml").write_text(STRATEGIES)
+    return tmp_path
+
+
+@pytest.fixture
+def make_service(config: Path) -> Iterator[Callable[..., Service]]:
+    made: list[Service] = []
+
+    def make(*, dry_run: bool = False) -> Service:
+        service = build(
+            Options(
+                config_file=config / "promheal.yml",
+                storage_url=f"sqlite:///{config}/journal.db",
+                dry_run=dry_run,
+            )
+        )
+        made.append(service)
+        return service
+
+    yield make
+    for service in made:
+        with suppress(JournalError):
+            service.close(timeout=5)
+
+
+@pytest.fixture
+def service(make_service: Callable[..., Service]) -> Service:
+    """Built, and not started."""
+    return make_service()

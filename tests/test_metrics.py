@@ -1,0 +1,82 @@
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+import pytest
+from flask.testing import FlaskClient
+from prometheus_client.openmetrics.parser import (
+    text_string_to_metric_families as parse_openmetrics,
+)
+from prometheus_client.parser import text_string_to_metric_families as parse_text
+
+from receiver.metrics import DECISIONS, TOTALS, VERDICTS, label_sets
+from receiver.run import Outcome
+from receiver.web import create_app
+from receiver.wiring import Service
+from tests.factories import alert, notification
+
+
+@pytest.fixture
+def client(service: Service) -> FlaskClient:
+    return create_app(service).test_client()
+
+
+def samples(client: FlaskClient) -> dict[tuple[str, tuple[tuple[str, str], ...]], float]:
+    return {
+        (sample.name, tuple(sorted(sample.labels.items()))): sample.value
+        for family in parse_text(client.get("/metrics").text)
+        for sample in family.samples
+    }
+
+
+def test_all_label_sets_are_there_at_0_from_the_start(
+    client: FlaskClient, service: Service
+) -> None:
+    found = samples(client)
+
+    for total in TOTALS:
+        sets = list(label_sets(total, ["latency"], service.actions.names))
+        assert sets
+        for values in sets:
+            labels = tuple(sorted(zip(total.labels, values, strict=True)))
+            assert found[f"promheal_{total.name}_total", labels] == 0
+    heals = [key for key in found if key[0] == "promheal_heals_total"]
+    assert len(heals) == len(Outcome)
+    assert len(list(label_sets(DECISIONS, ["a", "b"], []))) == 2 * len(VERDICTS)
+
+
+def test_distinct_alerts_add_no_series(client: FlaskClient, service: Service) -> None:
+    before = samples(client).keys()
+    for start in range(0, 10_000, 1000):
+        batch = [
+            alert(labels={"alertname": f"A{n}", "instance": f"i{n}", "x\n": "y\ud7ff"})
+            for n in range(start, start + 1000)
+        ]
+        service.intake.admit(notification(*batch))
+
+    after = samples(client)
+
+    assert after.keys() == before
+    assert after["promheal_alerts_received_total", (("status", "firing"),)] == 10_000
+
+
+def test_openmetrics_is_spoken_to_who_asks_for_it(client: FlaskClient) -> None:
+    answer = client.get("/metrics", headers={"Accept": "application/openmetrics-text"})
+
+    assert answer.content_type.startswith("application/openmetrics-text")
+    names = {family.name for family in parse_openmetrics(answer.text)}  # type: ignore[no-untyped-call]
+    assert {"promheal_heals", "promheal_build", "promheal_alerts_firing"} <= names
+
+
+def test_no_series_of_creation_times(client: FlaskClient) -> None:
+    assert "_created" not in client.get("/metrics").text
+
+
+def test_the_reference_and_the_exposition_name_the_same_metrics(client: FlaskClient) -> None:
+    reference = Path("docs/reference/metrics.md").read_text(encoding="utf-8")
+    exposed = re.findall(r"^# TYPE (promheal_\w+)", client.get("/metrics").text, re.MULTILINE)
+    documented = re.findall(r"^\| `(promheal_\w+)`", reference, re.MULTILINE)
+
+    assert len(exposed) > 25
+    assert sorted(documented) == sorted(exposed)

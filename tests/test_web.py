@@ -1,0 +1,250 @@
+from __future__ import annotations
+
+import json
+import logging
+import time
+from pathlib import Path
+from typing import Any
+
+import pytest
+from flask.testing import FlaskClient
+
+from receiver.errors import JournalError
+from receiver.web import create_app
+from receiver.web.webhook import MAX_BODY
+from receiver.wiring import Service
+
+PAYLOAD = Path("tests/payloads/firing_single.json").read_bytes()
+LATENCY: dict[str, Any] = {
+    "version": "4",
+    "externalURL": "http://am.example",
+    "alerts": [
+        {
+            "status": "firing",
+            "labels": {"alertname": "HighLatency", "service": "checkout"},
+            "startsAt": "2026-11-22T04:31:42Z",
+        }
+    ],
+}
+
+
+@pytest.fixture
+def client(service: Service) -> FlaskClient:
+    return create_app(service).test_client()
+
+
+def get(client: FlaskClient, path: str) -> Any:
+    return client.get(path).json
+
+
+def post(client: FlaskClient, body: Any, **headers: str) -> Any:
+    raw = body if isinstance(body, bytes) else json.dumps(body).encode()
+    headers.setdefault("Content-Type", "application/json")
+    return client.post("/webhook", data=raw, headers=headers)
+
+
+def total(service: Service, metric: str, *labels: str) -> float:
+    return service.journal.read(lambda t: t.snapshot()).totals.get((metric, labels), 0)
+
+
+def wait_for_total(service: Service, metric: str, *labels: str, value: float) -> None:
+    deadline = time.monotonic() + 10
+    while total(service, metric, *labels) != value and time.monotonic() < deadline:
+        time.sleep(0.01)
+    assert total(service, metric, *labels) == value
+
+
+def started(service: Service) -> Service:
+    service.start()
+    assert service.acting.wait(10)
+    return service
+
+
+def test_the_alerts_are_committed_when_202_is_answered(
+    client: FlaskClient, service: Service
+) -> None:
+    answer = post(client, PAYLOAD)
+
+    assert (answer.status_code, answer.json) == (202, {"opened": 1, "repeated": 0, "closed": 0})
+    assert len(service.journal.read(lambda t: t.open_episodes(limit=9))) == 1
+
+
+@pytest.mark.parametrize(
+    ("body", "headers", "status", "says"),
+    [
+        (b"", {}, 400, "empty"),
+        (b"{}", {}, 400, "version 4"),
+        (b"[]", {}, 400, "array"),
+        (b"{}", {"Content-Type": "application/x-www-form-urlencoded"}, 415, "application/json"),
+        (b"{}", {"Content-Type": "text/plain"}, 415, "text/plain"),
+        (b"\x1f\x8b", {"Content-Encoding": "gzip"}, 415, "plain"),
+        (b"x" * (MAX_BODY + 1), {}, 413, "larger"),
+    ],
+)
+def test_what_can_never_be_read_is_refused_with_the_reason(
+    client: FlaskClient,
+    service: Service,
+    body: bytes,
+    headers: dict[str, str],
+    status: int,
+    says: str,
+) -> None:
+    answer = post(client, body, **headers)
+
+    assert answer.status_code == status
+    assert says in answer.json["error"]["message"]
+    wait_for_total(service, "notifications", str(status), value=1)
+
+
+@pytest.mark.parametrize("kind", ["application/json; charset=utf-8", "application/ld+json", ""])
+def test_json_by_any_of_its_names_is_read(client: FlaskClient, kind: str) -> None:
+    assert client.post("/webhook", data=PAYLOAD, content_type=kind).status_code == 202
+
+
+def test_503_says_that_it_cannot_be_stored_now(
+    client: FlaskClient, service: Service, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(work: object) -> None:
+        raise JournalError("the disk is full")
+
+    monkeypatch.setattr(service.journal, "atomically", full)
+
+    answer = post(client, PAYLOAD)
+
+    assert (answer.status_code, answer.json["error"]["code"]) == (503, "cannot_store")
+
+
+def test_the_same_trouble_is_logged_once(
+    client: FlaskClient, caplog: pytest.LogCaptureFixture
+) -> None:
+    with caplog.at_level(logging.WARNING, logger="promheal.webhook"):
+        for _ in range(5):
+            post(client, b"{}")
+        post(client, b"{}", **{"Content-Encoding": "gzip"})
+
+    assert [record.args and record.status for record in caplog.records] == [400, 415]  # type: ignore[attr-defined]
+
+
+@pytest.mark.parametrize("method", ["get", "put", "delete"])
+def test_other_methods_are_refused_as_json(client: FlaskClient, method: str) -> None:
+    answer = getattr(client, method)("/webhook")
+
+    assert (answer.status_code, answer.json["error"]["code"]) == (405, "method_not_allowed")
+    assert "POST" in answer.headers["Allow"]
+
+
+def test_probes(client: FlaskClient, service: Service) -> None:
+    assert client.get("/-/healthy").status_code == 200
+    assert client.head("/-/healthy").status_code == 200
+    not_yet = client.get("/-/ready")
+    assert (not_yet.status_code, not_yet.text) == (
+        503, "promheal is not ready: another process acts on this journal\n",
+    )  # fmt: skip
+    started(service)
+    assert client.get("/-/ready").status_code == 200
+
+
+def test_a_broken_file_keeps_the_old_configuration(
+    client: FlaskClient, service: Service, config: Path
+) -> None:
+    before = service.config
+    (config / "healing_strategies.yml").write_text("strategies:\n  x: {matsch: []}\n")
+
+    answer: Any = client.post("/-/reload")
+
+    assert answer.status_code == 400
+    assert "healing_strategies.yml:2:7: " in answer.json["error"]["message"]
+    assert service.config is before
+    assert "promheal_config_last_reload_successful 0.0" in client.get("/metrics").text
+
+
+def test_a_good_file_is_taken_at_once(client: FlaskClient, service: Service, config: Path) -> None:
+    path = config / "healing_strategies.yml"
+    path.write_text(path.read_text().replace("latency:", "renamed:"))
+
+    assert client.put("/-/reload").json == {"reloaded": True, "warnings": []}
+
+    assert service.config.strategies.names == ("renamed",)
+    assert 'promheal_heals_total{outcome="healed",strategy="renamed"} 0.0' in (
+        client.get("/metrics").text
+    )
+
+
+def test_a_run_can_be_followed(client: FlaskClient, service: Service) -> None:
+    started(service)
+    post(client, LATENCY)
+    deadline = time.monotonic() + 10
+    while time.monotonic() < deadline:
+        runs = get(client, "/api/runs?state=finished")["runs"]
+        if runs:
+            break
+        time.sleep(0.02)
+
+    (run,) = runs
+    assert (run["strategy"], run["target"], run["outcome"]) == (
+        "latency", 'service="checkout"', "inconclusive",
+    )  # fmt: skip
+    full = get(client, f"/api/runs/{run['id']}")
+    assert [(s["action"], s["state"]) for s in full["steps"]] == [("log", "done")]
+    assert [d["verdict"] for d in full["decisions"]] == ["allow"]
+    assert full["observations"][0]["detail"] == "no prometheus in promheal.yml"
+    assert full["alert"]["labels"]["service"] == "checkout"
+
+
+def test_the_alerts_are_listed_in_pages_with_their_strategies(client: FlaskClient) -> None:
+    post(client, LATENCY)
+    post(client, PAYLOAD)
+
+    first = get(client, "/api/alerts?limit=1")
+    second = get(client, f"/api/alerts?limit=1&offset={first['next']}")
+
+    assert [a["strategies"] for a in first["alerts"] + second["alerts"]] == [["latency"], []]
+
+
+@pytest.mark.parametrize(
+    "query",
+    [
+        "/api/runs?limit=0", "/api/runs?limit=501", "/api/runs?limit=x", "/api/runs?limit=-1",
+        "/api/runs?before=0", "/api/runs?before=" + "9" * 5000, "/api/runs?state=burning",
+        "/api/alerts?offset=-1", "/api/runs?limit=²",
+    ],
+)  # fmt: skip
+def test_a_bad_question_gets_a_clear_answer(client: FlaskClient, query: str) -> None:
+    answer: Any = client.get(query)
+
+    assert (answer.status_code, answer.json["error"]["code"]) == (400, "bad_request")
+
+
+def test_what_is_not_there_is_said_as_json(client: FlaskClient) -> None:
+    for path in ("/api/runs/7", "/nothing"):
+        answer: Any = client.get(path)
+        assert (answer.status_code, answer.json["error"]["code"]) == (404, "not_found")
+    assert client.get("/api/runs/99999999999999999999999").status_code in {400, 404}
+
+
+def test_the_status_has_the_shape_of_the_operations_guide(
+    client: FlaskClient, service: Service
+) -> None:
+    assert get(client, "/api/status")["status"] == "critical", "it does not act yet"
+    started(service)
+
+    status = get(client, "/api/status")
+
+    assert (status["status"], status["issues"]) == ("healthy", [])
+    assert status["selfHealing"] == {
+        "enabled": True, "totalAttempts": 0, "successfulHealings": 0, "failedHealings": 0,
+    }  # fmt: skip
+
+
+def test_a_fault_of_ours_is_a_500_without_details(
+    client: FlaskClient, service: Service, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fault(work: object) -> None:
+        raise ZeroDivisionError("secret")
+
+    monkeypatch.setattr(service.journal, "read", fault)
+
+    answer = client.get("/api/status")
+
+    assert answer.status_code == 500
+    assert "secret" not in answer.text

@@ -1,0 +1,733 @@
+from __future__ import annotations
+
+import json
+import os
+import re
+import resource
+import shutil
+import signal
+import socket
+import ssl
+import statistics
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import ExitStack, closing, contextmanager, suppress
+from pathlib import Path
+from typing import Self
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from receiver.errors import ConfigError
+from receiver.web.arbiter import Server
+from receiver.web.worker import Framing, Progress, Refusal
+
+ROOT = Path(__file__).parents[1]
+SLOW_CLIENTS = 900
+SERVER = """
+import json, logging, os, sys, threading, time
+sys.path.insert(0, sys.argv[1])
+from receiver.web import worker
+from receiver.web.arbiter import Server
+
+options, overrides = json.loads(sys.argv[2]), json.loads(sys.argv[3])
+for name, value in overrides.items():
+    setattr(worker, name, value)
+worker.CompleteRequestWorker.deadline = worker.DEADLINE
+logging.basicConfig(level=logging.INFO)
+
+
+class App:
+    def __init__(self):
+        self.hups = []
+
+    def on_hup(self):
+        self.hups.append(threading.current_thread().name)
+        time.sleep(0.3)
+        if len(self.hups) == 1:
+            raise RuntimeError("the first reload fails")
+
+    def __call__(self, environ, start_response):
+        path = environ["PATH_INFO"]
+        headers = []
+        if path == "/echo":
+            body = environ["wsgi.input"].read()
+        elif path == "/unread":
+            body = b"unread"
+        elif path == "/sleep":
+            time.sleep(1)
+            body = b"slept"
+        elif path == "/huge":
+            body = bytes(64 << 20)
+        elif path == "/stream":
+            start_response("200 OK", [])
+            return iter([b"a", b"", b"b", b"c"])
+        elif path == "/fail":
+            raise RuntimeError("on purpose")
+        elif path == "/exit":
+            raise SystemExit(1)
+        elif path == "/late":
+            start_response("200 OK", [("Content-Length", "10")])
+            return self.late()
+        else:
+            body = json.dumps({"pid": os.getpid(), "hups": self.hups}).encode()
+        start_response("200 OK", [("Content-Length", str(len(body)))])
+        return [body]
+
+    def late(self):
+        yield b"12345"
+        raise RuntimeError("on purpose, in the middle")
+
+
+Server(App, options).run()
+"""
+
+
+class Process:
+    """A running server: gunicorn's arbiter and its worker."""
+
+    def __init__(self, directory: Path, *, overrides: dict[str, float], **options: object) -> None:
+        with closing(socket.create_server(("127.0.0.1", 0))) as free:
+            self.port: int = free.getsockname()[1]
+        self.log = directory / f"{self.port}.log"
+        arguments = json.dumps({"bind": f"127.0.0.1:{self.port}", "threads": 8, **options})
+        with self.log.open("wb") as log:
+            self.arbiter = subprocess.Popen(
+                [sys.executable, "-c", SERVER, str(ROOT), arguments, json.dumps(overrides)],
+                stdout=log,
+                stderr=log,
+            )
+
+    def ready(self) -> None:
+        limit = time.monotonic() + 20
+        while True:
+            try:
+                socket.create_connection(("127.0.0.1", self.port)).close()
+            except OSError:
+                assert self.arbiter.poll() is None, self.log.read_text()
+                assert time.monotonic() < limit, self.log.read_text()
+                time.sleep(0.05)
+            else:
+                return
+
+    def worker(self) -> int:
+        assert self.arbiter.pid
+        children = Path(f"/proc/{self.arbiter.pid}/task/{self.arbiter.pid}/children").read_text()
+        return int(children.split()[0])
+
+    def stop(self) -> int:
+        self.arbiter.terminate()
+        try:
+            return self.arbiter.wait(20)
+        finally:
+            self.arbiter.kill()
+
+
+@contextmanager
+def running(directory: Path, **options: object) -> Iterator[Process]:
+    overrides = options.pop("overrides", {})
+    assert isinstance(overrides, dict)
+    process = Process(directory, overrides=overrides, **options)
+    try:
+        process.ready()
+        yield process
+    finally:
+        process.stop()
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _many_files() -> Iterator[None]:
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (min(hard, 4096), hard))
+    yield
+    resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+
+
+@pytest.fixture(scope="module")
+def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Process]:
+    with running(tmp_path_factory.mktemp("server"), overrides={"DEADLINE": 3}) as process:
+        yield process
+
+
+@pytest.fixture(scope="module")
+def tight(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Process]:
+    """One with small limits."""
+    overrides = {"DEADLINE": 1, "SEND_DEADLINE": 1, "MAX_BUFFERED": 1 << 20}
+    with running(
+        tmp_path_factory.mktemp("tight"),
+        overrides=overrides,
+        threads=4,
+        worker_connections=50,
+        keepalive=1,
+    ) as process:
+        yield process
+
+
+class Client:
+    """A raw connection."""
+
+    def __init__(self, port: int, *, timeout: float = 15) -> None:
+        self.sock = socket.create_connection(("127.0.0.1", port), timeout=timeout)
+        self.file = self.sock.makefile("rb")
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.file.close()
+        self.sock.close()
+
+    def send(self, data: bytes) -> None:
+        self.sock.sendall(data)
+
+    def answer(self) -> tuple[int, bytes]:
+        """Return the status and the body of the next answer; 0 when the connection ended."""
+        line = self.file.readline()
+        if not line:
+            return 0, b""
+        headers = {}
+        while (header := self.file.readline().strip()) != b"":
+            name, _, value = header.partition(b":")
+            headers[name.lower()] = value.strip()
+        if headers.get(b"transfer-encoding") == b"chunked":
+            body = b""
+            while size := int(self.file.readline(), 16):
+                body += self.file.read(size)
+                self.file.readline()
+            self.file.readline()
+        else:
+            body = self.file.read(int(headers.get(b"content-length", 0)))
+        return int(line.split()[1]), body
+
+    def ended(self) -> bool:
+        """Wait for the end."""
+        with suppress(ConnectionResetError):
+            return self.file.read() == b""
+        return True
+
+
+def post(body: bytes, *headers: str, path: str = "/echo", length: bool = True) -> bytes:
+    lines = [f"POST {path} HTTP/1.1", "Host: promheal", *headers]
+    if length:
+        lines.append(f"Content-Length: {len(body)}")
+    return "\r\n".join([*lines, "", ""]).encode() + body
+
+
+def chunked(*chunks: bytes, end: bytes = b"0\r\n\r\n") -> bytes:
+    return b"".join(b"%x\r\n%s\r\n" % (len(chunk), chunk) for chunk in chunks) + end
+
+
+CHUNKED = "Transfer-Encoding: chunked"
+GET = b"GET / HTTP/1.1\r\nHost: promheal\r\n\r\n"
+
+
+def cpu_seconds(*pids: int) -> float:
+    """All threads' time on a processor, to the nanosecond."""
+    files = (file for pid in pids for file in Path(f"/proc/{pid}/task").glob("*/schedstat"))
+    return sum(int(file.read_text().split()[0]) for file in files) / 1e9
+
+
+# How far a request reaches.
+
+
+@given(
+    chunks=st.lists(st.binary(min_size=1, max_size=20), max_size=5),
+    trailer=st.sampled_from([b"", b"X-Sum: 1\r\n"]),
+    extension=st.sampled_from([b"", b";a=b"]),
+    cuts=st.lists(st.integers(0, 300), max_size=4),
+)
+def test_a_chunked_request_is_complete_at_its_last_byte_however_it_is_cut(
+    chunks: list[bytes], trailer: bytes, extension: bytes, cuts: list[int]
+) -> None:
+    body = b"".join(b"%x%s\r\n%s\r\n" % (len(c), extension, c) for c in chunks)
+    request = post(body + b"0\r\n" + trailer + b"\r\n", CHUNKED, length=False)
+    framing, buffer, done = Framing(1000), bytearray(), 0
+    for cut in sorted({min(cut, len(request) - 1) for cut in cuts}):
+        buffer += request[done:cut]
+        done = cut
+        assert framing.advance(buffer) is Progress.PARTIAL
+    buffer += request[done:] + b"GET"
+    assert framing.advance(buffer) is Progress.COMPLETE
+    assert framing.end == len(request)
+
+
+@pytest.mark.parametrize(
+    "request_",
+    [GET, post(b""), post(b"abc"), b"\r\n" + GET, post(chunked(b"ab"), CHUNKED, length=False)],
+)
+def test_nothing_is_complete_before_its_last_byte(request_: bytes) -> None:
+    framing, buffer = Framing(1000), bytearray()
+    seen = []
+    for byte in request_:
+        buffer.append(byte)
+        seen.append(framing.advance(buffer))
+    assert set(seen[:-1]) == {Progress.PARTIAL}
+    assert seen[-1] is Progress.COMPLETE
+
+
+@pytest.mark.parametrize(
+    ("request_", "status"),
+    [
+        (post(b"", "Content-Length: 1001", length=False), 413),
+        (post(b"", "Content-Length: " + "9" * 5000, length=False), 413),
+        (post(b"3e9\r\n", CHUNKED, length=False), 413),
+        (post(b"3e8\r\n" + b"x" * 1000 + b"\r\n1\r\n", CHUNKED, length=False), 413),
+        (b"GET / HTTP/1.1\r\nX: " + b"x" * 65536, 431),
+        (b"GET / HTTP/1.1\r\nX: " + b"x" * 65536 + b"\r\n\r\n", 431),
+    ],
+)
+def test_what_is_too_large_is_refused_before_it_is_there(request_: bytes, status: int) -> None:
+    with pytest.raises(Refusal) as refused:
+        Framing(1000).advance(bytearray(request_))
+    assert refused.value.status == status
+
+
+def test_chunks_of_one_byte_are_refused_before_they_cost_much() -> None:
+    request = bytearray(post(chunked(b"x") * 0 + b"1\r\nx\r\n" * 20_000, CHUNKED, length=False))
+    with pytest.raises(Refusal, match="more framing than content"):
+        Framing(8 << 20).advance(request)
+
+
+# Slow clients.
+
+
+def dribble(socks: list[socket.socket], piece: bytes, stop: threading.Event) -> None:
+    while not stop.wait(1):
+        for sock in socks:
+            with suppress(OSError):
+                sock.send(piece, socket.MSG_DONTWAIT)
+
+
+@pytest.mark.parametrize(
+    ("start", "piece"),
+    [
+        pytest.param(b"POST /echo HTTP/1.1\r\nHost: promheal\r\n", b"X", id="headers"),
+        pytest.param(post(b"", "Content-Length: 4000", length=False), b"x", id="body"),
+    ],
+)
+def test_900_slow_clients_hold_up_nobody(
+    server: Process, start: bytes, piece: bytes, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with ExitStack() as stack:
+        socks = []
+        for _ in range(SLOW_CLIENTS):
+            sock = stack.enter_context(socket.create_connection(("127.0.0.1", server.port)))
+            sock.sendall(start)
+            socks.append(sock)
+        began = time.monotonic()
+        stop = threading.Event()
+        sender = threading.Thread(target=dribble, args=(socks, piece, stop))
+        sender.start()
+        stack.callback(sender.join)
+        stack.callback(stop.set)
+        worker, waits = server.worker(), []
+        before = cpu_seconds(worker)
+        while time.monotonic() < began + 3:
+            asked = time.monotonic()
+            with Client(server.port) as client:
+                client.send(post(b"legitimate"))
+                assert client.answer() == (200, b"legitimate")
+            waits.append(time.monotonic() - asked)
+            time.sleep(0.2)
+        share = (cpu_seconds(worker) - before) / (time.monotonic() - began)
+        p99 = statistics.quantiles(waits, n=100, method="inclusive")[98]
+        with capsys.disabled():
+            sys.stdout.write(
+                f"\n{SLOW_CLIENTS} slow clients: p50 {statistics.median(waits) * 1e3:.0f} ms, "
+                f"p99 {p99 * 1e3:.0f} ms, worker {share:.1%} of a processor\n"
+            )
+        assert p99 < 0.5
+        assert share < 0.3
+        for sock in socks:
+            sock.settimeout(max(0.1, began + 6 - time.monotonic()))
+            assert re.match(rb"HTTP/1.1 408 |$", sock.recv(1000))
+
+
+def test_the_deadline_answers_408_but_not_to_silence(tight: Process) -> None:
+    with Client(tight.port) as silent, Client(tight.port) as slow:
+        slow.send(GET[:-1])
+        status, body = slow.answer()
+        assert (status, json.loads(body)["error"]["code"]) == (408, "timeout")
+        assert slow.ended()
+        assert silent.ended()
+
+
+def test_the_deadline_starts_anew_with_each_request(tight: Process) -> None:
+    with Client(tight.port) as client:
+        for _ in range(2):
+            client.send(GET[:10])
+            time.sleep(0.4)
+            client.send(GET[10:])
+            assert client.answer()[0] == 200
+        client.send(GET[:10])
+        assert client.answer()[0] == 408
+
+
+def test_an_idle_connection_is_closed_after_keepalive(tight: Process) -> None:
+    with Client(tight.port) as client:
+        client.send(GET)
+        assert client.answer()[0] == 200
+        began = time.monotonic()
+        assert client.ended()
+        assert 0.8 < time.monotonic() - began < 5
+
+
+def test_what_waits_for_a_thread_is_served_however_long_it_waits(tight: Process) -> None:
+    with ExitStack() as stack:
+        clients = [stack.enter_context(Client(tight.port)) for _ in range(12)]
+        for client in clients:
+            client.send(GET)
+            assert client.answer()[0] == 200
+        for client in clients:  # three rounds of one second, with a deadline of one second
+            client.send(post(b"", path="/sleep"))
+        assert [client.answer()[0] for client in clients] == [200] * 12
+
+
+def test_a_client_that_does_not_read_loses_its_thread(tight: Process) -> None:
+    with ExitStack() as stack:
+        for _ in range(4):
+            client = stack.enter_context(Client(tight.port))
+            client.send(b"GET /huge HTTP/1.1\r\nHost: promheal\r\n\r\n")
+        time.sleep(0.3)
+        client = stack.enter_context(Client(tight.port))
+        client.send(GET)
+        assert client.answer()[0] == 200
+
+
+def test_more_connections_than_allowed_wait_for_a_place(tight: Process) -> None:
+    with ExitStack() as stack:
+        clients = [stack.enter_context(Client(tight.port)) for _ in range(70)]
+        clients[-1].send(GET)
+        assert clients[-1].answer()[0] == 200
+
+
+def test_large_bodies_are_turned_away_when_too_many_arrive(tight: Process) -> None:
+    with ExitStack() as stack:
+        clients = [stack.enter_context(Client(tight.port)) for _ in range(3)]
+        for client in clients:
+            client.send(post(bytes(500_000), "Content-Length: 600000", length=False))
+        small = stack.enter_context(Client(tight.port))
+        small.send(GET)
+        assert small.answer()[0] == 200
+        assert sorted(client.answer()[0] for client in clients)[-1] == 503
+
+
+# What fast clients see.
+
+
+def test_a_request_may_be_cut_anywhere(server: Process) -> None:
+    plain = post(b"\r\n\r\n0123")
+    pieces = post(chunked(b"\r\n", b"0\r\n\r\n"), CHUNKED, length=False)
+    with Client(server.port) as client:
+        client.sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        for request, body in ((plain, b"\r\n\r\n0123"), (pieces, b"\r\n0\r\n\r\n")):
+            for cut in range(1, len(request)):
+                client.send(request[:cut])
+                time.sleep(0.002)
+                client.send(request[cut:])
+                assert client.answer() == (200, body)
+
+
+def test_keep_alive_and_pipelining(server: Process) -> None:
+    with Client(server.port) as client:
+        for number in range(300):
+            client.send(post(b"%d" % number))
+            assert client.answer() == (200, b"%d" % number)
+        client.send(post(b"first") + post(chunked(b"second"), CHUNKED, length=False) + GET[:20])
+        assert client.answer() == (200, b"first")
+        assert client.answer() == (200, b"second")
+        client.send(GET[20:] + post(b"not read", path="/unread") + post(b"last"))
+        assert client.answer()[0] == 200
+        assert client.answer() == (200, b"unread")
+        assert client.answer() == (200, b"last")
+        client.send(post(b"a", "Connection: close") + post(b"b"))
+        assert client.answer() == (200, b"a")
+        assert client.ended()
+
+
+def test_http_1_0_and_streams(server: Process) -> None:
+    with Client(server.port) as client:
+        client.send(b"GET / HTTP/1.0\r\n\r\n")
+        assert client.answer()[0] == 200
+        assert client.ended()
+    with Client(server.port) as client:
+        client.send(b"GET / HTTP/1.0\r\nConnection: keep-alive\r\n\r\n")
+        assert client.answer()[0] == 200
+        client.send(b"GET /stream HTTP/1.1\r\nHost: promheal\r\n\r\n")
+        assert client.answer() == (200, b"abc")
+        client.send(b"HEAD / HTTP/1.1\r\nHost: promheal\r\nConnection: close\r\n\r\n")
+        assert client.file.read().endswith(b"\r\n\r\n")
+
+
+def test_the_end_of_the_client_is_no_end_of_its_answer(server: Process) -> None:
+    with Client(server.port) as client:
+        client.send(post(b"half closed", path="/sleep"))
+        client.sock.shutdown(socket.SHUT_WR)
+        assert client.answer() == (200, b"slept")
+
+
+@pytest.mark.parametrize("path", ["/fail", "/exit"])
+def test_an_application_that_fails_is_500_and_no_thread_lost(server: Process, path: str) -> None:
+    for _ in range(10):
+        with Client(server.port) as client:
+            client.send(post(b"", path=path))
+            assert client.answer()[0] == 500
+            assert client.ended()
+
+
+def test_an_application_that_fails_in_the_middle_ends_the_connection(server: Process) -> None:
+    with Client(server.port) as client:
+        client.send(b"GET /late HTTP/1.1\r\nHost: promheal\r\n\r\n")
+        assert client.answer() == (200, b"12345")
+        assert client.ended()
+
+
+def curl(server: Process, *arguments: str, body: bytes = b"") -> tuple[int, str, str]:
+    """Return the exit code, what came, and what curl says about it."""
+    done = subprocess.run(
+        ["curl", "-sSv", "--max-time", "20", *arguments, f"http://127.0.0.1:{server.port}/echo"],
+        input=body,
+        capture_output=True,
+        check=False,
+    )
+    return done.returncode, done.stdout.decode("latin-1"), done.stderr.decode("latin-1")
+
+
+needs_curl = pytest.mark.skipif(shutil.which("curl") is None, reason="curl is not installed")
+
+
+@needs_curl
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        pytest.param(["-H", "Transfer-Encoding: chunked", "-H", "Expect:"], id="chunked"),
+        pytest.param(["-H", "Expect:"], id="declared"),
+        pytest.param([], id="expect"),
+    ],
+)
+def test_curl_reads_why_its_body_is_refused(server: Process, arguments: list[str]) -> None:
+    code, out, err = curl(
+        server, "-X", "POST", *arguments, "--data-binary", "@-", body=bytes(20 << 20)
+    )
+    assert "HTTP/1.1 413" in err
+    assert json.loads(out)["error"]["code"] == "too_large"
+    assert code == 0, err
+
+
+@needs_curl
+def test_curl_is_told_to_continue(server: Process) -> None:
+    code, out, err = curl(
+        server, "-H", "Expect: 100-continue", "--data-binary", "@-", body=b"y" * (3 << 20)
+    )
+    assert code == 0, err
+    assert err.count("HTTP/1.1 100 Continue") == 1
+    assert "HTTP/1.1 200 OK" in err
+    assert out == "y" * (3 << 20)
+
+
+def test_a_sender_that_never_looks_still_reads_its_413(server: Process) -> None:
+    with Client(server.port) as client:
+        client.send(post(bytes(20 << 20)))
+        assert client.answer()[0] == 413
+        assert client.ended()
+
+
+def test_8_mib_are_taken(server: Process) -> None:
+    body = os.urandom(8 << 20)
+    with Client(server.port) as client:
+        client.send(post(body))
+        assert client.answer() == (200, body)
+        pieces = [body[at : at + 32768] for at in range(0, len(body), 32768)]
+        client.send(post(chunked(*pieces), CHUNKED, length=False))
+        assert client.answer() == (200, body)
+
+
+LENGTH = "Content-Length: 4"
+SMUGGLING = {
+    "length and chunked": post(chunked(b"a"), LENGTH, CHUNKED, length=False),
+    "chunked and length": post(chunked(b"a"), CHUNKED, LENGTH, length=False),
+    "two lengths": post(b"abcd", LENGTH, "Content-Length: 5", length=False),
+    "the same length twice": post(b"abcd", LENGTH, LENGTH, length=False),
+    "list of lengths": post(b"abcd", "Content-Length: 4, 4", length=False),
+    "signed length": post(b"abcd", "Content-Length: +4", length=False),
+    "negative length": post(b"abcd", "Content-Length: -4", length=False),
+    "hexadecimal length": post(b"abcd", "Content-Length: 0x4", length=False),
+    "length with underscore": post(b"abcd", "Content-Length: 1_0", length=False),
+    "empty length": post(b"abcd", "Content-Length:", length=False),
+    "space before the colon": post(b"abcd", "Content-Length : 4", length=False),
+    "folded length": post(b"abcd", "Content-Length:\r\n 4", length=False),
+    "unknown coding": post(b"abcd", "Transfer-Encoding: xchunked", length=False),
+    "chunked twice": post(chunked(b"a"), "Transfer-Encoding: chunked, chunked", length=False),
+    "chunked on two lines": post(chunked(b"a"), CHUNKED, CHUNKED, length=False),
+    "chunked not last": post(chunked(b"a"), "Transfer-Encoding: chunked, gzip", length=False),
+    "identity": post(b"abcd", "Transfer-Encoding: identity", length=False),
+    "identity and length": post(b"abcd", "Transfer-Encoding: identity", LENGTH, length=False),
+    "vertical tab": post(chunked(b"a"), "Transfer-Encoding: \x0bchunked", length=False),
+    "chunked in HTTP/1.0": post(chunked(b"a"), CHUNKED, length=False).replace(b"/1.1", b"/1.0"),
+    "bad chunk size": post(b"zz\r\nabcd\r\n0\r\n\r\n", CHUNKED, length=False),
+    "signed chunk size": post(b"+4\r\nabcd\r\n0\r\n\r\n", CHUNKED, length=False),
+    "prefixed chunk size": post(b"0x4\r\nabcd\r\n0\r\n\r\n", CHUNKED, length=False),
+    "space in chunk size": post(b"4 \r\nabcd\r\n0\r\n\r\n", CHUNKED, length=False),
+    "empty chunk size": post(b"\r\nabcd\r\n0\r\n\r\n", CHUNKED, length=False),
+    "huge chunk size": post(b"f" * 17 + b"\r\nabcd\r\n0\r\n\r\n", CHUNKED, length=False),
+    "chunk too short": post(b"3\r\nabcd\r\n0\r\n\r\n", CHUNKED, length=False),
+    "chunk too long": post(b"5\r\nabcd\r\n0\r\n\r\n" + GET, CHUNKED, length=False),
+    "bare CR in extension": post(b"4;a\rb\r\nabcd\r\n0\r\n\r\n", CHUNKED, length=False),
+    "endless extension": post(b"4;" + b"a" * 9000, CHUNKED, length=False),
+    "forbidden trailer": post(chunked(b"a", end=b"0\r\nHost: x\r\n\r\n"), CHUNKED, length=False),
+    "bad trailer": post(chunked(b"a", end=b"0\r\nno colon\r\n\r\n"), CHUNKED, length=False),
+    "trailer with LF": post(chunked(b"a", end=b"0\r\nA: b\n\n"), CHUNKED, length=False),
+    "chunk with LF": post(b"4\nabcd\n0\n\n\r\n", CHUNKED, length=False),
+    "bare LF": b"GET / HTTP/1.1\nHost: promheal\n\n",
+    "length after bare LF": b"POST / HTTP/1.1\r\nHost: x\nContent-Length: 4\r\n\r\nabcd",
+    "bare CR": b"GET / HTTP/1.1\r\nHost: x\rX: y\r\n\r\n",
+    "NUL": b"GET / HTTP/1.1\r\nHost: x\x00\r\n\r\n",
+    "two hosts": b"GET / HTTP/1.1\r\nHost: a\r\nHost: b\r\n\r\n",
+    "no colon": b"GET / HTTP/1.1\r\nHost\r\n\r\n",
+    "empty name": b"GET / HTTP/1.1\r\n: x\r\n\r\n",
+    "HTTP/2": b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n",
+    "HTTP/9": b"GET / HTTP/9.9\r\n\r\n",
+    "HTTP/0.9": b"GET /\r\n\r\n",
+    "no request": b"\r\n\r\n" + GET,
+    "lower case": b"get / HTTP/1.1\r\nHost: x\r\n\r\n",
+    "fragmented target": b"GET /a b HTTP/1.1\r\nHost: x\r\n\r\n",
+    "unknown expectation": post(b"", "Expect: wonders"),
+    "long line": b"GET /" + b"a" * 9000 + b" HTTP/1.1\r\nHost: x\r\n\r\n",
+    "many headers": b"GET / HTTP/1.1\r\n" + b"A: b\r\n" * 200 + b"\r\n",
+    "large headers": b"GET / HTTP/1.1\r\nA: " + b"b" * 70_000,
+}
+
+
+@pytest.mark.parametrize("name", SMUGGLING)
+def test_what_two_could_read_differently_is_refused(server: Process, name: str) -> None:
+    with Client(server.port, timeout=3) as client:
+        client.send(SMUGGLING[name])
+        status, body = client.answer()
+        assert status in {400, 414, 417, 431, 501}
+        assert set(json.loads(body)["error"]) == {"code", "message"}
+        client.sock.shutdown(socket.SHUT_WR)
+        assert client.ended()
+
+
+# The process.
+
+
+def test_an_idle_server_takes_no_processor(server: Process) -> None:
+    pids = server.arbiter.pid, server.worker()
+    with ExitStack() as stack:
+        for _ in range(20):
+            client = stack.enter_context(Client(server.port))
+            client.send(GET)
+            assert client.answer()[0] == 200
+        before, began = cpu_seconds(*pids), time.monotonic()
+        time.sleep(3)
+        share = (cpu_seconds(*pids) - before) / (time.monotonic() - began)
+    assert share < 0.001, f"{share:.3%}"
+
+
+def test_sigterm_lets_the_request_in_flight_end(tmp_path: Path) -> None:
+    with running(tmp_path) as process, Client(process.port) as client, Client(process.port) as idle:
+        idle.send(GET)
+        assert idle.answer()[0] == 200
+        client.send(b"GET /sleep HTTP/1.1\r\nHost: promheal\r\n\r\n")
+        time.sleep(0.3)
+        process.arbiter.send_signal(signal.SIGTERM)
+        assert client.answer() == (200, b"slept")
+        assert client.ended()
+        assert idle.ended()
+        assert process.arbiter.wait(10) == 0
+        assert "Traceback" not in process.log.read_text()
+
+
+def test_sighup_reloads_in_place(tmp_path: Path) -> None:
+    with running(tmp_path) as process, Client(process.port) as client:
+        worker = process.worker()
+        for wanted in (1, 2, 3):
+            process.arbiter.send_signal(signal.SIGHUP)
+            limit = time.monotonic() + 5
+            while True:
+                client.send(GET)
+                seen = json.loads(client.answer()[1])
+                if len(seen["hups"]) >= wanted:
+                    break
+                assert time.monotonic() < limit
+                time.sleep(0.05)
+        assert seen == {"pid": worker, "hups": ["reload"] * 3}
+        assert process.worker() == worker
+        process.arbiter.send_signal(signal.SIGTTIN)
+        client.send(GET)
+        assert client.answer()[0] == 200
+        assert process.log.read_text().count("Booting worker") == 1
+        assert "the first reload fails" in process.log.read_text()
+
+
+def test_tls_has_the_deadline_from_the_handshake_on(tmp_path: Path) -> None:
+    if shutil.which("openssl") is None:
+        pytest.skip("openssl is not installed")
+    key, cert = tmp_path / "key.pem", tmp_path / "cert.pem"
+    subprocess.run(
+        ["openssl", "req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1",
+         "-nodes", "-keyout", key, "-out", cert, "-days", "2", "-subj", "/CN=promheal",
+         "-addext", "subjectAltName=IP:127.0.0.1"],
+        check=True,
+        capture_output=True,
+    )  # fmt: skip
+    context = ssl.create_default_context(cafile=str(cert))
+    files = {"certfile": str(cert), "keyfile": str(key)}
+    with running(tmp_path, overrides={"DEADLINE": 1}, **files) as process, ExitStack() as stack:
+        silent = [stack.enter_context(Client(process.port)) for _ in range(50)]
+        for client in silent[:25]:
+            client.send(b"\x16\x03\x01\x02\x00")  # the start of a ClientHello
+        wrong = stack.enter_context(Client(process.port))
+        wrong.send(GET)
+        slow = stack.enter_context(Client(process.port))
+        slow.sock = stack.enter_context(context.wrap_socket(slow.sock, server_hostname="127.0.0.1"))
+        slow.send(GET[:5])
+        body = os.urandom(3 << 20)
+        with Client(process.port) as client:
+            client.sock = stack.enter_context(
+                context.wrap_socket(client.sock, server_hostname="127.0.0.1")
+            )
+            client.file = stack.enter_context(client.sock.makefile("rb"))
+            for _ in range(2):
+                client.send(post(body) + GET)
+                assert client.answer() == (200, body)
+                assert client.answer()[0] == 200
+        assert slow.sock.recv(12) == b"HTTP/1.1 408"
+        assert wrong.ended()
+        assert all(client.ended() for client in silent)
+
+
+# The options.
+
+
+@pytest.mark.parametrize(
+    ("options", "reason"),
+    [
+        ({"workers": 2}, "one worker process"),
+        ({"worker_class": "sync"}, "worker_class"),
+        ({"http_protocols": "h2,h1"}, "http_protocols"),
+        ({"threads": "many"}, "threads"),
+        ({"colour": "blue"}, "colour"),
+    ],
+)
+def test_options_that_cannot_be_are_refused(options: dict[str, object], reason: str) -> None:
+    with pytest.raises(ConfigError, match=reason):
+        Server(lambda: lambda _environ, _start: [], options)
+
+
+def test_metrics_in_many_processes_are_refused() -> None:
+    with pytest.raises(ConfigError, match="PROMETHEUS_MULTIPROC_DIR"):
+        Server(lambda: lambda _environ, _start: [], {}, multiproc_dir="/tmp/metrics")
+
+
+def test_the_options_are_gunicorns_and_ours(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("WEB_CONCURRENCY", "4")
+    cfg = Server(lambda: lambda _environ, _start: [], {"threads": 12, "workers": 1}).cfg
+    assert (cfg.workers, cfg.threads, cfg.keepalive) == (1, 12, 75)
+    assert cfg.control_socket_disable
+    assert cfg.worker_class.__name__ == "CompleteRequestWorker"
