@@ -29,6 +29,10 @@ tools: .tools/installed ## Put Prometheus and Alertmanager into .tools; nothing 
 	sh deploy/debian-tools .tools prometheus prometheus-alertmanager
 	@touch $@
 
+.tools/wrk: deploy/debian-tools
+	sh deploy/debian-tools .tools wrk libluajit-5.1-2 libluajit-5.1-common
+	@touch $@
+
 demo: install tools ## Make a service sick, and watch it being healed and proven
 	$(BIN)/promheal demo $(ARGS)
 
@@ -42,7 +46,7 @@ check: install tools ## Lint, types, layers, formats, generated files, shipped c
 	$(BIN)/lint-imports
 	$(BIN)/promheal check --config.file configs/promheal.yml
 
-bench: install tools ## Measure beside bare Flask; writes nothing
+bench: install tools .tools/wrk ## Measure beside bare Flask; writes nothing
 	$(BIN)/python -m bench $(ARGS)
 
 format: install ## Format the code

@@ -1,0 +1,1 @@
+"""`make bench`: promheal beside bare Flask, in one run. Timings are ratios; machines are noisy."""
