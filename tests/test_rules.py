@@ -11,7 +11,8 @@ from typing import Any
 import promql_parser
 import pytest
 import yaml
-from tools import REPOSITORY, tool
+
+from tests.tools import REPOSITORY, tool
 
 RULES = REPOSITORY / "rules"
 RUNBOOKS = REPOSITORY / "docs/runbooks"

@@ -5,22 +5,23 @@ from __future__ import annotations
 import click
 
 SNIPPET = """\
-# Into alertmanager.yml: promheal is told of every alert that names a service, and people are
-# still told as before (continue: true). Below `route: routes:`, before your other routes:
-  - receiver: promheal
-    matchers: ['service!=""']
-    continue: true
-    group_by: [alertname, service]
-    group_wait: 0s        # heal at once; promheal waits by itself where it should
-    group_interval: 10s   # how soon a change, and the end, is told
-    repeat_interval: 4h
+# Into alertmanager.yml, before your other routes (below `route: routes:`). With `continue` they
+# are asked as well, so people are told as before. One of them must match: where any route has
+# taken an alert, Alertmanager does not use the root's own receiver.
+- receiver: promheal
+  matchers: ['service!=""']
+  continue: true
+  group_by: [alertname, service]
+  group_wait: 0s        # told at once; promheal waits by itself where it should
+  group_interval: 10s   # how soon a change, and the end, is told
+  repeat_interval: 4h
 
 # Below `receivers:`
 - name: promheal
   webhook_configs:
     - url: {url}/webhook
       send_resolved: true
-      max_alerts: 0       # every alert: cut-off ones are never sent again
+      max_alerts: 0     # every alert: cut-off ones are never sent again
 """
 
 

@@ -1,0 +1,312 @@
+"""The command line as a process, and its answers. `serve` and `demo` have tests of their own."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import resource
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from receiver.cli import COMMANDS
+from receiver.cli.config import SNIPPET
+from receiver.journal import open_journal
+from tests.tools import tool
+
+FIRING: dict[str, Any] = {
+    "version": "4",
+    "alerts": [
+        {
+            "status": "firing",
+            "labels": {"alertname": "HighLatency", "service": "checkout"},
+            "startsAt": "2026-11-22T04:31:42Z",
+        },
+        {
+            "status": "resolved",
+            "labels": {"alertname": "HighLatency", "service": "search"},
+            "startsAt": "2026-11-22T04:31:42Z",
+            "endsAt": "2026-11-22T04:32:42Z",
+        },
+    ],
+}
+
+
+def promheal(*arguments: str, **environ: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [sys.executable, "-m", "receiver", *arguments],
+        capture_output=True,
+        text=True,
+        env={**os.environ, **environ},
+        timeout=60,
+        check=False,
+    )
+
+
+@pytest.fixture
+def files(config: Path) -> list[str]:
+    """The flags that name the configuration and the journal."""
+    return [
+        "--config.file", str(config / "promheal.yml"),
+        "--storage.url", f"sqlite:///{config}/journal.db",
+    ]  # fmt: skip
+
+
+@pytest.fixture
+def alerts(tmp_path: Path) -> str:
+    path = tmp_path / "alerts.json"
+    path.write_text(json.dumps(FIRING))
+    return str(path)
+
+
+def test_help_costs_little() -> None:
+    def cpu() -> float:
+        before = resource.getrusage(resource.RUSAGE_CHILDREN)
+        assert promheal("--help").returncode == 0
+        after = resource.getrusage(resource.RUSAGE_CHILDREN)
+        return after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
+
+    # Of several, since another program on the same core costs ours its caches.
+    assert min(cpu() for _ in range(5)) < 0.150
+
+
+def test_every_command_has_help_that_tells_what_it_is_for() -> None:
+    for name in COMMANDS:
+        answer = promheal(name, "--help")
+        assert answer.returncode == 0, answer.stderr
+        assert len(answer.stdout.splitlines()) > 5
+
+
+@pytest.mark.parametrize(
+    ("arguments", "says"),
+    [
+        (["serv"], "No such command 'serv'"),
+        (["serve", "--no-such"], "No such option"),
+        (["serve", "--config.file", "/no/such.yml"], "/no/such.yml: no such file"),
+        (["serve", "--web.listen-address", "0.0.0.0:3001"], "has no access control"),
+        (["serve", "--web.listen-address", "[::]:3001"], "has no access control"),
+        (["serve", "--web.listen-address", "example.com:3001"], "is no IP address"),
+        (["serve", "--web.listen-address", "3001"], "write HOST:PORT"),
+        (["serve", "--web.listen-address", "127.0.0.1:99999"], "write HOST:PORT"),
+        (["serve", "--storage.url", "mysql://x"], "write sqlite:///PATH"),
+        (["once", "--alerts", "/no/such.json"], "does not exist"),
+        (["runs", "--limit", "0"], "limit"),
+        (["status", "--url", "http://127.0.0.1:1"], "is `promheal serve` running there?"),
+    ],
+)
+def test_what_is_wrong_is_said_with_exit_code_2(
+    arguments: list[str], says: str, files: list[str]
+) -> None:
+    if arguments[0] == "serve" and "--config.file" not in arguments:
+        arguments = arguments + files[:2]
+    answer = promheal(*arguments)
+
+    assert answer.returncode == 2, answer
+    assert says in answer.stderr
+    assert "Traceback" not in answer.stderr
+
+
+def test_a_shared_metrics_folder_is_refused(files: list[str], tmp_path: Path) -> None:
+    answer = promheal("serve", *files, PROMETHEUS_MULTIPROC_DIR=str(tmp_path))
+
+    assert (answer.returncode, "PROMETHEUS_MULTIPROC_DIR" in answer.stderr) == (2, True)
+
+
+# -- check
+
+FIVE_MISTAKES = """\
+strategies:
+  latency:
+    match: ['alertname=HighLatency"']
+    target: [service]
+    grace_perod: 5m
+    budget: [{runs: many, per: 1h}]
+    verify: {within: 5 minutes}
+    actions:
+      - action: logg
+        message: "slow"
+"""
+
+
+def test_five_mistakes_are_five_problems_each_with_its_place(config: Path) -> None:
+    (config / "healing_strategies.yml").write_text(FIVE_MISTAKES)
+
+    answer = promheal("check", "-o", "json", str(config / "promheal.yml"))
+
+    assert answer.returncode == 1
+    problems = json.loads(answer.stdout)["problems"]
+    assert [(p["line"], p["column"]) for p in problems] == [
+        (3, 35), (5, 5), (6, 20), (7, 22), (9, 17),
+    ]  # fmt: skip
+    assert "did you mean 'grace_period'?" in problems[1]["message"]
+    assert "did you mean 'log'?" in problems[4]["message"]
+
+
+def test_the_text_shows_the_line_and_a_caret(config: Path) -> None:
+    (config / "healing_strategies.yml").write_text(FIVE_MISTAKES)
+
+    answer = promheal("check", str(config / "promheal.yml"))
+
+    assert f"{config}/healing_strategies.yml:5:5: unknown key 'grace_perod'" in answer.stdout
+    assert "    grace_perod: 5m" in answer.stdout
+    assert "^^^^^^^^^^^" in answer.stdout
+    assert "\x1b" not in answer.stdout, "no colours for what is no terminal"
+    assert answer.stderr == "5 problems\n"
+
+
+def test_github_gets_annotations(config: Path) -> None:
+    (config / "healing_strategies.yml").write_text(FIVE_MISTAKES)
+
+    lines = promheal("check", "-o", "github", str(config / "promheal.yml")).stdout.splitlines()
+
+    assert len(lines) == 5
+    start = f"::error file={config}/healing_strategies.yml,line=5,col=5::unknown key"
+    assert lines[1].startswith(start)
+
+
+def test_what_ships_is_sound() -> None:
+    answer = promheal("check", "--config.file", "configs/promheal.yml")
+
+    assert answer.returncode == 0, answer.stdout
+    assert answer.stdout.startswith("SUCCESS: 5 strategies, 3 services")
+
+
+# -- explain
+
+
+def test_explain_lists_every_strategy_and_what_every_guard_says(
+    files: list[str], config: Path, alerts: str
+) -> None:
+    path = config / "healing_strategies.yml"
+    path.write_text(path.read_text() + path.read_text().partition("\n")[2].replace(
+        "latency", "other").replace("HighLatency", "HighCPU"))  # fmt: skip
+
+    answer = promheal("explain", *files, "-o", "json", alerts)
+
+    assert answer.returncode == 0, answer.stderr
+    firing, resolved = json.loads(answer.stdout)["alerts"]
+    assert (firing["status"], len(firing["fingerprint"])) == ("firing", 16)
+    assert [(s["strategy"], s["matched"], s["target"], s["verdict"], s["reason"], s["until"])
+            for s in firing["strategies"]] == [
+        ("latency", True, 'service="checkout"', "allow", None, None),
+        ("other", False, None, None, None, None),
+    ]  # fmt: skip
+    assert [(g["guard"], g["verdict"]) for g in firing["strategies"][0]["guards"]] == [
+        (name, "allow") for name in ("paused", "current", "busy", "concurrency", "grace", "budget")
+    ]
+    assert (resolved["strategies"][0]["verdict"], resolved["strategies"][0]["reason"]) == (
+        "deny", "resolved",
+    )  # fmt: skip
+    assert not (config / "journal.db").exists(), "nothing is written down"
+
+
+def test_explain_for_people_tells_why_not(files: list[str], tmp_path: Path) -> None:
+    path = tmp_path / "other.json"
+    reading = {"timestamp": 1, "metric": "HighCPU", "evil": "\x1b[31m"}
+    path.write_text(json.dumps(reading))
+
+    answer = promheal("explain", *files, str(path))
+
+    assert 'latency: does not match alertname="HighLatency"; has no label service' in answer.stdout
+    assert "\x1b" not in answer.stdout
+
+
+# -- once
+
+
+def test_once_goes_the_whole_way_and_says_how_it_ended(
+    files: list[str], config: Path, alerts: str
+) -> None:
+    answer = promheal("once", *files, "--alerts", alerts, "-o", "json")
+
+    (result,) = json.loads(answer.stdout)["results"]
+    assert (answer.returncode, result["result"]) == (1, "inconclusive"), "no Prometheus, no proof"
+    assert result["target"] == 'service="checkout"'
+    assert '"slow: checkout"' in answer.stderr, "the action's own log line"
+
+    again = promheal("once", *files, "--alerts", alerts, "-o", "json")
+    (result,) = json.loads(again.stdout)["results"]
+    assert (again.returncode, result["result"], result["reason"]) == (1, "wait", "grace_period")
+
+
+def test_once_dry_run_does_nothing(files: list[str], config: Path, alerts: str) -> None:
+    answer = promheal("once", *files, "--dry-run", "--alerts", alerts, "-o", "json")
+
+    (result,) = json.loads(answer.stdout)["results"]
+    assert (answer.returncode, result["result"], result["actions"]) == (0, "allow", ["log"])
+    journal = open_journal(f"sqlite:///{config}/journal.db")
+    assert journal.read(lambda t: (t.runs(limit=9), t.keys())) == ([], set())
+    journal.close()
+    assert "slow" not in answer.stderr
+
+
+def test_once_refuses_what_is_too_old(files: list[str], alerts: str) -> None:
+    os.utime(alerts, (time.time() - 600, time.time() - 600))
+
+    refused = promheal("once", *files, "--alerts", alerts)
+    allowed = promheal("once", *files, "--alerts", alerts, "--max-age", "1h", "--dry-run")
+
+    assert refused.returncode == 2
+    assert re.search(r"10m(\d+s)? old; alerts older than 5m are refused", refused.stderr)
+    assert allowed.returncode == 0
+
+
+def test_once_leaves_the_acting_to_a_server_that_runs(
+    files: list[str], config: Path, alerts: str
+) -> None:
+    server = open_journal(f"sqlite:///{config}/journal.db")
+    assert server.acquire()
+
+    answer = promheal("once", *files, "--alerts", alerts)
+
+    server.close()
+    assert (answer.returncode, "a server acts on" in answer.stderr) == (2, True)
+    assert "curl" in answer.stderr
+
+
+def test_once_with_nothing_that_applies_is_fine_and_says_so(
+    files: list[str], tmp_path: Path
+) -> None:
+    path = tmp_path / "other.json"
+    path.write_text(json.dumps({"timestamp": time.time(), "metric": "Other"}))
+
+    answer = promheal("once", *files, "--alerts", str(path))
+
+    assert answer.returncode == 0
+    assert "no strategy applies" in answer.stdout
+
+
+# -- config alertmanager
+
+
+def test_the_snippet_for_alertmanager_is_taken_by_it(tmp_path: Path) -> None:
+    snippet = promheal("config", "alertmanager", "--web.external-url", "http://h:1/x/").stdout
+    assert "url: http://h:1/x/webhook" in snippet
+    parts = SNIPPET.format(url="http://127.0.0.1:3001").split("# Below `receivers:`")
+    route, receiver = (yaml.safe_load(part) for part in parts)
+    path = tmp_path / "alertmanager.yml"
+    path.write_text(
+        yaml.safe_dump(
+            {
+                "route": {"receiver": "nobody", "routes": [*route, {"receiver": "people"}]},
+                "receivers": [{"name": "people"}, {"name": "nobody"}, *receiver],
+            }
+        )
+    )
+
+    subprocess.run([tool("amtool"), "check-config", str(path)], check=True, capture_output=True)
+    for labels, receivers in ((["service=a"], "promheal,people"), (["x=y"], "people")):
+        subprocess.run(
+            [
+                tool("amtool"), "config", "routes", "test", f"--config.file={path}",
+                f"--verify.receivers={receivers}", *labels,
+            ],
+            check=True,
+            capture_output=True,
+        )  # fmt: skip
