@@ -15,11 +15,18 @@ import msgspec
 from receiver.alert import Alert, Notification, Status
 from receiver.clock import Clock
 from receiver.errors import JournalError, UpstreamError
-from receiver.journal import Admitted, Journal, Key, Transaction, Want
+from receiver.guards.situation import Signal
+from receiver.journal import Admitted, Episode, Journal, Key, Transaction, Want
 from receiver.metrics import DEDUPLICATED, NOTIFICATIONS, QUARANTINED, RECEIVED
 from receiver.strategy import Strategies
 
 log: Final = logging.getLogger("promheal.intake")
+
+PEER_LAG: Final = 600.0
+"""Seconds that an HA peer of Alertmanager may lag behind: its group_interval (5 m by default), the
+peers' timeouts (15 s each) and its retries."""
+_DISPUTES: Final = 100
+"""Settled at most at once; each costs a question to Prometheus."""
 
 Fetch = Callable[[Notification], Sequence[Alert]]
 """Asks the sender's Alertmanager for every alert of a notification's receiver and group.
@@ -35,12 +42,14 @@ class Intake:
         strategies: Callable[[], Strategies],
         wake: Callable[[Key], None],
         fetch: Callable[[], Fetch | None],
+        ask: Callable[[Alert], Signal],
     ) -> None:
         self._journal = journal
         self._clock = clock
         self._strategies = strategies
         self._wake = wake
         self._fetch = fetch
+        self._ask = ask
         self._owed: dict[str, Notification] = {}  # truncated groups whose rest is not fetched yet
         self._owing = threading.Lock()
         self._rejected: dict[str, int] = {}  # answers that are not yet counted in the journal
@@ -69,13 +78,15 @@ class Intake:
             threading.Thread(target=self.settle, name="rejections", daemon=True).start()
 
     def settle(self) -> None:
-        """Store the counts of rejected requests, and fetch what truncated groups still owe.
+        """Do what could not be done while a notification was answered.
 
-        What cannot be done now is kept for the next call.
+        Store the counts of rejected requests, fetch what truncated groups still owe, and ask
+        whether ended alerts fire after all. What cannot be done now is kept for the next call.
         """
         try:
             self._count_rejections()
             self._back_fill()
+            self._settle_disputes()
         except JournalError as error:
             log.warning("not stored yet: %s", error)
 
@@ -136,6 +147,36 @@ class Intake:
                 for code, number in rejected.items():
                     self._rejected[code] = self._rejected.get(code, 0) + number
             raise
+
+    def _settle_disputes(self) -> None:
+        """Find out which ended alerts fire after all: the end may have been a mistake.
+
+        Alertmanager ends an alert by itself when Prometheus is out of its reach, and fires it with
+        its old start when that is over. A peer that lags behind says just the same, so Prometheus
+        is asked; if it cannot tell, what is said long after the end is believed.
+        """
+        for episode, at in self._journal.read(lambda t: t.disputed(limit=_DISPUTES)):
+            signal = self._ask(episode.alert)
+            if signal is Signal.UNKNOWN:
+                if at - episode.last_seen > PEER_LAG:
+                    signal = Signal.FIRING
+                elif self._clock() - at < PEER_LAG:
+                    continue  # Prometheus may be back soon
+            wants = None
+            if signal is Signal.FIRING:
+                wants = _wants(self._strategies(), [episode.alert])
+                log.warning("fires after all", extra={"fingerprint": episode.alert.fingerprint})
+
+            def settle(
+                transaction: Transaction,
+                episode: Episode = episode,
+                wants: list[Want] | None = wants,
+            ) -> None:
+                transaction.settle_dispute(episode, wants, now=self._clock())
+
+            self._journal.atomically(settle)
+            for want in wants or ():
+                self._wake((want.strategy, want.target))
 
     def _owe(self, notification: Notification) -> None:
         with self._owing:

@@ -62,6 +62,8 @@ class Runner:
         acted = False
         for index, planned in enumerate(plan.steps):
             was = past.get((Phase.RUN, index))
+            if was is not None and was.state in {StepState.FAILED, StepState.UNKNOWN}:
+                return _stopped(planned, was)  # written down, but not yet what follows from it
             if was is not None and was.state is not StepState.STARTED:
                 acted = acted or was.state is StepState.DONE
                 continue
@@ -73,12 +75,11 @@ class Runner:
             attempt = 1
             if was is not None and not resumed:
                 if not action.idempotent(params):
-                    yield self._ended(
+                    was = self._ended(
                         was, StepState.UNKNOWN, error="promheal ended during this step"
                     )
-                    return Ended(
-                        Outcome.UNKNOWN, f"promheal ended during {planned.action}", acted=True
-                    )
+                    yield was
+                    return _stopped(planned, was)
                 attempt = was.attempt + 1
             if was is None or attempt > 1:
                 was = Step(
@@ -95,8 +96,9 @@ class Runner:
                 result = action.run(params, context)
             except Exception as error:  # noqa: BLE001  a plug-in's fault must not stop the rollback
                 message, output = _told(error, planned)
-                yield self._ended(was, StepState.FAILED, output, error=message)
-                return Ended(Outcome.FAILED, f"{planned.action}: {message}", acted=True)
+                was = self._ended(was, StepState.FAILED, output, error=message)
+                yield was
+                return _stopped(planned, was)
             if isinstance(result, Later):
                 yield Suspended(result.until)
                 return Ended(None, "", acted)
@@ -187,6 +189,13 @@ def convert(action: Action, planned: PlannedStep) -> Any:
             f"a run under way has parameters for {action.name} that this version cannot read: "
             f"{error}"
         ) from None
+
+
+def _stopped(planned: PlannedStep, step: Step) -> Ended:
+    """How a run ends whose *step* did not succeed."""
+    if step.state is StepState.UNKNOWN:
+        return Ended(Outcome.UNKNOWN, f"promheal ended during {planned.action}", acted=True)
+    return Ended(Outcome.FAILED, f"{planned.action}: {step.error}", acted=True)
 
 
 def _told(error: Exception, planned: PlannedStep) -> tuple[str, dict[str, str]]:

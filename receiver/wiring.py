@@ -66,7 +66,14 @@ class Service:
             observe_wait=metrics.queue_wait.observe,
         )
         self.intake = Intake(
-            journal, clock, lambda: self._config.strategies, self.engine.wake, lambda: self._fetch
+            journal,
+            clock,
+            lambda: self._config.strategies,
+            self.engine.wake,
+            lambda: self._fetch,
+            lambda alert: (
+                self._config.prover.judge(alert.labels, alert.expression, since=0.0).signal
+            ),
         )
         healing = Healing(journal, actions, metrics, clock, lambda: self._config, self.engine.wake)
         self.reconciler = Reconciler(

@@ -142,7 +142,7 @@ def test_five_mistakes_are_five_problems_each_with_its_place(config: Path) -> No
     assert answer.returncode == 1
     problems = json.loads(answer.stdout)["problems"]
     assert [(p["line"], p["column"]) for p in problems] == [
-        (3, 35), (5, 5), (6, 20), (7, 22), (9, 17),
+        (3, 35), (5, 5), (6, 21), (7, 22), (9, 17),
     ]  # fmt: skip
     assert "did you mean 'grace_period'?" in problems[1]["message"]
     assert "did you mean 'log'?" in problems[4]["message"]

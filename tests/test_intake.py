@@ -8,11 +8,12 @@ import pytest
 
 from receiver.alert import Alert, Notification, Quarantined
 from receiver.errors import JournalError, UpstreamError
-from receiver.intake import Intake
+from receiver.guards.situation import Signal
+from receiver.intake import PEER_LAG, Intake
 from receiver.journal import Journal, Key, open_journal
 from receiver.matcher import parse_matcher
 from receiver.strategy import Strategies
-from tests.factories import FakeClock, alert, notification, resolved, strategy
+from tests.factories import NOW, FakeClock, alert, notification, resolved, strategy
 
 KEY = ("latency", 'service="checkout"')
 
@@ -31,12 +32,15 @@ class World:
         self.strategies = Strategies([strategy()])
         self.answers: list[Sequence[Alert] | UpstreamError] = []
         self.fetches = True
+        self.signal = Signal.UNKNOWN
+        self.clock = FakeClock()
         self.intake = Intake(
             journal,
-            FakeClock(),
+            self.clock,
             lambda: self.strategies,
             self.woken.append,
             lambda: self._fetch if self.fetches else None,
+            lambda alert: self.signal,
         )
 
     def _fetch(self, of: Notification) -> Sequence[Alert]:
@@ -158,3 +162,73 @@ def test_new_strategies_see_what_fires_already(world: World) -> None:
     world.intake.rematch()
 
     assert world.journal.read(lambda t: t.keys()) == {("new", KEY[1])}
+
+
+# -- an end that was a mistake
+
+
+def ended(world: World) -> Alert:
+    """An alert that was told as ended."""
+    one = alert(starts_at=NOW - 60)
+    world.intake.admit(notification(one))
+    world.intake.admit(notification(resolved(one, NOW - 30)))
+    world.woken.clear()
+    return one
+
+
+def open_alerts(world: World) -> int:
+    return len(world.journal.read(lambda t: t.open_episodes(limit=9)))
+
+
+def test_what_fires_after_all_is_opened_again_with_its_old_start(world: World) -> None:
+    one = ended(world)
+    world.intake.admit(notification(one))
+    assert open_alerts(world) == 0, "a peer that lags behind says just the same"
+    world.woken.clear()
+    world.signal = Signal.FIRING
+
+    world.intake.settle()
+
+    assert open_alerts(world) == 1
+    assert world.woken == [KEY]
+    assert world.journal.read(lambda t: t.keys()) == {KEY}
+
+
+def test_a_peer_that_lagged_behind_is_not_believed(world: World) -> None:
+    world.intake.admit(notification(ended(world)))
+    world.signal = Signal.CLEARED
+    world.woken.clear()
+
+    world.intake.settle()
+    world.signal = Signal.FIRING
+    world.intake.settle()
+
+    assert (open_alerts(world), world.woken) == (0, [])
+
+
+@pytest.mark.parametrize(("late_by", "opened"), [(PEER_LAG - 1, 0), (PEER_LAG + 1, 1)])
+def test_when_prometheus_cannot_tell_only_what_is_said_long_after_is_believed(
+    world: World, late_by: float, opened: int
+) -> None:
+    one = ended(world)
+    world.clock.now += late_by
+    world.intake.admit(notification(one))
+
+    world.intake.settle()
+    assert open_alerts(world) == opened
+
+    world.clock.now += PEER_LAG + 1
+    world.intake.settle()
+    world.signal = Signal.FIRING
+    world.intake.settle()
+    assert open_alerts(world) == opened, "it is settled"
+
+
+def test_a_newer_firing_ends_the_dispute(world: World) -> None:
+    world.intake.admit(notification(ended(world)))
+    world.intake.admit(notification(alert(starts_at=NOW - 5)))
+    world.signal = Signal.FIRING
+
+    world.intake.settle()
+
+    assert open_alerts(world) == 1

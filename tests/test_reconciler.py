@@ -56,7 +56,12 @@ class World:
             journal, healing, metrics, self.clock, self.config, self.woken.append
         )
         self.intake = Intake(
-            journal, self.clock, lambda: self.strategies, self.woken.append, lambda: None
+            journal,
+            self.clock,
+            lambda: self.strategies,
+            self.woken.append,
+            lambda: None,
+            lambda alert: self.prover.signal,
         )
 
     def config(self) -> Config:

@@ -121,6 +121,14 @@ class Transaction(ABC):
     def episode(self, episode: int) -> Episode | None: ...
 
     @abstractmethod
+    def disputed(self, *, limit: int) -> list[tuple[Episode, float]]:
+        """Closed episodes that a later notification said to fire, and when it did."""
+
+    @abstractmethod
+    def settle_dispute(self, episode: Episode, wants: Iterable[Want] | None, *, now: float) -> None:
+        """Open the episode again for these strategies, or let it rest (None)."""
+
+    @abstractmethod
     def rematch(self, select: Callable[[Alert], Iterable[Want]]) -> None:
         """Match everything that fires anew, after a change of the configuration."""
 

@@ -19,6 +19,26 @@ on conflict (fingerprint) where ends_at is null do update set
     notifications = notifications + 1
 returning notifications
 
+-- name: dispute
+-- Note that a closed episode is said to fire: a peer that lags behind, or Alertmanager had given it
+-- up while Prometheus was out of its reach.
+update episode set disputed_at = :now
+from json_each(:alerts) a
+where episode.ends_at is not null and episode.ends_at >= a.value ->> 1
+  and episode.id = (select max(id) from episode e where e.fingerprint = a.value ->> 0)
+
+-- name: disputed
+select * from episode where disputed_at is not null order by id limit :limit
+
+-- name: reopen
+-- Open a closed episode again, unless a newer one is open.
+update episode set ends_at = null, disputed_at = null, last_seen = :now
+where id = :id and not exists (
+    select 1 from episode e where e.fingerprint = episode.fingerprint and e.ends_at is null)
+
+-- name: let_rest
+update episode set disputed_at = null where id = :id
+
 -- name: admit_wanted
 -- Note which strategies ask for the open episodes of these fingerprints.
 insert or ignore into wanted (strategy, target, episode)
@@ -168,7 +188,7 @@ select * from run where id < :before and (:strategy is null or strategy = :strat
   and (:state is null or state = :state) order by id desc limit :limit
 
 -- name: count_total
-insert into total (metric, labels, value) values (:metric, :labels, :value)
+insert into total (metric, labels, value) values (?, ?, ?)
 on conflict (metric, labels) do update set value = value + excluded.value
 
 -- name: totals

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import sqlite3
-from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import Any, Final
@@ -23,6 +22,9 @@ _CHANGEABLE: Final = (
     "config_hash", "plan",
 )  # fmt: skip
 
+_Total = tuple[str, tuple[str, ...]]
+"""(metric, label values)."""
+
 _encode = msgspec.json.Encoder().encode
 _decode = msgspec.json.decode
 _decode_labels = msgspec.json.Decoder(dict[str, str]).decode
@@ -36,7 +38,8 @@ class SqliteTransaction(Transaction):
         self.connection = connection
         self._path = path
         self._queries = queries()
-        self._counts: Counter[tuple[str, tuple[str, ...]]] = Counter()
+        self._counting: list[tuple[_Total, float]] = []  # by the piece of work that is running
+        self._counts: dict[_Total, float] = {}  # by those of the transaction that have succeeded
 
     def _execute(self, name: str, **values: Any) -> sqlite3.Cursor:
         return self.connection.execute(self._queries[name], values)
@@ -44,20 +47,28 @@ class SqliteTransaction(Transaction):
     # -- counters are summed up in memory and written once for each group of transactions
 
     def count(self, metric: str, *labels: str, by: float = 1) -> None:
-        self._counts[metric, labels] += by  # type: ignore[assignment]  # Counter of floats
+        self._counting.append(((metric, labels), by))
 
-    def mark_counts(self) -> Counter[tuple[str, tuple[str, ...]]]:
-        return self._counts.copy()
-
-    def restore_counts(self, mark: Counter[tuple[str, tuple[str, ...]]]) -> None:
-        self._counts = mark
+    def keep_counts(self) -> None:
+        """The piece of work has succeeded: what it counted belongs to the group."""
+        for total, by in self._counting:
+            self._counts[total] = self._counts.get(total, 0.0) + by
+        self._counting.clear()
 
     def forget_counts(self) -> None:
-        self._counts.clear()
+        """The piece of work has failed."""
+        self._counting.clear()
 
     def write_counts(self) -> None:
-        for (metric, labels), value in self._counts.items():
-            self._execute("count_total", metric=metric, labels=_text(labels), value=value)
+        self.connection.executemany(
+            self._queries["count_total"],
+            [(metric, _text(labels), by) for (metric, labels), by in self._counts.items()],
+        )
+        self._counts.clear()
+
+    def forget_group(self) -> None:
+        """The transaction has failed, and what it counted has not happened."""
+        self._counting.clear()
         self._counts.clear()
 
     # -- what arrives
@@ -78,6 +89,8 @@ class SqliteTransaction(Transaction):
             ).fetchall():
                 opened += times == 1
                 repeated += times > 1
+            if opened + repeated < len(firing):
+                self._execute("dispute", alerts=_text(firing), now=now)
             if wants:
                 self._execute("admit_wanted", pairs=_text(wants))
         closed: list[int] = []
@@ -113,6 +126,21 @@ class SqliteTransaction(Transaction):
     def episode(self, episode: int) -> Episode | None:
         row = self._execute("episode_by_id", id=episode).fetchone()
         return None if row is None else _episode(row)
+
+    def disputed(self, *, limit: int) -> list[tuple[Episode, float]]:
+        return [
+            (_episode(row), row["disputed_at"]) for row in self._execute("disputed", limit=limit)
+        ]
+
+    def settle_dispute(self, episode: Episode, wants: Iterable[Want] | None, *, now: float) -> None:
+        if wants is None:
+            self._execute("let_rest", id=episode.id)
+            return
+        if not self._execute("reopen", id=episode.id, now=now).rowcount:
+            self._execute("let_rest", id=episode.id)
+            return
+        for want in wants:
+            self._execute("want", strategy=want.strategy, target=want.target, episode=episode.id)
 
     def rematch(self, select: Callable[[Alert], Iterable[Want]]) -> None:
         self._execute("want_nothing")

@@ -145,7 +145,7 @@ class SqliteJournal(Journal):
             connection.execute("commit")
         except sqlite3.Error as error:
             self.writable = False
-            transaction.forget_counts()
+            transaction.forget_group()
             if connection.in_transaction:
                 connection.rollback()
             for piece in batch:
@@ -163,15 +163,16 @@ class SqliteJournal(Journal):
         connection = transaction.connection
         assert piece.function is not None
         connection.execute("savepoint piece")
-        mark = transaction.mark_counts()
         try:
             piece.result = piece.function(transaction)
         except sqlite3.OperationalError:
             raise  # the disk and not the work: the whole group is told
         except BaseException as error:  # noqa: BLE001  it is the caller's, and raised there
             piece.error = error
-            transaction.restore_counts(mark)
+            transaction.forget_counts()
             connection.execute("rollback to piece")
+        else:
+            transaction.keep_counts()
         connection.execute("release piece")
 
 

@@ -402,6 +402,8 @@ class Reply:
 class CompleteRequestWorker(ThreadWorker):  # type: ignore[misc]  # gunicorn has no types
     """gunicorn's threaded worker with another way in; the application is called by the same code.
 
+    It is called in as many threads as gunicorn's `threads` says, and in one of the readers.
+
     SIGHUP calls `on_hup()` of the WSGI application, when it has one, in a thread of its own. A
     SIGHUP that comes meanwhile calls it once more afterwards.
     """
@@ -457,7 +459,7 @@ class CompleteRequestWorker(ThreadWorker):  # type: ignore[misc]  # gunicorn has
             self.poller.register(listener.fileno(), select.EPOLLIN | select.EPOLLONESHOT)
         for _ in range(_READERS):
             threading.Thread(target=self._watch, name="reader", daemon=True).start()
-        for number in range(max(1, self.cfg.threads - 1)):  # one of the readers is the other one
+        for number in range(self.cfg.threads):
             threading.Thread(target=self._work, name=f"request-{number}", daemon=True).start()
         while self.alive and self.is_parent_alive():
             self._tick(_TICK)

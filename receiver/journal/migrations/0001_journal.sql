@@ -11,10 +11,13 @@ create table episode (                      -- one firing of one fingerprint
     sender        text    not null,         -- externalURL of the Alertmanager that said it last
     first_seen    real    not null,
     last_seen     real    not null,
-    notifications integer not null default 1
+    notifications integer not null default 1,
+    disputed_at   real                      -- when a peer said that it fires, after its end
 );
 create unique index episode_open on episode (fingerprint) where ends_at is null;
 create index episode_closed on episode (fingerprint, ends_at) where ends_at is not null;
+
+create index episode_disputed on episode (id) where disputed_at is not null;
 
 create table wanted (                       -- which strategies an open episode asks for
     strategy text    not null,
