@@ -105,7 +105,7 @@ def _post(server: Server, number: int) -> int:
     request = urllib.request.Request(
         f"{server.url}/webhook", json.dumps(body).encode(), {"Content-Type": "application/json"}
     )
-    time.sleep(0.05)  # one at a time: this is a latency and not a throughput
+    time.sleep(0.2)  # one at a time: this is a latency and not a throughput
     before = time.time_ns()
     urllib.request.urlopen(request, timeout=10).close()
     return before

@@ -140,7 +140,8 @@ def parse_notification(body: bytes) -> Notification:
     """
     try:
         wire = _decode_strictly(body)
-        alerts = tuple([_judge(alert) for alert in wire.alerts])
+        long = len(body) > MAX_TEXT
+        alerts = tuple([_judge(alert, long=long) for alert in wire.alerts])
         quarantined: tuple[Quarantined, ...] = ()
         envelope: _WireNotification | _LooseNotification = wire
     except (msgspec.ValidationError, ValueError):
@@ -188,7 +189,7 @@ def _sort_out(raws: list[msgspec.Raw]) -> tuple[tuple[Alert, ...], tuple[Quarant
     quarantined: list[Quarantined] = []
     for index, raw in enumerate(raws):
         try:
-            alerts.append(_judge(_decode_alert(raw)))
+            alerts.append(_judge(_decode_alert(raw), long=True))
         except (msgspec.DecodeError, ValueError, RecursionError) as error:
             quarantined.append(
                 Quarantined(
@@ -199,17 +200,19 @@ def _sort_out(raws: list[msgspec.Raw]) -> tuple[tuple[Alert, ...], tuple[Quarant
     return tuple(alerts), tuple(quarantined)
 
 
-def _judge(wire: _WireAlert) -> Alert:
-    """Return the alert, or raise ValueError saying what is wrong with it."""
+def _judge(wire: _WireAlert, *, long: bool) -> Alert:
+    """Return the alert, or raise ValueError saying what is wrong with it.
+
+    *long*: one of its values may be longer than is allowed, since the body is.
+    """
     labels = wire.labels
     if not labels:
         raise ValueError("an alert without labels cannot be told from another")
     if len(labels) > MAX_LABELS:
         raise ValueError(f"{len(labels)} labels; at most {MAX_LABELS} are read")
-    for values in (labels, wire.annotations):
-        for name, value in values.items():
-            if len(value) > MAX_TEXT:
-                raise ValueError(f"the value of {name[:64]!r} is longer than {MAX_TEXT} characters")
+    if long:
+        _refuse_long_values(labels)
+        _refuse_long_values(wire.annotations)
     if "" in labels:
         raise ValueError("a label has no name")
     if wire.starts_at.tzinfo is None:
@@ -232,6 +235,12 @@ def _judge(wire: _WireAlert) -> Alert:
         ends_at=ends_at,
         generator_url=wire.generator_url.replace("\0", ""),  # SQL text would end there
     )
+
+
+def _refuse_long_values(values: Mapping[str, str]) -> None:
+    for name, value in values.items():
+        if len(value) > MAX_TEXT:
+            raise ValueError(f"the value of {name[:64]!r} is longer than {MAX_TEXT} characters")
 
 
 def fingerprint(labels: Mapping[str, str]) -> str:

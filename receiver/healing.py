@@ -6,6 +6,7 @@ After a crash the journal says where a run is, and it is taken up here like any 
 from __future__ import annotations
 
 import logging
+import threading
 import time
 from collections.abc import Callable, Iterator
 from typing import Any, Final
@@ -53,6 +54,9 @@ class Healing:
         self._clock = clock
         self._config = config
         self._wake = wake
+        # The guard lets no more runs begin than there are slots; runs that come back from a timer
+        # or must be undone have been let in before, and wait here.
+        self._slots = threading.Semaphore(config().settings.engine.max_concurrent_runs)
 
     def carry(self, run: Run) -> float | None:
         """Take up a run where the journal says it is; return when to look again, or None."""
@@ -76,7 +80,8 @@ class Healing:
     def forward(self, run: Run, *, resumed: bool = False) -> float | None:
         assert run.plan is not None
         steps = self._runner.forward(run.plan, _past(run), self._context_for(run), resumed=resumed)
-        ended = yield_from(steps, lambda event: self._write_step(run, event))
+        with self._slots:
+            ended = yield_from(steps, lambda event: self._write_step(run, event))
         if isinstance(ended, Suspended):
             until = ended.until
             self._journal.atomically(
@@ -110,7 +115,8 @@ class Healing:
     def _backward(self, run: Run) -> float | None:
         assert run.plan is not None
         steps = self._runner.backward(run.plan, _past(run), self._context_for(run))
-        whole = yield_from(steps, lambda event: self._write_step(run, event))
+        with self._slots:
+            whole = yield_from(steps, lambda event: self._write_step(run, event))
         cause = run.cause or Outcome.FAILED
         if not whole:
             outcome = Outcome.ROLLBACK_FAILED

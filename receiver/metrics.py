@@ -33,8 +33,8 @@ from receiver.strategy import Strategies
 
 disable_created_metrics()  # type: ignore[no-untyped-call]
 
-CODES: Final = ("202", "400", "413", "415", "503")
-"""What POST /webhook answers."""
+CODES: Final = ("202", "400", "408", "413", "415", "431", "501", "503")
+"""What POST /webhook answers, and the worker before it: 408 too slow, 431 and 501 not for us."""
 STATUSES: Final = ("firing", "resolved")
 DUPLICATES: Final = ("repeat", "late", "not_open")
 """Why an alert changed nothing: said again, of an ended episode, ended before it was known."""

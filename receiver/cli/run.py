@@ -71,13 +71,13 @@ def _decision(decision: dict[str, Any]) -> list[object]:
 
 
 def _step(step: dict[str, Any]) -> list[object]:
-    took = step["finished_at"]
+    took = step["finishedAt"]
     return [
         f"  {step['index'] + 1}",
         "undo" if step["phase"] == "rollback" else "",
         step["action"],
         step["state"],
-        "" if took is None else format_duration(took - step["started_at"]),
+        "" if took is None else format_duration(took - step["startedAt"]),
         step["error"],
     ]
 

@@ -80,6 +80,9 @@ class _Application:
         except ConfigError:
             return  # the service has logged it, and exports that the reload failed
 
+    def on_refused(self, status: int) -> None:
+        self._service.intake.reject(str(status))
+
     def close(self) -> None:
         self._service.close(timeout=SHUTDOWN - 5)
 

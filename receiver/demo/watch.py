@@ -18,7 +18,7 @@ from receiver.errors import UpstreamError
 from receiver.guards.situation import Signal
 from receiver.prometheus import Prometheus
 from receiver.promql import Rule
-from receiver.run import Observation, Outcome, Step, StepState
+from receiver.run import Observation, Outcome, Phase, StepState
 from receiver.settings import PrometheusSettings
 from receiver.upstream import Upstream
 
@@ -107,6 +107,20 @@ class Decision(msgspec.Struct, frozen=True):
     detail: str
 
 
+class Step(msgspec.Struct, frozen=True, rename="camel"):
+    """A step of a run, as `GET /api/runs/ID` shows it."""
+
+    index: int
+    phase: Phase
+    action: str
+    state: StepState
+    started_at: float
+    finished_at: float | None
+    attempt: int
+    result: dict[str, Any]
+    error: str
+
+
 class Seen(msgspec.Struct, frozen=True, rename="camel"):
     """A run, as `GET /api/runs/ID` shows it."""
 
@@ -127,7 +141,7 @@ class Seen(msgspec.Struct, frozen=True, rename="camel"):
     @property
     def starts_at(self) -> float | None:
         """When the alert began to fire, as Prometheus says."""
-        return None if self.alert is None else float(self.alert["starts_at"])
+        return None if self.alert is None else float(self.alert["startsAt"])
 
     @property
     def healing(self) -> Step | None:
@@ -222,7 +236,7 @@ class Watch:
         if rule.state != FIRING or run is None or run.alert is None or run.outcome is not None:
             return math.inf
         ours = run.alert["labels"].get("alertname") == rule.name
-        return float(run.alert["starts_at"]) if ours else math.inf
+        return float(run.alert["startsAt"]) if ours else math.inf
 
     def _runs(self) -> Iterator[News]:
         listed = self._ask("/api/runs?limit=1", _Runs).runs

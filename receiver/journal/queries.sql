@@ -2,14 +2,17 @@
 
 -- name: admit_firing
 -- Open an episode for each firing alert, or note that it is said again. A start that is not later
--- than the last known end is a peer that lags behind, and opens nothing.
+-- than the last known end is a peer that lags behind, and opens nothing. One statement for many
+-- alerts, with a tuple for each in place of ROWS: SQLite works on it while Python does other things.
 insert into episode
     (fingerprint, starts_at, labels, annotations, generator_url, sender, first_seen, last_seen)
-select a.value ->> 0, a.value ->> 1, a.value -> 2, a.value -> 3, a.value ->> 4, :sender, :now, :now
-from json_each(:alerts) a
+with alert (fingerprint, starts_at, labels, annotations, generator_url, sender, now) as (
+    values ROWS)
+select fingerprint, starts_at, labels, annotations, generator_url, sender, now, now from alert
 where not exists (
     select 1 from episode e
-    where e.fingerprint = a.value ->> 0 and e.ends_at is not null and e.ends_at >= a.value ->> 1)
+    where e.fingerprint = alert.fingerprint and e.ends_at >= alert.starts_at
+      and e.ends_at is not null)
 on conflict (fingerprint) where ends_at is null do update set
     starts_at = min(starts_at, excluded.starts_at),
     annotations = excluded.annotations,
@@ -17,7 +20,9 @@ on conflict (fingerprint) where ends_at is null do update set
     sender = excluded.sender,
     last_seen = excluded.last_seen,
     notifications = notifications + 1
-returning notifications
+
+-- name: newest_episode
+select coalesce(max(id), 0) as id from episode
 
 -- name: dispute
 -- Note that a closed episode is said to fire: a peer that lags behind, or Alertmanager had given it
@@ -25,7 +30,8 @@ returning notifications
 update episode set disputed_at = :now
 from json_each(:alerts) a
 where episode.ends_at is not null and episode.ends_at >= a.value ->> 1
-  and episode.id = (select max(id) from episode e where e.fingerprint = a.value ->> 0)
+  and episode.id = (
+    select max(id) from episode e where e.fingerprint = a.value ->> 0 and e.ends_at is not null)
 
 -- name: disputed
 select * from episode where disputed_at is not null order by id limit :limit

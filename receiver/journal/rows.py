@@ -17,6 +17,8 @@ from receiver.run import Observation, Outcome, Phase, Plan, Run, State, Step, St
 
 _BIGGEST: Final = 2**63 - 1
 _PAGE: Final = 1_000
+_ROWS: Final = 100
+"""Alerts in one statement; SQLite before 3.32 takes no more than 999 values."""
 _CHANGEABLE: Final = (
     "outcome", "cause", "reason", "until", "acted_at", "verify_from", "finished_at",
     "config_hash", "plan",
@@ -38,6 +40,7 @@ class SqliteTransaction(Transaction):
         self.connection = connection
         self._path = path
         self._queries = queries()
+        self._admit: dict[int, str] = {}  # the text of admit_firing by its number of rows
         self._counting: list[tuple[_Total, float]] = []  # by the piece of work that is running
         self._counts: dict[_Total, float] = {}  # by those of the transaction that have succeeded
 
@@ -76,23 +79,18 @@ class SqliteTransaction(Transaction):
     def admit(
         self, alerts: Sequence[Alert], wants: Sequence[Want], *, sender: str, now: float
     ) -> Admitted:
-        firing = [
-            (a.fingerprint, a.starts_at, a.labels, a.annotations, a.generator_url)
-            for a in alerts
-            if a.status is Status.FIRING
-        ]
+        firing = [alert for alert in alerts if alert.status is Status.FIRING]
         resolved = [(a.fingerprint, a.ends_at) for a in alerts if a.status is Status.RESOLVED]
         opened = repeated = 0
-        if firing:
-            for (times,) in self._execute(
-                "admit_firing", alerts=_text(firing), sender=sender, now=now
-            ).fetchall():
-                opened += times == 1
-                repeated += times > 1
-            if opened + repeated < len(firing):
-                self._execute("dispute", alerts=_text(firing), now=now)
-            if wants:
-                self._execute("admit_wanted", pairs=_text(wants))
+        for start in range(0, len(firing), _ROWS):
+            opens, repeats = self._admit_firing(firing[start : start + _ROWS], sender, now)
+            opened += opens
+            repeated += repeats
+        if opened + repeated < len(firing):
+            said = [(alert.fingerprint, alert.starts_at) for alert in firing]
+            self._execute("dispute", alerts=_text(said), now=now)
+        if wants:
+            self._execute("admit_wanted", pairs=_text(wants))
         closed: list[int] = []
         released: frozenset[Key] = frozenset()
         if resolved:
@@ -115,6 +113,25 @@ class SqliteTransaction(Transaction):
             not_open=len(resolved) - len(closed),
             released=released,
         )
+
+    def _admit_firing(self, alerts: Sequence[Alert], sender: str, now: float) -> tuple[int, int]:
+        """Return how many episodes were opened, and how many were open already."""
+        values: list[object] = []
+        for alert in alerts:
+            values += (
+                alert.fingerprint, alert.starts_at, _text(alert.labels), _text(alert.annotations),
+                alert.generator_url, sender, now,
+            )  # fmt: skip
+        before = self._execute("newest_episode").fetchone()[0]
+        changed = self.connection.execute(self._admitting(len(alerts)), values).rowcount
+        opened = self._execute("newest_episode").fetchone()[0] - before
+        return opened, changed - opened
+
+    def _admitting(self, rows: int) -> str:
+        if rows not in self._admit:
+            tuples = ", ".join(["(?, ?, ?, ?, ?, ?, ?)"] * rows)
+            self._admit[rows] = self._queries["admit_firing"].replace("ROWS", tuples)
+        return self._admit[rows]
 
     def quarantine(self, bad: Iterable[Quarantined], *, sender: str, now: float) -> None:
         for one in bad:

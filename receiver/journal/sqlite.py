@@ -112,7 +112,9 @@ class SqliteJournal(Journal):
         self._lock_file.close()
 
     def _connect(self) -> sqlite3.Connection:
-        connection = sqlite3.connect(self.path, isolation_level=None, check_same_thread=False)
+        connection = sqlite3.connect(
+            self.path, isolation_level=None, check_same_thread=False, cached_statements=256
+        )
         connection.row_factory = sqlite3.Row
         for pragma in _CONNECT:
             connection.execute(pragma)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+from collections.abc import Mapping
 from typing import Any, Final
 
 import msgspec
@@ -17,6 +19,8 @@ from receiver.wiring import Service
 MAX_PAGE: Final = 500
 PAGE: Final = 50
 MAX_ID: Final = 2**62
+
+_CAMEL: Final = re.compile("_([a-z])")
 
 
 def blueprint(service: Service) -> Blueprint:
@@ -79,11 +83,11 @@ def blueprint(service: Service) -> Blueprint:
         return jsonify(
             {
                 **_summary(run),
-                "alert": None if run.plan is None else run.plan.alert,
+                "alert": None if run.plan is None else _camel(run.plan.alert),
                 "verify": None if run.plan is None else _verify(run),
-                "steps": [msgspec.to_builtins(step) for step in run.steps],
-                "decisions": [msgspec.to_builtins(decision) for decision in decisions],
-                "observations": [msgspec.to_builtins(one) for one in observations],
+                "steps": [_shown(step) for step in run.steps],
+                "decisions": [_shown(decision) for decision in decisions],
+                "observations": [_shown(one) for one in observations],
             }
         )
 
@@ -185,6 +189,15 @@ def _summary(run: Run) -> dict[str, Any]:
         "finishedAt": run.finished_at,
         "configHash": run.config_hash,
     }
+
+
+def _shown(value: msgspec.Struct) -> dict[str, Any]:
+    return _camel(msgspec.structs.asdict(value))
+
+
+def _camel(values: Mapping[str, Any]) -> dict[str, Any]:
+    """Return *values* with names as JSON has them: `startedAt`. What is in them stays as it is."""
+    return {_CAMEL.sub(lambda found: found[1].upper(), name): v for name, v in values.items()}
 
 
 def _verify(run: Run) -> dict[str, Any]:

@@ -404,7 +404,8 @@ class CompleteRequestWorker(ThreadWorker):  # type: ignore[misc]  # gunicorn has
 
     It is called in as many threads as gunicorn's `threads` says, and in one of the readers.
 
-    SIGHUP calls `on_hup()` of the WSGI application, when it has one, in a thread of its own. A
+    A request that is refused here calls `on_refused(status)` of the WSGI application, when it has
+    one. SIGHUP calls `on_hup()` of the WSGI application, when it has one, in a thread of its own. A
     SIGHUP that comes meanwhile calls it once more afterwards.
     """
 
@@ -631,7 +632,7 @@ class CompleteRequestWorker(ThreadWorker):  # type: ignore[misc]  # gunicorn has
                     return Fate.CLOSE
             elif not data:
                 if conn.buffer and conn.until <= time.monotonic():
-                    self._refused.append(408)
+                    self._note_refusal(408)
                     text = f"the request did not arrive within {self.deadline:g} s"
                     conn.say(Refusal(408, "timeout", text).answer())
                 return Fate.CLOSE
@@ -662,9 +663,16 @@ class CompleteRequestWorker(ThreadWorker):  # type: ignore[misc]  # gunicorn has
             conn.until = time.monotonic() + self.deadline
         return Fate.WAIT
 
+    def _note_refusal(self, status: int) -> None:
+        """Remember it for the log, and tell the application, which never saw the request."""
+        self._refused.append(status)
+        on_refused = getattr(self.wsgi, "on_refused", None)
+        if on_refused is not None:
+            on_refused(status)
+
     def _refuse(self, conn: Connection, refusal: Refusal) -> None:
         if refusal.status != HTTPStatus.INTERNAL_SERVER_ERROR:  # the log has that already
-            self._refused.append(refusal.status)
+            self._note_refusal(refusal.status)
         self.log.debug("Refused with %d: %s", refusal.status, refusal)
         conn.say(refusal.answer())
         conn.drain()
