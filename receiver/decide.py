@@ -12,6 +12,7 @@ from receiver.guards.busy import busy
 from receiver.guards.concurrency import concurrency
 from receiver.guards.current import current
 from receiver.guards.grace import grace
+from receiver.guards.mode import mode
 from receiver.guards.paused import paused
 from receiver.guards.situation import ALLOW, Answer, Situation, Verdict
 
@@ -24,6 +25,7 @@ GUARDS: Final[tuple[tuple[str, Guard], ...]] = (
     ("concurrency", concurrency),
     ("grace", grace),
     ("budget", budget),
+    ("mode", mode),
 )
 
 

@@ -122,7 +122,7 @@ class Gathering:
             lambda t: self.situation(t, case, episode, t.unfinished(case.key), hopeful)
         )
         if decide(situation).verdict.reason in {
-            Reason.DISABLED, Reason.OBSERVE_ONLY, Reason.BUSY, Reason.CONCURRENCY
+            Reason.DISABLED, Reason.BUSY, Reason.CONCURRENCY
         }:  # fmt: skip
             return hopeful
         alert = episode.alert

@@ -16,7 +16,7 @@ from receiver.alert import Alert, Notification, Status
 from receiver.clock import Clock
 from receiver.errors import JournalError, UpstreamError
 from receiver.guards.situation import Signal
-from receiver.journal import Admitted, Episode, Journal, Key, Transaction, Want
+from receiver.journal import Admission, Admitted, Episode, Journal, Key, Transaction, Want
 from receiver.metrics import DEDUPLICATED, NOTIFICATIONS, QUARANTINED, RECEIVED
 from receiver.strategy import Strategies
 
@@ -98,12 +98,16 @@ class Intake:
     def _record(self, notification: Notification, *, code: str | None) -> Admitted:
         alerts = notification.alerts
         firing = [alert for alert in alerts if alert.status is Status.FIRING]
+        strategies = self._strategies()
+        matched = _wants(strategies, firing)
+        admission = Admission(alerts)
 
         def write(transaction: Transaction) -> tuple[Admitted, list[Want]]:
-            # Matched in here, so that a reload's `rematch` misses nothing that is on its way.
-            wants = _wants(self._strategies(), firing)
+            # A reload's `rematch` must miss nothing that was on its way.
+            now = self._strategies()
+            wants = matched if now is strategies else _wants(now, firing)
             admitted = transaction.admit(
-                alerts, wants, sender=notification.external_url, now=self._clock()
+                admission, wants, sender=notification.external_url, now=self._clock()
             )
             if notification.quarantined:
                 transaction.quarantine(

@@ -127,6 +127,9 @@ class Reconciler:
                 assert episode is not None
                 run = _pend(transaction, case, episode, run, verdict, now)
             case Answer.DENY:
+                if episode is not None and verdict.reason in {Reason.RESOLVED, Reason.STALE}:
+                    before = now - situation.stale_after
+                    transaction.give_up(before=before, episode=episode.id)
                 if run is not None:
                     evidence = f"{verdict.reason}: {_evidence(transaction, run, verdict)}"
                     run = self._healing.finish(transaction, run, Outcome.CANCELLED, evidence)

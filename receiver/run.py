@@ -177,6 +177,6 @@ class Observation(msgspec.Struct, frozen=True, kw_only=True):
 
     at: float
     verdict: str
-    """`healed`, `firing` or `unknown`."""
+    """`cleared`, `firing` or `unknown`."""
     value: float | None
     detail: str

@@ -61,7 +61,7 @@ class JournalSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_
 
 
 class HttpSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    allow: tuple[str, ...] = ()
+    allow: tuple[_Url, ...] = ()
     """URL prefixes that the action `http` may call: scheme, host, port and path."""
 
 

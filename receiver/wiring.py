@@ -61,7 +61,7 @@ class Service:
         self.metrics = metrics
         self.clock = clock
         self.engine = EmbeddedEngine(
-            threads=loaded.settings.engine.max_concurrent_runs + DECIDING,
+            threads=lambda: self._config.settings.engine.max_concurrent_runs + DECIDING,
             clock=clock,
             observe_wait=metrics.queue_wait.observe,
         )
@@ -167,6 +167,8 @@ class Service:
 
     def _resync(self) -> None:
         self.intake.settle()
+        before = self.clock() - self._config.settings.engine.stale_after
+        self.journal.atomically(lambda t: t.give_up(before=before))
         self.reconciler.resync()
 
     def _prune(self) -> None:

@@ -198,7 +198,8 @@ def test_explain_lists_every_strategy_and_what_every_guard_says(
         ("other", False, None, None, None, None),
     ]  # fmt: skip
     assert [(g["guard"], g["verdict"]) for g in firing["strategies"][0]["guards"]] == [
-        (name, "allow") for name in ("paused", "current", "busy", "concurrency", "grace", "budget")
+        (name, "allow")
+        for name in ("paused", "current", "busy", "concurrency", "grace", "budget", "mode")
     ]
     assert (resolved["strategies"][0]["verdict"], resolved["strategies"][0]["reason"]) == (
         "deny", "resolved",
@@ -267,7 +268,7 @@ def test_once_leaves_the_acting_to_a_server_that_runs(
 
     server.close()
     assert (answer.returncode, "a server acts on" in answer.stderr) == (2, True)
-    assert "curl" in answer.stderr
+    assert "--storage.url" in answer.stderr
 
 
 def test_once_with_nothing_that_applies_is_fine_and_says_so(

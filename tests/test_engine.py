@@ -55,7 +55,7 @@ def considered() -> Considered:
 
 @pytest.fixture
 def engine(considered: Considered) -> Iterator[EmbeddedEngine]:
-    started = EmbeddedEngine(threads=4, clock=steady_clock())
+    started = EmbeddedEngine(threads=lambda: 4, clock=steady_clock())
     started.start(considered)
     yield started
     considered.gate.set()
@@ -158,7 +158,7 @@ def test_an_error_is_not_the_end(monkeypatch: pytest.MonkeyPatch) -> None:
             raise ZeroDivisionError
         done.set()
 
-    engine = EmbeddedEngine(threads=1, clock=steady_clock())
+    engine = EmbeddedEngine(threads=lambda: 1, clock=steady_clock())
     engine.start(consider)
     engine.wake(("s", "t"))
 
@@ -168,7 +168,7 @@ def test_an_error_is_not_the_end(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_stopping_waits_for_what_runs_and_begins_nothing_new(considered: Considered) -> None:
-    engine = EmbeddedEngine(threads=1, clock=steady_clock())
+    engine = EmbeddedEngine(threads=lambda: 1, clock=steady_clock())
     engine.start(considered)
     considered.gate.clear()
     engine.wake(("s", "running"))
@@ -183,7 +183,7 @@ def test_stopping_waits_for_what_runs_and_begins_nothing_new(considered: Conside
 
 
 def test_before_the_start_nothing_is_considered(considered: Considered) -> None:
-    engine = EmbeddedEngine(threads=1, clock=steady_clock())
+    engine = EmbeddedEngine(threads=lambda: 1, clock=steady_clock())
 
     engine.wake(("s", "t"))
 

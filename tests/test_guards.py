@@ -16,10 +16,10 @@ TWO_WINDOWS = strategy(budget=(Budget(runs=2, per=60.0), Budget(runs=3, per=3600
 TABLE: list[tuple[dict[str, Any], str, Answer, Reason | None, float | None]] = [
     ({}, "paused", Answer.ALLOW, None, None),
     ({"enabled": False}, "paused", Answer.DENY, Reason.DISABLED, None),
-    ({"dry_run": True}, "paused", Answer.DENY, Reason.DRY_RUN, None),
+    ({"dry_run": True}, "mode", Answer.DENY, Reason.DRY_RUN, None),
     (
         {"strategy": strategy(mode=Mode.OBSERVE)},
-        "paused", Answer.DENY, Reason.OBSERVE_ONLY, None,
+        "mode", Answer.DENY, Reason.OBSERVE_ONLY, None,
     ),
     ({"alert": None}, "current", Answer.DENY, Reason.RESOLVED, None),
     ({"signal": Signal.CLEARED}, "current", Answer.DENY, Reason.RESOLVED, None),
@@ -108,7 +108,7 @@ def test_the_first_no_decides_and_every_guard_is_heard() -> None:
     assert decision.verdict.reason is Reason.DISABLED
     assert [each.guard for each in decision.answers] == [name for name, _ in GUARDS]
     assert [each.verdict.reason for each in decision.answers] == [
-        Reason.DISABLED, None, Reason.BUSY, Reason.CONCURRENCY, Reason.GRACE_PERIOD, None,
+        Reason.DISABLED, None, Reason.BUSY, Reason.CONCURRENCY, Reason.GRACE_PERIOD, None, None,
     ]  # fmt: skip
 
 

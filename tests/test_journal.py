@@ -17,7 +17,7 @@ from hypothesis import strategies as st
 from receiver.alert import Alert, Quarantined
 from receiver.decide import decide
 from receiver.errors import ConfigError, JournalError
-from receiver.journal import Admitted, Episode, Journal, Transaction, Want, open_journal
+from receiver.journal import Admission, Admitted, Episode, Journal, Transaction, Want, open_journal
 from receiver.journal.queries import queries
 from receiver.run import TRANSITIONS, Observation, Outcome, Phase, State, Step, StepState
 from tests.factories import NOW, alert, resolved, situation
@@ -35,7 +35,8 @@ def journal(tmp_path: Path) -> Iterator[Journal]:
 def admit(
     journal: Journal, *alerts: Alert, wants: tuple[Want, ...] = (), now: float = NOW
 ) -> Admitted:
-    return journal.atomically(lambda t: t.admit(alerts, wants, sender="am", now=now))
+    admission = Admission(alerts)
+    return journal.atomically(lambda t: t.admit(admission, wants, sender="am", now=now))
 
 
 def episodes(journal: Journal) -> list[Episode]:
@@ -347,12 +348,12 @@ def test_a_piece_that_fails_takes_nothing_with_it(journal: Journal) -> None:
 
     def bad(t: Transaction) -> None:
         t.count("heals", "s", "healed")
-        t.admit([alert(labels={"a": "bad"})], (), sender="", now=NOW)
+        t.admit(Admission([alert(labels={"a": "bad"})]), (), sender="", now=NOW)
         raise ZeroDivisionError
 
     def good(t: Transaction) -> None:
         t.count("heals", "s", "healed", by=2)
-        t.admit([alert(labels={"a": "good"})], (), sender="", now=NOW)
+        t.admit(Admission([alert(labels={"a": "good"})]), (), sender="", now=NOW)
 
     holding = attempt("gate", lambda t: gate.wait(10))
     threads = [attempt("good", good), attempt("bad", bad), attempt("good", good)]
@@ -448,7 +449,7 @@ def test_a_foreign_file_is_refused_and_left_as_it_is(tmp_path: Path) -> None:
     foreign.close()
     before = path.read_bytes()
 
-    with pytest.raises(JournalError, match=r"not a journal of promheal.* mv "):
+    with pytest.raises(JournalError, match=r"not a journal of promheal.*choose another"):
         open_journal(f"sqlite:///{path}")
 
     assert path.read_bytes() == before
@@ -530,3 +531,26 @@ def test_every_named_query_is_used() -> None:
     unused = [name for name in queries() if f'"{name}"' not in source]
 
     assert [name for name in unused if not name.startswith("prune_")] == []
+
+
+def test_a_start_from_after_the_last_notification_is_a_new_firing(journal: Journal) -> None:
+    admit(journal, alert(starts_at=NOW - 60), now=NOW)
+
+    admit(journal, alert(starts_at=NOW + 500), now=NOW + 510)
+
+    (episode,) = episodes(journal)
+    assert (episode.alert.starts_at, episode.first_seen) == (NOW + 500, NOW + 510)
+
+
+def test_what_was_not_said_for_long_is_given_up(journal: Journal) -> None:
+    wanted, other = alert(), alert(labels={"alertname": "Other"})
+    admit(journal, wanted, other, wants=(Want(*KEY, wanted.fingerprint),))
+
+    assert journal.atomically(lambda t: t.give_up(before=NOW)) == 0
+    assert journal.atomically(lambda t: t.give_up(before=NOW + 1)) == 1
+    (left,) = episodes(journal)
+    assert left.alert == wanted, "Prometheus is asked first about what a strategy wants"
+
+    assert journal.atomically(lambda t: t.give_up(before=NOW, episode=left.id)) == 0
+    assert journal.atomically(lambda t: t.give_up(before=NOW + 1, episode=left.id)) == 1
+    assert journal.read(lambda t: t.keys()) == set()

@@ -20,7 +20,7 @@ from receiver.reconciler import Reconciler
 from receiver.run import Outcome, Run, State, StepState
 from receiver.services import Inventory
 from receiver.settings import EngineSettings, PrometheusSettings, Settings
-from receiver.strategy import OnFailure, Strategies, Strategy, Verify
+from receiver.strategy import Mode, OnFailure, Strategies, Strategy, Verify
 from tests.factories import (
     NOW,
     FakeClock,
@@ -458,3 +458,36 @@ def test_weighing_writes_nothing_down(world: World) -> None:
     assert decision.verdict.answer == "allow"
     assert world.totals("decisions") == {}
     assert world.runs() == []
+
+
+@pytest.mark.parametrize("signal", [Signal.CLEARED, Signal.UNKNOWN])
+def test_an_end_that_was_never_told_is_known_in_time(world: World, signal: Signal) -> None:
+    world.fire()
+    world.prover.signal = signal
+    world.clock.now += world.settings.engine.stale_after + 1
+
+    world.consider()
+
+    assert world.journal.read(lambda t: t.open_episodes(limit=9)) == []
+    assert world.spy.calls == []
+
+
+def test_what_prometheus_says_to_fire_is_never_given_up(world: World) -> None:
+    world.fire()
+    world.clock.now += 10 * world.settings.engine.stale_after
+
+    world.consider()
+
+    assert world.spy.calls == ["run one"]
+
+
+def test_a_strategy_that_observes_tells_what_it_would_have_done(journal: Journal) -> None:
+    world = World(journal, strategy(mode=Mode.OBSERVE))
+    world.fire()
+    world.consider()
+    world.prover.signal = Signal.CLEARED
+    world.consider()
+
+    found = world.journal.read(lambda t: t.latest_decisions(limit=9))
+    assert [decision.reason for decision in found] == ["resolved", "observe_only"]
+    assert world.spy.calls == []

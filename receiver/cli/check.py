@@ -53,15 +53,20 @@ def command(file: Path | None, config_file: Path, output: str) -> int:
         for problem in problems:
             click.echo(format_problem(problem, color=color))
         if loaded is None:
-            click.echo(f"{errors} problem{'s' if errors != 1 else ''}", err=True)
+            click.echo(_number(errors, "problem", "problems"), err=True)
         else:
             click.echo(
-                f"SUCCESS: {len(loaded.strategies)} strategies, {len(loaded.inventory.names)} "
-                f"services in {', '.join(os.path.relpath(path) for path in loaded.files)}"
+                f"SUCCESS: {_number(len(loaded.strategies), 'strategy', 'strategies')}, "
+                f"{_number(len(loaded.inventory.names), 'service', 'services')} in "
+                + ", ".join(os.path.relpath(path) for path in loaded.files)
             )
     if errors:
         return FINDINGS
     return WARNINGS if problems else FINE
+
+
+def _number(count: int, one: str, several: str) -> str:
+    return f"{count} {one if count == 1 else several}"
 
 
 def _annotation(problem: Problem) -> str:

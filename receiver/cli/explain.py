@@ -31,8 +31,9 @@ _MARKS = {Answer.ALLOW: "✓", Answer.WAIT: "…", Answer.DENY: "✗"}
 def command(file: Path, config_file: Path, storage_url: str, output: str) -> None:
     """Show for each alert of FILE what every strategy and every guard says now.
 
-    FILE is a payload of Alertmanager, or {"timestamp", "metric", "value", "severity", …}. Nothing
-    is written down and nothing is done. The history is the journal's; without one it is empty.
+    FILE is a payload of Alertmanager, or {"timestamp", "metric", "value", "severity", …}. No alert
+    and no decision is written down, and nothing is done. The history is the journal's; without one
+    it is empty.
     """
     alerts = read_alert_file(file).notification.alerts
     with _service(config_file, storage_url) as service:

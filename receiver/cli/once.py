@@ -54,7 +54,7 @@ class _Duration(click.ParamType[float]):
 )
 @shared.config_file
 @shared.storage_url
-@shared.dry_run
+@click.option("--dry-run", is_flag=True, help="Say what would be done; do and record nothing.")
 @shared.output
 @shared.logging_options
 def command(
@@ -81,8 +81,8 @@ def command(
             results = _heal(service, alerts.notification)
         else:
             raise JournalError(
-                f"a server acts on {storage_url}; send the alerts to it: curl -H 'Content-Type: "
-                f"application/json' --data-binary @{file} http://127.0.0.1:3001/webhook"
+                f"a server acts on {storage_url}, and one at a time may; let Alertmanager tell it, "
+                "or name a journal of your own with --storage.url"
             )
     finally:
         service.journal.close()

@@ -16,7 +16,9 @@ from receiver.run import State
 @client.url
 @shared.output
 @click.option("--strategy", help="Only runs of this strategy.")
-@click.option("--state", type=click.Choice(list(State)), help="Only runs in this state.")
+@click.option(
+    "--state", type=click.Choice([str(state) for state in State]), help="Only runs in this state."
+)
 @click.option("--limit", type=click.IntRange(1, 500), default=20, show_default=True)
 @click.option("--before", type=int, help="Only runs older than this id: the next page.")
 def command(

@@ -43,6 +43,7 @@ def command(config_file: Path, listen: str, storage_url: str, *, dry_run: bool) 
 
     Send SIGHUP, or POST /-/reload, to read the configuration again; SIGTERM to end.
     """
+    bind = _loopback(listen)
     options = shared.options(config_file, storage_url, dry_run=dry_run)
     # What is wrong with the files is said before anything is started, with exit code 2.
     load(options.config_file, discover(), options.environ)
@@ -50,7 +51,7 @@ def command(config_file: Path, listen: str, storage_url: str, *, dry_run: bool) 
     server = Server(
         lambda: _Application(options),
         {
-            "bind": [_loopback(listen)],
+            "bind": [bind],
             "graceful_timeout": SHUTDOWN,
             "worker_exit": lambda _server, worker: worker.wsgi.close(),
             "proc_name": "promheal",

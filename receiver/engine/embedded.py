@@ -28,11 +28,11 @@ class EmbeddedEngine:
     def __init__(
         self,
         *,
-        threads: int,
+        threads: Callable[[], int],
         clock: Clock,
         observe_wait: Callable[[float], None] | None = None,
     ) -> None:
-        self._most = threads
+        self._most = threads  # asked each time: a reload may change it
         self._clock = clock
         self._observe_wait = observe_wait
         self._consider: Consider | None = None
@@ -97,7 +97,7 @@ class EmbeddedEngine:
     def _give(self, key: Key) -> None:
         self._ready.put((key, perf_counter()))
         self._given += 1
-        if len(self._threads) < min(self._given, self._most):
+        if len(self._threads) < min(self._given, self._most()):
             thread = threading.Thread(
                 target=self._work, name=f"engine-{len(self._threads)}", daemon=True
             )

@@ -19,8 +19,6 @@ class Reason(StrEnum):
     """Why not? One word each, the same in the journal, as metric label, in logs and in the API."""
 
     DISABLED = "disabled"
-    OBSERVE_ONLY = "observe_only"
-    DRY_RUN = "dry_run"
     RESOLVED = "resolved"
     STALE = "stale"
     CONDITION_FALSE = "condition_false"
@@ -29,6 +27,8 @@ class Reason(StrEnum):
     CONCURRENCY = "concurrency"
     GRACE_PERIOD = "grace_period"
     BUDGET_EXHAUSTED = "budget_exhausted"
+    OBSERVE_ONLY = "observe_only"
+    DRY_RUN = "dry_run"
 
 
 class Answer(StrEnum):

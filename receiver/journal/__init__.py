@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from typing import Any, TypeVar
+from typing import Any, ClassVar, TypeVar
 
 import msgspec
 
@@ -17,6 +17,8 @@ from receiver.decide import Decision
 from receiver.run import Observation, Outcome, Plan, Run, State, Step
 
 T = TypeVar("T")
+
+_json = msgspec.json.Encoder().encode
 
 Key = tuple[str, str]
 """(strategy, target): what is considered."""
@@ -40,6 +42,39 @@ class Want(msgspec.Struct, frozen=True, array_like=True):
     strategy: str
     target: str
     fingerprint: str
+
+
+class Admission:
+    """What a notification says, ready to be written: made before the journal's turn comes."""
+
+    WIDTH: ClassVar[int] = 5
+    """Values of an alert in `firing`."""
+
+    __slots__ = ("firing", "firing_alerts", "resolved", "said_twice")
+
+    def __init__(self, alerts: Iterable[Alert]) -> None:
+        firing = {}
+        self.resolved: list[tuple[str, float]] = []
+        """(fingerprint, end)."""
+        self.said_twice = 0
+        """Firing alerts that stand in one notification more than once."""
+        for alert in alerts:
+            if alert.ends_at is None:
+                self.said_twice += alert.fingerprint in firing
+                firing[alert.fingerprint] = alert
+            else:
+                self.resolved.append((alert.fingerprint, alert.ends_at))
+        self.firing_alerts = len(firing)
+        self.firing: list[object] = []
+        """Fingerprint, start, labels and annotations as JSON, and link, one alert after another."""
+        for alert in firing.values():
+            self.firing += (
+                alert.fingerprint,
+                alert.starts_at,
+                _json(alert.labels).decode(),
+                _json(alert.annotations).decode(),
+                alert.generator_url,
+            )
 
 
 class Admitted(msgspec.Struct, frozen=True, kw_only=True):
@@ -107,7 +142,7 @@ class Transaction(ABC):
 
     @abstractmethod
     def admit(
-        self, alerts: Sequence[Alert], wants: Sequence[Want], *, sender: str, now: float
+        self, admission: Admission, wants: Sequence[Want], *, sender: str, now: float
     ) -> Admitted:
         """Fold alerts into episodes: one open episode for each fingerprint."""
 
@@ -119,6 +154,10 @@ class Transaction(ABC):
 
     @abstractmethod
     def episode(self, episode: int) -> Episode | None: ...
+
+    @abstractmethod
+    def give_up(self, *, before: float, episode: int | None = None) -> int:
+        """Close what was last said before *before*: this episode, or all that no strategy wants."""
 
     @abstractmethod
     def disputed(self, *, limit: int) -> list[tuple[Episode, float]]:
@@ -222,6 +261,12 @@ class Transaction(ABC):
     def decisions(self, run: int) -> list[Recorded]: ...
 
     @abstractmethod
+    def latest_decisions(
+        self, *, limit: int, before: int | None = None, strategy: str | None = None
+    ) -> list[Recorded]:
+        """Newest first, also those that led to no run."""
+
+    @abstractmethod
     def snapshot(self) -> Snapshot: ...
 
     @abstractmethod
@@ -244,7 +289,11 @@ class Journal(ABC):
 
     @abstractmethod
     def atomically(self, work: Callable[[Transaction], T]) -> T:
-        """Run *work*, and return its result once everything it wrote is durable."""
+        """Run *work*, and return its result once everything it wrote is durable.
+
+        *work* touches nothing but its transaction: when another piece of its group fails, it is
+        undone and run once more.
+        """
 
     @abstractmethod
     def read(self, work: Callable[[Transaction], T]) -> T:

@@ -1,28 +1,43 @@
 -- Every query, named, with a sentence. Parsed by receiver/journal/queries.py.
 
--- name: admit_firing
--- Open an episode for each firing alert, or note that it is said again. A start that is not later
--- than the last known end is a peer that lags behind, and opens nothing. One statement for many
--- alerts, with a tuple for each in place of ROWS: SQLite works on it while Python does other things.
+-- name: admit_again
+-- Note that the open episodes of these alerts are said again. A start from after the last
+-- notification: the end in between was never told. Else the earliest that any peer says. One
+-- statement for many alerts, with a tuple for each in place of ROWS: SQLite works on it while
+-- Python does other things. ?1 is now, ?2 the sender.
+update episode set
+    first_seen = iif(a.column2 > last_seen, ?1, first_seen),
+    starts_at = iif(a.column2 > last_seen, a.column2, min(starts_at, a.column2)),
+    annotations = a.column4,
+    generator_url = a.column5,
+    sender = ?2,
+    last_seen = ?1,
+    notifications = notifications + 1
+from (values ROWS) a
+where episode.fingerprint = a.column1 and episode.ends_at is null
+
+-- name: admit_new
+-- Open an episode for each of these alerts that has none. A start that is not later than the last
+-- known end is a peer that lags behind, and opens nothing.
 insert into episode
     (fingerprint, starts_at, labels, annotations, generator_url, sender, first_seen, last_seen)
-with alert (fingerprint, starts_at, labels, annotations, generator_url, sender, now) as (
-    values ROWS)
-select fingerprint, starts_at, labels, annotations, generator_url, sender, now, now from alert
+select a.column1, a.column2, a.column3, a.column4, a.column5, ?2, ?1, ?1
+from (values ROWS) a
 where not exists (
-    select 1 from episode e
-    where e.fingerprint = alert.fingerprint and e.ends_at >= alert.starts_at
-      and e.ends_at is not null)
-on conflict (fingerprint) where ends_at is null do update set
-    starts_at = min(starts_at, excluded.starts_at),
-    annotations = excluded.annotations,
-    generator_url = excluded.generator_url,
-    sender = excluded.sender,
-    last_seen = excluded.last_seen,
-    notifications = notifications + 1
+        select 1 from episode e where e.fingerprint = a.column1 and e.ends_at is null)
+  and not exists (
+        select 1 from episode e
+        where e.fingerprint = a.column1 and e.ends_at is not null and e.ends_at >= a.column2)
 
--- name: newest_episode
-select coalesce(max(id), 0) as id from episode
+-- name: give_up
+-- Close what has not been said for so long that its end must have been swallowed. What a strategy
+-- asks for is closed one by one, when Prometheus has been asked.
+update episode set ends_at = max(starts_at, last_seen)
+where ends_at is null and last_seen < :before and id not in (select episode from wanted)
+
+-- name: give_up_one
+update episode set ends_at = max(starts_at, last_seen)
+where id = :id and ends_at is null and last_seen < :before
 
 -- name: dispute
 -- Note that a closed episode is said to fire: a peer that lags behind, or Alertmanager had given it
@@ -176,6 +191,11 @@ values (:strategy, :target, :verdict, :reason, :until, :detail, :answers, :run, 
 
 -- name: decisions_of_run
 select * from decision where run = :run order by id
+
+-- name: decisions
+-- A page of decisions, newest first, from before an id.
+select * from decision where id < :before and (:strategy is null or strategy = :strategy)
+order by id desc limit :limit
 
 -- name: pending_on_target
 -- Runs that may proceed when this target is free again.

@@ -11,7 +11,17 @@ import msgspec
 
 from receiver.alert import Alert, Quarantined, Status
 from receiver.decide import Decision
-from receiver.journal import Admitted, Episode, Holders, Key, Recorded, Snapshot, Transaction, Want
+from receiver.journal import (
+    Admission,
+    Admitted,
+    Episode,
+    Holders,
+    Key,
+    Recorded,
+    Snapshot,
+    Transaction,
+    Want,
+)
 from receiver.journal.queries import queries
 from receiver.run import Observation, Outcome, Phase, Plan, Run, State, Step, StepState, may_follow
 
@@ -40,7 +50,7 @@ class SqliteTransaction(Transaction):
         self.connection = connection
         self._path = path
         self._queries = queries()
-        self._admit: dict[int, str] = {}  # the text of admit_firing by its number of rows
+        self._of_rows: dict[tuple[str, int], str] = {}  # queries by their number of tuples
         self._counting: list[tuple[_Total, float]] = []  # by the piece of work that is running
         self._counts: dict[_Total, float] = {}  # by those of the transaction that have succeeded
 
@@ -77,20 +87,22 @@ class SqliteTransaction(Transaction):
     # -- what arrives
 
     def admit(
-        self, alerts: Sequence[Alert], wants: Sequence[Want], *, sender: str, now: float
+        self, admission: Admission, wants: Sequence[Want], *, sender: str, now: float
     ) -> Admitted:
-        firing = [alert for alert in alerts if alert.status is Status.FIRING]
-        resolved = [(a.fingerprint, a.ends_at) for a in alerts if a.status is Status.RESOLVED]
         opened = repeated = 0
-        for start in range(0, len(firing), _ROWS):
-            opens, repeats = self._admit_firing(firing[start : start + _ROWS], sender, now)
-            opened += opens
-            repeated += repeats
-        if opened + repeated < len(firing):
-            said = [(alert.fingerprint, alert.starts_at) for alert in firing]
+        width = _ROWS * Admission.WIDTH
+        for start in range(0, len(admission.firing), width):
+            values = [now, sender, *admission.firing[start : start + width]]
+            # What is said again is noted before anything new is opened.
+            repeated += self._execute_many("admit_again", values)
+            opened += self._execute_many("admit_new", values)
+        late = admission.firing_alerts - opened - repeated
+        if late:
+            said = [admission.firing[at : at + 2] for at in range(0, len(admission.firing), 5)]
             self._execute("dispute", alerts=_text(said), now=now)
         if wants:
             self._execute("admit_wanted", pairs=_text(wants))
+        resolved = admission.resolved
         closed: list[int] = []
         released: frozenset[Key] = frozenset()
         if resolved:
@@ -107,31 +119,20 @@ class SqliteTransaction(Transaction):
                 )
         return Admitted(
             opened=opened,
-            repeated=repeated,
-            late=len(firing) - opened - repeated,
+            repeated=repeated + admission.said_twice,
+            late=late,
             closed=len(closed),
             not_open=len(resolved) - len(closed),
             released=released,
         )
 
-    def _admit_firing(self, alerts: Sequence[Alert], sender: str, now: float) -> tuple[int, int]:
-        """Return how many episodes were opened, and how many were open already."""
-        values: list[object] = []
-        for alert in alerts:
-            values += (
-                alert.fingerprint, alert.starts_at, _text(alert.labels), _text(alert.annotations),
-                alert.generator_url, sender, now,
-            )  # fmt: skip
-        before = self._execute("newest_episode").fetchone()[0]
-        changed = self.connection.execute(self._admitting(len(alerts)), values).rowcount
-        opened = self._execute("newest_episode").fetchone()[0] - before
-        return opened, changed - opened
-
-    def _admitting(self, rows: int) -> str:
-        if rows not in self._admit:
-            tuples = ", ".join(["(?, ?, ?, ?, ?, ?, ?)"] * rows)
-            self._admit[rows] = self._queries["admit_firing"].replace("ROWS", tuples)
-        return self._admit[rows]
+    def _execute_many(self, name: str, values: Sequence[object]) -> int:
+        """Execute a query with a tuple for each alert; return how many rows it changed."""
+        rows = (len(values) - 2) // Admission.WIDTH
+        if (name, rows) not in self._of_rows:
+            tuples = ", ".join(["(?, ?, ?, ?, ?)"] * rows)
+            self._of_rows[name, rows] = self._queries[name].replace("ROWS", tuples)
+        return self.connection.execute(self._of_rows[name, rows], values).rowcount
 
     def quarantine(self, bad: Iterable[Quarantined], *, sender: str, now: float) -> None:
         for one in bad:
@@ -143,6 +144,14 @@ class SqliteTransaction(Transaction):
     def episode(self, episode: int) -> Episode | None:
         row = self._execute("episode_by_id", id=episode).fetchone()
         return None if row is None else _episode(row)
+
+    def give_up(self, *, before: float, episode: int | None = None) -> int:
+        if episode is None:
+            return self._execute("give_up", before=before).rowcount
+        given_up = self._execute("give_up_one", id=episode, before=before).rowcount
+        if given_up:
+            self._execute("unwant", episodes=_text([episode])).fetchall()
+        return given_up
 
     def disputed(self, *, limit: int) -> list[tuple[Episode, float]]:
         return [
@@ -363,6 +372,13 @@ class SqliteTransaction(Transaction):
 
     def decisions(self, run: int) -> list[Recorded]:
         return [_recorded(row) for row in self._execute("decisions_of_run", run=run)]
+
+    def latest_decisions(
+        self, *, limit: int, before: int | None = None, strategy: str | None = None
+    ) -> list[Recorded]:
+        before = _BIGGEST if before is None else before
+        rows = self._execute("decisions", before=before, limit=limit, strategy=strategy)
+        return [_recorded(row) for row in rows]
 
     def snapshot(self) -> Snapshot:
         (pages,) = self.connection.execute("pragma page_count").fetchone()

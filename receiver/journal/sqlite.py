@@ -1,7 +1,7 @@
 """The journal in one SQLite file: WAL, `synchronous=FULL`, one writer thread, group commit.
 
-All work that waits when the writer is free shares one transaction and one fsync, each piece in a
-savepoint of its own, so that a piece that fails takes nothing with it.
+All work that waits when the writer is free shares one transaction and one fsync. A piece of work
+that fails takes nothing with it: then all are done once more, each in a savepoint of its own.
 """
 
 from __future__ import annotations
@@ -137,19 +137,13 @@ class SqliteJournal(Journal):
         transaction.connection.close()
 
     def _commit(self, transaction: SqliteTransaction, batch: list[_Work]) -> None:
-        connection = transaction.connection
         start = perf_counter()
         try:
-            connection.execute("begin immediate")
-            for piece in batch:
-                self._try(transaction, piece)
-            transaction.write_counts()
-            connection.execute("commit")
+            if not self._together(transaction, batch):
+                self._one_by_one(transaction, batch)
         except sqlite3.Error as error:
             self.writable = False
-            transaction.forget_group()
-            if connection.in_transaction:
-                connection.rollback()
+            self._undo(transaction)
             for piece in batch:
                 piece.error = piece.error or JournalError(f"{self.path}: cannot store: {error}")
         else:
@@ -160,22 +154,55 @@ class SqliteJournal(Journal):
             for piece in batch:
                 piece.done.release()
 
-    @staticmethod
-    def _try(transaction: SqliteTransaction, piece: _Work) -> None:
+    def _together(self, transaction: SqliteTransaction, batch: list[_Work]) -> bool:
+        """Do all pieces in one transaction; False, and nothing is done, when one of them fails.
+
+        Nearly always none does, and each call to SQLite costs the lock of Python's interpreter,
+        so they are not kept apart at first.
+        """
         connection = transaction.connection
-        assert piece.function is not None
-        connection.execute("savepoint piece")
+        connection.execute("begin immediate")
         try:
-            piece.result = piece.function(transaction)
+            for piece in batch:
+                assert piece.function is not None
+                piece.result = piece.function(transaction)
+                transaction.keep_counts()
         except sqlite3.OperationalError:
             raise  # the disk and not the work: the whole group is told
-        except BaseException as error:  # noqa: BLE001  it is the caller's, and raised there
-            piece.error = error
-            transaction.forget_counts()
-            connection.execute("rollback to piece")
-        else:
-            transaction.keep_counts()
-        connection.execute("release piece")
+        except BaseException:  # noqa: BLE001  it is found again, and told, one by one
+            self._undo(transaction)
+            return False
+        transaction.write_counts()
+        connection.execute("commit")
+        return True
+
+    @staticmethod
+    def _one_by_one(transaction: SqliteTransaction, batch: list[_Work]) -> None:
+        """Do each piece in a savepoint of its own, so that the one that fails fails alone."""
+        connection = transaction.connection
+        connection.execute("begin immediate")
+        for piece in batch:
+            assert piece.function is not None
+            connection.execute("savepoint piece")
+            try:
+                piece.result = piece.function(transaction)
+            except sqlite3.OperationalError:
+                raise
+            except BaseException as error:  # noqa: BLE001  it is the caller's, and raised there
+                piece.error = error
+                transaction.forget_counts()
+                connection.execute("rollback to piece")
+            else:
+                transaction.keep_counts()
+            connection.execute("release piece")
+        transaction.write_counts()
+        connection.execute("commit")
+
+    @staticmethod
+    def _undo(transaction: SqliteTransaction) -> None:
+        transaction.forget_group()
+        if transaction.connection.in_transaction:
+            transaction.connection.rollback()
 
 
 class _Explained:
@@ -210,14 +237,20 @@ def _check(connection: sqlite3.Connection, path: Path) -> None:
     (identity,) = connection.execute("pragma application_id").fetchone()
     (tables,) = connection.execute("select count(*) from sqlite_master").fetchone()
     if tables and identity != APPLICATION_ID:
-        raise JournalError(f"{path} is a database, but not a journal of promheal; {_aside(path)}")
+        raise JournalError(
+            f"{path} is a database, but not a journal of promheal; nothing was changed; "
+            "choose another --storage.url"
+        )
     (verdict,) = connection.execute("pragma quick_check(1)").fetchone()
     if verdict != "ok":
         raise JournalError(f"{path} is damaged: {verdict}; {_aside(path)}")
 
 
 def _aside(path: Path) -> str:
-    return f"nothing was changed; to start anew: mv {path} {path}.aside, and remove {path}-wal"
+    return (
+        f"nothing was changed; to start anew, keep it for later with all that belongs to it: "
+        f"for f in {path}*; do mv $f $f.damaged; done"
+    )
 
 
 def _migrate(connection: sqlite3.Connection) -> None:

@@ -45,7 +45,7 @@ class Manager(Protocol):
 class Health(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """A URL that answers 2xx when the service is ready."""
 
-    url: str
+    url: Annotated[str, msgspec.Meta(pattern="^https?://")]
     timeout: Annotated[Duration, msgspec.Meta(gt=0)] = 2.0
     """For one question; it is asked again until the action's own deadline."""
 

@@ -29,7 +29,7 @@ def blueprint(service: Service) -> Blueprint:
     @routes.get("/")
     def index() -> Response:
         return Response(
-            "promheal\n\n/api/status\n/api/alerts\n/api/runs\n/api/strategies\n/metrics\n"
+            "promheal\n\n/api/status\n/api/alerts\n/api/runs\n/api/decisions\n/api/strategies\n/metrics\n"
             "/-/healthy\n/-/ready\n",
             content_type="text/plain; charset=utf-8",
         )
@@ -88,6 +88,20 @@ def blueprint(service: Service) -> Blueprint:
                 "steps": [_shown(step) for step in run.steps],
                 "decisions": [_shown(decision) for decision in decisions],
                 "observations": [_shown(one) for one in observations],
+            }
+        )
+
+    @routes.get("/api/decisions")
+    def decisions() -> Response:
+        limit, before = _number("limit", PAGE, 1, MAX_PAGE), _number("before", MAX_ID, 1, MAX_ID)
+        strategy = request.args.get("strategy")
+        found = service.journal.read(
+            lambda t: t.latest_decisions(limit=limit, before=before, strategy=strategy)
+        )
+        return jsonify(
+            {
+                "decisions": [_shown(decision) for decision in found],
+                "next": found[-1].id if len(found) == limit else None,
             }
         )
 

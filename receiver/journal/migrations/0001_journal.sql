@@ -109,5 +109,3 @@ create table total (                        -- lifetime counters, exported as me
     value  real not null,
     primary key (metric, labels)
 ) without rowid;
-
-create table meta (key text primary key, value text not null) without rowid;
