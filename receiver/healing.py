@@ -9,6 +9,7 @@ import logging
 import threading
 import time
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import Any, Final
 
 from receiver.actions import Actions, Context
@@ -56,7 +57,8 @@ class Healing:
         self._wake = wake
         # The guard lets no more runs begin than there are slots; runs that come back from a timer
         # or must be undone have been let in before, and wait here.
-        self._slots = threading.Semaphore(config().settings.engine.max_concurrent_runs)
+        self._acting = 0
+        self._slot_free = threading.Condition()
 
     def carry(self, run: Run) -> float | None:
         """Take up a run where the journal says it is; return when to look again, or None."""
@@ -80,7 +82,7 @@ class Healing:
     def forward(self, run: Run, *, resumed: bool = False) -> float | None:
         assert run.plan is not None
         steps = self._runner.forward(run.plan, _past(run), self._context_for(run), resumed=resumed)
-        with self._slots:
+        with self._slot():
             ended = yield_from(steps, lambda event: self._write_step(run, event))
         if isinstance(ended, Suspended):
             until = ended.until
@@ -115,7 +117,7 @@ class Healing:
     def _backward(self, run: Run) -> float | None:
         assert run.plan is not None
         steps = self._runner.backward(run.plan, _past(run), self._context_for(run))
-        with self._slots:
+        with self._slot():
             whole = yield_from(steps, lambda event: self._write_step(run, event))
         cause = run.cause or Outcome.FAILED
         if not whole:
@@ -124,6 +126,21 @@ class Healing:
             outcome = Outcome.ROLLED_BACK if cause is Outcome.FAILED else cause
         undone = "done" if whole else "failed"
         return self._end(run, outcome, run.reason, rollback=undone)
+
+    @contextmanager
+    def _slot(self) -> Iterator[None]:
+        def free() -> bool:
+            return self._acting < self._config().settings.engine.max_concurrent_runs
+
+        with self._slot_free:
+            self._slot_free.wait_for(free)
+            self._acting += 1
+        try:
+            yield
+        finally:
+            with self._slot_free:
+                self._acting -= 1
+                self._slot_free.notify()
 
     def _write_step(self, run: Run, event: Event) -> None:
         """Commit what is about to be done, or what has been done, before anything else happens."""

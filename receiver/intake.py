@@ -44,10 +44,10 @@ class Intake:
         fetch: Callable[[], Fetch | None],
         ask: Callable[[Alert], Signal],
     ) -> None:
-        self._journal = journal
-        self._clock = clock
-        self._strategies = strategies
-        self._wake = wake
+        self.journal = journal
+        self.clock = clock
+        self.strategies = strategies
+        self.wake = wake
         self._fetch = fetch
         self._ask = ask
         self._owed: dict[str, Notification] = {}  # truncated groups whose rest is not fetched yet
@@ -60,14 +60,24 @@ class Intake:
 
         Raises JournalError when it could not be stored; then nothing of it was.
         """
-        admitted = self._record(notification, code="202")
-        if notification.truncated:
-            log.warning(
-                "alerts are missing: max_alerts of the receiver should be 0",
-                extra={"truncated": notification.truncated, "group": notification.group_key},
-            )
-            self._owe(notification)
-        return admitted
+        recording = _Recording(self, notification, code="202")
+        return recording.told(self.journal.atomically(recording.write))
+
+    def submit(
+        self,
+        notification: Notification,
+        done: Callable[[Admitted | None, BaseException | None], None],
+    ) -> None:
+        """Like `admit`, without waiting: *done* is told when it is durable, or why it is not.
+
+        Raises JournalError when the journal does not take it at all.
+        """
+        recording = _Recording(self, notification, code="202")
+
+        def stored(found: tuple[Admitted, list[Want]] | None, error: BaseException | None) -> None:
+            done(None if found is None else recording.told(found), error)
+
+        self.journal.submit(recording.write, stored)
 
     def reject(self, code: str) -> None:
         """Count a request that was not accepted. Stored soon; a full journal does not stop it."""
@@ -92,47 +102,8 @@ class Intake:
 
     def rematch(self) -> None:
         """Match everything that fires anew: the strategies have changed."""
-        strategies = self._strategies()
-        self._journal.atomically(lambda t: t.rematch(lambda alert: _wants(strategies, [alert])))
-
-    def _record(self, notification: Notification, *, code: str | None) -> Admitted:
-        alerts = notification.alerts
-        firing = [alert for alert in alerts if alert.status is Status.FIRING]
-        strategies = self._strategies()
-        matched = _wants(strategies, firing)
-        admission = Admission(alerts)
-
-        def write(transaction: Transaction) -> tuple[Admitted, list[Want]]:
-            # A reload's `rematch` must miss nothing that was on its way.
-            now = self._strategies()
-            wants = matched if now is strategies else _wants(now, firing)
-            admitted = transaction.admit(
-                admission, wants, sender=notification.external_url, now=self._clock()
-            )
-            if notification.quarantined:
-                transaction.quarantine(
-                    notification.quarantined, sender=notification.external_url, now=self._clock()
-                )
-                transaction.count(QUARANTINED.name, by=len(notification.quarantined))
-            if code is not None:
-                transaction.count(NOTIFICATIONS.name, code)
-            for total, label, number in (
-                (RECEIVED, "firing", len(firing)),
-                (RECEIVED, "resolved", len(alerts) - len(firing)),
-                (DEDUPLICATED, "repeat", admitted.repeated),
-                (DEDUPLICATED, "late", admitted.late),
-                (DEDUPLICATED, "not_open", admitted.not_open),
-            ):
-                if number:
-                    transaction.count(total.name, label, by=number)
-            return admitted, wants
-
-        admitted, wants = self._journal.atomically(write)
-        for key in {(want.strategy, want.target) for want in wants} | admitted.released:
-            self._wake(key)
-        for bad in notification.quarantined:
-            log.warning("an alert was set aside", extra=msgspec.structs.asdict(bad))
-        return admitted
+        strategies = self.strategies()
+        self.journal.atomically(lambda t: t.rematch(lambda alert: _wants(strategies, [alert])))
 
     def _count_rejections(self) -> None:
         with self._rejecting:
@@ -145,7 +116,7 @@ class Intake:
         if not rejected:
             return
         try:
-            self._journal.atomically(write)
+            self.journal.atomically(write)
         except Exception:
             with self._rejecting:
                 for code, number in rejected.items():
@@ -159,16 +130,16 @@ class Intake:
         its old start when that is over. A peer that lags behind says just the same, so Prometheus
         is asked; if it cannot tell, what is said long after the end is believed.
         """
-        for episode, at in self._journal.read(lambda t: t.disputed(limit=_DISPUTES)):
+        for episode, at in self.journal.read(lambda t: t.disputed(limit=_DISPUTES)):
             signal = self._ask(episode.alert)
             if signal is Signal.UNKNOWN:
                 if at - episode.last_seen > PEER_LAG:
                     signal = Signal.FIRING
-                elif self._clock() - at < PEER_LAG:
+                elif self.clock() - at < PEER_LAG:
                     continue  # Prometheus may be back soon
             wants = None
             if signal is Signal.FIRING:
-                wants = _wants(self._strategies(), [episode.alert])
+                wants = _wants(self.strategies(), [episode.alert])
                 log.warning("fires after all", extra={"fingerprint": episode.alert.fingerprint})
 
             def settle(
@@ -176,13 +147,13 @@ class Intake:
                 episode: Episode = episode,
                 wants: list[Want] | None = wants,
             ) -> None:
-                transaction.settle_dispute(episode, wants, now=self._clock())
+                transaction.settle_dispute(episode, wants, now=self.clock())
 
-            self._journal.atomically(settle)
+            self.journal.atomically(settle)
             for want in wants or ():
-                self._wake((want.strategy, want.target))
+                self.wake((want.strategy, want.target))
 
-    def _owe(self, notification: Notification) -> None:
+    def owe(self, notification: Notification) -> None:
         with self._owing:
             first = not self._owed
             self._owed[f"{notification.external_url} {notification.group_key}"] = notification
@@ -201,13 +172,69 @@ class Intake:
                 except UpstreamError as error:
                     log.warning("truncated alerts are not fetched yet: %s", error)
                     continue
-                self._record(
-                    msgspec.structs.replace(notification, alerts=alerts, quarantined=()), code=None
+                whole = msgspec.structs.replace(
+                    notification, alerts=alerts, quarantined=(), truncated=0
                 )
+                recording = _Recording(self, whole, code=None)
+                recording.told(self.journal.atomically(recording.write))
                 log.info("truncated alerts fetched", extra={"alerts": len(alerts)})
             with self._owing:
                 if self._owed.get(name) is notification:
                     del self._owed[name]
+
+
+class _Recording:
+    """One notification on its way into the journal, and what follows when it is there."""
+
+    def __init__(self, intake: Intake, notification: Notification, *, code: str | None) -> None:
+        self._intake = intake
+        self._notification = notification
+        self._code = code
+        """The answer to count; None for what no request brought."""
+        self._firing = [alert for alert in notification.alerts if alert.status is Status.FIRING]
+        self._admission = Admission(notification.alerts)
+        self._strategies = intake.strategies()
+        self._wants = _wants(self._strategies, self._firing)
+
+    def write(self, transaction: Transaction) -> tuple[Admitted, list[Want]]:
+        notification, now = self._notification, self._intake.clock()
+        # A reload's `rematch` must miss nothing that was on its way.
+        strategies = self._intake.strategies()
+        unchanged = strategies is self._strategies
+        wants = self._wants if unchanged else _wants(strategies, self._firing)
+        sender = notification.external_url
+        admitted = transaction.admit(self._admission, wants, sender=sender, now=now)
+        if notification.quarantined:
+            transaction.quarantine(notification.quarantined, sender=sender, now=now)
+            transaction.count(QUARANTINED.name, by=len(notification.quarantined))
+        if self._code is not None:
+            transaction.count(NOTIFICATIONS.name, self._code)
+        for total, label, number in (
+            (RECEIVED, "firing", len(self._firing)),
+            (RECEIVED, "resolved", len(notification.alerts) - len(self._firing)),
+            (DEDUPLICATED, "repeat", admitted.repeated),
+            (DEDUPLICATED, "late", admitted.late),
+            (DEDUPLICATED, "not_open", admitted.not_open),
+        ):
+            if number:
+                transaction.count(total.name, label, by=number)
+        return admitted, wants
+
+    def told(self, stored: tuple[Admitted, list[Want]]) -> Admitted:
+        """It is durable: wake whom it concerns."""
+        admitted, wants = stored
+        notification = self._notification
+        for key in {(want.strategy, want.target) for want in wants} | admitted.released:
+            self._intake.wake(key)
+        for bad in notification.quarantined:
+            log.warning("an alert was set aside", extra=msgspec.structs.asdict(bad))
+        if notification.truncated:
+            log.warning(
+                "alerts are missing: max_alerts of the receiver should be 0",
+                extra={"truncated": notification.truncated, "group": notification.group_key},
+            )
+            self._intake.owe(notification)
+        return admitted
 
 
 def _wants(strategies: Strategies, alerts: Iterable[Alert]) -> list[Want]:

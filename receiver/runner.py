@@ -87,7 +87,8 @@ class Runner:
                     phase=Phase.RUN,
                     action=planned.action,
                     state=StepState.STARTED,
-                    started_at=self._clock(),
+                    # A timer that was cut short goes on from where it began.
+                    started_at=self._clock() if was is None else was.started_at,
                     attempt=attempt,
                 )
                 yield was

@@ -240,7 +240,7 @@ SERVICES_YML = [
     ),
     (SERVICE + "manager: {command: {restart: ▸restart a}}", "expected a list"),
     (
-        SERVICE + "manager: {command: {restart: [a]}}\n    health: {url: a, ▸timout: 1s}",
+        SERVICE + "manager: {command: {restart: [a]}}\n    health: {url: 'http://a', ▸timout: 1s}",
         "unknown key 'timout'; did you mean 'timeout'?",
     ),
     (SERVICES + "  ▸checkout: {}", "duplicate key 'checkout'; it is in line 2 already"),

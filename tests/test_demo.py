@@ -23,10 +23,10 @@ from receiver.demo import chain as chain_module
 from receiver.demo.chain import Chain, DemoError, Programs, find_programs
 from receiver.demo.narrator import Narrator, Tone
 from receiver.demo.story import Story
-from receiver.demo.watch import SICKNESSES, Seen, Watch
+from receiver.demo.watch import SICKNESSES, Seen, Step, Watch
 from receiver.errors import ConfigError
 from receiver.promql import Rule, Sample, Samples
-from receiver.run import Observation, Outcome, Phase, Step, StepState
+from receiver.run import Observation, Outcome, Phase, StepState
 from tests.chain import free_port, wait_until
 from tests.tools import REPOSITORY, tool
 
@@ -296,12 +296,12 @@ class _Watch:
 def _run(outcome: Outcome) -> Seen:
     step = Step(
         index=1, phase=Phase.RUN, action="restart_service", state=StepState.DONE,
-        started_at=1012.0125, finished_at=1013.5,
+        started_at=1012.0125, finished_at=1013.5, attempt=1, result={}, error="",
     )  # fmt: skip
     return Seen(
         id=1, strategy="restart", target='service="shop"', outcome=outcome, reason="still returned",
         notified_at=1012.0, acted_at=1012.01, verify_from=1013.5, finished_at=1018.0,
-        alert={"starts_at": 1011.9, "labels": {}}, steps=(step,), decisions=(),
+        alert={"startsAt": 1011.9, "labels": {}}, steps=(step,), decisions=(),
         observations=(Observation(at=1018.0, verdict="cleared", value=None, detail=""),),
     )  # fmt: skip
 

@@ -3,6 +3,7 @@ from __future__ import annotations
 import json
 import logging
 import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -104,10 +105,10 @@ def test_json_by_any_of_its_names_is_read(client: FlaskClient, kind: str) -> Non
 def test_503_says_that_it_cannot_be_stored_now(
     client: FlaskClient, service: Service, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def full(work: object) -> None:
-        raise JournalError("the disk is full")
+    def full(work: object, done: Callable[[None, BaseException], None]) -> None:
+        done(None, JournalError("the disk is full"))
 
-    monkeypatch.setattr(service.journal, "atomically", full)
+    monkeypatch.setattr(service.journal, "submit", full)
 
     answer = post(client, PAYLOAD)
 

@@ -15,8 +15,11 @@ from receiver.cli import options as shared
 from receiver.config_files import load
 from receiver.errors import ConfigError
 from receiver.journal import open_journal
+from receiver.metrics import CODES
 from receiver.web import create_app
 from receiver.web.arbiter import Server
+from receiver.web.webhook import PATH, Tell, Webhook
+from receiver.web.worker import Taken
 from receiver.wiring import Options, Service, build
 
 log: Final = logging.getLogger("promheal")
@@ -62,11 +65,12 @@ def command(config_file: Path, listen: str, storage_url: str, *, dry_run: bool) 
 
 
 class _Application:
-    """The WSGI application with the two hooks that the worker calls."""
+    """The WSGI application with the hooks that the worker calls."""
 
     def __init__(self, options: Options) -> None:
         self._service: Service = build(options)
-        self._app = create_app(self._service)
+        self._webhook = Webhook(self._service)
+        self._app = create_app(self._service, self._webhook)
         self._service.start()
         log.info("ready to receive", extra={"config": str(options.config_file)})
 
@@ -75,6 +79,13 @@ class _Application:
     ) -> Iterable[bytes]:
         return self._app(environ, start_response)
 
+    def take(self, request: Taken, tell: Tell) -> bool:
+        """Take a notification without waiting for its commit; the worker offers each request."""
+        if request.method != "POST" or request.path != PATH:
+            return False
+        self._webhook.answer(request.kind, request.encoding, request.body, request.sender, tell)
+        return True
+
     def on_hup(self) -> None:
         try:
             self._service.reload()
@@ -82,7 +93,8 @@ class _Application:
             return  # the service has logged it, and exports that the reload failed
 
     def on_refused(self, status: int) -> None:
-        self._service.intake.reject(str(status))
+        code = str(status)
+        self._service.intake.reject(code if code in CODES else "400")
 
     def close(self) -> None:
         self._service.close(timeout=SHUTDOWN - 5)

@@ -296,6 +296,17 @@ class Journal(ABC):
         """
 
     @abstractmethod
+    def submit(
+        self,
+        work: Callable[[Transaction], T],
+        done: Callable[[T | None, BaseException | None], None],
+    ) -> None:
+        """Like `atomically`, without waiting: *done* is told the result, or the error.
+
+        *done* is called in the journal's own thread, so it must be quick.
+        """
+
+    @abstractmethod
     def read(self, work: Callable[[Transaction], T]) -> T:
         """Run *work*, which only reads, beside the writers."""
 

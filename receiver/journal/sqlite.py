@@ -7,6 +7,7 @@ that fails takes nothing with it: then all are done once more, each in a savepoi
 from __future__ import annotations
 
 import fcntl
+import logging
 import queue
 import sqlite3
 import threading
@@ -22,6 +23,8 @@ from receiver.journal import Journal, Transaction
 from receiver.journal.rows import SqliteTransaction
 
 T = TypeVar("T")
+
+log: Final = logging.getLogger("promheal.journal")
 
 APPLICATION_ID: Final = 0x70686C6A
 """Written into the file's header, so that a foreign file is known before anything is touched."""
@@ -42,12 +45,15 @@ class _Work:
 
     __slots__ = ("done", "error", "function", "result")
 
-    def __init__(self, function: Callable[[Transaction], Any] | None) -> None:
+    def __init__(
+        self,
+        function: Callable[[Transaction], Any] | None,
+        done: Callable[[Any, BaseException | None], None],
+    ) -> None:
         self.function = function
         self.result: Any = None
         self.error: BaseException | None = None
-        self.done = threading.Lock()  # the cheapest thing that one thread can wait for
-        self.done.acquire()
+        self.done = done
 
 
 class SqliteJournal(Journal):
@@ -75,12 +81,23 @@ class SqliteJournal(Journal):
     def atomically(self, work: Callable[[Transaction], T]) -> T:
         if self._closed:
             raise JournalError("the journal is closed")
-        piece = _Work(work)
+        waiting = threading.Lock()  # the cheapest thing that one thread can wait for
+        waiting.acquire()
+        piece = _Work(work, lambda _result, _error: waiting.release())
         self._queue.put(piece)
-        piece.done.acquire()
+        waiting.acquire()
         if piece.error is not None:
             raise piece.error
         return piece.result  # type: ignore[no-any-return]  # what `work` returned, unchanged
+
+    def submit(
+        self,
+        work: Callable[[Transaction], T],
+        done: Callable[[T | None, BaseException | None], None],
+    ) -> None:
+        if self._closed:
+            raise JournalError("the journal is closed")
+        self._queue.put(_Work(work, done))
 
     def read(self, work: Callable[[Transaction], T]) -> T:
         with self._reading, self._explained():
@@ -105,7 +122,7 @@ class SqliteJournal(Journal):
         if self._closed:
             return
         self._closed = True
-        self._queue.put(_Work(None))
+        self._queue.put(_Work(None, lambda _result, _error: None))
         self._thread.join()
         with self._reading:
             self._reader.connection.close()
@@ -152,7 +169,10 @@ class SqliteJournal(Journal):
                 self._observe_commit(perf_counter() - start)
         finally:
             for piece in batch:
-                piece.done.release()
+                try:
+                    piece.done(piece.result, piece.error)
+                except Exception:
+                    log.exception("telling what was stored failed")
 
     def _together(self, transaction: SqliteTransaction, batch: list[_Work]) -> bool:
         """Do all pieces in one transaction; False, and nothing is done, when one of them fails.

@@ -15,11 +15,12 @@ from receiver.wiring import Service
 log: Final = logging.getLogger("promheal.web")
 
 
-def create_app(service: Service) -> Flask:
+def create_app(service: Service, receiving: webhook.Webhook | None = None) -> Flask:
     """Return the WSGI application of a service. Errors are `{"error": {"code", "message"}}`."""
+    receiving = receiving or webhook.Webhook(service)
     app = Flask("promheal", static_folder=None, template_folder="templates")
     app.json.sort_keys = False  # type: ignore[attr-defined]  # the default provider's
-    app.register_blueprint(webhook.blueprint(service))
+    app.register_blueprint(webhook.blueprint(receiving))
     app.register_blueprint(probes.blueprint(service))
     app.register_blueprint(api.blueprint(service))
     app.register_error_handler(HTTPException, _http_error)

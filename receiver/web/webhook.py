@@ -3,25 +3,31 @@
 Alertmanager sends every answer but 2xx again at each group_interval, for ever, and a 5xx also
 within it (measured with 0.25, read up to 0.34). So 503 means "cannot store now" and nothing else,
 400, 413 and 415 mean "can never be read", and whether a heal works is never in the answer.
+
+The answer comes when the journal has committed, and nobody needs to wait for it: promheal's worker
+gives its thread back meanwhile (`Webhook.answer`). Under any other server Flask's route waits.
 """
 
 from __future__ import annotations
 
 import logging
 import threading
-from collections.abc import Mapping
+from collections.abc import Callable
+from queue import SimpleQueue
 from time import monotonic, perf_counter
-from typing import IO, Any, Final
+from typing import IO, Final
 
+import msgspec
 from flask import Blueprint, Response, request
 
-from receiver.alert import parse_notification
+from receiver.alert import Notification, parse_notification
 from receiver.errors import JournalError, PayloadError
-from receiver.web.answers import error
+from receiver.journal import Admitted
 from receiver.wiring import Service
 
 log: Final = logging.getLogger("promheal.webhook")
 
+PATH: Final = "/webhook"
 MAX_BODY: Final = 8 * 1024 * 1024
 """Bytes; 50 alerts are some 27,000."""
 LOG_AGAIN: Final = 3_600.0
@@ -29,71 +35,108 @@ LOG_AGAIN: Final = 3_600.0
 _MAX_SENDERS: Final = 1_000
 
 _CODES: Final = {400: "bad_request", 413: "too_large", 415: "unsupported_media_type"}
+_CANNOT_STORE: Final = "the alerts cannot be stored now; send them again"
+
+Tell = Callable[[int, bytes], None]
+"""Takes the status and the JSON of an answer; called once, from any thread."""
 
 
-def blueprint(service: Service) -> Blueprint:
-    routes = Blueprint("webhook", __name__)
-    told: dict[tuple[str, int], float] = {}
-    telling = threading.Lock()
+class Webhook:
+    """`POST /webhook`, whoever serves it."""
 
-    def tell(sender: str, status: int, message: str) -> None:
-        """Log a refusal, once for each sender, kind and hour."""
-        with telling:
-            last = told.get((sender, status))
+    def __init__(self, service: Service) -> None:
+        self._service = service
+        self._told: dict[tuple[str, int], float] = {}
+        self._telling = threading.Lock()
+
+    def answer(self, kind: str, encoding: str, stream: IO[bytes], sender: str, tell: Tell) -> None:
+        """Read a body, and have *tell* called once its alerts are committed, or refused.
+
+        *kind* and *encoding* are its Content-Type and Content-Encoding, "" when it has none.
+        """
+        start = perf_counter()
+
+        def tell_timed(status: int, body: bytes) -> None:
+            self._service.metrics.notification_duration.observe(perf_counter() - start)
+            tell(status, body)
+
+        def stored(admitted: Admitted | None, error: BaseException | None) -> None:
+            if admitted is not None:
+                tell_timed(202, _accepted(admitted))
+            else:
+                log.debug("not stored", exc_info=error)
+                self._refuse(503, "cannot_store", f"{error}", sender)
+                tell_timed(503, _error("cannot_store", _CANNOT_STORE))
+
+        try:
+            self._service.intake.submit(_read(kind, encoding, stream), stored)
+        except PayloadError as problem:
+            code = _CODES[problem.status]
+            self._refuse(problem.status, code, str(problem), sender)
+            tell_timed(problem.status, _error(code, str(problem)))
+        except JournalError as problem:
+            stored(None, problem)
+
+    def _refuse(self, status: int, code: str, message: str, sender: str) -> None:
+        """Count a refusal, and log it once for each sender, kind and hour."""
+        self._service.intake.reject(str(status))
+        with self._telling:
+            last = self._told.get((sender, status))
             if last is not None and monotonic() - last < LOG_AGAIN:
                 return
-            if len(told) >= _MAX_SENDERS:
-                told.clear()
-            told[sender, status] = monotonic()
+            if len(self._told) >= _MAX_SENDERS:
+                self._told.clear()
+            self._told[sender, status] = monotonic()
         log.warning(
-            "a notification was refused (logged once an hour): %s", message,
-            extra={"sender": sender, "status": status},
-        )  # fmt: skip
-
-    @routes.post("/webhook")
-    def receive() -> Response:
-        start = perf_counter()
-        try:
-            admitted = service.intake.admit(parse_notification(_body(request.environ)))
-        except PayloadError as problem:
-            service.intake.reject(str(problem.status))
-            tell(request.remote_addr or "", problem.status, str(problem))
-            return error(_CODES[problem.status], str(problem), problem.status)
-        except JournalError as problem:
-            service.intake.reject("503")
-            tell(request.remote_addr or "", 503, str(problem))
-            return error("cannot_store", "the alerts cannot be stored now; send them again", 503)
-        finally:
-            service.metrics.notification_duration.observe(perf_counter() - start)
-        repeated = admitted.repeated + admitted.late + admitted.not_open
-        return Response(
-            f'{{"opened":{admitted.opened},"repeated":{repeated},"closed":{admitted.closed}}}\n',
-            status=202,
-            content_type="application/json",
+            "a notification was refused (logged once an hour): %s",
+            message,
+            extra={"sender": sender, "status": status, "code": code},
         )
+
+
+def blueprint(webhook: Webhook) -> Blueprint:
+    routes = Blueprint("webhook", __name__)
+
+    @routes.post(PATH)
+    def receive() -> Response:
+        answers: SimpleQueue[tuple[int, bytes]] = SimpleQueue()
+        webhook.answer(
+            request.headers.get("Content-Type", ""),
+            request.headers.get("Content-Encoding", ""),
+            request.environ["wsgi.input"],
+            request.remote_addr or "",
+            lambda status, body: answers.put((status, body)),
+        )
+        status, body = answers.get()
+        return Response(body, status=status, content_type="application/json")
 
     return routes
 
 
-def _body(environ: Mapping[str, Any]) -> bytes:
-    """Return the body, or raise PayloadError when it can never be read.
-
-    Reads the WSGI environment itself: Flask's request objects cost as much as storing an alert.
-    """
-    encoding = environ.get("HTTP_CONTENT_ENCODING", "identity").lower()
-    if encoding != "identity":
+def _read(kind: str, encoding: str, stream: IO[bytes]) -> Notification:
+    """Raises PayloadError when it can never be read."""
+    if encoding.lower() not in {"", "identity"}:
         raise PayloadError(f"Content-Encoding {encoding!r} is not read; send it plain", status=415)
-    kind = environ.get("CONTENT_TYPE", "").partition(";")[0].strip().lower()
-    if kind and kind != "application/json" and not kind.endswith("+json"):
+    media = kind.partition(";")[0].strip().lower()
+    if media and media != "application/json" and not media.endswith("+json"):
         raise PayloadError(
             f"Content-Type {kind!r} is not read; send application/json "
             "(curl: -H 'Content-Type: application/json' --data-binary @FILE)",
             status=415,
         )
-    stream: IO[bytes] = environ["wsgi.input"]
-    # The worker has judged Content-Length and chunks. One byte more than allowed tells a body that
-    # is too long from one that just fits.
+    # One byte more than allowed tells a body that is too long from one that just fits.
     body = stream.read(MAX_BODY + 1)
     if len(body) > MAX_BODY:
         raise PayloadError(f"the body is larger than {MAX_BODY} bytes", status=413)
-    return body
+    return parse_notification(body)
+
+
+def _accepted(admitted: Admitted) -> bytes:
+    repeated = admitted.repeated + admitted.late + admitted.not_open
+    return b'{"opened":%d,"repeated":%d,"closed":%d}\n' % (
+        admitted.opened, repeated, admitted.closed,
+    )  # fmt: skip
+
+
+def _error(code: str, message: str) -> bytes:
+    return msgspec.json.encode({"error": {"code": code, "message": message}}) + b"\n"

@@ -42,10 +42,11 @@ import time
 from collections import Counter, deque
 from collections.abc import Iterator
 from contextlib import suppress
+from email.utils import formatdate
 from enum import Enum
 from http import HTTPStatus
 from itertools import pairwise
-from typing import Any, Final
+from typing import IO, Any, Final, NamedTuple
 
 from gunicorn import http, util
 from gunicorn import sock as gunicorn_sock
@@ -127,6 +128,22 @@ class Fate(Enum):
     WAIT = 0
     SERVE = 1
     CLOSE = 2
+    LATER = 3
+    """The application has taken the request, and whoever answers it owns the connection."""
+
+
+class Taken(NamedTuple):
+    """A request that the application may take, to answer it later from another thread."""
+
+    method: str
+    path: str
+    kind: str
+    """Content-Type, or nothing."""
+    encoding: str
+    """Content-Encoding, or nothing."""
+    body: IO[bytes]
+    sender: str
+    """The client's address."""
 
 
 class Framing:
@@ -254,7 +271,7 @@ class Connection:
     """A client's socket, and what has come of its next request."""
 
     __slots__ = (
-        "armed", "broken", "buffer", "client", "draining", "framing", "number", "progress",
+        "armed", "broken", "buffer", "client", "draining", "framing", "number", "owed", "progress",
         "served", "server", "serving", "shaken", "socket", "tls", "until", "wants", "writing",
     )  # fmt: skip
 
@@ -283,6 +300,8 @@ class Connection:
         self.shaken = False
         self.writing = False
         self.broken = False
+        self.owed: tuple[bytes, bool] | None = None
+        """What a thread must still send, and whether the connection stays afterwards."""
 
     def receive(self) -> bytes | None:
         """Return what has come, nothing at the end, None while there is nothing yet."""
@@ -339,6 +358,16 @@ class Connection:
         finally:
             self.writing = False
             self.until = math.inf
+
+    def pass_on(self, data: bytes) -> bytes:
+        """Send what the client takes at once; return the rest."""
+        try:
+            return data[self.socket.send(data, socket.MSG_DONTWAIT) :]
+        except BlockingIOError:
+            return data
+        except OSError:
+            self.broken = True
+            return b""
 
     def drain(self) -> None:
         """End our side, and wait a little for the client to end its own.
@@ -404,9 +433,10 @@ class CompleteRequestWorker(ThreadWorker):  # type: ignore[misc]  # gunicorn has
 
     It is called in as many threads as gunicorn's `threads` says, and in one of the readers.
 
-    A request that is refused here calls `on_refused(status)` of the WSGI application, when it has
-    one. SIGHUP calls `on_hup()` of the WSGI application, when it has one, in a thread of its own. A
-    SIGHUP that comes meanwhile calls it once more afterwards.
+    `take(request, tell)` of the WSGI application, when it has one, is offered each request first
+    (not those that came by TLS). If it returns True it calls `tell(status, json)` once, from any
+    thread, and no thread waits for that. A request that is refused here calls `on_refused(status)`.
+    SIGHUP calls `on_hup()`, in a thread of its own, and once more if it comes again meanwhile.
     """
 
     deadline = DEADLINE
@@ -598,6 +628,8 @@ class CompleteRequestWorker(ThreadWorker):  # type: ignore[misc]  # gunicorn has
 
     def _release(self, conn: Connection, fate: Fate) -> None:
         """Arm the connection or close it: the end of our owning it."""
+        if fate is Fate.LATER:
+            return
         if fate is Fate.WAIT:
             with suppress(OSError):  # the kernel has no memory for it
                 self._arm(conn)
@@ -700,41 +732,100 @@ class CompleteRequestWorker(ThreadWorker):  # type: ignore[misc]  # gunicorn has
 
     def _answer(self, conn: Connection) -> Fate:
         """Answer the complete request at the start of the buffer, and those right behind it."""
-        fate = Fate.SERVE
+        if conn.owed is not None:
+            (rest, may_stay), conn.owed = conn.owed, None
+            conn.write(rest)
+            fate = self._after(conn, stays=may_stay)
+        else:
+            fate = Fate.SERVE
         while fate is Fate.SERVE:
             try:
                 stays = self._serve(conn)
             except Refusal as refusal:
                 self._refuse(conn, refusal)
                 return Fate.WAIT
-            if not stays:
-                if not conn.buffer or conn.broken:
-                    return Fate.CLOSE
-                conn.drain()
-                return Fate.WAIT
-            if not conn.buffer:
-                seconds = self.cfg.keepalive if self.alive else _STOP_LINGER
-                conn.until = time.monotonic() + seconds
-                self.keepalived_conns.add(conn)
-                return Fate.WAIT
-            fate = self._judge(conn, first=True)
+            fate = Fate.LATER if stays is None else self._after(conn, stays=stays)
         return fate
 
-    def _serve(self, conn: Connection) -> bool:
-        """Answer one request; return whether the connection stays."""
+    def _after(self, conn: Connection, *, stays: bool) -> Fate:
+        """Return what becomes of a connection whose request is answered."""
+        if not stays:
+            if not conn.buffer or conn.broken:
+                return Fate.CLOSE
+            conn.drain()
+            return Fate.WAIT
+        if not conn.buffer:
+            seconds = self.cfg.keepalive if self.alive else _STOP_LINGER
+            conn.until = time.monotonic() + seconds
+            self.keepalived_conns.add(conn)
+            return Fate.WAIT
+        try:
+            return self._judge(conn, first=True)
+        except Refusal as refusal:
+            self._refuse(conn, refusal)
+            return Fate.WAIT
+
+    def _serve(self, conn: Connection) -> bool | None:
+        """Answer one request; return whether the connection stays, None if it was handed over."""
         conn.until = math.inf
         self._serving.add(conn)
         pieces = conn.take()
         if conn.tls:
             conn.socket.setblocking(True)
         try:
-            return self._call(conn, self._parse(conn, pieces))
+            req = self._parse(conn, pieces)
+            if not conn.tls and self._hand_over(conn, req):
+                return None
+            return self._call(conn, req)
         finally:
             conn.serving = 0
             self._serving.discard(conn)
             if conn.tls:
                 with suppress(OSError):
                     conn.socket.setblocking(False)
+
+    def _hand_over(self, conn: Connection, req: Any) -> bool:
+        """Offer the request to the application; True if it has taken it."""
+        take = getattr(self.wsgi, "take", None)
+        if take is None:
+            return False
+        headers = dict(req.headers)
+        taken = Taken(
+            method=req.method,
+            path=req.path,
+            kind=headers.get("CONTENT-TYPE", ""),
+            encoding=headers.get("CONTENT-ENCODING", ""),
+            body=req.body,
+            sender=conn.client[0] if isinstance(conn.client, tuple) else "",
+        )
+        stays = self.alive and bool(self.cfg.keepalive) and not req.should_close()
+        return bool(take(taken, lambda status, body: self._tell(conn, status, body, stays=stays)))
+
+    def _tell(self, conn: Connection, status: int, body: bytes, *, stays: bool) -> None:
+        """Answer a request that was taken. Called once for it, by any thread, which cannot wait."""
+        answer = (
+            f"HTTP/1.1 {status} {HTTPStatus(status).phrase}\r\n"
+            f"Date: {formatdate(usegmt=True)}\r\n"
+            f"Connection: {'keep-alive' if stays else 'close'}\r\n"
+            "Content-Type: application/json\r\n"
+            "X-Content-Type-Options: nosniff\r\n"
+            "Cache-Control: no-store\r\n"
+            f"Content-Length: {len(body)}\r\n\r\n"
+        ).encode() + body
+        rest = conn.pass_on(answer)
+        if rest:
+            conn.owed = (rest, stays)
+            self._ready.put(conn)
+            return
+        try:
+            fate = self._after(conn, stays=stays and not conn.broken)
+        except Exception:  # as in _attend()
+            self.log.exception("A connection is closed because of an internal error")
+            fate = Fate.CLOSE
+        if fate is Fate.SERVE:
+            self._ready.put(conn)
+        else:
+            self._release(conn, fate)
 
     def _parse(self, conn: Connection, pieces: Iterator[bytes]) -> Any:
         """Return gunicorn's request with its body in memory. Raises Refusal, and its alone."""
