@@ -1,0 +1,683 @@
+"""What the pages say is held against the code: links, files, commands, keys, words, examples."""
+
+from __future__ import annotations
+
+import re
+import shlex
+import subprocess
+import tomllib
+from collections.abc import Iterable, Iterator, Mapping
+from functools import cache
+from pathlib import Path
+from textwrap import indent
+from types import ModuleType
+from typing import Any, NamedTuple
+
+import click
+import msgspec
+import pytest
+from click.testing import CliRunner
+from msgspec import inspect
+
+from receiver import intake, wiring
+from receiver.actions import GROUP, Action, Actions, Context, discover
+from receiver.alert import MAX_ALERTS, MAX_LABELS, MAX_TEXT, parse_notification
+from receiver.alert_file import read_alert_file
+from receiver.cli import BROKEN, FINDINGS, FINE, WARNINGS, root, serve
+from receiver.config_files import Loaded, load
+from receiver.decide import GUARDS
+from receiver.duration import format_duration
+from receiver.errors import ActionError
+from receiver.guards import current
+from receiver.guards.situation import Answer, Reason
+from receiver.run import Outcome, State, StepState
+from receiver.services import Inventory, Service
+from receiver.services.managers import MANAGERS
+from receiver.settings import FLAG_VARIABLES, Settings
+from receiver.strategies_file import _STEP
+from receiver.strategy import Strategy
+from receiver.template import FILTERS, KNOWN, MAX_OUTPUT
+from receiver.verification import LONGEST, LOOKS, SHORTEST
+from receiver.web import api, create_app, webhook, worker
+from tests.tools import REPOSITORY, tool
+
+DOCS = REPOSITORY / "docs"
+PAGES = [REPOSITORY / "README.md", REPOSITORY / "SECURITY.md", *sorted(DOCS.rglob("*.md"))]
+EACH_PAGE = pytest.mark.parametrize(
+    "page", PAGES, ids=lambda page: str(page.relative_to(REPOSITORY))
+)
+
+OURS = ("promheal.yml", "services.yml", "healing_strategies.yml")
+THEIRS = {
+    "prometheus.yml": ("promtool", "check", "config"),
+    "rules.yml": ("promtool", "check", "rules"),
+    "alertmanager.yml": ("amtool", "check-config"),
+}
+
+
+# --- pages ----------------------------------------------------------------------------------------
+
+
+class Block(NamedTuple):
+    """A fenced block."""
+
+    language: str
+    text: str
+
+    @property
+    def file(self) -> str:
+        """The file that its first line, a comment, says it is; or nothing."""
+        named = re.match(r"[#;] (\S+)\n", self.text)
+        return named[1] if named else ""
+
+
+class Table(NamedTuple):
+    heading: str
+    """The nearest one above, without its marks."""
+    header: list[str]
+    rows: list[list[str]]
+
+
+NONE = "\N{EN DASH}"
+"""What the pages have for a default of nothing."""
+FENCE = re.compile(r"^```(\w*)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
+
+
+@cache
+def text_of(page: Path) -> str:
+    return page.read_text(encoding="utf-8")
+
+
+def prose(page: Path) -> str:
+    """The page without its blocks."""
+    return FENCE.sub("", text_of(page))
+
+
+def blocks(page: Path, language: str = "") -> list[Block]:
+    found = [Block(*block) for block in FENCE.findall(text_of(page))]
+    return [block for block in found if language in {"", block.language}]
+
+
+def headings(page: Path) -> list[str]:
+    return re.findall(r"^#{1,6} (.+)$", prose(page), re.MULTILINE)
+
+
+def anchors(page: Path) -> set[str]:
+    """The anchors of a page as GitHub makes them."""
+    found: set[str] = set()
+    for heading in headings(page):
+        slug = re.sub(r"[^\w\- ]", "", heading.lower()).replace(" ", "-")
+        number = sum(anchor == slug or anchor.startswith(f"{slug}-") for anchor in found)
+        found.add(f"{slug}-{number}" if slug in found else slug)
+    return found
+
+
+def tables(page: Path) -> Iterator[Table]:
+    heading, lines = "", [*prose(page).splitlines(), ""]
+    rows: list[list[str]] = []
+    for line in lines:
+        if line.startswith("#"):
+            heading = line.lstrip("# ").replace("`", "")
+        if line.startswith("|"):
+            rows.append([cell.strip() for cell in line.strip("|").split("|")])
+        elif rows:
+            yield Table(heading, rows[0], rows[2:])
+            rows = []
+
+
+def table(page: Path, heading: str, first: str) -> Table:
+    """The table below *heading* whose first column is called *first*."""
+    found = [t for t in tables(page) if t.heading == heading and t.header[0] == first]
+    assert len(found) == 1, f"{page.name}: {len(found)} tables of {first!r} below {heading!r}"
+    return found[0]
+
+
+def code(cell: str) -> list[str]:
+    return re.findall(r"`([^`]+)`", cell)
+
+
+def names(page: Path, heading: str, first: str) -> list[str]:
+    """The first word of code in each row."""
+    return [code(row[0])[0] for row in table(page, heading, first).rows]
+
+
+# --- links and files ------------------------------------------------------------------------------
+
+
+@EACH_PAGE
+def test_every_link_leads_somewhere(page: Path) -> None:
+    for target in re.findall(r"\]\(([^)\s]+)\)", prose(page)):
+        if re.match(r"[a-z]+:", target):
+            continue
+        path, _, anchor = target.partition("#")
+        there = (page.parent / path).resolve() if path else page
+        assert there.exists(), target
+        if anchor:
+            assert anchor in anchors(there), target
+
+
+def test_every_page_is_in_the_index() -> None:
+    linked = {
+        (DOCS / target.partition("#")[0]).resolve()
+        for target in re.findall(r"\]\(([^)\s]+)\)", text_of(DOCS / "README.md"))
+    }
+    missing = [page for page in DOCS.rglob("*.md") if page not in linked]
+    assert missing == [DOCS / "README.md"]
+
+
+@EACH_PAGE
+def test_every_file_of_ours_that_is_named_exists(page: Path) -> None:
+    for named in code(prose(page)):
+        if re.fullmatch(r"(?:bench|configs|deploy|receiver|rules|tests)/[\w./-]*", named):
+            assert (REPOSITORY / named).exists(), named
+
+
+def test_every_target_of_make_that_is_named_exists() -> None:
+    known = set(re.findall(r"^([a-z]+):", text_of(REPOSITORY / "Makefile"), re.MULTILINE))
+    for page in PAGES:
+        spans = code(prose(page)) + [line for block in blocks(page, "sh") for line in lines(block)]
+        for words in (shlex.split(span, comments=True) for span in spans if span[:5] == "make "):
+            assert {word for word in words[1:] if "=" not in word} <= known, words
+
+
+@EACH_PAGE
+def test_every_json_block_is_json(page: Path) -> None:
+    for block in blocks(page, "json"):
+        msgspec.json.decode(block.text)
+
+
+# --- configuration --------------------------------------------------------------------------------
+
+SERVICES = """\
+services:
+  checkout: {manager: {command: {restart: [/bin/true]}}}
+"""
+BESIDE = {
+    "promheal.yml": "{}\n",
+    "services.yml": SERVICES,
+    "healing_strategies.yml": "strategies: {}\n",
+}
+"""What stands beside a block, where its page has nothing before it."""
+
+
+def configurations(page: Path) -> Iterator[dict[str, str]]:
+    """For each block that is a file of ours, the three files with what the page had before it."""
+    said: dict[str, str] = {}
+    for block in blocks(page, "yaml"):
+        if block.file in OURS:
+            said[block.file] = block.text
+            yield {**BESIDE, **said}
+
+
+def loaded(folder: Path, files: Mapping[str, str], actions: Actions | None = None) -> Loaded:
+    for name, text in files.items():
+        (folder / name).write_text(text, encoding="utf-8")
+    return load(folder / "promheal.yml", actions or discover(), {})
+
+
+@EACH_PAGE
+def test_every_configuration_is_taken_by_promheal(page: Path, tmp_path: Path) -> None:
+    actions = Actions([*known_actions(), plugin().Drain()])
+    for files in configurations(page):
+        assert loaded(tmp_path, files, actions).problems == ()
+
+
+@EACH_PAGE
+def test_every_configuration_of_others_is_taken_by_them(page: Path, tmp_path: Path) -> None:
+    found = [block for block in blocks(page, "yaml") if block.file in THEIRS]
+    for block in found:  # all first: one may name another
+        (tmp_path / block.file).write_text(block.text, encoding="utf-8")
+    for block in found:
+        (tmp_path / block.file).write_text(block.text, encoding="utf-8")
+        taken_by(THEIRS[block.file], tmp_path / block.file)
+
+
+def taken_by(command: Iterable[str], path: Path) -> None:
+    program, *arguments = command
+    done = subprocess.run(
+        [tool(program), *arguments, path], capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+
+
+@EACH_PAGE
+def test_every_yaml_block_is_a_file_that_is_checked(page: Path) -> None:
+    for block in blocks(page, "yaml"):
+        assert block.file in {*OURS, *THEIRS} or block.text == snippet(), block.text
+
+
+def snippet() -> str:
+    done = CliRunner().invoke(root, ["config", "alertmanager"])
+    assert done.exit_code == 0
+    return done.output
+
+
+def test_the_snippet_of_the_readme_is_what_the_command_prints() -> None:
+    assert snippet() in [block.text for block in blocks(REPOSITORY / "README.md", "yaml")]
+
+
+def test_the_snippet_fits_where_it_says(tmp_path: Path) -> None:
+    routes, receivers = snippet().split("# Below `receivers:`\n")
+    routes = indent(f"{routes}- receiver: team\n", "  ")
+    whole = f"route:\n  receiver: team\n  routes:\n{routes}\nreceivers:\n- name: team\n{receivers}"
+    (tmp_path / "alertmanager.yml").write_text(whole, encoding="utf-8")
+    taken_by(THEIRS["alertmanager.yml"], tmp_path / "alertmanager.yml")
+
+
+# --- keys and parameters --------------------------------------------------------------------------
+
+
+def plain(info: inspect.Type) -> inspect.Type:
+    """The type below what is said about it, and without `or nothing`."""
+    while isinstance(info, inspect.Metadata) and "parse" not in (info.extra or {}):
+        info = info.type
+    if isinstance(info, inspect.UnionType):
+        rest = [option for option in info.types if not isinstance(option, inspect.NoneType)]
+        return plain(rest[0]) if len(rest) == 1 else info
+    return info
+
+
+def shown(value: Any, info: inspect.Type) -> str:
+    """A value as YAML has it."""
+    info = plain(info)
+    if isinstance(info, inspect.Metadata):
+        return format_duration(value)
+    if isinstance(value, msgspec.Struct):
+        assert isinstance(info, inspect.StructType)
+        parts = [f"{f.encode_name}: {shown(getattr(value, f.name), f.type)}" for f in info.fields]
+        return "{" + ", ".join(parts) + "}"
+    if isinstance(value, tuple | list):
+        item = info.item_type if isinstance(info, inspect.VarTupleType) else inspect.AnyType()
+        return "[" + ", ".join(shown(one, item) for one in value) + "]"
+    if isinstance(value, bool):
+        return str(value).lower()
+    return str(value) or '""'
+
+
+def keys(cls: type[msgspec.Struct], prefix: str = "") -> Iterator[tuple[str, str]]:
+    """The keys of a struct and of those in it, each with its default as the pages write it."""
+    info = inspect.type_info(cls)
+    assert isinstance(info, inspect.StructType)
+    for field in info.fields:
+        name, type_ = prefix + field.encode_name, plain(field.type)
+        if isinstance(type_, inspect.StructType):
+            yield from keys(type_.cls, f"{name}.")
+            continue
+        default = field.default
+        if field.default_factory is not msgspec.NODEFAULT:
+            default = field.default_factory()
+        if field.required:
+            yield name, "required"
+        else:
+            yield name, NONE if default is None else f"`{shown(default, type_)}`"
+        if isinstance(type_, inspect.VarTupleType):
+            item = plain(type_.item_type)
+            if isinstance(item, inspect.StructType):
+                yield from keys(item.cls, f"{name}[].")
+
+
+def documented(page: Path, heading: str, first: str) -> dict[str, str]:
+    found = table(page, heading, first)
+    column = found.header.index("default")
+    return {code(row[0])[0]: row[column] for row in found.rows}
+
+
+CONFIGURATION = DOCS / "reference/configuration.md"
+
+
+def test_every_key_of_promheal_yml_is_documented_with_its_default() -> None:
+    assert documented(CONFIGURATION, "promheal.yml", "key") == dict(keys(Settings))
+
+
+def test_every_key_of_a_service_is_documented_with_its_default() -> None:
+    known = dict(keys(Service))
+    del known["name"]  # the key of the whole
+    assert documented(CONFIGURATION, "services.yml", "key of a service") == known
+
+
+@pytest.mark.parametrize("name", MANAGERS)
+def test_every_key_of_a_manager_is_documented_with_its_default(name: str) -> None:
+    assert documented(CONFIGURATION, name, "key") == dict(keys(MANAGERS[name]))
+
+
+def test_every_key_of_a_strategy_is_documented_with_its_default() -> None:
+    known = {name: default for name, default in keys(Strategy) if "actions[]" not in name}
+    del known["name"]  # the key of the whole
+    assert documented(CONFIGURATION, "healing_strategies.yml", "key of a strategy") == known
+
+
+def test_every_key_of_a_step_is_documented() -> None:
+    assert set(documented(CONFIGURATION, "A step", "key of a step")) == set(_STEP)
+
+
+def test_every_flag_is_documented_with_its_variable() -> None:
+    rows = table(CONFIGURATION, "Flags", "variable").rows
+    said = {code(row[1])[0].removeprefix("flags."): code(row[0])[0] for row in rows}
+    assert said == FLAG_VARIABLES
+
+
+ACTIONS = DOCS / "reference/actions.md"
+
+
+def known_actions() -> list[Action]:
+    """Ours: what else is installed here is not documented here."""
+    actions = discover()
+    found = [actions.get(name) for name in actions.names]
+    return [action for action in found if type(action).__module__.startswith("receiver.")]
+
+
+@pytest.mark.parametrize("action", known_actions(), ids=lambda action: action.name)
+def test_every_parameter_of_an_action_is_documented_with_its_default(action: Action) -> None:
+    assert documented(ACTIONS, action.name, "parameter") == dict(keys(action.Params))
+
+
+def test_every_action_is_documented_with_its_timeout() -> None:
+    rows = table(ACTIONS, "Actions", "action").rows
+    said = {code(row[0])[0]: code(row[-1])[0] for row in rows}
+    assert said == {action.name: format_duration(action.timeout) for action in known_actions()}
+
+
+def test_every_name_and_filter_of_templates_is_documented() -> None:
+    said = {
+        re.split(r"[(.\[]", name)[0]
+        for found in tables(DOCS / "reference/templates.md")
+        if found.header[0] in {"name", "filter"}
+        for row in found.rows
+        for name in code(row[0])
+    }
+    assert said == {*KNOWN, *FILTERS}
+
+
+# --- words ----------------------------------------------------------------------------------------
+
+DECISIONS = DOCS / "reference/decisions.md"
+
+
+def test_every_reason_is_a_heading_and_named_by_its_guard() -> None:
+    text = prose(DECISIONS).split("## Reasons")[1].split("## Run states")[0]
+    assert re.findall(r"^### (\w+)$", text, re.MULTILINE) == list(Reason)
+    rows = table(DECISIONS, "Guards", "guard").rows
+    assert sorted(name for row in rows for name in code(row[2])) == sorted(Reason)
+
+
+def test_every_guard_is_documented_in_order() -> None:
+    assert names(DECISIONS, "Guards", "guard") == [name for name, _ in GUARDS]
+
+
+def test_every_verdict_state_and_outcome_is_documented() -> None:
+    assert names(DECISIONS, "Verdicts", "verdict") == list(Answer)
+    assert names(DECISIONS, "Run states", "state") == list(State)
+    assert names(DECISIONS, "Step states", "state") == list(StepState)
+    assert names(DECISIONS, "Outcomes", "outcome") == list(Outcome)
+
+
+def test_every_table_of_the_journal_is_documented() -> None:
+    schema = "".join(
+        text_of(path) for path in sorted((REPOSITORY / "receiver/journal/migrations").iterdir())
+    )
+    rows = table(DOCS / "reference/journal.md", "Look inside", "table").rows
+    said = [name for row in rows for name in code(row[0])]
+    assert sorted(said) == sorted(re.findall(r"^create table (\w+)", schema, re.MULTILINE))
+
+
+def test_the_figures_of_the_pages_are_those_of_the_code() -> None:
+    limits = {
+        row[0]: row[1] for row in table(DOCS / "reference/http-api.md", "Limits", "what").rows
+    }
+    assert limits["body"] == f"{webhook.MAX_BODY >> 20} MiB"
+    assert limits["body"] == f"{worker.MAX_BODY >> 20} MiB"
+    assert limits["all bodies that are arriving"] == f"{worker.MAX_BUFFERED >> 20} MiB"
+    assert limits["a request, until it has arrived"] == f"{worker.DEADLINE:g} s"
+    assert limits["alerts in one notification"] == f"{MAX_ALERTS:,}"
+    assert limits["labels of one alert"] == str(MAX_LABELS)
+    assert limits["characters of a label's or an annotation's value"] == f"{MAX_TEXT:,}"
+    assert f"`?limit=` from 1 to {api.MAX_PAGE} ({api.PAGE})" in text_of(
+        DOCS / "reference/http-api.md"
+    )
+    assert f"characters for a template, {MAX_OUTPUT:,}" in text_of(DOCS / "reference/templates.md")
+    assert f"asked again every {current.RETRY:g} seconds" in prose(DECISIONS)
+    assert f"within {serve.SHUTDOWN - 5} seconds" in text_of(COMMAND_LINE)
+    assert intake.PEER_LAG == 600, "ten minutes, says explanation/alertmanager.md"
+    looks = f"`within` / {LOOKS} apart, at least {SHORTEST:g} and at most {LONGEST:g} seconds"
+    assert looks in text_of(DOCS / "how-to/prove-a-heal.md")
+
+
+# --- HTTP -----------------------------------------------------------------------------------------
+
+HTTP_API = DOCS / "reference/http-api.md"
+
+
+def test_every_route_is_documented(service: wiring.Service) -> None:
+    routes = {
+        f"{method} {re.sub(r'<int:', '<', rule.rule)}"
+        for rule in create_app(service).url_map.iter_rules()
+        for method in (rule.methods or set()) - {"HEAD", "OPTIONS", "PUT"}
+    }
+    said = {h.strip("`") for h in headings(HTTP_API) if h.startswith("`")}
+    assert said == routes
+
+
+def test_the_payload_of_the_page_is_understood() -> None:
+    payloads = [block.text for block in blocks(HTTP_API, "json") if '"startsAt": "' in block.text]
+    assert len(payloads) == 1
+    notification = parse_notification(payloads[0].encode())
+    assert [alert.expression for alert in notification.alerts] == ["up == 0"]
+    assert notification.quarantined == ()
+
+
+@pytest.mark.parametrize("page", ["tutorial/first-heal.md", "reference/command-line.md"])
+def test_the_readings_of_the_pages_are_understood(page: str, tmp_path: Path) -> None:
+    for block in blocks(DOCS / page, "json"):
+        (tmp_path / "reading.json").write_text(block.text, encoding="utf-8")
+        (alert,) = read_alert_file(tmp_path / "reading.json").notification.alerts
+        assert alert.name
+        assert alert.labels["service"]
+
+
+def test_the_answers_of_the_page_have_the_keys_of_the_real_ones(service: wiring.Service) -> None:
+    client = create_app(service).test_client()
+    alert = '{"version": "4", "alerts": [{"status": "firing", "startsAt": "2026-01-31T12:00:00Z",'
+    alert += ' "labels": {"alertname": "HighLatency", "service": "shop"}}]}'
+    accepted = client.post("/webhook", data=alert, content_type="application/json").json
+    missing = client.get("/api/runs/7").json
+    said = [msgspec.json.decode(block.text) for block in blocks(HTTP_API, "json")]
+    assert missing in said
+    assert accepted in said
+    assert client.post("/-/reload").json in said
+    status = client.get("/api/status").json
+    assert status is not None
+    assert any(isinstance(one, dict) and nested(one) == nested(status) for one in said)
+    alerts = client.get("/api/alerts").json
+    assert alerts is not None
+    listed = [one["alerts"][0] for one in said if "next" in one and "alerts" in one]
+    assert [one.keys() for one in listed] == [alerts["alerts"][0].keys()]
+
+
+def nested(value: Mapping[str, Any]) -> dict[str, Any]:
+    """The keys, and those below them where they are fixed."""
+    fixed = {"selfHealing", "runs", "config"}
+    return {key: set(value[key]) if key in fixed else None for key in value}
+
+
+# --- the command line -----------------------------------------------------------------------------
+
+COMMAND_LINE = DOCS / "reference/command-line.md"
+
+
+def commands() -> dict[str, click.Command]:
+    """Every command by its words, groups included."""
+    found: dict[str, click.Command] = {}
+
+    def walk(command: click.Command, path: str) -> None:
+        found[path] = command
+        if isinstance(command, click.Group):
+            context = click.Context(command)
+            for name in command.list_commands(context):
+                below = command.get_command(context, name)
+                assert below is not None
+                walk(below, f"{path} {name}")
+
+    walk(root, "promheal")
+    return found
+
+
+def test_every_command_is_documented() -> None:
+    said = [h.strip("`") for h in headings(COMMAND_LINE) if h.startswith("`")]
+    assert sorted(said) == sorted(commands())
+
+
+@pytest.mark.parametrize("path", [path for path, one in commands().items() if one.params])
+def test_every_option_is_documented_with_its_default(path: str) -> None:
+    known = {}
+    for param in commands()[path].params:
+        if isinstance(param, click.Option):
+            default = param.to_info_dict()["default"]
+            said = "" if param.is_flag or default is None else f"`{default}`"
+            known[tuple(sorted(param.opts))] = "required" if param.required else said
+    found = table(COMMAND_LINE, path, "option")
+    documented = {tuple(sorted(code(row[0]))): row[1] for row in found.rows}
+    documented.pop(("--help", "-h"), None)  # every command has it
+    assert documented == known
+
+
+def test_every_exit_code_is_documented() -> None:
+    said = [row[0] for row in table(COMMAND_LINE, "Command line", "exit code").rows]
+    assert said == [str(each) for each in (FINE, FINDINGS, BROKEN, WARNINGS, 130)]
+
+
+def lines(block: Block) -> Iterator[str]:
+    """The command lines of a block: continued lines joined, here-documents left out."""
+    text = re.sub(r"<<(\w+)\n.*?^\1$", "", block.text, flags=re.MULTILINE | re.DOTALL)
+    yield from (line.strip() for line in text.replace("\\\n", " ").splitlines() if line.strip())
+
+
+def calls(line: str) -> Iterator[list[str]]:
+    """The calls of promheal in a command line."""
+    lexer = shlex.shlex(line, posix=True, punctuation_chars=True)
+    lexer.whitespace_split = True
+    call: list[str] = []
+    for word in [*lexer, ";"]:
+        if set(word) <= set("();<>|&"):
+            if call and call[0].rpartition("/")[2] == "promheal":
+                yield call[1:]
+            call = []
+        else:
+            call.append(word)
+
+
+def dry_parse(arguments: list[str], *, whole: bool) -> None:
+    """Hold a call against the command line, without running it; *whole*: nothing may be missing."""
+    command: click.Command = root
+    context = click.Context(root, info_name="promheal")
+    while True:
+        values, rest, _ = command.make_parser(context).parse_args(list(arguments))
+        for param in command.params:
+            value = values.get(param.name)
+            if isinstance(param.type, click.Choice) and isinstance(value, str):
+                param.type.convert(value, param, context)
+            if whole and param.required:
+                assert isinstance(value, str), f"{param.name} is missing"
+        if not isinstance(command, click.Group) or not rest:
+            assert not rest, f"too much: {rest}"
+            return
+        below = command.get_command(context, rest[0])
+        assert below is not None, f"there is no command {rest[0]!r}"
+        command, context = below, click.Context(below, parent=context, info_name=rest[0])
+        arguments = rest[1:]
+
+
+@EACH_PAGE
+def test_every_call_of_promheal_is_one(page: Path) -> None:
+    for block in blocks(page, "sh"):
+        for line in lines(block):
+            for arguments in calls(line):
+                dry_parse(arguments, whole=True)
+    for span in code(prose(page)):
+        if span.startswith("promheal "):
+            dry_parse(shlex.split(span)[1:], whole=False)
+
+
+@pytest.mark.parametrize(
+    ("line", "problem"),
+    [
+        ("promheal serv", "no command"),
+        ("promheal check --strict", "--strict"),
+        ("x | promheal once --dry-run", "missing"),
+        ("promheal check -o sarif && true", "sarif"),
+        ("promheal status now", "too much"),
+    ],
+)
+def test_a_call_that_is_none_is_found(line: str, problem: str) -> None:
+    (call,) = calls(line)
+    with pytest.raises((AssertionError, click.UsageError), match=problem):
+        dry_parse(call, whole=True)
+
+
+# --- the plug-in ----------------------------------------------------------------------------------
+
+WRITE_AN_ACTION = DOCS / "how-to/write-an-action.md"
+
+
+@cache
+def plugin() -> ModuleType:
+    (block,) = blocks(WRITE_AN_ACTION, "python")
+    module = ModuleType("promheal_drain")
+    exec(compile(block.text, "write-an-action.md", "exec"), vars(module))
+    return module
+
+
+def test_the_plug_in_of_the_page_does_and_undoes(tmp_path: Path) -> None:
+    strategies = BESIDE["healing_strategies.yml"]
+    for files in configurations(WRITE_AN_ACTION):
+        strategies = files["healing_strategies.yml"].replace(
+            "action: drain", f"action: drain\n        directory: {tmp_path}"
+        )
+    actions = Actions([*known_actions(), plugin().Drain()])
+    config = loaded(tmp_path, {**BESIDE, "healing_strategies.yml": strategies}, actions)
+    (strategy,) = config.strategies
+    drain, params = actions.get("drain"), strategy.actions[0].params
+    assert strategy.actions[0].timeout == drain.timeout
+    assert drain.undoable(params)
+    assert drain.idempotent(params)
+
+    def context(inventory: Inventory) -> Context:
+        return Context(
+            run_id=1, strategy=strategy.name, target="", alert={}, timeout=5.0, started_at=0.0,
+            now=0.0, inventory=inventory,
+        )  # fmt: skip
+
+    checkout = msgspec.structs.replace(params, service="checkout")
+    result = drain.run(checkout, context(config.inventory))
+    assert isinstance(result, dict)
+    assert (tmp_path / "checkout.drain").exists()
+    msgspec.json.encode(result)  # it goes into the journal
+    drain.rollback(checkout, context(config.inventory), None)
+    assert (tmp_path / "checkout.drain").exists(), "nobody knows whether it was there before"
+    assert drain.rollback(checkout, context(config.inventory), result) == {"removed": True}
+    assert not (tmp_path / "checkout.drain").exists()
+    hostile = msgspec.structs.replace(params, service="../../etc/passwd")
+    with pytest.raises(ActionError, match="nothing was touched"):
+        drain.run(hostile, context(config.inventory))
+
+
+def test_the_plug_in_refuses_a_label_as_its_directory(tmp_path: Path) -> None:
+    params = plugin().DrainParams(service="checkout", directory="/run/{{ labels.zone }}")
+    assert list(plugin().Drain().problems(params, Inventory({}))) != []
+
+
+def test_the_plug_in_is_announced_as_promheal_looks_for_it() -> None:
+    (block,) = blocks(WRITE_AN_ACTION, "toml")
+    project = tomllib.loads(block.text)
+    assert project["project"]["entry-points"] == {GROUP: {"drain": "promheal_drain:Drain"}}
+    assert project["tool"]["setuptools"]["py-modules"] == ["promheal_drain"]
+    assert plugin().Drain.name == "drain"
+
+
+def test_every_member_of_an_action_is_explained() -> None:
+    said = {
+        re.split(r"\(", name)[0]
+        for name in names(WRITE_AN_ACTION, "What promheal asks of it", "member")
+    }
+    assert said == {
+        name for name in {*vars(Action), *Action.__annotations__} if not name.startswith("_")
+    }
