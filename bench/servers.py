@@ -58,12 +58,21 @@ class Server:
         return totals["Rss"] / 1024, totals["Pss"] / 1024
 
     def cpu(self) -> float:
-        """Seconds of CPU that all processes have used, user and system."""
-        ticks = 0
-        for pid in self.pids():
-            fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
-            ticks += int(fields[11]) + int(fields[12])
-        return ticks / os.sysconf("SC_CLK_TCK")
+        """Seconds of CPU that all threads have used, to the nanosecond."""
+        files = (
+            file for pid in self.pids() for file in Path(f"/proc/{pid}/task").glob("*/schedstat")
+        )
+        return sum(int(file.read_text().split()[0]) for file in files) / 1e9
+
+    def settle(self) -> None:
+        """Wait until what an earlier load has left to be considered is done."""
+        metric = "promheal_queue_length "
+        while True:
+            with urllib.request.urlopen(f"{self.url}/metrics", timeout=30) as answer:
+                lines = answer.read().decode().splitlines()
+            if any(line == f"{metric}0.0" for line in lines):
+                return
+            time.sleep(0.2)
 
 
 @contextmanager

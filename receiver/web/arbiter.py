@@ -26,6 +26,7 @@ _WHY_ONE: Final = (
     "promheal runs in one worker process: breakers, budgets and locks live there, and a second "
     "one would act on the same alerts; give it more threads instead"
 )
+_REST: Final = 10.0  # seconds between two looks at a worker that may be stuck for 60
 _SHARED_MEMORY: Final = Path("/dev/shm")  # noqa: S108  gunicorn unlinks its file at once
 DEFAULTS: Final[Mapping[str, object]] = {
     "threads": 40,
@@ -39,6 +40,10 @@ DEFAULTS: Final[Mapping[str, object]] = {
 
 class InPlaceArbiter(Arbiter):  # type: ignore[misc]  # gunicorn has no types
     """gunicorn's arbiter for a worker that reloads in place."""
+
+    def wait_for_signals(self, timeout: float = 1.0) -> Any:
+        """Wait longer than gunicorn does: a signal ends it at once, and idle CPU is a promise."""
+        return super().wait_for_signals(max(timeout, _REST))
 
     def handle_hup(self) -> None:
         self.kill_workers(signal.SIGHUP)

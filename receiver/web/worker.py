@@ -66,6 +66,7 @@ SEND_DEADLINE: Final = 30.0
 
 _READERS: Final = 2
 _TICK: Final = 1.0  # seconds; deadlines are that coarse
+_REST: Final = 10.0  # seconds, while no request is on its way
 _STOP_TICK: Final = 0.1  # seconds
 _STOP_LINGER: Final = 2.0  # seconds that a stopping worker keeps idle connections, as gunicorn does
 _DRAIN_SECONDS: Final = 5.0  # for a client that we refused to stop sending and to read why
@@ -452,6 +453,7 @@ class CompleteRequestWorker(ThreadWorker):  # type: ignore[misc]  # gunicorn has
         self._resting: set[Any] = set()  # listeners that accept nobody for now
         self._ready: queue.SimpleQueue[Connection] = queue.SimpleQueue()
         self._serving: set[Connection] = set()
+        self._resting_now = False
         self._at_once = threading.Lock()  # one reader at a time answers, and the other reads
         self._refused: deque[int] = deque()
         self._summary_at = 0.0
@@ -493,7 +495,10 @@ class CompleteRequestWorker(ThreadWorker):  # type: ignore[misc]  # gunicorn has
         for number in range(self.cfg.threads):
             threading.Thread(target=self._work, name=f"request-{number}", daemon=True).start()
         while self.alive and self.is_parent_alive():
-            self._tick(_TICK)
+            conns = list(self._conns)
+            self._resting_now = all(conn in self.keepalived_conns for conn in conns)
+            first = min((conn.until for conn in conns), default=math.inf) - time.monotonic()
+            self._tick(min(max(first, _TICK), _REST) if self._resting_now else _TICK)
         self.alive = False
         for listener in self.sockets:
             self.poller.unregister(listener.fileno())
@@ -631,6 +636,9 @@ class CompleteRequestWorker(ThreadWorker):  # type: ignore[misc]  # gunicorn has
         if fate is Fate.LATER:
             return
         if fate is Fate.WAIT:
+            if self._resting_now and conn not in self.keepalived_conns:
+                self._resting_now = False
+                os.write(self.PIPE[1], b".")  # the main thread must look at its deadline
             with suppress(OSError):  # the kernel has no memory for it
                 self._arm(conn)
                 return
