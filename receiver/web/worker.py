@@ -496,9 +496,11 @@ class CompleteRequestWorker(ThreadWorker):  # type: ignore[misc]  # gunicorn has
             threading.Thread(target=self._work, name=f"request-{number}", daemon=True).start()
         while self.alive and self.is_parent_alive():
             conns = list(self._conns)
-            self._resting_now = all(conn in self.keepalived_conns for conn in conns)
+            # A reload that is asked for again waits for the one that runs.
+            rests = not self._hup and all(conn in self.keepalived_conns for conn in conns)
+            self._resting_now = rests
             first = min((conn.until for conn in conns), default=math.inf) - time.monotonic()
-            self._tick(min(max(first, _TICK), _REST) if self._resting_now else _TICK)
+            self._tick(min(max(first, _TICK), _REST) if rests else _TICK)
         self.alive = False
         for listener in self.sockets:
             self.poller.unregister(listener.fileno())
