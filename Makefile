@@ -16,11 +16,14 @@ install: $(VENV)/installed ## Make .venv, with everything that runs, tests and c
 $(VENV)/installed: deploy/requirements.txt pyproject.toml
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
 	  { echo "promheal needs Python 3.11 or later; name it: make PYTHON=/path/to/python3.11"; exit 1; }
-	@$(PYTHON) -c 'import ensurepip, venv' 2>/dev/null || \
-	  { echo "Python's venv is missing; on Debian: apt-get install python3-venv"; exit 1; }
-	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV) >/dev/null 2>&1 || { \
+	  echo "Python has no pip for its venv (on Debian: python3-venv); fetching one into .tools"; \
+	  sh deploy/debian-tools .tools python3-pip-whl && \
+	  $(PYTHON) -m venv --clear --without-pip $(VENV) && \
+	  wheel=$$(echo .tools/usr/share/python-wheels/pip-*.whl) && \
+	  $(BIN)/python $$wheel/pip install --quiet --no-index $$wheel; }
 	$(BIN)/python -m pip install --quiet --require-hashes -r deploy/requirements.txt
-	$(BIN)/python -m pip install --quiet --no-deps --no-build-isolation --editable .
+	PYTHONWARNINGS=ignore $(BIN)/python -m pip install --quiet --no-deps --no-build-isolation --editable .
 	@touch $@
 
 tools: .tools/installed ## Put Prometheus and Alertmanager into .tools; nothing is installed or started
@@ -45,6 +48,7 @@ check: install tools ## Lint, types, layers, formats, generated files, shipped c
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 	$(BIN)/promheal check --config.file configs/promheal.yml
+	$(BIN)/python -m pytest --quiet tests/test_docs.py tests/test_schemas.py
 
 bench: install tools .tools/wrk ## Measure beside bare Flask; writes nothing
 	$(BIN)/python -m bench $(ARGS)
