@@ -185,7 +185,12 @@ print(os.readlink("/proc/self/fd/0"))
             signal.signal(signal.SIGUSR1, previous)
 
     assert lines == ["['0', '1', '2', '3']", "True", str(tmp_path), "/dev/null"]
-    assert re.findall(r"Sig(?:Ign|Blk):\t0*(\w+)", status) == ["0", "0"]
+    # Signals 32 and 33 are the C library's own: no program can set them, and some shells pass on
+    # that they are ignored.
+    masks = [
+        int(mask, 16) & ~(0b11 << 31) for mask in re.findall(r"Sig(?:Ign|Blk):\t(\w+)", status)
+    ]
+    assert masks == [0, 0]
 
 
 def test_a_long_output_keeps_its_head_and_tail() -> None:
