@@ -303,6 +303,12 @@ def test_the_application_is_told_what_was_refused_without_it(tight: Process) -> 
         assert 400 in json.loads(client.answer()[1])["refused"]
 
 
+def wake_ups(*pids: int) -> int:
+    """How often their threads were given a processor."""
+    files = (file for pid in pids for file in Path(f"/proc/{pid}/task").glob("*/schedstat"))
+    return sum(int(file.read_text().split()[2]) for file in files)
+
+
 # How far a request reaches.
 
 
@@ -695,12 +701,10 @@ def test_an_idle_server_takes_no_processor(server: Process) -> None:
             client = stack.enter_context(Client(server.port))
             client.send(GET)
             assert client.answer()[0] == 200
-        shares = []
-        for _ in range(3):  # of several, since another program's noise counts as ours
-            before, began = cpu_seconds(*pids), time.monotonic()
-            time.sleep(3)
-            shares.append((cpu_seconds(*pids) - before) / (time.monotonic() - began))
-    assert min(shares) < 0.001, shares
+        before = wake_ups(*pids)
+        time.sleep(6)
+        # Not its time on a processor: some machines make a wake-up cost what ten others do not.
+        assert wake_ups(*pids) - before < 12
 
 
 def test_sigterm_lets_the_request_in_flight_end(tmp_path: Path) -> None:
