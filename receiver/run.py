@@ -73,9 +73,6 @@ TRANSITIONS: Final[dict[State, frozenset[State]]] = {
     _F: frozenset(),
 }
 
-HOLDS_TARGET: Final = frozenset({_A, _W, _V, _R})
-HOLDS_SLOT: Final = frozenset({_A, _R})
-
 FAILURES: Final = frozenset(
     {
         Outcome.FAILED,
