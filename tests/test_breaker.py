@@ -1,0 +1,317 @@
+"""The breaker: every cell of its table, and the rules that the table is there for."""
+
+from __future__ import annotations
+
+import math
+from itertools import product
+from typing import Any
+
+import msgspec
+import pytest
+
+from receiver.breaker import (
+    MOVES,
+    Breaker,
+    BreakerEvent,
+    BreakerState,
+    Happening,
+    Thresholds,
+    after,
+)
+from tests.factories import NOW
+
+CLOSED, OPEN = BreakerState.CLOSED, BreakerState.OPEN
+HALF_OPEN, PERMANENT_OPEN = BreakerState.HALF_OPEN, BreakerState.PERMANENT_OPEN
+FAILURE, SUCCESS = BreakerEvent.FAILURE, BreakerEvent.SUCCESS
+TRIAL, RELEASE, RESET = BreakerEvent.TRIAL, BreakerEvent.RELEASE, BreakerEvent.RESET
+
+NEW = Breaker()
+TRIPPED = Breaker(failures=5, trips=1, tripped_at=NOW, until=NOW + 60)
+TRIED = Breaker(failures=5, trips=1, tripped_at=NOW, until=NOW + 60, trial=7)
+FOR_GOOD = Breaker(failures=7, trips=3, tripped_at=NOW)
+OVER = Breaker(tripped_at=NOW)
+"""Closed again: all that is left is when it tripped."""
+
+
+def told(breaker: Breaker, event: BreakerEvent, at: float, **changes: Any) -> Breaker:
+    """What it becomes by something that happens; a run begins a second before its outcome."""
+    values: dict[str, Any] = {"run": 7, "started_at": at - 1}
+    return after(breaker, Happening(event=event, at=at, **{**values, **changes}))
+
+
+def failed(breaker: Breaker, times: int, at: float = NOW, **changes: Any) -> Breaker:
+    for _ in range(times):
+        breaker = told(breaker, FAILURE, at, **changes)
+    return breaker
+
+
+CELLS = [
+    # before, at (seconds after NOW), event, becomes
+    (NEW, 0, FAILURE, Breaker(failures=1)),
+    (Breaker(failures=3), 0, FAILURE, Breaker(failures=4)),
+    (Breaker(failures=4), 0, FAILURE, TRIPPED),
+    (NEW, 0, SUCCESS, NEW),
+    (Breaker(failures=4), 0, SUCCESS, NEW),
+    (Breaker(failures=2, tripped_at=NOW), 5, SUCCESS, OVER),
+    (NEW, 0, TRIAL, NEW),
+    (NEW, 0, RELEASE, NEW),
+    (NEW, 0, RESET, NEW),
+    (Breaker(failures=4), 0, RESET, NEW),
+    (TRIPPED, 59, FAILURE, TRIPPED),
+    (TRIPPED, 59, SUCCESS, TRIPPED),
+    (TRIPPED, 59, TRIAL, TRIPPED),
+    (TRIPPED, 59, RELEASE, TRIPPED),
+    (TRIPPED, 59, RESET, OVER),
+    (TRIPPED, 60, TRIAL, TRIED),
+    (TRIPPED, 90, RELEASE, TRIPPED),
+    (TRIED, 90, RELEASE, TRIPPED),
+    (TRIED, 90, FAILURE, Breaker(failures=6, trips=2, tripped_at=NOW + 90, until=NOW + 150)),
+    (TRIED, 90, SUCCESS, OVER),
+    (TRIED, 90, RESET, OVER),
+    (TRIPPED, 90, RESET, OVER),
+    (FOR_GOOD, 99, FAILURE, FOR_GOOD),
+    (FOR_GOOD, 99, SUCCESS, FOR_GOOD),
+    (FOR_GOOD, 99, TRIAL, FOR_GOOD),
+    (FOR_GOOD, 99, RELEASE, FOR_GOOD),
+    (FOR_GOOD, 99, RESET, OVER),
+]
+
+
+@pytest.mark.parametrize(("before", "at", "event", "becomes"), CELLS)
+def test_what_a_breaker_becomes(
+    before: Breaker, at: float, event: BreakerEvent, becomes: Breaker
+) -> None:
+    assert told(before, event, NOW + at) == becomes
+
+
+def test_every_cell_of_the_table_and_every_empty_one_is_tested() -> None:
+    tested = {(before.state(NOW + at), event) for before, at, event, _ in CELLS}
+
+    assert tested == set(product(BreakerState, BreakerEvent))
+    changed = {
+        (before.state(NOW + at), event) for before, at, event, becomes in CELLS if before != becomes
+    }
+    assert changed == set(MOVES)
+
+
+def test_a_new_breaker_lets_everything_begin() -> None:
+    assert NEW.state(0) is NEW.state(NOW) is CLOSED
+
+
+def test_five_failures_in_a_row_trip_it_for_a_minute() -> None:
+    assert failed(NEW, 4).state(NOW) is CLOSED
+
+    tripped = failed(NEW, 5)
+
+    assert tripped == TRIPPED
+    assert tripped.state(NOW) is OPEN
+
+
+@pytest.mark.parametrize(
+    ("later", "state"),
+    [
+        (-86_400, OPEN),
+        (0, OPEN),
+        (59.999, OPEN),
+        (60, HALF_OPEN),
+        (60.001, HALF_OPEN),
+        (1e9, HALF_OPEN),
+    ],
+)
+def test_it_is_half_open_from_the_moment_on_at_which_its_time_is_over(
+    later: float, state: BreakerState
+) -> None:
+    assert TRIPPED.state(NOW + later) is state
+    assert TRIED.state(NOW + later) is state
+
+
+def test_the_last_moment_before_its_time_is_still_open() -> None:
+    assert TRIPPED.state(math.nextafter(NOW + 60, 0)) is OPEN
+
+
+def test_open_for_good_no_time_ends_it() -> None:
+    assert FOR_GOOD.state(NOW) is FOR_GOOD.state(NOW + 1e9) is PERMANENT_OPEN
+
+
+def test_a_success_begins_the_row_anew() -> None:
+    broken = told(failed(NEW, 4), SUCCESS, NOW)
+
+    assert failed(broken, 4).state(NOW) is CLOSED
+    assert failed(broken, 5).state(NOW) is OPEN
+
+
+def test_trials_that_fail_open_it_again_and_the_third_trip_is_for_good() -> None:
+    breaker = failed(NEW, 5)
+    states = [breaker.state(NOW)]
+    for minute in (1, 2):
+        breaker = told(breaker, TRIAL, NOW + minute * 100)
+        breaker = told(breaker, FAILURE, NOW + minute * 100 + 10, started_at=NOW + minute * 100)
+        states.append(breaker.state(NOW + minute * 100 + 10))
+
+    assert states == [OPEN, OPEN, PERMANENT_OPEN]
+    assert breaker == Breaker(failures=7, trips=3, tripped_at=NOW + 210)
+
+
+def test_a_success_between_makes_the_next_trip_the_first() -> None:
+    twice = Breaker(failures=6, trips=2, tripped_at=NOW, until=NOW + 60)
+    closed = told(told(twice, TRIAL, NOW + 60), SUCCESS, NOW + 70, started_at=NOW + 60)
+
+    again = failed(closed, 5, NOW + 100)
+
+    assert (again.trips, again.failures, again.state(NOW + 100)) == (1, 5, OPEN)
+
+
+def test_nothing_but_a_reset_leaves_what_is_open_for_good() -> None:
+    breaker = FOR_GOOD
+    for event in (*(e for e in BreakerEvent if e is not RESET), FAILURE, SUCCESS):
+        breaker = told(breaker, event, NOW + 1e6)
+        assert breaker == FOR_GOOD
+
+    assert told(breaker, RESET, NOW + 1e6).state(NOW + 1e6) is CLOSED
+
+
+def test_after_a_reset_it_takes_as_many_failures_and_trips_as_at_first() -> None:
+    breaker = failed(told(FOR_GOOD, RESET, NOW + 5), 5, NOW + 10)
+
+    assert breaker == Breaker(failures=5, trips=1, tripped_at=NOW + 10, until=NOW + 70)
+
+
+# -- a run that began before the trip tells of the time that led to it
+
+
+@pytest.mark.parametrize(
+    "before",
+    [TRIPPED, TRIED, FOR_GOOD, OVER, Breaker(failures=4, tripped_at=NOW)],
+    ids=["open", "tried", "for good", "closed again", "closed and failing again"],
+)
+@pytest.mark.parametrize("outcome", [FAILURE, SUCCESS])
+@pytest.mark.parametrize("started", [NOW - 3_600, math.nextafter(NOW, 0), NOW])
+@pytest.mark.parametrize("at", [NOW, NOW + 59, NOW + 60, NOW + 86_400])
+def test_the_outcome_of_a_run_from_before_the_trip_says_nothing(
+    before: Breaker, outcome: BreakerEvent, started: float, at: float
+) -> None:
+    assert told(before, outcome, at, run=3, started_at=started) == before
+
+
+def test_the_outcome_of_a_run_that_began_right_after_the_trip_counts() -> None:
+    began = math.nextafter(NOW, math.inf)
+
+    assert told(TRIED, SUCCESS, NOW + 60, started_at=began) == OVER
+    assert told(OVER, FAILURE, NOW + 60, started_at=began).failures == 1
+
+
+def test_many_runs_that_fail_at_once_trip_it_once() -> None:
+    breaker = NEW
+    for run in range(20):
+        breaker = told(breaker, FAILURE, NOW + run, run=run, started_at=NOW - 10)
+
+    assert breaker == Breaker(failures=5, trips=1, tripped_at=NOW + 4, until=NOW + 64)
+
+
+def test_before_the_first_trip_the_age_of_a_run_does_not_matter() -> None:
+    assert told(NEW, FAILURE, NOW, started_at=0.0).failures == 1
+
+
+# -- the trial
+
+
+def test_only_the_trial_itself_can_be_released() -> None:
+    assert told(TRIED, RELEASE, NOW + 90, run=6) == TRIED
+    assert told(TRIED, RELEASE, NOW + 90, run=None) == TRIED
+    assert told(TRIED, RELEASE, NOW + 90, run=7).trial is None
+
+
+def test_a_trial_that_proves_nothing_makes_room_for_the_next_one() -> None:
+    released = told(TRIED, RELEASE, NOW + 90)
+
+    assert released.state(NOW + 90) is HALF_OPEN
+    assert told(released, TRIAL, NOW + 91, run=8).trial == 8
+
+
+def test_a_trial_that_ends_after_a_reset_is_a_run_like_any_other() -> None:
+    reset = told(TRIED, RESET, NOW + 70)
+
+    assert told(reset, FAILURE, NOW + 80, started_at=NOW + 60).failures == 1
+    assert told(reset, RELEASE, NOW + 80) == reset
+
+
+def test_a_trial_from_before_a_later_trip_does_not_touch_the_later_trial() -> None:
+    later = failed(told(TRIED, RESET, NOW + 70), 5, NOW + 80)
+    later = told(later, TRIAL, NOW + 140, run=9)
+
+    for event in (FAILURE, SUCCESS, RELEASE):
+        assert told(later, event, NOW + 150, run=7, started_at=NOW + 60) == later
+
+
+# -- thresholds are those of the moment
+
+
+@pytest.mark.parametrize(
+    ("had", "threshold", "state"),
+    [(0, 1, OPEN), (3, 4, OPEN), (3, 2, OPEN), (3, 5, CLOSED), (40, 50, CLOSED), (49, 50, OPEN)],
+)
+def test_a_threshold_that_changed_counts_from_the_next_failure_on(
+    had: int, threshold: int, state: BreakerState
+) -> None:
+    now = Thresholds(failures=threshold)
+
+    assert told(Breaker(failures=had), FAILURE, NOW, thresholds=now).state(NOW) is state
+
+
+def test_one_failure_ends_a_trial_however_many_trip_what_is_closed() -> None:
+    generous = Thresholds(failures=1_000)
+
+    assert told(TRIED, FAILURE, NOW + 90, thresholds=generous).state(NOW + 90) is OPEN
+
+
+def test_a_time_that_changed_counts_from_the_next_trip_on() -> None:
+    longer = Thresholds(open_for=600.0)
+
+    assert told(TRIED, RELEASE, NOW + 90, thresholds=longer).until == TRIPPED.until
+    assert told(TRIED, FAILURE, NOW + 90, thresholds=longer).until == NOW + 690
+
+
+@pytest.mark.parametrize(
+    ("trips", "permanent_after", "state"),
+    [
+        (0, 1, PERMANENT_OPEN),
+        (1, 1, PERMANENT_OPEN),
+        (1, 2, PERMANENT_OPEN),
+        (1, 3, OPEN),
+        (2, 3, PERMANENT_OPEN),
+        (2, 10, OPEN),
+        (8, 10, OPEN),
+        (9, 10, PERMANENT_OPEN),
+        (5, 3, PERMANENT_OPEN),
+    ],
+)
+def test_which_trip_is_for_good(trips: int, permanent_after: int, state: BreakerState) -> None:
+    before = (
+        Breaker(failures=4)
+        if not trips
+        else Breaker(failures=4 + trips, trips=trips, tripped_at=NOW, until=NOW + 60)
+    )
+    failing = told(
+        before, FAILURE, NOW + 99, thresholds=Thresholds(permanent_after=permanent_after)
+    )
+
+    assert failing.state(NOW + 99) is state
+    assert failing.trips == trips + 1
+
+
+def test_raising_the_thresholds_opens_no_door_that_is_shut_for_good() -> None:
+    generous = Thresholds(failures=1_000, open_for=0.001, permanent_after=1_000)
+
+    for event in (FAILURE, SUCCESS, TRIAL, RELEASE):
+        assert told(FOR_GOOD, event, NOW + 1e6, thresholds=generous) == FOR_GOOD
+
+
+@pytest.mark.parametrize("field", ["failures", "open_for", "permanent_after"])
+@pytest.mark.parametrize("value", [0, -1])
+def test_a_threshold_below_one_is_no_threshold(field: str, value: float) -> None:
+    with pytest.raises(msgspec.ValidationError, match=field):
+        msgspec.convert({field: value}, Thresholds)
+
+
+def test_what_is_shipped_are_five_failures_a_minute_and_three_trips() -> None:
+    assert Thresholds() == Thresholds(failures=5, open_for=60.0, permanent_after=3)

@@ -1,0 +1,49 @@
+from __future__ import annotations
+
+import pytest
+
+from receiver.dormancy import AWAKE, Dormancy, backoff, failed, healed, lulled
+
+NOW = 1_800_000_000.0
+
+
+def test_so_many_failures_in_a_row_are_enough() -> None:
+    dormancy = AWAKE
+    for number in range(9):
+        dormancy = failed(dormancy, NOW + number, dormant_after=10)
+        assert dormancy == Dormancy(failures=number + 1, failed_at=NOW + number)
+
+    dormancy = failed(dormancy, NOW + 9, dormant_after=10)
+
+    assert dormancy == Dormancy(
+        failures=10,
+        failed_at=NOW + 9,
+        since=NOW + 9,
+        reason="Exceeded maximum consecutive failures (10)",
+    )
+
+
+def test_a_heal_ends_the_row() -> None:
+    assert healed(Dormancy(failures=9, failed_at=NOW)) == AWAKE
+
+
+def test_dormant_it_stays_as_it_is_whatever_ends() -> None:
+    dormant = Dormancy(failures=10, failed_at=NOW, since=NOW, reason="first")
+
+    assert healed(dormant) == dormant
+    assert failed(dormant, NOW + 1, dormant_after=10) == dormant
+    assert lulled(dormant, "second", NOW + 1) == dormant
+
+
+def test_it_can_be_lulled_for_another_reason() -> None:
+    found = lulled(Dormancy(failures=2, failed_at=NOW), "the breaker", NOW + 1)
+
+    assert found == Dormancy(failures=2, failed_at=NOW, since=NOW + 1, reason="the breaker")
+
+
+@pytest.mark.parametrize(
+    ("failures", "seconds"),
+    [(0, 5), (1, 5), (2, 10), (3, 20), (6, 160), (7, 320), (8, 320), (10**6, 320)],
+)
+def test_each_further_failure_costs_twice_as_long(failures: int, seconds: float) -> None:
+    assert backoff(failures, first=5.0, most=320.0) == seconds
