@@ -7,6 +7,7 @@ import subprocess
 import sys
 import threading
 from collections.abc import Callable, Iterator
+from importlib.resources import files
 from pathlib import Path
 
 import msgspec
@@ -15,10 +16,13 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from receiver.alert import Alert, Quarantined
+from receiver.breaker import BreakerEvent, Happening
 from receiver.decide import decide
+from receiver.dormancy import AWAKE
 from receiver.errors import ConfigError, JournalError
 from receiver.journal import Admission, Admitted, Episode, Journal, Transaction, Want, open_journal
 from receiver.journal.queries import queries
+from receiver.journal.sqlite import APPLICATION_ID
 from receiver.run import TRANSITIONS, Observation, Outcome, Phase, State, Step, StepState
 from tests.factories import NOW, alert, resolved, situation
 
@@ -311,7 +315,8 @@ def test_a_decision_is_written_once_and_counted_while_it_repeats(journal: Journa
     assert [(r.reason, r.times) for r in recorded] == [
         ("grace_period", 2), ("busy", 1), ("grace_period", 1),
     ]  # fmt: skip
-    assert recorded[0].answers[4]["until"] == NOW + 300
+    (grace_said,) = (each for each in recorded[0].answers if each["guard"] == "grace")
+    assert grace_said["until"] == NOW + 300
 
 
 def test_pages_of_runs_are_newest_first(journal: Journal) -> None:
@@ -490,6 +495,55 @@ def test_a_journal_of_a_newer_version_is_refused(tmp_path: Path) -> None:
 
     with pytest.raises(JournalError, match="newer version"):
         open_journal(f"sqlite:///{path}")
+
+
+def test_a_journal_of_the_first_version_is_brought_up_to_date_with_what_it_holds(
+    tmp_path: Path,
+) -> None:
+    path = tmp_path / "journal.db"
+    first = files("receiver.journal").joinpath("migrations", "0001_journal.sql").read_text()
+    with sqlite3.connect(path) as old:
+        old.executescript(first)
+        old.execute(f"pragma application_id = {APPLICATION_ID}")
+        old.execute("pragma user_version = 1")
+        old.execute(
+            "insert into run (strategy, target, state, episode, created_at, notified_at, acted_at)"
+            " values ('latency', 'x', 'acting', 1, 5, 5, 6)"
+        )
+    old.close()
+
+    journal = open_journal(f"sqlite:///{path}")
+
+    run = journal.read(lambda t: t.run(1))
+    assert run is not None
+    assert (run.state, run.acted_at, run.asked_at, run.cancel) == (State.ACTING, 6.0, None, "")
+    assert journal.read(lambda t: (t.breakers(), t.dormancy(), t.anchor())) == ({}, AWAKE, None)
+    assert journal.read(lambda t: t.newest()) == 6.0
+    journal.close()
+
+
+def test_what_steers_is_forgotten_after_the_retention_but_not_what_is_in_force(
+    journal: Journal,
+) -> None:
+    failure = Happening(event=BreakerEvent.FAILURE, at=NOW, started_at=NOW)
+
+    def write(t: Transaction) -> None:
+        t.happen("strategy:old", failure)
+        for _ in range(5):
+            t.happen("strategy:open", failure)
+        t.put_pause("all", reason="over", by="anna", now=NOW, until=NOW + 1)
+        t.put_pause("all", reason="stands", by="anna", now=NOW, until=None)
+        t.put_veto(KEY, by="anna", reason="no", now=NOW)
+        t.put_audit("pause", "all", by="anna", reason="over", now=NOW)
+
+    journal.atomically(write)
+    while journal.atomically(lambda t: t.prune(before=NOW + 10, limit=1)):
+        pass
+
+    assert set(journal.read(lambda t: t.breakers())) == {"strategy:open"}
+    assert [one.breaker for one in journal.read(lambda t: t.transitions())] == ["strategy:open"] * 5
+    assert [one.reason for one in journal.read(lambda t: t.pauses(now=NOW))] == ["stands"]
+    assert journal.read(lambda t: t.audits(limit=9)) == []
 
 
 def test_a_full_disk_is_said_and_recovered_from(tmp_path: Path) -> None:

@@ -14,14 +14,13 @@ import msgspec
 
 from receiver.alert import Alert, Quarantined
 from receiver.decide import Decision
+from receiver.journal.steering import Key as Key
+from receiver.journal.steering import Steering
 from receiver.run import Observation, Outcome, Plan, Run, State, Step
 
 T = TypeVar("T")
 
 _json = msgspec.json.Encoder().encode
-
-Key = tuple[str, str]
-"""(strategy, target): what is considered."""
 
 
 class Episode(msgspec.Struct, frozen=True, kw_only=True):
@@ -117,6 +116,8 @@ class Holders(msgspec.Struct, frozen=True, kw_only=True):
     acting: int
     last_end: float | None
     last_healed: float | None
+    last_outcome: Outcome | None
+    """How the last run that acted on this target ended."""
     starts: tuple[float, ...]
 
 
@@ -132,10 +133,12 @@ class Snapshot(msgspec.Struct, frozen=True, kw_only=True):
     """Runs that hold a target, by strategy."""
     states: Mapping[str, int]
     """Unfinished runs by state."""
+    waiting: Mapping[str, int]
+    """Pending runs by what they wait for."""
     size_bytes: int
 
 
-class Transaction(ABC):
+class Transaction(Steering):
     """Reads and writes that happen together or not at all."""
 
     # -- what arrives
@@ -221,6 +224,10 @@ class Transaction(ABC):
 
     @abstractmethod
     def finish(self, run: Run, outcome: Outcome, reason: str, *, now: float) -> Run: ...
+
+    @abstractmethod
+    def ask_cancel(self, run: int, why: str) -> None:
+        """Note that an unfinished run is to be cancelled before its next step."""
 
     @abstractmethod
     def put_step(self, run: int, step: Step) -> None: ...

@@ -155,8 +155,11 @@ values (:strategy, :target, :state, :reason, :until, :episode, :now, :notified_a
 -- Write the whole changeable part of a run, if it is still in the state it was read in.
 update run set state = :state, outcome = :outcome, cause = :cause, reason = :reason, until = :until,
     acted_at = :acted_at, verify_from = :verify_from, finished_at = :finished_at,
-    config_hash = :config_hash, plan = :plan
+    config_hash = :config_hash, asked_at = :asked_at, approved_at = :approved_at, plan = :plan
 where id = :id and state = :before
+
+-- name: ask_cancel
+update run set cancel = :why where id = :id and state <> 'finished'
 
 -- name: put_step
 insert into step (run, phase, position, action, state, started_at, finished_at, attempt, result,
@@ -243,7 +246,9 @@ group by target
 select max(at) as at from (
     select max(last_at) as at from decision
     union all select max(last_seen) from episode
-    union all select max(finished_at) from run)
+    union all select max(finished_at) from run
+    union all select max(acted_at) from run
+    union all select max(at) from audit)
 
 -- name: prune_decisions
 delete from decision where id in (select id from decision where last_at < :before limit :limit)
@@ -258,3 +263,152 @@ delete from episode where id in (
 
 -- name: prune_quarantine
 delete from quarantine where id in (select id from quarantine where at < :before limit :limit)
+
+-- name: last_outcome
+-- How the last run that acted on this target ended.
+select outcome from run
+where target = :target and state = 'finished' and acted_at is not null
+order by finished_at desc limit 1
+
+-- name: breaker
+select failures, trips, tripped_at, until, trial from breaker where name = :name
+
+-- name: breakers
+select * from breaker order by name
+
+-- name: put_breaker
+insert into breaker (name, failures, trips, tripped_at, until, trial, changed_at)
+values (:name, :failures, :trips, :tripped_at, :until, :trial, :now)
+on conflict (name) do update set
+    failures = excluded.failures, trips = excluded.trips, tripped_at = excluded.tripped_at,
+    until = excluded.until, trial = excluded.trial, changed_at = excluded.changed_at
+
+-- name: put_breaker_event
+insert into breaker_event (breaker, event, at, run, started_at, thresholds, state)
+values (:breaker, :event, :at, :run, :started_at, :thresholds, :state)
+
+-- name: breaker_events
+select * from breaker_event
+where (:run is null or run = :run) and (:breaker is null or breaker = :breaker) order by id
+
+-- name: dormancy
+select failures, failed_at, since, reason from dormancy
+
+-- name: put_dormancy
+insert or replace into dormancy (id, failures, failed_at, since, reason)
+values (1, :failures, :failed_at, :since, :reason)
+
+-- name: ill
+-- How many targets a strategy is asked for, no further than :most: a storm has thousands.
+select count(*) from (select 1 from wanted where strategy = :strategy group by target limit :most)
+
+-- name: held_and_well
+-- How many targets it holds whose alerts have ended: until that is proven they count as ill.
+select count(*) from run
+where strategy = :strategy and state in ('acting', 'waiting', 'verifying', 'rolling_back')
+  and not exists (
+    select 1 from wanted w where w.strategy = run.strategy and w.target = run.target)
+
+-- name: treated
+-- Other targets that it holds, or has acted on since they fell ill.
+select count(*) from (
+    select target from run
+    where strategy = :strategy and target <> :target
+      and state in ('acting', 'waiting', 'verifying', 'rolling_back')
+    union
+    select r.target from run r
+    where r.strategy = :strategy and r.target <> :target and r.acted_at > :since
+      and exists (
+        select 1 from wanted w join episode e on e.id = w.episode
+        where w.strategy = r.strategy and w.target = r.target and e.first_seen <= r.acted_at))
+
+-- name: latest_starts
+-- When a strategy last began on each other target, oldest first.
+select max(acted_at) as at from run
+where strategy = :strategy and target <> :target and acted_at > :since
+group by target order by at
+
+-- name: pending_for
+select strategy, target from run where state = 'pending' and reason = :reason order by id
+
+-- name: pauses
+select * from pause where ended is null and (until is null or until > :now) order by id
+
+-- name: put_pause
+insert into pause (scope, reason, by, since, until) values (:scope, :reason, :by, :now, :until)
+
+-- name: lift_pauses
+update pause set ended = :now
+where scope = :scope and ended is null and (until is null or until > :now)
+returning *
+
+-- name: put_veto
+insert or replace into veto (strategy, target, at, by, reason)
+values (:strategy, :target, :now, :by, :reason)
+
+-- name: veto
+-- A person's no stands while anything fires for this key that had fired when it was said.
+select v.by, v.reason from veto v
+where v.strategy = :strategy and v.target = :target and exists (
+    select 1 from wanted w join episode e on e.id = w.episode
+    where w.strategy = v.strategy and w.target = v.target and e.ends_at is null
+      and e.first_seen <= v.at)
+
+-- name: put_audit
+insert into audit (at, by, action, object, reason, detail)
+values (:now, :by, :action, :object, :reason, :detail)
+
+-- name: audits
+-- A page of the audit, newest first, from before an id.
+select * from audit where id < :before order by id desc limit :limit
+
+-- name: put_unlogged
+insert or ignore into unlogged (run) values (:run)
+
+-- name: unlogged
+select u.run from unlogged u join run r on r.id = u.run order by r.finished_at, u.run limit :limit
+
+-- name: logged
+delete from unlogged where run in (select value from json_each(:runs))
+
+-- name: anchor
+select boot, boottime, at from clock
+
+-- name: put_anchor
+insert or replace into clock (id, boot, boottime, at) values (1, :boot, :boottime, :at)
+
+-- name: waiting_for
+-- How many runs wait for what.
+select reason, count(*) as n from run where state = 'pending' group by reason
+
+-- name: prune_breakers
+-- A closed breaker that has not changed for so long has nothing to tell any more.
+delete from breaker where name in (
+    select name from breaker where trips = 0 and changed_at < :before limit :limit)
+
+-- name: prune_breaker_events
+-- Those of breakers that have something to remember are what it is the fold of.
+delete from breaker_event where id in (
+    select id from breaker_event where at < :before and breaker not in (select name from breaker)
+    limit :limit)
+
+-- name: prune_pauses
+delete from pause where id in (
+    select id from pause where ended < :before or until < :before limit :limit)
+
+-- name: prune_vetoes
+delete from veto where (strategy, target) in (
+    select strategy, target from veto where at < :before
+      and not exists (
+        select 1 from wanted w where w.strategy = veto.strategy and w.target = veto.target)
+    limit :limit)
+
+-- name: prune_audit
+delete from audit where id in (select id from audit where at < :before limit :limit)
+
+-- name: acted_runs
+-- A page of the runs that acted and have ended, in the order of their end, from after one of them.
+select finished_at, id from run
+where state = 'finished' and acted_at is not null and (finished_at, id) > (:end, :id)
+  and (:strategy is null or strategy = :strategy)
+order by finished_at, id limit :limit

@@ -23,15 +23,20 @@ from receiver.journal import (
     Want,
 )
 from receiver.journal.queries import queries
+from receiver.journal.steering_rows import BIGGEST, SteeringRows
 from receiver.run import Observation, Outcome, Phase, Plan, Run, State, Step, StepState, may_follow
 
-_BIGGEST: Final = 2**63 - 1
 _PAGE: Final = 1_000
 _ROWS: Final = 100
 """Alerts in one statement; SQLite before 3.32 takes no more than 999 values."""
 _CHANGEABLE: Final = (
     "outcome", "cause", "reason", "until", "acted_at", "verify_from", "finished_at",
-    "config_hash", "plan",
+    "config_hash", "asked_at", "approved_at", "plan",
+)  # fmt: skip
+
+_PRUNED: Final = (
+    "decisions", "runs", "episodes", "quarantine",
+    "breakers", "breaker_events", "pauses", "vetoes", "audit",
 )  # fmt: skip
 
 _Total = tuple[str, tuple[str, ...]]
@@ -43,7 +48,7 @@ _decode_labels = msgspec.json.Decoder(dict[str, str]).decode
 _decode_plan = msgspec.json.Decoder(Plan).decode
 
 
-class SqliteTransaction(Transaction):
+class SqliteTransaction(SteeringRows, Transaction):
     """Used by one thread at a time."""
 
     def __init__(self, connection: sqlite3.Connection, path: Path) -> None:
@@ -54,8 +59,8 @@ class SqliteTransaction(Transaction):
         self._counting: list[tuple[_Total, float]] = []  # by the piece of work that is running
         self._counts: dict[_Total, float] = {}  # by those of the transaction that have succeeded
 
-    def _execute(self, name: str, **values: Any) -> sqlite3.Cursor:
-        return self.connection.execute(self._queries[name], values)
+    def _execute(self, query: str, /, **values: Any) -> sqlite3.Cursor:
+        return self.connection.execute(self._queries[query], values)
 
     # -- counters are summed up in memory and written once for each group of transactions
 
@@ -199,11 +204,13 @@ class SqliteTransaction(Transaction):
     def history(self, key: Key, *, but: int, since: float) -> Holders:
         strategy, target = key
         holder = self._execute("holder", target=target, but=but).fetchone()
+        ended = self._execute("last_outcome", target=target).fetchone()
         return Holders(
             holder=None if holder is None else holder[0],
             acting=self._execute("acting", but=but).fetchone()[0],
             last_end=self._execute("last_end", target=target).fetchone()[0],
             last_healed=self._execute("last_healed", target=target).fetchone()[0],
+            last_outcome=None if ended is None else Outcome(ended[0]),
             starts=tuple(
                 row[0]
                 for row in self._execute("starts", strategy=strategy, target=target, since=since)
@@ -312,9 +319,14 @@ class SqliteTransaction(Transaction):
         return after
 
     def finish(self, run: Run, outcome: Outcome, reason: str, *, now: float) -> Run:
+        if run.acted_at is not None:
+            self._execute("put_unlogged", run=run.id)
         return self.change(
             run, State.FINISHED, outcome=outcome, reason=reason, until=None, finished_at=now
         )
+
+    def ask_cancel(self, run: int, why: str) -> None:
+        self._execute("ask_cancel", id=run, why=why)
 
     def put_step(self, run: int, step: Step) -> None:
         self._execute(
@@ -348,7 +360,7 @@ class SqliteTransaction(Transaction):
         strategy: str | None = None,
         state: str | None = None,
     ) -> list[Run]:
-        before = _BIGGEST if before is None else before
+        before = BIGGEST if before is None else before
         return [
             _run(row, ())
             for row in self._execute(
@@ -376,7 +388,7 @@ class SqliteTransaction(Transaction):
     def latest_decisions(
         self, *, limit: int, before: int | None = None, strategy: str | None = None
     ) -> list[Recorded]:
-        before = _BIGGEST if before is None else before
+        before = BIGGEST if before is None else before
         rows = self._execute("decisions", before=before, limit=limit, strategy=strategy)
         return [_recorded(row) for row in rows]
 
@@ -392,6 +404,7 @@ class SqliteTransaction(Transaction):
             open_alerts=self._execute("open_alerts").fetchone()[0],
             in_progress={row[0]: row[1] for row in self._execute("in_progress")},
             states={row[0]: row[1] for row in self._execute("states")},
+            waiting={row[0]: row[1] for row in self._execute("waiting_for")},
             size_bytes=pages * page_size,
         )
 
@@ -404,8 +417,7 @@ class SqliteTransaction(Transaction):
 
     def prune(self, *, before: float, limit: int) -> int:
         return sum(
-            self._execute(f"prune_{kind}", before=before, limit=limit).rowcount
-            for kind in ("decisions", "runs", "episodes", "quarantine")
+            self._execute(f"prune_{kind}", before=before, limit=limit).rowcount for kind in _PRUNED
         )
 
     def _run(self, row: sqlite3.Row) -> Run:
@@ -456,6 +468,9 @@ def _run(row: sqlite3.Row, steps: tuple[Step, ...]) -> Run:
         verify_from=row["verify_from"],
         finished_at=row["finished_at"],
         config_hash=row["config_hash"],
+        asked_at=row["asked_at"],
+        approved_at=row["approved_at"],
+        cancel=row["cancel"],
         plan=None if row["plan"] is None else _decode_plan(row["plan"]),
         steps=steps,
     )

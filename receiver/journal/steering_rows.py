@@ -1,0 +1,189 @@
+"""The same in SQLite: breakers, dormancy, pauses, vetoes and the audit as rows and back."""
+
+from __future__ import annotations
+
+import sqlite3
+from collections.abc import Mapping
+from typing import Any, Final
+
+import msgspec
+
+from receiver.breaker import Breaker, BreakerEvent, BreakerState, Happening, Thresholds, after
+from receiver.dormancy import AWAKE, Dormancy
+from receiver.journal.steering import (
+    Anchor,
+    Audit,
+    Illness,
+    Key,
+    Pause,
+    Steering,
+    Transition,
+)
+
+BIGGEST: Final = 2**63 - 1
+_MEMORY: Final = ("failures", "trips", "tripped_at", "until", "trial")
+
+_encode = msgspec.json.Encoder().encode
+_thresholds = msgspec.json.Decoder(Thresholds).decode
+
+
+class SteeringRows(Steering):
+    connection: sqlite3.Connection
+
+    def _execute(self, query: str, /, **values: Any) -> sqlite3.Cursor:
+        raise NotImplementedError
+
+    # -- what stops us
+
+    def breaker(self, name: str) -> Breaker:
+        row = self._execute("breaker", name=name).fetchone()
+        return Breaker() if row is None else _breaker(row)
+
+    def breakers(self) -> Mapping[str, Breaker]:
+        return {row["name"]: _breaker(row) for row in self._execute("breakers")}
+
+    def happen(self, name: str, happening: Happening) -> BreakerState | None:
+        before = self.breaker(name)
+        became = after(before, happening)
+        if became == before:
+            return None
+        state = became.state(happening.at)
+        self._execute(
+            "put_breaker", name=name, now=happening.at,
+            **{field: getattr(became, field) for field in _MEMORY},
+        )  # fmt: skip
+        self._execute(
+            "put_breaker_event",
+            breaker=name,
+            event=happening.event,
+            at=happening.at,
+            run=happening.run,
+            started_at=happening.started_at,
+            thresholds=_encode(happening.thresholds).decode(),
+            state=state,
+        )
+        trial_begins = happening.event is BreakerEvent.TRIAL
+        return state if trial_begins or state is not before.state(happening.at) else None
+
+    def transitions(
+        self, *, run: int | None = None, breaker: str | None = None
+    ) -> list[Transition]:
+        return [
+            Transition(
+                breaker=row["breaker"],
+                happening=Happening(
+                    event=BreakerEvent(row["event"]),
+                    at=row["at"],
+                    run=row["run"],
+                    started_at=row["started_at"],
+                    thresholds=_thresholds(row["thresholds"]),
+                ),
+                state=BreakerState(row["state"]),
+            )
+            for row in self._execute("breaker_events", run=run, breaker=breaker)
+        ]
+
+    def dormancy(self) -> Dormancy:
+        row = self._execute("dormancy").fetchone()
+        return AWAKE if row is None else Dormancy(**dict(row))
+
+    def put_dormancy(self, dormancy: Dormancy) -> None:
+        self._execute("put_dormancy", **msgspec.structs.asdict(dormancy))
+
+    # -- how far it may spread
+
+    def illness(self, key: Key, *, limit: int, since: float) -> Illness:
+        strategy, target = key
+        (ill,) = self._execute("ill", strategy=strategy, most=limit + 1).fetchone()
+        (held,) = self._execute("held_and_well", strategy=strategy).fetchone()
+        if ill + held <= limit:
+            return Illness(ill + held, 0)
+        (treated,) = self._execute(
+            "treated", strategy=strategy, target=target, since=since
+        ).fetchone()
+        return Illness(ill + held, treated)
+
+    def latest_starts(self, key: Key, *, since: float) -> list[float]:
+        return [
+            row[0]
+            for row in self._execute("latest_starts", strategy=key[0], target=key[1], since=since)
+        ]
+
+    def pending_for(self, reason: str) -> list[Key]:
+        return [(row[0], row[1]) for row in self._execute("pending_for", reason=reason)]
+
+    # -- people
+
+    def pauses(self, *, now: float) -> list[Pause]:
+        return [_pause(row) for row in self._execute("pauses", now=now)]
+
+    def put_pause(
+        self, scope: str, *, reason: str, by: str, now: float, until: float | None
+    ) -> Pause:
+        cursor = self._execute(
+            "put_pause", scope=scope, reason=reason, by=by, now=now, until=until
+        )  # fmt: skip
+        assert cursor.lastrowid is not None
+        return Pause(
+            id=cursor.lastrowid, scope=scope, reason=reason, by=by, since=now, until=until
+        )  # fmt: skip
+
+    def lift_pauses(self, scope: str, *, now: float) -> list[Pause]:
+        return [
+            _pause(row) for row in self._execute("lift_pauses", scope=scope, now=now).fetchall()
+        ]
+
+    def put_veto(self, key: Key, *, by: str, reason: str, now: float) -> None:
+        self._execute("put_veto", strategy=key[0], target=key[1], by=by, reason=reason, now=now)
+
+    def veto(self, key: Key) -> str:
+        row = self._execute("veto", strategy=key[0], target=key[1]).fetchone()
+        return "" if row is None else f"{row['by']}: {row['reason']}"
+
+    def put_audit(
+        self, action: str, object_: str, *, by: str, reason: str, now: float, detail: str = ""
+    ) -> None:
+        self._execute(
+            "put_audit", action=action, object=object_, by=by, reason=reason, now=now, detail=detail
+        )
+
+    def audits(self, *, limit: int, before: int | None = None) -> list[Audit]:
+        rows = self._execute("audits", limit=limit, before=BIGGEST if before is None else before)
+        return [Audit(**dict(row)) for row in rows]
+
+    # -- what must outlive a restart besides
+
+    def unlogged(self, *, limit: int) -> list[int]:
+        return [row[0] for row in self._execute("unlogged", limit=limit)]
+
+    def logged(self, runs: list[int]) -> None:
+        self._execute("logged", runs=_encode(runs).decode())
+
+    def acted_runs(
+        self, *, after: tuple[float, int], limit: int, strategy: str | None = None
+    ) -> list[tuple[float, int]]:
+        end, run = after
+        rows = self._execute("acted_runs", end=end, id=run, limit=limit, strategy=strategy)
+        return [(row[0], row[1]) for row in rows]
+
+    def anchor(self) -> Anchor | None:
+        row = self._execute("anchor").fetchone()
+        return None if row is None else Anchor(**dict(row))
+
+    def put_anchor(self, anchor: Anchor) -> None:
+        self._execute("put_anchor", **msgspec.structs.asdict(anchor))
+
+
+def _breaker(row: sqlite3.Row) -> Breaker:
+    return Breaker(**{field: row[field] for field in _MEMORY})
+
+
+def _pause(row: sqlite3.Row) -> Pause:
+    return Pause(
+        id=row["id"],
+        scope=row["scope"],
+        reason=row["reason"],
+        by=row["by"],
+        since=row["since"],
+        until=row["until"],
+    )
