@@ -1,4 +1,4 @@
-"""The HTTP API of Alertmanager, as far as we ask it: the alerts that a notification left out."""
+"""The HTTP API of Alertmanager, as far as we ask it: alerts that were left out, and silences."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ import msgspec
 
 from receiver.alert import Alert, Status, fingerprint
 from receiver.errors import UpstreamError
+from receiver.matcher import Matcher, MatchOp
 from receiver.settings import AlertmanagerSettings
 from receiver.upstream import Upstream
 
@@ -36,15 +37,9 @@ class Alertmanager:
         Alertmanager leaves out alerts that have ended, so all of these fire: their `endsAt` is only
         when they will count as ended if nobody repeats them. Raises UpstreamError.
         """
-        params = [("active", "true"), ("silenced", "true"), ("inhibited", "true")]
-        params += [("filter", text) for text in filters]
+        params = [("filter", text) for text in filters]
         if receiver:
             params.append(("receiver", receiver))
-        body = self._http.get(_ALERTS, params)
-        try:
-            wire = msgspec.json.decode(body, type=list[_WireAlert])
-        except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
-            raise UpstreamError(f"{_ALERTS}: the answer is not Alertmanager's: {error}") from None
         return tuple(
             Alert(
                 fingerprint=alert.fingerprint or fingerprint(alert.labels),
@@ -55,12 +50,39 @@ class Alertmanager:
                 ends_at=None,
                 generator_url=alert.generator_url,
             )
-            for alert in wire
+            for alert in self._fetch(params)
             if alert.labels
         )
 
+    def silences_of(self, alert: Alert) -> tuple[str, ...]:
+        """Return the ids of the silences that are for *alert* now.
+
+        Alertmanager decides it, by its own matchers; an alert that it does not know has none.
+        Raises UpstreamError.
+        """
+        params = [
+            ("filter", str(Matcher(name, MatchOp.EQUAL, value)))
+            for name, value in alert.labels.items()
+        ]
+        for found in self._fetch(params):
+            if found.labels == alert.labels:
+                return tuple(found.status.silenced_by)
+        return ()
+
+    def _fetch(self, params: Sequence[tuple[str, str]]) -> list[_WireAlert]:
+        shown = [("active", "true"), ("silenced", "true"), ("inhibited", "true")]
+        body = self._http.get(_ALERTS, [*shown, *params])
+        try:
+            return msgspec.json.decode(body, type=list[_WireAlert])
+        except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
+            raise UpstreamError(f"{_ALERTS}: the answer is not Alertmanager's: {error}") from None
+
     def ready(self) -> bool:
         return self._http.answers("/-/ready")
+
+
+class _WireStatus(msgspec.Struct, frozen=True, rename="camel"):
+    silenced_by: list[str] = []
 
 
 class _WireAlert(msgspec.Struct, rename="camel"):
@@ -69,3 +91,4 @@ class _WireAlert(msgspec.Struct, rename="camel"):
     annotations: dict[str, str] = {}
     generator_url: str = msgspec.field(default="", name="generatorURL")
     fingerprint: str = ""
+    status: _WireStatus = _WireStatus()

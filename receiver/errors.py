@@ -3,6 +3,7 @@
 PromhealError
 ├── ConfigError       the operator's file: exit code 2, or a reload that is refused
 ├── PayloadError      the sender's request: 400, 413 or 415; the same body can never be read
+├── RefusedError      an operator's wish that cannot be granted: 400, 404 or 409
 ├── JournalError      our disk: 503, and Alertmanager sends it again
 ├── ActionError       the thing being healed, or the way to it: the run rolls back
 │   └── TemplateError the operator's template met a value that it cannot take
@@ -27,6 +28,15 @@ class PayloadError(PromhealError):
         super().__init__(message)
         self.status = status
         """The HTTP status that says so: 400, 413 or 415."""
+
+
+class RefusedError(PromhealError):
+    """An operator wants what cannot be done; the text says why, and what can."""
+
+    def __init__(self, message: str, *, status: int) -> None:
+        super().__init__(message)
+        self.status = status
+        """The HTTP status that says so: 400, 404 or 409."""
 
 
 class JournalError(PromhealError):

@@ -2,23 +2,54 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import Any, Protocol
+from collections.abc import Callable, Iterable, Mapping
+from math import inf
+from pathlib import Path
+from typing import Any, Final, Protocol
 
 import msgspec
 
 from receiver.alert import Alert
+from receiver.breaker import names
 from receiver.clock import Clock
 from receiver.decide import decide
+from receiver.dormancy import backoff
 from receiver.errors import ActionError
-from receiver.guards.situation import Condition, Reason, Signal, Situation
+from receiver.guards.situation import (
+    RETRY,
+    Answer,
+    Condition,
+    Hold,
+    Reason,
+    Signal,
+    Situation,
+    Verdict,
+)
 from receiver.journal import Episode, Journal, Key, Transaction
+from receiver.journal.steering import Pause
+from receiver.maintenance import Window, active
 from receiver.run import Plan, PlannedStep, Run
 from receiver.services import Inventory
 from receiver.settings import Settings
 from receiver.strategy import Expect, OnFailure, Strategies, Strategy, condition_holds
 from receiver.template import Variables, render_params, render_promql
 from receiver.verification import Judgement
+
+
+_WHATEVER_THEY_SAY: Final = frozenset(
+    {
+        Reason.DISABLED,
+        Reason.REJECTED,
+        Reason.PAUSED,
+        Reason.DORMANT,
+        Reason.MAINTENANCE,
+        Reason.BUSY,
+        Reason.CONCURRENCY,
+    }
+)
+"""Why not, whatever Prometheus and Alertmanager say."""
+_REASON: Final = 500
+"""Characters of the pause file that are read."""
 
 
 class Prover(Protocol):
@@ -41,6 +72,9 @@ class Prover(Protocol):
     def condition(self, query: str) -> tuple[Condition, str]:
         """Whether *query* returns anything, and what was answered."""
 
+    def suspect(self, alert_labels: Mapping[str, str], expression: str | None) -> str:
+        """Why the alert may tell of its monitoring and not of its target; empty if it does not."""
+
 
 class Config(msgspec.Struct, frozen=True, kw_only=True):
     """What the operator wants now. A reload makes a new one; a run under way keeps its plan."""
@@ -50,16 +84,22 @@ class Config(msgspec.Struct, frozen=True, kw_only=True):
     inventory: Inventory
     prover: Prover
     hash: str
+    silenced: Callable[[Alert], str] = lambda _: ""
+    """Which silence is for an alert now, or why that is not known; empty for none."""
+    pause_file: Path | None = None
+    """While it exists, nothing begins."""
     dry_run: bool = False
 
 
-class Asked(msgspec.Struct, frozen=True):
-    """What Prometheus answered before a decision."""
+class Asked(msgspec.Struct, frozen=True, kw_only=True):
+    """What Prometheus and Alertmanager answered before a decision."""
 
     signal: Signal = Signal.UNKNOWN
     condition: Condition = Condition.NONE
     value: float | None = None
     detail: str = ""
+    suspect: str = ""
+    silenced: str = ""
 
 
 class Case(msgspec.Struct, frozen=True):
@@ -89,41 +129,69 @@ class Gathering:
     ) -> Situation:
         """Return what a decision rests on, the history read in *transaction*."""
         config, strategy, key = case.config, case.strategy, case.key
+        settings = config.settings
+        engine = settings.engine
         now = self._clock()
+        alert = None if episode is None else episode.alert
         furthest = max((budget.per for budget in strategy.budget), default=0.0)
         history = transaction.history(key, but=0 if run is None else run.id, since=now - furthest)
-        engine = config.settings.engine
+        dormancy = transaction.dormancy()
+        illness = transaction.illness(
+            key, limit=engine.storm.targets, since=now - engine.stale_after
+        )
         return Situation(
             now=now,
             strategy=strategy,
             target=key[1],
-            alert=None if episode is None else episode.alert,
+            alert=alert,
             last_seen=0.0 if episode is None else episode.last_seen,
             stale_after=engine.stale_after,
             signal=asked.signal,
             condition=asked.condition,
             upstream_detail=asked.detail,
-            enabled=config.settings.flags.auto_healing,
+            suspect=asked.suspect,
+            silenced=asked.silenced,
+            enabled=settings.flags.auto_healing,
+            preventive=settings.flags.preventive_healing,
             dry_run=config.dry_run,
+            pause=_pause(config.pause_file, transaction.pauses(now=now), key, now),
+            rejected=transaction.veto(key),
+            maintenance=_maintenance(settings.maintenance, alert, now),
+            approval_for=engine.approval,
+            asked_at=None if run is None else run.asked_at,
+            approved_at=None if run is None else run.approved_at,
+            run=0 if run is None else run.id,
             holder=history.holder,
             acting=history.acting,
             max_concurrent_runs=engine.max_concurrent_runs,
             last_end=history.last_end,
             last_healed=history.last_healed,
+            last_outcome=history.last_outcome,
             starts=history.starts,
+            dormancy=dormancy,
+            backoff=backoff(
+                dormancy.failures, first=engine.backoff.first, most=engine.backoff.most
+            ),
+            ill=illness.ill,
+            treated=illness.treated,
+            storm_targets=engine.storm.targets,
+            latest_starts=(
+                ()
+                if strategy.limits is None
+                else tuple(transaction.latest_starts(key, since=now - strategy.limits.per))
+            ),
+            breakers=tuple((name, transaction.breaker(name)) for name in names(*key)),
         )
 
     def ask(self, case: Case, episode: Episode | None) -> Asked:
-        """Ask Prometheus, unless the answer could not matter: in a storm most have to queue."""
+        """Ask Prometheus and Alertmanager, unless the answer could not matter.
+
+        In a storm most have to queue, and while everything is paused nobody needs to know.
+        """
         if episode is None:
             return Asked()
-        hopeful = Asked(Signal.FIRING, Condition.TRUE)
-        situation = self._journal.read(
-            lambda t: self.situation(t, case, episode, t.unfinished(case.key), hopeful)
-        )
-        if decide(situation).verdict.reason in {
-            Reason.DISABLED, Reason.BUSY, Reason.CONCURRENCY
-        }:  # fmt: skip
+        hopeful = Asked(signal=Signal.FIRING, condition=Condition.TRUE)
+        if self._would_be(case, episode, hopeful).reason in _WHATEVER_THEY_SAY:
             return hopeful
         alert = episode.alert
         judgement = case.config.prover.judge(alert.labels, alert.expression, since=0.0)
@@ -138,7 +206,56 @@ class Gathering:
                 condition, detail = Condition.UNKNOWN, str(error)
             else:
                 condition, detail = case.config.prover.condition(query)
-        return Asked(judgement.signal, condition, judgement.value, detail)
+        asked = Asked(
+            signal=judgement.signal,
+            condition=condition,
+            value=judgement.value,
+            detail=detail,
+            suspect=judgement.suspect,
+        )
+        if self._would_be(case, episode, asked).answer is not Answer.ALLOW:
+            return asked
+        # What only stands before the act is asked only then.
+        return msgspec.structs.replace(
+            asked,
+            suspect=case.config.prover.suspect(alert.labels, alert.expression),
+            silenced=case.config.silenced(alert),
+        )
+
+    def _would_be(self, case: Case, episode: Episode, asked: Asked) -> Verdict:
+        situation = self._journal.read(
+            lambda t: self.situation(t, case, episode, t.unfinished(case.key), asked)
+        )
+        return decide(situation).verdict
+
+
+def _pause(file: Path | None, pauses: Iterable[Pause], key: Key, now: float) -> Hold | None:
+    """Return the pause that is for *key* and lasts longest."""
+    if file is not None:
+        try:
+            with file.open(encoding="utf-8", errors="replace") as opened:
+                reason = opened.readline(_REASON).strip()
+        except FileNotFoundError:
+            pass
+        except OSError as error:
+            # Whether it is there cannot be said, and who wrote it meant business.
+            return Hold(f"{file}: {error.strerror}", now + RETRY)
+        else:
+            return Hold(f"{file} exists: {reason}".rstrip(": "), now + RETRY)
+    scopes = {"all", f"strategy:{key[0]}", f"target:{key[1]}"}
+    longest = max(
+        (pause for pause in pauses if pause.scope in scopes),
+        key=lambda pause: inf if pause.until is None else pause.until,
+        default=None,
+    )
+    if longest is None:
+        return None
+    return Hold(f"{longest.by}, {longest.scope}: {longest.reason}", longest.until)
+
+
+def _maintenance(windows: tuple[Window, ...], alert: Alert | None, now: float) -> Hold | None:
+    found = None if alert is None else active(windows, alert.labels, now)
+    return None if found is None else Hold(found[0].name, found[1])
 
 
 def plan_for(strategy: Strategy, target: str, episode: Episode, value: float | None) -> Plan:

@@ -12,7 +12,11 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any, Final
 
+import msgspec
+
+from receiver import consequences
 from receiver.actions import Actions, Context
+from receiver.breaker import BreakerState
 from receiver.clock import Clock
 from receiver.errors import JournalError
 from receiver.gathering import Config
@@ -35,6 +39,9 @@ from receiver.verification import next_look, outcome_of
 
 log: Final = logging.getLogger("promheal.healing")
 
+PASSED_ON: Final = (Reason.CONCURRENCY, Reason.STORM)
+"""What a run waits for that another one hands over."""
+
 _STORE_AGAIN: Final = (0.1, 0.5, 1.0, 2.0, 5.0, 10.0, 20.0, 20.0)
 """Seconds between attempts to store what an action did."""
 
@@ -48,7 +55,10 @@ class Healing:
         clock: Clock,
         config: Callable[[], Config],
         wake: Callable[[Key], None],
+        ended: Callable[[Run], None] = lambda _: None,
     ) -> None:
+        """*ended* is told of each run that has ended."""
+        self.ended = ended
         self._journal = journal
         self._runner = Runner(actions, clock)
         self._metrics = metrics
@@ -62,6 +72,8 @@ class Healing:
 
     def carry(self, run: Run) -> float | None:
         """Take up a run where the journal says it is; return when to look again, or None."""
+        if run.cancel and run.state in {State.WAITING, State.VERIFYING}:
+            return self._cancel(run)
         match run.state:
             case State.ACTING:
                 return self.forward(run)
@@ -82,8 +94,11 @@ class Healing:
     def forward(self, run: Run, *, resumed: bool = False) -> float | None:
         assert run.plan is not None
         steps = self._runner.forward(run.plan, _past(run), self._context_for(run), resumed=resumed)
-        with self._slot():
-            ended = yield_from(steps, lambda event: self._write_step(run, event))
+        try:
+            with self._slot():
+                ended = yield_from(steps, lambda event: self._write_step(run, event))
+        except _CancelledError as cancelled:
+            return self._give_up(run, Outcome.CANCELLED, str(cancelled))
         if isinstance(ended, Suspended):
             until = ended.until
             self._journal.atomically(
@@ -101,6 +116,21 @@ class Healing:
         )
         self.pass_on()
         return self._verify(run)
+
+    def _cancel(self, run: Run) -> float | None:
+        """Someone wants the end of a run that is between two steps, or being verified."""
+        cut = [step for step in run.steps if step.state is StepState.STARTED]
+
+        def write(transaction: Transaction) -> None:
+            for step in cut:  # a timer
+                ended = msgspec.structs.replace(
+                    step, state=StepState.FAILED, finished_at=self._clock(), error=run.cancel
+                )
+                transaction.put_step(run.id, ended)
+
+        if cut:
+            self._journal.atomically(write)
+        return self._give_up(run, Outcome.CANCELLED, run.cancel)
 
     def _give_up(self, run: Run, cause: Outcome, reason: str) -> float | None:
         """The run did not work: undo what can be undone, and end it."""
@@ -148,13 +178,21 @@ class Healing:
             return
         step = event
 
-        def write(transaction: Transaction) -> None:
+        def write(transaction: Transaction) -> str:
+            if step.state is StepState.STARTED and step.phase is Phase.RUN:
+                now = transaction.run(run.id)
+                assert now is not None
+                if now.cancel:
+                    return now.cancel
             transaction.put_step(run.id, step)
             if step.finished_at is not None:
                 transaction.count(ACTIONS.name, step.action, step.state)
+            return ""
 
         if step.finished_at is None:
-            self._journal.atomically(write)
+            cancelled = self._journal.atomically(write)
+            if cancelled:
+                raise _CancelledError(cancelled)
         else:
             self._store(write)
             self._metrics.action_duration.labels(step.action).observe(
@@ -178,7 +216,7 @@ class Healing:
             },
         )
 
-    def _store(self, write: Callable[[Transaction], None]) -> None:
+    def _store(self, write: Callable[[Transaction], object]) -> None:
         """Write down what has been done already; a full disk may make that wait, not forget it."""
         for delay in _STORE_AGAIN:
             try:
@@ -271,8 +309,11 @@ class Healing:
         return self.released(self._journal.atomically(write))
 
     def finish(self, transaction: Transaction, run: Run, outcome: Outcome, reason: str) -> Run:
+        now = self._clock()
         transaction.count(HEALS.name, run.strategy, outcome)
-        return transaction.finish(run, outcome, reason, now=self._clock())
+        if run.acted_at is not None:
+            consequences.end(transaction, self._config(), run, outcome, now)
+        return transaction.finish(run, outcome, reason, now=now)
 
     def released(self, run: Run) -> float | None:
         """A run has ended: tell the log, and let in who waited for its target or its slot."""
@@ -292,16 +333,36 @@ class Healing:
                 "reason": run.reason,
             },
         )
-        for key in self._journal.read(lambda t: t.pending_on(run.target)):
+        for key in self._journal.read(lambda t: self._told_by(t, run)):
             self._wake(key)
-        self.pass_on()
+        for reason in PASSED_ON:
+            self.pass_on(reason)
+        self.ended(run)
         return self._clock()  # it may still fire: look at once, and let the guards decide
 
-    def pass_on(self) -> None:
-        """Give a slot that is free to the run that has waited longest for one."""
-        key = self._journal.read(lambda t: t.next_pending(Reason.CONCURRENCY))
+    def _told_by(self, transaction: Transaction, run: Run) -> list[Key]:
+        """Log what the end of *run* changed, and return whom it concerns."""
+        concerned = transaction.pending_on(run.target)
+        transitions = transaction.transitions(run=run.id)
+        for one in transitions:
+            if one.happening.at == run.finished_at and one.state is not BreakerState.CLOSED:
+                log.warning("breaker %s", one.state, extra={"breaker": one.breaker, "run": run.id})
+        if transitions:  # a trial has ended, or there is nothing to wait for any more
+            concerned += transaction.pending_for(Reason.BREAKER_OPEN)
+        dormancy = transaction.dormancy()
+        if dormancy.since is not None and dormancy.since == run.finished_at:
+            log.error("dormant: nothing acts until a person resumes it; %s", dormancy.reason)
+        return concerned
+
+    def pass_on(self, reason: Reason = Reason.CONCURRENCY) -> None:
+        """Give a place that is free to the run that has waited longest for it."""
+        key = self._journal.read(lambda t: t.next_pending(reason))
         if key is not None:
             self._wake(key)
+
+
+class _CancelledError(Exception):
+    """A person wants no further step; the text says who and why."""
 
 
 def yield_from(steps: Iterator[Any], write: Callable[[Any], None]) -> Any:

@@ -9,7 +9,7 @@ configuration and from enums only: a hundred thousand different alerts add no se
 from __future__ import annotations
 
 import platform
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from itertools import product
 from typing import Final
 
@@ -25,15 +25,21 @@ from prometheus_client.exposition import choose_encoder
 from prometheus_client.process_collector import ProcessCollector
 from prometheus_client.registry import Collector
 
+from receiver.background import TaskState
+from receiver.breaker import MAIN, Breaker, BreakerState
+from receiver.dormancy import Dormancy
+from receiver.dormancy import backoff as _backoff
 from receiver.duration import format_duration
 from receiver.guards.situation import Answer, Reason
 from receiver.journal import Journal, Snapshot, Transaction
+from receiver.llm import KeySummary
 from receiver.run import Outcome, StepState
+from receiver.settings import EngineSettings
 from receiver.strategy import Strategies
 
 disable_created_metrics()  # type: ignore[no-untyped-call]
 
-CODES: Final = ("202", "400", "408", "413", "415", "431", "501", "503")
+CODES: Final = ("202", "400", "401", "403", "408", "413", "415", "431", "501", "503")
 """What POST /webhook answers, and the worker before it: 408 too slow, 431 and 501 not for us."""
 STATUSES: Final = ("firing", "resolved")
 DUPLICATES: Final = ("repeat", "late", "not_open")
@@ -42,27 +48,25 @@ RESULTS: Final = ("healed", "ineffective", "inconclusive")
 UNDOINGS: Final = ("done", "failed")
 ACTION_OUTCOMES: Final = (StepState.DONE, StepState.FAILED, StepState.SKIPPED, StepState.UNKNOWN)
 
-_WAITS: Final = (
-    Reason.CONDITION_FALSE,
-    Reason.CONDITION_UNKNOWN,
-    Reason.BUSY,
-    Reason.CONCURRENCY,
-    Reason.GRACE_PERIOD,
-    Reason.BUDGET_EXHAUSTED,
-)
-_DENIALS: Final = (
-    Reason.DISABLED,
-    Reason.OBSERVE_ONLY,
-    Reason.DRY_RUN,
-    Reason.RESOLVED,
-    Reason.STALE,
+_DENIALS: Final = frozenset(
+    {
+        Reason.DISABLED,
+        Reason.REJECTED,
+        Reason.OBSERVE_ONLY,
+        Reason.DRY_RUN,
+        Reason.RESOLVED,
+        Reason.STALE,
+        Reason.APPROVAL_EXPIRED,
+    }
 )
 VERDICTS: Final[tuple[tuple[str, str], ...]] = (
     (Answer.ALLOW, ""),
-    *((Answer.WAIT, reason) for reason in _WAITS),
-    *((Answer.DENY, reason) for reason in _DENIALS),
+    *((Answer.DENY if reason in _DENIALS else Answer.WAIT, reason) for reason in Reason),
 )
 """Every (verdict, reason) that a decision can have."""
+
+MAX_TARGETS: Final = 100
+"""Breakers of targets that are shown."""
 
 FAST: Final = (0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 10.0)
 SLOW: Final = (0.05, 0.25, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0, 120.0, 300.0, 600.0, 1800.0, 3600.0)
@@ -96,6 +100,11 @@ ROLLBACKS: Final = Total("rollbacks", "Rollbacks by outcome.", ("strategy", "out
 VERIFICATIONS: Final = Total(
     "verifications", "Finished verifications by result.", ("strategy", "result")
 )
+TRANSITIONS: Final = Total(
+    "breaker_transitions", "Changes of breakers by what they became.", ("breaker", "to")
+)
+TARGET_BREAKERS: Final = "target"
+"""Stands for the breakers of all targets, whose names come from payloads."""
 
 TOTALS: Final = (
     NOTIFICATIONS,
@@ -107,6 +116,7 @@ TOTALS: Final = (
     ACTIONS,
     ROLLBACKS,
     VERIFICATIONS,
+    TRANSITIONS,
 )
 
 
@@ -114,6 +124,7 @@ class Present(msgspec.Struct, frozen=True, kw_only=True):
     """What this process knows besides the journal, asked at scrape."""
 
     strategies: Strategies
+    engine: EngineSettings
     actions: tuple[str, ...]
     flags: dict[str, bool]
     queue_length: int
@@ -125,6 +136,10 @@ class Present(msgspec.Struct, frozen=True, kw_only=True):
     config_hash: str
     reload_successful: bool
     reload_success_at: float
+    clock_lead: float
+    """Seconds by which the wall clock is ahead of promheal's."""
+    tasks: tuple[TaskState, ...]
+    keys: KeySummary
     version: str
     now: float
 
@@ -191,12 +206,15 @@ def label_sets(
     total: Total, strategies: Iterable[str], actions: Iterable[str]
 ) -> Iterator[tuple[str, ...]]:
     """Yield every combination of label values that *total* can have."""
+    strategies = tuple(strategies)
     values: dict[str, Iterable[str]] = {
         "code": CODES,
         "status": STATUSES,
         "strategy": strategies,
         "action": actions,
         "result": RESULTS,
+        "breaker": (MAIN, *(f"strategy:{name}" for name in strategies), TARGET_BREAKERS),
+        "to": tuple(BreakerState),
     }
     if total is DECISIONS:
         yield from ((s, verdict, reason) for s in strategies for verdict, reason in VERDICTS)
@@ -206,6 +224,14 @@ def label_sets(
         HEALS: tuple(Outcome), ACTIONS: ACTION_OUTCOMES, ROLLBACKS: UNDOINGS
     }.get(total, ())  # fmt: skip
     yield from product(*(tuple(values[label]) for label in total.labels))
+
+
+class _Look(msgspec.Struct, frozen=True):
+    """What a scrape reads of the journal."""
+
+    snapshot: Snapshot
+    dormancy: Dormancy
+    breakers: Mapping[str, Breaker]
 
 
 class _JournalCollector(Collector):
@@ -220,8 +246,9 @@ class _JournalCollector(Collector):
         present = self._present()
         names = present.strategies.names
         budgets: dict[tuple[str, str], float] = {}
+        storms: dict[tuple[str], float] = {}
 
-        def look(transaction: Transaction) -> Snapshot:
+        def look(transaction: Transaction) -> _Look:
             for strategy in present.strategies:
                 for window in strategy.budget:
                     counts = transaction.starts_by_target(
@@ -229,9 +256,15 @@ class _JournalCollector(Collector):
                     )
                     left = max(0, window.runs - max(counts, default=0))
                     budgets[strategy.name, format_duration(window.per)] = left
-            return transaction.snapshot()
+                most = present.engine.storm.targets
+                illness = transaction.illness(
+                    (strategy.name, ""), limit=most, since=present.now - present.engine.stale_after
+                )
+                storms[(strategy.name,)] = illness.ill > most
+            return _Look(transaction.snapshot(), transaction.dormancy(), transaction.breakers())
 
-        snapshot = self._journal.read(look)
+        looked = self._journal.read(look)
+        snapshot, dormancy = looked.snapshot, looked.dormancy
         yield from self._totals(snapshot, names, present.actions)
 
         def gauge(name: str, text: str, value: float) -> Metric:
@@ -264,6 +297,45 @@ class _JournalCollector(Collector):
             "Runs left in a budget's window, on the target that has fewest.",
             ["strategy", "window"],
             budgets.items(),
+        )
+        yield gauges(
+            "breaker_state",
+            "1 for the state that a breaker is in; targets' while they are not closed.",
+            ["breaker", "state"],
+            _breaker_rows(looked.breakers, names, present.now),
+        )
+        yield gauge("dormant", "1 while the engine has stopped itself.", dormancy.since is not None)
+        yield gauge("consecutive_failures", "Runs that failed since one healed.", dormancy.failures)
+        backoff = present.engine.backoff
+        yield gauge(
+            "backoff_seconds", "Seconds after the last failure for which nothing begins.",
+            _backoff(dormancy.failures, first=backoff.first, most=backoff.most)
+            if dormancy.failures else 0.0,
+        )  # fmt: skip
+        yield gauges(
+            "storm_active", "1 while more targets are ill than are treated at once.",
+            ["strategy"], storms.items(),
+        )  # fmt: skip
+        yield gauges(
+            "background_tasks", "Background tasks by state.", ["state"],
+            (
+                (("active",), sum(not task.paused for task in present.tasks)),
+                (("paused",), sum(task.paused for task in present.tasks)),
+            ),
+        )  # fmt: skip
+        keys = present.keys
+        yield gauges(
+            "llm_keys", "Keys of language model providers by the last probe.", ["state"],
+            (
+                (("active",), keys.active),
+                (("failed",), keys.failed),
+                (("unknown",), keys.total - keys.active - keys.failed),
+            ),
+        )  # fmt: skip
+        yield gauge(
+            "clock_lead_seconds",
+            "How far the wall clock is ahead of promheal's own, which no step moves.",
+            present.clock_lead,
         )
         yield gauges(
             "feature_enabled", "Feature flags.", ["flag"],
@@ -312,6 +384,25 @@ class _JournalCollector(Collector):
             for values in label_sets(total, strategies, actions):
                 family.add_metric(values, snapshot.totals.get((total.name, values), 0.0))
             yield family
+
+
+def _breaker_rows(
+    breakers: Mapping[str, Breaker], strategies: Iterable[str], now: float
+) -> Iterator[tuple[tuple[str, str], float]]:
+    """Yield each breaker's states, of which one is 1: main, strategies', and targets' not closed.
+
+    Targets are named by alerts' labels, so there are no more than MAX_TARGETS of them.
+    """
+    always = (MAIN, *(f"strategy:{name}" for name in strategies))
+    targets = [
+        name
+        for name, one in breakers.items()
+        if name.startswith("target:") and one.state(now) is not BreakerState.CLOSED
+    ]
+    for name in (*always, *targets[:MAX_TARGETS]):
+        current = breakers.get(name, Breaker()).state(now)
+        for state in BreakerState:
+            yield (name, str(state)), state is current
 
 
 def _effectiveness(snapshot: Snapshot, strategy: str) -> float:

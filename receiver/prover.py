@@ -8,6 +8,7 @@ from receiver.clock import Clock
 from receiver.errors import UpstreamError
 from receiver.guards.situation import Condition, Signal
 from receiver.prometheus import Prometheus
+from receiver.promql import Selector, quote, read
 from receiver.strategy import Expect
 from receiver.verification import Judgement, judge, observe
 
@@ -50,3 +51,30 @@ class PrometheusProver:
         if samples:
             return Condition.TRUE, f"{query} returned {samples[0].value:g}"
         return Condition.FALSE, f"{query} returned nothing"
+
+    def suspect(self, alert_labels: Mapping[str, str], expression: str | None) -> str:
+        """Why the alert may tell of its monitoring and not of its target; empty if it does not.
+
+        The target's scrape fails, as far as the alert's `job` and `instance` name it. An expression
+        that asks for just that, or for what is absent, is believed.
+        """
+        about = {name: alert_labels[name] for name in ("job", "instance") if name in alert_labels}
+        if self._prometheus is None or not about or expression is None:
+            return ""
+        try:
+            selectors = read(expression).selectors
+        except ValueError:
+            return ""
+        if all(each.optional for each in selectors) or any(map(_reads_up, selectors)):
+            return ""
+        matchers = ",".join(f"{name}={quote(value)}" for name, value in about.items())
+        query = f"max(up{{{matchers}}}) == 0"
+        try:
+            failing = self._prometheus.query(query)
+        except UpstreamError as error:
+            return f"whether the target is scraped is not known: {error}"
+        return f"its scrape fails: {query}" if failing else ""
+
+
+def _reads_up(selector: Selector) -> bool:
+    return selector.text.partition("{")[0].strip() == "up" or '__name__="up"' in selector.text

@@ -14,12 +14,13 @@ from typing import Final
 
 import msgspec
 
+from receiver import consequences
 from receiver.clock import Clock
 from receiver.decide import Decision, decide
 from receiver.errors import ActionError
 from receiver.gathering import Asked, Case, Config, Gathering, plan_for
 from receiver.guards.situation import Answer, Reason, Verdict
-from receiver.healing import Healing
+from receiver.healing import PASSED_ON, Healing
 from receiver.journal import Episode, Journal, Key, Transaction
 from receiver.metrics import DECISIONS, Metrics
 from receiver.run import Outcome, Plan, Run, State
@@ -84,23 +85,24 @@ class Reconciler:
         config = self._config()
         strategy = config.strategies.get(key[0])
         episode, pending = self._journal.read(lambda t: (t.wanted(key), t.unfinished(key)))
-        waited_for_slot = pending is not None and pending.reason == Reason.CONCURRENCY
+        place = None if pending is None or pending.reason not in PASSED_ON else pending.reason
         if strategy is None:
             if pending is not None:
                 self._drop(pending, "the strategy is not configured any more")
-            if waited_for_slot:
-                self._healing.pass_on()
+            if place is not None:
+                self._healing.pass_on(Reason(place))
             return None
         if episode is None and pending is None:
+            self._healing.pass_on(Reason.STORM)  # one target fewer is ill
             return None
         case = Case(config, strategy, key[1])
         asked = self._gathering.ask(case, episode)
         planned = _plan(case, episode, asked)
         verdict, run = self._journal.atomically(lambda t: self._settle(t, case, asked, planned))
-        if waited_for_slot and verdict.reason is not Reason.CONCURRENCY:
-            # It did not take the slot that it was woken for; or it did, and it was woken only once
+        if place is not None and verdict.reason != place:
+            # It did not take the place that it was woken for; or it did, and it was woken only once
             # for two that became free together. Whoever finds none ends the chain.
-            self._healing.pass_on()
+            self._healing.pass_on(Reason(place))
         if verdict.answer is Answer.ALLOW:
             assert run is not None
             return self._act(run)
@@ -121,6 +123,7 @@ class Reconciler:
             case Answer.ALLOW:
                 assert episode is not None  # `current` denies without an alert
                 run = _begin(transaction, case, episode, run, planned.plan, now)
+                consequences.begin(transaction, run)
                 if planned.fault:
                     run = self._healing.finish(transaction, run, Outcome.FAILED, planned.fault)
             case Answer.WAIT:
@@ -130,6 +133,8 @@ class Reconciler:
                 if episode is not None and verdict.reason in {Reason.RESOLVED, Reason.STALE}:
                     before = now - situation.stale_after
                     transaction.give_up(before=before, episode=episode.id)
+                if verdict.reason is Reason.APPROVAL_EXPIRED:
+                    transaction.put_veto(case.key, by="promheal", reason=verdict.detail, now=now)
                 if run is not None:
                     evidence = f"{verdict.reason}: {_evidence(transaction, run, verdict)}"
                     run = self._healing.finish(transaction, run, Outcome.CANCELLED, evidence)
@@ -213,10 +218,13 @@ def _pend(
 ) -> Run:
     reason, until = str(verdict.reason), verdict.until
     if pending is None:
-        return transaction.open_run(
+        pending = transaction.open_run(
             case.key, State.PENDING, episode=episode, now=now, reason=reason, until=until
         )
-    return transaction.change(pending, State.PENDING, reason=reason, until=until)
+    asked_at = pending.asked_at
+    if verdict.reason is Reason.AWAITING_APPROVAL and asked_at is None:
+        asked_at = now
+    return transaction.change(pending, State.PENDING, reason=reason, until=until, asked_at=asked_at)
 
 
 def _evidence(transaction: Transaction, run: Run, verdict: Verdict) -> str:

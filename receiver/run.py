@@ -164,6 +164,11 @@ class Run(msgspec.Struct, frozen=True, kw_only=True):
     """When the last step had finished: only newer samples prove anything."""
     finished_at: float | None = None
     config_hash: str = ""
+    asked_at: float | None = None
+    """When a person was asked to approve it."""
+    approved_at: float | None = None
+    cancel: str = ""
+    """Who wants it cancelled, and why; it is, before its next step."""
     plan: Plan | None = None
     """Set when a guard has let it pass."""
     steps: tuple[Step, ...] = ()

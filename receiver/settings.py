@@ -13,8 +13,10 @@ from typing import Annotated, Final
 
 import msgspec
 
+from receiver.breaker import Thresholds
 from receiver.duration import Duration
 from receiver.errors import ConfigError
+from receiver.maintenance import Window
 
 _Url = Annotated[str, msgspec.Meta(pattern="^https?://")]
 _Positive = Annotated[Duration, msgspec.Meta(gt=0)]
@@ -31,11 +33,24 @@ class PrometheusSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unkno
 
 
 class AlertmanagerSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """Who is asked for the alerts that `max_alerts` cut off."""
+    """Who is asked for silences, and for the alerts that `max_alerts` cut off."""
 
     url: _Url
     timeout: _Positive = 5.0
     bearer_token_file: str | None = None
+
+
+class BackoffSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """After a failure nothing begins for a while, twice as long after each further one."""
+
+    first: _Positive = 5.0
+    most: _Positive = 320.0
+
+
+class StormSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    targets: Annotated[int, msgspec.Meta(ge=1)] = 10
+    """While more targets than this are ill for one strategy, only so many are treated at once, and
+    one that was treated in vain keeps its place."""
 
 
 class EngineSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -48,11 +63,30 @@ class EngineSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_f
 
     Above Alertmanager's repeat_interval (4 h by default), which is how often it says so again.
     """
+    dormant_after: Annotated[int, msgspec.Meta(ge=1)] = 10
+    """Consecutive failures after which the whole engine stops until a person resumes it."""
+    backoff: BackoffSettings = BackoffSettings()
+    storm: StormSettings = StormSettings()
+    main_breaker: Thresholds = Thresholds(permanent_after=10)
+    """Of `self-healing-main`, which counts the runs of all strategies."""
+    target_breaker: Thresholds = Thresholds()
+    """Of each target; a strategy's stands in `healing_strategies.yml`."""
+    approval: _Positive = 3_600.0
+    """How long a run that needs a person's approval waits for it, and how long that holds."""
+    pause_file: str = "promheal.paused"
+    """While this file exists nothing begins; its first line is the reason. Path, relative to
+    `promheal.yml`."""
 
 
 class FlagSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     auto_healing: bool = True
     """Off: alerts are recorded and decided, nothing acts."""
+    auto_detection: bool = True
+    """Off: alerts are recorded, and no strategy is asked for them."""
+    preventive_healing: bool = False
+    """Whether strategies that are marked `preventive` may act."""
+    process_monitoring: bool = True
+    """Whether the state of every service in `services.yml` is sampled."""
 
 
 class JournalSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -63,6 +97,33 @@ class JournalSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_
 class HttpSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     allow: tuple[_Url, ...] = ()
     """URL prefixes that the action `http` may call: scheme, host, port and path."""
+
+
+class LlmProvider(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """One provider of language models, and where its keys are."""
+
+    base_url: _Url
+    """For example https://api.openai.com/v1; `/models` below it is asked."""
+    keys: Annotated[tuple[str, ...], msgspec.Meta(min_length=1)]
+    """Names of environment variables, or of variables in `.env.local`; never the keys."""
+    header: str = "Authorization"
+    """Carries the key: `Authorization` as `Bearer KEY`, any other, as `x-api-key`, as it is."""
+
+
+class LlmSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    providers: dict[str, LlmProvider] = {}
+    probe: _Positive = 300.0
+    """How often each key is tried."""
+    timeout: _Positive = 10.0
+
+
+class HealingLogSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    file: str | None = "healing_log.jsonl"
+    """One line a finished run. Path, relative to the journal's folder; null: none is written."""
+    max_bytes: Annotated[int, msgspec.Meta(ge=4096)] = 10_485_760
+    """When the file would grow beyond this it becomes `.1`, and a new one is begun."""
+    keep: Annotated[int, msgspec.Meta(ge=1, le=100)] = 5
+    """Older files that are kept."""
 
 
 class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -78,9 +139,18 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     flags: FlagSettings = FlagSettings()
     journal: JournalSettings = JournalSettings()
     http: HttpSettings = HttpSettings()
+    llm: LlmSettings = LlmSettings()
+    maintenance: tuple[Window, ...] = ()
+    """When nothing begins."""
+    healing_log: HealingLogSettings = HealingLogSettings()
 
 
-FLAG_VARIABLES: Final = {"auto_healing": "FEATURE_AUTO_HEALING_ENABLED"}
+FLAG_VARIABLES: Final = {
+    "auto_healing": "FEATURE_AUTO_HEALING_ENABLED",
+    "auto_detection": "FEATURE_AUTO_DETECTION_MONITORING",
+    "preventive_healing": "FEATURE_PREVENTIVE_HEALING_ENABLED",
+    "process_monitoring": "FEATURE_PROCESS_MONITORING_ENABLED",
+}
 """The environment variable of each flag; it wins over the file."""
 
 _TRUE: Final = frozenset({"1", "true", "yes", "on"})

@@ -12,6 +12,7 @@ from typing import Annotated, Final
 import msgspec
 
 from receiver.alert import Alert
+from receiver.breaker import Thresholds
 from receiver.duration import Duration
 from receiver.matcher import Matcher, MatcherText
 
@@ -22,6 +23,8 @@ MAX_TARGET: Final = 1_024
 class Mode(StrEnum):
     OBSERVE = "observe"
     """Decide and record, never act."""
+    APPROVE = "approve"
+    """Act when a person has said so."""
     AUTO = "auto"
 
 
@@ -41,6 +44,13 @@ class Budget(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     """At most `runs` runs on a target within any window of `per`."""
 
     runs: Annotated[int, msgspec.Meta(ge=1)]
+    per: Annotated[Duration, msgspec.Meta(gt=0)]
+
+
+class Limits(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """The blast radius: at most `targets` targets acted on within any window of `per`."""
+
+    targets: Annotated[int, msgspec.Meta(ge=1)]
     per: Annotated[Duration, msgspec.Meta(gt=0)]
 
 
@@ -76,10 +86,16 @@ class Strategy(msgspec.Struct, frozen=True, kw_only=True):
     mode: Mode = Mode.AUTO
     grace_period: Duration = 300.0
     budget: tuple[Budget, ...] = (Budget(runs=3, per=3600.0),)
+    limits: Limits | None = None
+    """How many targets it may act on in a time; without, as many as there are."""
+    breaker: Thresholds = Thresholds()
+    """When it stops because it fails; each target has a breaker too, and so has everything."""
     when: str | None = None
     """PromQL that must return something before acting. May hold templates."""
     verify: Verify = Verify()
     on_failure: OnFailure = OnFailure.ROLLBACK
+    preventive: bool = False
+    """Acts before harm is done, and only while the flag `preventive_healing` is on."""
 
     def matches(self, alert: Alert) -> bool:
         """Whether this strategy is for *alert*: every matcher holds and the target can be named."""

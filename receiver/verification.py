@@ -89,6 +89,8 @@ class Judgement(msgspec.Struct, frozen=True):
     """Of the series that is returned; may be NaN or infinite."""
     detail: str = ""
     """For the operator: what is returned, what is missing."""
+    suspect: str = ""
+    """Why the rule itself tells nothing now."""
 
 
 # --- what to ask ----------------------------------------------------------------------------------
@@ -275,9 +277,9 @@ def judge(
     *since* is when the last action had ended, by the same clock as the evidence; 0 before acting,
     when any sample that Prometheus still looks back to (5 minutes by default) will do.
     """
-    problem = evidence.error or _broken(evidence)
-    if problem:
-        return Judgement(Signal.UNKNOWN, None, problem)
+    broken = _broken(evidence)
+    if evidence.error or broken:
+        return Judgement(Signal.UNKNOWN, None, evidence.error or broken, broken)
     returned = _returned(evidence.samples, alert_labels, evidence.set_by_rule)
     value = returned.value if returned else None
     if returned and expect is Expect.EMPTY:

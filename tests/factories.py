@@ -122,6 +122,7 @@ class ScriptedProver:
         self.holds = Condition.TRUE
         self.asked: list[tuple[str | None, float]] = []
         self.labels: dict[str, str] = {}
+        self.suspicion = ""
 
     def judge(
         self,
@@ -139,6 +140,10 @@ class ScriptedProver:
     def condition(self, query: str) -> tuple[Condition, str]:
         self.asked.append((query, 0.0))
         return self.holds, f"scripted {self.holds}"
+
+
+    def suspect(self, alert_labels: Mapping[str, str], expression: str | None) -> str:
+        return self.suspicion
 
 
 class FakeClock:

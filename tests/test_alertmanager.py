@@ -7,6 +7,7 @@ import urllib.request
 from collections.abc import Iterator
 from datetime import UTC, datetime
 
+import msgspec
 import pytest
 
 from receiver.alert import Status, fingerprint
@@ -152,3 +153,23 @@ def test_threads_share_it(alertmanager: Alertmanager) -> None:
     for thread in threads:
         thread.join()
     assert found == [4] * 8
+
+
+def test_which_silences_are_for_an_alert(alertmanager: Alertmanager) -> None:
+    by_name = {each.name: each for each in alertmanager.alerts()}
+
+    (silence,) = alertmanager.silences_of(by_name["Silenced"])
+
+    assert len(silence) == 36, "its id"
+    assert alertmanager.silences_of(by_name["A"]) == ()
+    assert alertmanager.silences_of(by_name["Inhibited"]) == ()
+
+
+def test_an_alert_that_alertmanager_does_not_know_has_no_silence(
+    alertmanager: Alertmanager,
+) -> None:
+    hostile = msgspec.structs.replace(
+        alertmanager.alerts()[0], labels={"alertname": 'x"} or \\ {', "team": "a\nb,c"}
+    )
+
+    assert alertmanager.silences_of(hostile) == ()

@@ -2,14 +2,24 @@ from __future__ import annotations
 
 from typing import Any
 
+import msgspec
 import pytest
 
+from receiver.breaker import MAIN, Breaker
 from receiver.decide import GUARDS, decide
-from receiver.guards.situation import ALLOW, Answer, Condition, Reason, Signal
+from receiver.dormancy import Dormancy
+from receiver.guards.situation import ALLOW, Answer, Condition, Hold, Reason, Signal
 from receiver.metrics import VERDICTS
-from receiver.strategy import Budget, Mode
+from receiver.run import Outcome
+from receiver.strategy import Budget, Limits, Mode
 from tests.factories import NOW, situation, strategy
 
+ASKING = strategy(mode=Mode.APPROVE)
+LIMITED = strategy(limits=Limits(targets=2, per=60.0))
+OPEN = Breaker(failures=5, trips=1, tripped_at=NOW - 50, until=NOW + 10)
+OPEN_LONGER = msgspec.structs.replace(OPEN, until=NOW + 20)
+HALF_OPEN = msgspec.structs.replace(OPEN, until=NOW)
+FOR_GOOD = msgspec.structs.replace(OPEN, until=None)
 TWO_WINDOWS = strategy(budget=(Budget(runs=2, per=60.0), Budget(runs=3, per=3600.0)))
 
 # What is unusual, the guard that must answer, its answer, the reason, and when to ask again.
@@ -83,6 +93,93 @@ TABLE: list[tuple[dict[str, Any], str, Answer, Reason | None, float | None]] = [
         "budget", Answer.WAIT, Reason.BUDGET_EXHAUSTED, NOW + 1600,
     ),
     ({"strategy": strategy(budget=()), "starts": (NOW,) * 9}, "budget", Answer.ALLOW, None, None),
+    ({"rejected": "anna: no"}, "paused", Answer.DENY, Reason.REJECTED, None),
+    ({"pause": Hold("anna: deploy")}, "paused", Answer.WAIT, Reason.PAUSED, None),
+    ({"pause": Hold("anna: deploy", NOW + 60)}, "paused", Answer.WAIT, Reason.PAUSED, NOW + 60),
+    (
+        {"strategy": strategy(preventive=True), "preventive": False},
+        "paused", Answer.DENY, Reason.DISABLED, None,
+    ),
+    ({"strategy": strategy(preventive=True)}, "paused", Answer.ALLOW, None, None),
+    ({"preventive": False}, "paused", Answer.ALLOW, None, None),
+    (
+        {"dormancy": Dormancy(failures=10, failed_at=NOW - 999, since=NOW - 999, reason="worn")},
+        "dormant", Answer.WAIT, Reason.DORMANT, None,
+    ),
+    (
+        {"maintenance": Hold("backup", NOW + 60)},
+        "maintenance", Answer.WAIT, Reason.MAINTENANCE, NOW + 60,
+    ),
+    ({"silenced": "silence 1"}, "maintenance", Answer.WAIT, Reason.SILENCED, NOW + 10),
+    (
+        {"suspect": "its scrape fails"},
+        "monitoring", Answer.WAIT, Reason.MONITORING_SUSPECT, NOW + 10,
+    ),
+    (
+        {"dormancy": Dormancy(failures=2, failed_at=NOW - 9), "backoff": 10.0},
+        "backoff", Answer.WAIT, Reason.BACKOFF, NOW + 1,
+    ),
+    (
+        {"dormancy": Dormancy(failures=2, failed_at=NOW - 10), "backoff": 10.0},
+        "backoff", Answer.ALLOW, None, None,
+    ),
+    # It takes both: too many that are ill, and enough of them in treatment.
+    ({"ill": 11, "treated": 10}, "storm", Answer.WAIT, Reason.STORM, None),
+    ({"ill": 11, "treated": 9}, "storm", Answer.ALLOW, None, None),
+    ({"ill": 10, "treated": 10}, "storm", Answer.ALLOW, None, None),
+    ({"ill": 3, "treated": 2, "storm_targets": 2}, "storm", Answer.WAIT, Reason.STORM, None),
+    (
+        {"strategy": LIMITED, "latest_starts": (NOW - 50, NOW - 40, NOW - 30)},
+        "storm", Answer.WAIT, Reason.BLAST_RADIUS, NOW + 20,
+    ),
+    (
+        {"strategy": LIMITED, "latest_starts": (NOW - 60, NOW - 40)},
+        "storm", Answer.ALLOW, None, None,
+    ),
+    ({"latest_starts": (NOW,) * 9}, "storm", Answer.ALLOW, None, None),
+    ({"breakers": ((MAIN, Breaker(failures=4)),)}, "breaker", Answer.ALLOW, None, None),
+    (
+        {"breakers": ((MAIN, OPEN), ("strategy:latency", OPEN_LONGER), ("target:x", Breaker()))},
+        "breaker", Answer.WAIT, Reason.BREAKER_OPEN, NOW + 20,
+    ),
+    # Half open: the trial is let through, by its own number too, and nobody else.
+    ({"breakers": ((MAIN, HALF_OPEN),)}, "breaker", Answer.ALLOW, None, None),
+    (
+        {"breakers": ((MAIN, msgspec.structs.replace(HALF_OPEN, trial=7)),), "run": 8},
+        "breaker", Answer.WAIT, Reason.BREAKER_OPEN, None,
+    ),
+    (
+        {"breakers": ((MAIN, msgspec.structs.replace(HALF_OPEN, trial=7)),), "run": 7},
+        "breaker", Answer.ALLOW, None, None,
+    ),
+    # Open for good outweighs open for a while, whichever comes first.
+    (
+        {"breakers": ((MAIN, OPEN), ("strategy:latency", FOR_GOOD))},
+        "breaker", Answer.WAIT, Reason.BREAKER_PERMANENT_OPEN, None,
+    ),
+    ({"strategy": ASKING}, "approval", Answer.WAIT, Reason.AWAITING_APPROVAL, NOW + 3600),
+    (
+        {"strategy": ASKING, "asked_at": NOW - 3599, "approval_for": 3600.0},
+        "approval", Answer.WAIT, Reason.AWAITING_APPROVAL, NOW + 1,
+    ),
+    (
+        {"strategy": ASKING, "asked_at": NOW - 3600},
+        "approval", Answer.DENY, Reason.APPROVAL_EXPIRED, None,
+    ),
+    (
+        {"strategy": ASKING, "asked_at": NOW - 9, "approved_at": NOW - 1},
+        "approval", Answer.ALLOW, None, None,
+    ),
+    # A yes does not hold for ever.
+    (
+        {"strategy": ASKING, "asked_at": NOW - 3700, "approved_at": NOW - 3600},
+        "approval", Answer.DENY, Reason.APPROVAL_EXPIRED, None,
+    ),
+    (
+        {"last_outcome": Outcome.ROLLBACK_FAILED},
+        "approval", Answer.WAIT, Reason.AWAITING_APPROVAL, NOW + 3600,
+    ),
+    ({"last_outcome": Outcome.FAILED}, "approval", Answer.ALLOW, None, None),
 ]  # fmt: skip
 
 
@@ -108,8 +205,17 @@ def test_the_first_no_decides_and_every_guard_is_heard() -> None:
     assert decision.verdict.reason is Reason.DISABLED
     assert [each.guard for each in decision.answers] == [name for name, _ in GUARDS]
     assert [each.verdict.reason for each in decision.answers] == [
-        Reason.DISABLED, None, Reason.BUSY, Reason.CONCURRENCY, Reason.GRACE_PERIOD, None, None,
+        Reason.DISABLED, None, None, None, None, Reason.BUSY, Reason.CONCURRENCY,
+        Reason.GRACE_PERIOD, None, None, None, None, None, None,
     ]  # fmt: skip
+
+
+def test_what_is_over_is_not_waited_for_whatever_else_is_in_the_way() -> None:
+    worn = Dormancy(failures=10, failed_at=NOW, since=NOW, reason="worn")
+
+    decision = decide(situation(alert=None, dormancy=worn, pause=Hold("anna: deploy")))
+
+    assert (decision.verdict.answer, decision.verdict.reason) == (Answer.DENY, Reason.RESOLVED)
 
 
 def test_every_reason_that_a_guard_can_give_is_exported() -> None:

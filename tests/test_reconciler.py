@@ -4,92 +4,26 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 import msgspec
 import pytest
 
-from receiver.gathering import Config
 from receiver.guards.situation import Condition, Signal
-from receiver.healing import Healing
-from receiver.intake import Intake
-from receiver.journal import Journal, Key, open_journal
+from receiver.journal import Journal, open_journal
 from receiver.matcher import parse_matcher
-from receiver.metrics import Metrics
-from receiver.reconciler import Reconciler
-from receiver.run import Outcome, Run, State, StepState
-from receiver.services import Inventory
-from receiver.settings import EngineSettings, PrometheusSettings, Settings
-from receiver.strategy import Mode, OnFailure, Strategies, Strategy, Verify
+from receiver.run import Outcome, State, StepState
+from receiver.settings import EngineSettings
+from receiver.strategy import Mode, OnFailure, Strategies, Verify
 from tests.factories import (
     NOW,
-    FakeClock,
-    ScriptedProver,
     Spy,
-    actions,
     alert,
     notification,
     resolved,
     step,
     strategy,
 )
-
-KEY = ("latency", 'service="checkout"')
-
-
-class World:
-    """Everything but the threads: the test says when the clock moves and who is considered."""
-
-    def __init__(self, journal: Journal, *strategies: Strategy) -> None:
-        self.journal = journal
-        self.clock = FakeClock()
-        self.prover = ScriptedProver()
-        self.spy = Spy()
-        self.woken: list[Key] = []
-        self.settings = Settings(prometheus=PrometheusSettings(url="http://scripted.example"))
-        self.strategies = Strategies(strategies or (strategy(),))
-        metrics = Metrics()
-        healing = Healing(
-            journal, actions(self.spy), metrics, self.clock, self.config, self.woken.append
-        )
-        self.reconciler = Reconciler(
-            journal, healing, metrics, self.clock, self.config, self.woken.append
-        )
-        self.intake = Intake(
-            journal,
-            self.clock,
-            lambda: self.strategies,
-            self.woken.append,
-            lambda: None,
-            lambda alert: self.prover.signal,
-        )
-
-    def config(self) -> Config:
-        return Config(
-            settings=self.settings,
-            strategies=self.strategies,
-            inventory=Inventory({}),
-            prover=self.prover,
-            hash="abc",
-        )
-
-    def set(self, **changes: Any) -> None:
-        self.settings = msgspec.structs.replace(self.settings, **changes)
-
-    def fire(self, **changes: Any) -> None:
-        self.intake.admit(notification(alert(**changes)))
-
-    def consider(self, key: Key = KEY) -> float | None:
-        return self.reconciler.consider(key)
-
-    def runs(self) -> list[Run]:
-        found = self.journal.read(lambda t: t.runs(limit=100))
-        full = [self.journal.read(lambda t: t.run(run.id)) for run in reversed(found)]
-        return [run for run in full if run is not None]
-
-    def totals(self, metric: str) -> dict[tuple[str, ...], float]:
-        snapshot = self.journal.read(lambda t: t.snapshot())
-        return {labels: n for (name, labels), n in snapshot.totals.items() if name == metric}
+from tests.world import KEY, World
 
 
 @pytest.fixture
@@ -307,6 +241,7 @@ def test_two_strategies_on_one_target_take_turns(journal: Journal) -> None:
     world.consider()
 
     assert second in world.woken, "the first has let go of the target"
+    world.clock.now += 5  # the first has failed, and for so long nothing begins anywhere
     world.consider(second)
     assert world.runs()[1].state is State.VERIFYING
 

@@ -8,10 +8,9 @@ asked at the moment of acting. Where it cannot say, the notification is believed
 
 from __future__ import annotations
 
-from typing import Final
-
 from receiver.guards.situation import (
     ALLOW,
+    RETRY,
     Condition,
     Reason,
     Signal,
@@ -20,9 +19,6 @@ from receiver.guards.situation import (
     deny,
     wait,
 )
-
-RETRY: Final = 10.0
-"""Seconds until Prometheus is asked again when it did not answer."""
 
 
 def current(situation: Situation) -> Verdict:  # noqa: PLR0911  one return an answer

@@ -12,6 +12,9 @@ from typing import Final
 import msgspec
 
 from receiver.alert import Alert
+from receiver.breaker import Breaker
+from receiver.dormancy import AWAKE, Dormancy
+from receiver.run import Outcome
 from receiver.strategy import Strategy
 
 
@@ -19,16 +22,29 @@ class Reason(StrEnum):
     """Why not? One word each, the same in the journal, as metric label, in logs and in the API."""
 
     DISABLED = "disabled"
+    PAUSED = "paused"
+    REJECTED = "rejected"
+    DORMANT = "dormant"
+    MAINTENANCE = "maintenance"
+    SILENCED = "silenced"
     RESOLVED = "resolved"
     STALE = "stale"
     CONDITION_FALSE = "condition_false"
     CONDITION_UNKNOWN = "condition_unknown"
+    MONITORING_SUSPECT = "monitoring_suspect"
     BUSY = "busy"
     CONCURRENCY = "concurrency"
     GRACE_PERIOD = "grace_period"
     BUDGET_EXHAUSTED = "budget_exhausted"
+    BACKOFF = "backoff"
+    STORM = "storm"
+    BLAST_RADIUS = "blast_radius"
+    BREAKER_OPEN = "breaker_open"
+    BREAKER_PERMANENT_OPEN = "breaker_permanent_open"
     OBSERVE_ONLY = "observe_only"
     DRY_RUN = "dry_run"
+    AWAITING_APPROVAL = "awaiting_approval"
+    APPROVAL_EXPIRED = "approval_expired"
 
 
 class Answer(StrEnum):
@@ -48,6 +64,10 @@ class Verdict(msgspec.Struct, frozen=True):
 
 
 ALLOW: Final = Verdict(Answer.ALLOW)
+
+
+RETRY: Final = 10.0
+"""Seconds until those are asked again who do not tell us when their answer changes."""
 
 
 def wait(reason: Reason, until: float | None = None, detail: str = "") -> Verdict:
@@ -81,6 +101,15 @@ class Condition(StrEnum):
     """Prometheus did not answer."""
 
 
+class Hold(msgspec.Struct, frozen=True):
+    """Something that is in force for a time: a pause, a maintenance window."""
+
+    detail: str
+    """Whose it is and why, for the operator."""
+    until: float | None = None
+    """When it ends by itself; None: when somebody ends it."""
+
+
 class Situation(msgspec.Struct, frozen=True, kw_only=True):
     now: float
     """Seconds since the epoch, by promheal's clock, like every time here."""
@@ -92,14 +121,38 @@ class Situation(msgspec.Struct, frozen=True, kw_only=True):
     """When a notification last said that it fires."""
     stale_after: float = 18_000.0
     """Seconds for which a notification is believed; above Alertmanager's repeat interval."""
+
+    # -- what Prometheus and Alertmanager were asked just now
     signal: Signal = Signal.UNKNOWN
     condition: Condition = Condition.NONE
     upstream_detail: str = ""
     """What Prometheus answered, for the operator."""
+    suspect: str = ""
+    """Why the monitoring and not the target may be ill."""
+    silenced: str = ""
+    """Which silence is for this alert now, or why that is not known."""
+
+    # -- what the operator wants
     enabled: bool = True
     """The flag `auto_healing`."""
+    preventive: bool = True
+    """The flag `preventive_healing`."""
     dry_run: bool = False
     """Started with --dry-run: decide and record, never act."""
+    pause: Hold | None = None
+    """Of all pauses for this strategy and target, the one that lasts longest."""
+    rejected: str = ""
+    """Who said no to what fires now, and why."""
+    maintenance: Hold | None = None
+    approval_for: float = 3_600.0
+    """Seconds for which a run waits for its approval, and for which that holds."""
+    asked_at: float | None = None
+    """When a person was asked to approve this run."""
+    approved_at: float | None = None
+
+    # -- the history
+    run: int = 0
+    """The asking run; 0 before there is one."""
     holder: int | None = None
     """The id of another run that holds the target: acting, waiting or verifying."""
     acting: int = 0
@@ -109,5 +162,20 @@ class Situation(msgspec.Struct, frozen=True, kw_only=True):
     """When the last run on this target ended, by this or another strategy."""
     last_healed: float | None = None
     """When a run on this target was last proven to have healed it."""
+    last_outcome: Outcome | None = None
+    """How the last run that acted on this target ended."""
     starts: tuple[float, ...] = ()
     """When this strategy began to act on this target, oldest first, as far as the budgets reach."""
+    dormancy: Dormancy = AWAKE
+    backoff: float = 0.0
+    """Seconds after the last failure for which nothing begins."""
+    ill: int = 1
+    """Targets that are ill for this strategy; none is counted beyond the limit and one more."""
+    treated: int = 0
+    """Others of these that are being healed, or were in vain."""
+    storm_targets: int = 10
+    """How many ill targets are a storm, and how many may be treated in one."""
+    latest_starts: tuple[float, ...] = ()
+    """When this strategy last began on each other target, oldest first, as far as `limits`."""
+    breakers: tuple[tuple[str, Breaker], ...] = ()
+    """By name: the main one, the strategy's, the target's."""

@@ -1,0 +1,261 @@
+"""What may a person change? Pauses, dormancy, breakers, approvals and runs; each with who and why.
+
+Every change is written down in the transaction that makes it, in the audit.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable
+from typing import Final
+
+import msgspec
+
+from receiver import consequences
+from receiver.breaker import MAIN, Breaker, BreakerState
+from receiver.clock import Clock
+from receiver.dormancy import AWAKE
+from receiver.errors import RefusedError
+from receiver.gathering import Config
+from receiver.guards.situation import Reason
+from receiver.healing import Healing
+from receiver.journal import Journal, Key, Transaction
+from receiver.journal.steering import Pause
+from receiver.run import Outcome, Run, State
+
+log: Final = logging.getLogger("promheal.control")
+
+MAX_REASON: Final = 500
+"""Characters of a reason."""
+MAX_SCOPE: Final = 1_100
+ALL: Final = "all"
+
+
+class Resumed(msgspec.Struct, frozen=True):
+    """What a resume ended."""
+
+    dormancy_ended: bool
+    pauses: tuple[Pause, ...]
+
+
+class Control:
+    """Every method raises RefusedError when it cannot be done, and JournalError; then nothing is.
+
+    *by* is who wants it: the name that access control gave them.
+    """
+
+    def __init__(
+        self,
+        journal: Journal,
+        healing: Healing,
+        clock: Clock,
+        config: Callable[[], Config],
+        wake: Callable[[Key], None],
+        resync: Callable[[], None],
+    ) -> None:
+        self._journal = journal
+        self._healing = healing
+        self._clock = clock
+        self._config = config
+        self._wake = wake
+        self._resync = resync
+
+    def pause(
+        self, *, by: str, reason: str, scope: str = ALL, seconds: float | None = None
+    ) -> Pause:
+        """Let nothing begin in *scope*: `all`, `strategy:NAME` or `target:KEY`."""
+        reason = checked_reason(reason)
+        self._check_scope(scope)
+        now = self._clock()
+        until = None if seconds is None else now + seconds
+
+        def write(transaction: Transaction) -> Pause:
+            transaction.put_audit("pause", scope, by=by, reason=reason, now=now)
+            return transaction.put_pause(scope, reason=reason, by=by, now=now, until=until)
+
+        pause = self._journal.atomically(write)
+        _tell("paused", by, reason, scope=scope, until=until)
+        return pause
+
+    def resume(self, *, by: str, reason: str, scope: str = ALL) -> Resumed:
+        """End the pauses of *scope*; `all` also ends dormancy, and resets the main breaker."""
+        reason = checked_reason(reason)
+        now = self._clock()
+
+        def write(transaction: Transaction) -> Resumed:
+            lifted = transaction.lift_pauses(scope, now=now)
+            woken = scope == ALL and transaction.dormancy().since is not None
+            if woken:
+                transaction.put_dormancy(AWAKE)
+                consequences.reset(transaction, MAIN, now)
+            if not woken and not lifted:
+                raise RefusedError(
+                    "nothing is paused and the engine is awake"
+                    if scope == ALL
+                    else f"{scope!r} is not paused; GET /api/pauses lists what is",
+                    status=409,
+                )
+            ended = [f"pause {pause.id}" for pause in lifted] + ["dormancy"] * woken
+            transaction.put_audit(
+                "resume", scope, by=by, reason=reason, now=now, detail=", ".join(ended)
+            )
+            return Resumed(woken, tuple(lifted))
+
+        resumed = self._journal.atomically(write)
+        _tell("resumed", by, reason, scope=scope, dormancy_ended=resumed.dormancy_ended)
+        self._resync()
+        return resumed
+
+    def reset(self, name: str, *, by: str, reason: str = "", force: bool = False) -> Breaker:
+        """Close a breaker. One that is open for good needs *force* and a reason."""
+        reason = checked_reason(reason) if reason.strip() else ""
+        now = self._clock()
+
+        def write(transaction: Transaction) -> Breaker:
+            breaker = transaction.breakers().get(name)
+            if breaker is None and name not in self.breaker_names():
+                raise RefusedError(f"no breaker {name!r}; GET /api/breakers lists them", status=404)
+            state = (breaker or Breaker()).state(now)
+            if state is BreakerState.PERMANENT_OPEN and not (force and reason):
+                raise RefusedError(
+                    f"{name} is PERMANENT_OPEN: it needs force: true and a non-empty reason; "
+                    "find out first why it kept failing",
+                    status=409,
+                )
+            consequences.reset(transaction, name, now)
+            transaction.put_audit(
+                "reset breaker", name, by=by, reason=reason, now=now, detail=f"was {state}"
+            )
+            return transaction.breaker(name)
+
+        breaker = self._journal.atomically(write)
+        _tell("breaker reset", by, reason, breaker=name)
+        self._resync()
+        return breaker
+
+    def approve(self, run: int, *, by: str, reason: str) -> Run:
+        """Say yes to a run that waits for it."""
+        reason = checked_reason(reason)
+        now = self._clock()
+
+        def write(transaction: Transaction) -> Run:
+            asking = _waiting_for_approval(transaction, run)
+            transaction.put_audit("approve", f"run {run}", by=by, reason=reason, now=now)
+            return transaction.change(asking, State.PENDING, approved_at=now)
+
+        approved = self._journal.atomically(write)
+        _tell("approved", by, reason, run=run)
+        self._wake((approved.strategy, approved.target))
+        return approved
+
+    def reject(self, run: int, *, by: str, reason: str) -> Run:
+        """Say no to a run that waits, and to all that fires for its target and strategy now."""
+        reason = checked_reason(reason)
+
+        def write(transaction: Transaction) -> Run:
+            asking = _waiting_for_approval(transaction, run)
+            return self._end_pending(transaction, asking, "reject", by=by, reason=reason)
+
+        rejected = self._journal.atomically(write)
+        _tell("rejected", by, reason, run=run)
+        self._healing.released(rejected)
+        return rejected
+
+    def cancel(self, run: int, *, by: str, reason: str) -> Run:
+        """End a run: at once while it waits to begin, else before its next step, undoing it.
+
+        An action in hand ends first. What fires now is left alone until it fires anew.
+        """
+        reason = checked_reason(reason)
+        now = self._clock()
+
+        def write(transaction: Transaction) -> Run:
+            found = _existing(transaction, run)
+            if found.state is State.PENDING:
+                return self._end_pending(transaction, found, "cancel", by=by, reason=reason)
+            if found.state in {State.FINISHED, State.ROLLING_BACK}:
+                raise RefusedError(
+                    f"run {run} is {found.outcome or found.state} and cannot be cancelled",
+                    status=409,
+                )
+            if found.cancel:
+                raise RefusedError(f"run {run} is being cancelled already", status=409)
+            transaction.put_audit("cancel", f"run {run}", by=by, reason=reason, now=now)
+            transaction.put_veto((found.strategy, found.target), by=by, reason=reason, now=now)
+            transaction.ask_cancel(run, f"cancelled by {by}: {reason}")
+            return _existing(transaction, run)
+
+        cancelled = self._journal.atomically(write)
+        _tell("cancelled", by, reason, run=run)
+        if cancelled.outcome is not None:
+            self._healing.released(cancelled)
+        else:
+            self._wake((cancelled.strategy, cancelled.target))
+        return cancelled
+
+    def note(self, action: str, object_: str, *, by: str, reason: str, detail: str = "") -> None:
+        """Write down a change that the journal itself does not hold: of the background tasks."""
+        if reason.strip():
+            reason = checked_reason(reason)
+        now = self._clock()
+        self._journal.atomically(
+            lambda t: t.put_audit(action, object_, by=by, reason=reason, now=now, detail=detail)
+        )
+        _tell(action, by, reason, object=object_)
+
+    def breaker_names(self) -> list[str]:
+        """Return the breakers that there always are."""
+        return [MAIN, *(f"strategy:{name}" for name in self._config().strategies.names)]
+
+    def _end_pending(
+        self, transaction: Transaction, run: Run, action: str, *, by: str, reason: str
+    ) -> Run:
+        now = self._clock()
+        transaction.put_audit(action, f"run {run.id}", by=by, reason=reason, now=now)
+        transaction.put_veto((run.strategy, run.target), by=by, reason=reason, now=now)
+        done = "rejected" if action == "reject" else "cancelled"
+        return self._healing.finish(
+            transaction, run, Outcome.CANCELLED, f"{done} by {by}: {reason}"
+        )
+
+    def _check_scope(self, scope: str) -> None:
+        kind, colon, name = scope.partition(":")
+        if scope == ALL or (kind == "target" and name and len(scope) <= MAX_SCOPE):
+            return
+        if kind != "strategy" or not colon:
+            raise RefusedError(
+                "scope: write all, strategy:NAME or target:KEY, where KEY is as runs show it",
+                status=400,
+            )
+        if self._config().strategies.get(name) is None:
+            known = ", ".join(self._config().strategies.names)
+            raise RefusedError(f"no strategy {name!r}; known: {known}", status=404)
+
+
+def checked_reason(reason: str) -> str:
+    """Return *reason* without blanks around it. Raises RefusedError for none, or a bad one."""
+    reason = reason.strip()
+    if not reason:
+        raise RefusedError("reason: say why, for those who read the audit later", status=400)
+    if len(reason) > MAX_REASON or not reason.isprintable():
+        raise RefusedError(f"reason: one line of up to {MAX_REASON} characters", status=400)
+    return reason
+
+
+def _existing(transaction: Transaction, run: int) -> Run:
+    found = transaction.run(run)
+    if found is None:
+        raise RefusedError(f"no run {run}; GET /api/runs lists them", status=404)
+    return found
+
+
+def _waiting_for_approval(transaction: Transaction, run: int) -> Run:
+    found = _existing(transaction, run)
+    if found.state is not State.PENDING or found.reason != Reason.AWAITING_APPROVAL:
+        waits = found.reason if found.state is State.PENDING else found.outcome or found.state
+        raise RefusedError(f"run {run} does not wait for approval: {waits}", status=409)
+    return found
+
+
+def _tell(what: str, by: str, reason: str, **about: object) -> None:
+    log.warning("%s by an operator", what, extra={"by": by, "reason": reason, **about})

@@ -1,0 +1,277 @@
+"""Failures in a row, backoff and dormancy, held to a model that knows only the rules' text.
+
+The engine is the real one on a real journal, with its clock and Prometheus in the test's hand. The
+model is told what is done to it, and predicts each decision, each outcome and what is remembered.
+"""
+
+from __future__ import annotations
+
+import tempfile
+from collections import Counter
+from functools import reduce
+from typing import Final
+
+import pytest
+from hypothesis import HealthCheck, settings
+from hypothesis import strategies as st
+from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
+
+from receiver.breaker import Breaker, Happening, Thresholds, after
+from receiver.errors import RefusedError
+from receiver.guards.situation import Signal
+from receiver.journal import Journal, open_journal
+from receiver.matcher import parse_matcher
+from receiver.settings import BackoffSettings, EngineSettings, StormSettings
+from receiver.strategy import Strategy, Verify
+from tests.factories import Spy, alert, notification, resolved, step, strategy
+from tests.world import World
+
+STEPS: Final = 10_000
+EXAMPLES: Final = 110
+LENGTH: Final = 100
+
+DORMANT_AFTER: Final = 4
+FIRST, MOST = 5.0, 40.0
+WITHIN: Final = 100.0
+STALE: Final = 5_000.0
+NEVER: Final = Thresholds(failures=10**9)
+SERVICES: Final = ("a", "b")
+
+done: Counter[str] = Counter()
+
+
+def happened(journal: Journal, name: str) -> list[Happening]:
+    return [one.happening for one in journal.read(lambda t: t.transitions(breaker=name))]
+
+
+class Ill:
+    """What the model knows of one target."""
+
+    def __init__(self) -> None:
+        self.fires = False
+        self.seen = 0.0
+        self.healed: float | None = None
+        self.proof_until: float | None = None
+        """Set while its run is being verified."""
+
+
+class Engine(RuleBasedStateMachine):
+    def __init__(self) -> None:
+        super().__init__()
+        self.folder = tempfile.TemporaryDirectory()
+        self.world = self.made()
+        # The model: all that the rules speak of.
+        self.targets = {(name, s): Ill() for name in ("good", "bad") for s in SERVICES}
+        self.failures = 0
+        self.failed_at: float | None = None
+        self.dormant = False
+        self.acted = 0
+
+    def made(self) -> World:
+        def one(name: str, *, fails: bool) -> Strategy:
+            return strategy(
+                name=name,
+                match=(parse_matcher(f'kind="{name}"'),),
+                target=("kind", "service"),
+                actions=(step(params=Spy.Params(fails=fails, undo="none")),),
+                grace_period=0.0,
+                budget=(),
+                breaker=NEVER,
+                verify=Verify(within=WITHIN),
+            )
+
+        world = World(
+            open_journal(f"sqlite:///{self.folder.name}/journal.db"),
+            one("good", fails=False),
+            one("bad", fails=True),
+        )
+        world.set(
+            engine=EngineSettings(
+                max_concurrent_runs=100,
+                stale_after=STALE,
+                dormant_after=DORMANT_AFTER,
+                backoff=BackoffSettings(first=FIRST, most=MOST),
+                storm=StormSettings(targets=100),
+                main_breaker=NEVER,
+                target_breaker=NEVER,
+            )
+        )
+        return world
+
+    def teardown(self) -> None:
+        journal = self.world.journal
+        for name, kept in journal.read(lambda t: t.breakers()).items():
+            assert kept == reduce(after, happened(journal, name), Breaker())
+        journal.close()
+        self.folder.cleanup()
+
+    @property
+    def now(self) -> float:
+        return self.world.clock.now
+
+    def labels(self, key: tuple[str, str]) -> dict[str, str]:
+        return {"alertname": "A", "kind": key[0], "service": key[1]}
+
+    key = st.tuples(st.sampled_from(["good", "bad"]), st.sampled_from(SERVICES))
+
+    @rule(key=key)
+    def notify(self, key: tuple[str, str]) -> None:
+        done["steps"] += 1
+        ill = self.targets[key]
+        start = self.now if not ill.fires else self.now - 1
+        self.world.intake.admit(notification(alert(labels=self.labels(key), starts_at=start)))
+        ill.fires, ill.seen = True, self.now
+
+    @rule(key=key)
+    def resolve(self, key: tuple[str, str]) -> None:
+        done["steps"] += 1
+        ended = resolved(alert(labels=self.labels(key)), ends_at=self.now)
+        self.world.intake.admit(notification(ended))
+        self.targets[key].fires = False
+        self.world.clock.now += 1.0
+
+    @rule(seconds=st.sampled_from([0.5, 3.0, 5.0, 7.0, 20.0, 41.0, 100.0, 6_000.0]))
+    def wait(self, seconds: float) -> None:
+        done["steps"] += 1
+        self.world.clock.now += seconds
+
+    @rule(signal=st.sampled_from([Signal.FIRING, Signal.FIRING, Signal.CLEARED, Signal.UNKNOWN]))
+    def prometheus_says(self, signal: Signal) -> None:
+        done["steps"] += 1
+        self.world.prover.signal = signal
+
+    @rule()
+    def restart(self) -> None:
+        done["steps"] += 1
+        before = self.world
+        before.journal.close()
+        self.world = self.made()
+        self.world.clock.now = before.clock.now
+        self.world.prover.signal = before.prover.signal
+        self.world.spy.calls = before.spy.calls
+
+    @rule()
+    def resume(self) -> None:
+        done["steps"] += 1
+        if self.dormant:
+            assert self.world.control.resume(by="anna", reason="looked at").dormancy_ended
+            done["resumed"] += 1
+            self.dormant, self.failures, self.failed_at = False, 0, None
+        else:
+            with pytest.raises(RefusedError):
+                self.world.control.resume(by="anna", reason="looked at")
+
+    @precondition(lambda self: self.dormant)
+    @rule(reason=st.sampled_from(["", "  ", "\n"]))
+    def resume_without_a_reason(self, reason: str) -> None:
+        done["steps"] += 1
+        with pytest.raises(RefusedError):
+            self.world.control.resume(by="anna", reason=reason)
+
+    @rule(key=key)
+    def insist(self, key: tuple[str, str]) -> None:
+        """It fires when everything that passes by itself has passed."""
+        self.world.clock.now += MOST
+        self.notify(key)
+        self.consider(key)
+
+    @rule(key=key)
+    def forget(self, key: tuple[str, str]) -> None:
+        """Nobody says anything any more, and Prometheus cannot tell."""
+        self.notify(key)
+        self.world.clock.now += STALE + 1
+        self.world.prover.signal = Signal.UNKNOWN
+        self.consider(key)
+
+    @rule(key=key)
+    def consider(self, key: tuple[str, str]) -> None:
+        done["steps"] += 1
+        again = self.world.consider((key[0], f'kind="{key[0]}",service="{key[1]}"'))
+        ill = self.targets[key]
+        if ill.proof_until is not None:
+            self.expect_proof(ill)
+            return
+        if not ill.fires:
+            assert again is None
+            return
+        expected, until = self.expected(ill)
+        done[expected] += 1
+        verdict = self.world.verdict((key[0], f'kind="{key[0]}",service="{key[1]}"'))
+        assert verdict[1] == ("" if expected == "acts" else expected), (verdict, expected)
+        if expected == "acts":
+            self.acted += 1
+            if key[0] == "bad":
+                self.fail()
+            else:
+                # Verified for the first time at once.
+                ill.proof_until = self.now + WITHIN
+                self.expect_proof(ill)
+            return
+        assert again == until
+        if expected in {"resolved", "stale"} and ill.seen < self.now - STALE:
+            ill.fires = False  # given up: nobody has said for too long that it fires
+
+    def expected(self, ill: Ill) -> tuple[str, float | None]:
+        signal = self.world.prover.signal
+        asked = not self.dormant  # who cannot act asks nobody
+        if asked and signal is Signal.CLEARED:
+            return "resolved", None
+        if asked and signal is Signal.UNKNOWN:
+            if ill.healed is not None and ill.healed >= ill.seen:
+                return "resolved", None
+            if self.now - ill.seen > STALE:
+                return "stale", None
+        if self.dormant:
+            return "dormant", None
+        if self.failures:
+            assert self.failed_at is not None
+            until = self.failed_at + min(MOST, FIRST * 2 ** (self.failures - 1))
+            if self.now < until:
+                return "backoff", until
+        return "acts", None
+
+    def expect_proof(self, ill: Ill) -> None:
+        assert ill.proof_until is not None
+        signal = self.world.prover.signal
+        if signal is Signal.CLEARED:
+            ill.healed, ill.proof_until = self.now, None
+            if not self.dormant:
+                self.failures, self.failed_at = 0, None
+            done["healed"] += 1
+        elif self.now >= ill.proof_until:
+            ill.proof_until = None
+            if signal is Signal.FIRING:
+                self.fail()
+            done["unproven"] += 1
+
+    def fail(self) -> None:
+        if self.dormant:
+            return
+        self.failures, self.failed_at = self.failures + 1, self.now
+        if self.failures >= DORMANT_AFTER:
+            self.dormant = True
+
+    @invariant()
+    def nothing_diverges(self) -> None:
+        kept = self.world.journal.read(lambda t: t.dormancy())
+        assert kept.failures == self.failures
+        assert kept.failed_at == self.failed_at
+        assert (kept.since is not None) is self.dormant
+        assert len(self.world.spy.calls) == self.acted
+
+
+def test_the_engine_does_as_the_rules_say() -> None:
+    done.clear()
+    machine = settings(
+        max_examples=EXAMPLES,
+        stateful_step_count=LENGTH,
+        deadline=None,
+        suppress_health_check=list(HealthCheck),
+        database=None,
+    )
+    Engine.TestCase.settings = machine
+    Engine.TestCase("runTest").runTest()
+
+    assert done["steps"] >= STEPS, done
+    for what in ("acts", "backoff", "dormant", "resumed", "healed", "resolved", "stale"):
+        assert done[what] > 10, f"{what} hardly ever came up: {done}"

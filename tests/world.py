@@ -1,0 +1,99 @@
+"""Everything of a promheal but its threads: the test moves the clock and says who is considered."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import msgspec
+
+from receiver.control import Control
+from receiver.gathering import Config
+from receiver.healing import Healing
+from receiver.intake import Intake
+from receiver.journal import Journal, Key
+from receiver.metrics import Metrics
+from receiver.reconciler import Reconciler
+from receiver.run import Run
+from receiver.services import Inventory
+from receiver.settings import PrometheusSettings, Settings
+from receiver.strategy import Strategies, Strategy
+from tests.factories import (
+    FakeClock,
+    ScriptedProver,
+    Spy,
+    actions,
+    alert,
+    notification,
+    strategy,
+)
+
+KEY = ("latency", 'service="checkout"')
+
+
+class World:
+    def __init__(self, journal: Journal, *strategies: Strategy) -> None:
+        self.journal = journal
+        self.clock = FakeClock()
+        self.prover = ScriptedProver()
+        self.spy = Spy()
+        self.woken: list[Key] = []
+        self.silenced = ""
+        self.dry_run = False
+        self.pause_file: Path | None = None
+        self.settings = Settings(prometheus=PrometheusSettings(url="http://scripted.example"))
+        self.strategies = Strategies(strategies or (strategy(),))
+        metrics = Metrics()
+        healing = Healing(
+            journal, actions(self.spy), metrics, self.clock, self.config, self.woken.append
+        )
+        self.reconciler = Reconciler(
+            journal, healing, metrics, self.clock, self.config, self.woken.append
+        )
+        self.control = Control(
+            journal, healing, self.clock, self.config, self.woken.append, self.reconciler.resync
+        )
+        self.intake = Intake(
+            journal,
+            self.clock,
+            lambda: self.strategies,
+            self.woken.append,
+            lambda: None,
+            lambda alert: self.prover.signal,
+        )
+
+    def config(self) -> Config:
+        return Config(
+            settings=self.settings,
+            strategies=self.strategies,
+            inventory=Inventory({}),
+            prover=self.prover,
+            hash="abc",
+            silenced=lambda _: self.silenced,
+            pause_file=self.pause_file,
+            dry_run=self.dry_run,
+        )
+
+    def set(self, **changes: Any) -> None:
+        self.settings = msgspec.structs.replace(self.settings, **changes)
+
+    def fire(self, **changes: Any) -> None:
+        self.intake.admit(notification(alert(**changes)))
+
+    def consider(self, key: Key = KEY) -> float | None:
+        return self.reconciler.consider(key)
+
+    def verdict(self, key: Key = KEY) -> tuple[str, str]:
+        """What was decided last, and why."""
+        decision = self.journal.read(lambda t: t.last_decision(key))
+        assert decision is not None
+        return decision.verdict, decision.reason
+
+    def runs(self) -> list[Run]:
+        found = self.journal.read(lambda t: t.runs(limit=100))
+        full = [self.journal.read(lambda t: t.run(run.id)) for run in reversed(found)]
+        return [run for run in full if run is not None]
+
+    def totals(self, metric: str) -> dict[tuple[str, ...], float]:
+        snapshot = self.journal.read(lambda t: t.snapshot())
+        return {labels: n for (name, labels), n in snapshot.totals.items() if name == metric}
