@@ -28,6 +28,7 @@ create table breaker_event (                -- everything that changed a breaker
 );
 create index breaker_event_line on breaker_event (breaker, id);
 create index breaker_event_run on breaker_event (run) where run is not null;
+create index run_ended on run (finished_at, id) where acted_at is not null;
 
 create table dormancy (                     -- one row: how the engine as a whole has fared
     id        integer primary key check (id = 1),
