@@ -4,8 +4,7 @@ When the clocks change, a window by cron begins as Debian's cron would start a j
 hour and minute once, at the end of the hour that is left out or in the first of the two equal ones;
 with a `*` in either field, at each such minute that a clock shows. It ends by duration. A window by
 the week begins when a clock first shows its start, or would have, and ends when it last shows its
-end. (In Lord Howe, where half an hour is left out, cronsim misses half an hour of the starts with a
-`*` on these two days.)
+end.
 """
 
 from __future__ import annotations
@@ -291,10 +290,40 @@ def _stretches(
 
 def _by_cron(cron: str, lasts: float, zone: tzinfo, now: float) -> Iterator[_Stretch]:
     """Yield, sorted, what ends after *now*; nothing when the next start is 50 years away."""
-    for start in CronSim(cron, datetime.fromtimestamp(now - lasts, zone)):
-        at = start.timestamp()
+    minute, hour, *_ = cron.split()
+    starts = _starred if "*" in (minute[0], hour[0]) else _fixed
+    for at in starts(cron, zone, now - lasts):
         if at + lasts > now:  # not so in the second of two equal hours, for those of the first
             yield _Stretch(at, at + lasts)
+
+
+def _fixed(cron: str, zone: tzinfo, after: float) -> Iterator[float]:
+    for start in CronSim(cron, datetime.fromtimestamp(after, zone)):
+        yield start.timestamp()
+
+
+def _starred(cron: str, zone: tzinfo, after: float) -> Iterator[float]:
+    """Yield each minute that a clock shows and that is meant.
+
+    cronsim would take steps of a whole hour, and begin days at a midnight that may be left out.
+    """
+    meant = CronSim(cron, datetime(2000, 1, 1, tzinfo=UTC))
+    _, _, *day = cron.split()
+    minute = int(after // 60) + 1
+    while True:
+        wall = datetime.fromtimestamp(minute * 60, zone).replace(tzinfo=None)
+        if wall.month not in meant.months or not meant.match_day(wall.date()):
+            midnight = next(CronSim(f"0 0 {' '.join(day)}", wall), None)
+            if midnight is None:
+                return
+            # Never back, should a clock be set back over midnight (St. John's did until 2011).
+            minute = max(minute + 1, int(_shown(midnight, zone)[0] // 60))
+        elif wall.hour not in meant.hours:
+            minute += 15 - minute % 15  # clocks are changed at quarters of an hour
+        else:
+            if wall.minute in meant.minutes:
+                yield minute * 60.0
+            minute += 1
 
 
 def _by_week(spans: Iterable[_Span], zone: tzinfo, now: float) -> list[_Stretch]:

@@ -7,6 +7,7 @@ reload reads it again and builds new ones.
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Final
@@ -19,7 +20,22 @@ from receiver.errors import ConfigError
 from receiver.maintenance import Window
 
 _Url = Annotated[str, msgspec.Meta(pattern="^https?://")]
+_ProviderName = Annotated[str, msgspec.Meta(pattern="^[a-z0-9_-]{1,54}$")]
+"""It becomes the id of a task."""
+_VARIABLE: Final = re.compile("[A-Z_][A-Z0-9_]*")
 _Positive = Annotated[Duration, msgspec.Meta(gt=0)]
+
+
+def _variable(text: str) -> str:
+    """Return *text*, which is not repeated when it is refused: it may be the key itself."""
+    if not _VARIABLE.fullmatch(text):
+        raise ValueError(
+            "this is no name of a variable; name the one that holds the key, as OPENAI_API_KEY"
+        )
+    return text
+
+
+_Variable = Annotated[str, msgspec.Meta(extra={"parse": _variable})]
 
 
 class PrometheusSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -104,14 +120,14 @@ class LlmProvider(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fiel
 
     base_url: _Url
     """For example https://api.openai.com/v1; `/models` below it is asked."""
-    keys: Annotated[tuple[str, ...], msgspec.Meta(min_length=1)]
+    keys: Annotated[tuple[_Variable, ...], msgspec.Meta(min_length=1)]
     """Names of environment variables, or of variables in `.env.local`; never the keys."""
     header: str = "Authorization"
     """Carries the key: `Authorization` as `Bearer KEY`, any other, as `x-api-key`, as it is."""
 
 
 class LlmSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    providers: dict[str, LlmProvider] = {}
+    providers: dict[_ProviderName, LlmProvider] = {}
     probe: _Positive = 300.0
     """How often each key is tried."""
     timeout: _Positive = 10.0

@@ -17,12 +17,9 @@ from __future__ import annotations
 
 import http.client
 import re
-import socket
-import ssl
 import threading
 import time
-from collections.abc import Iterable, Iterator, Mapping
-from contextlib import ExitStack, contextmanager, suppress
+from collections.abc import Iterable, Mapping
 from enum import StrEnum
 from http import HTTPStatus
 from pathlib import Path
@@ -32,13 +29,13 @@ from urllib.parse import SplitResult, unquote, urlsplit
 import msgspec
 
 from receiver.actions import Action, Context
+from receiver.connected import PORTS, connected
 from receiver.errors import ActionError
 from receiver.services import Inventory
 from receiver.template import ProseText, UrlText, is_template, problems_in, sample
 
 _MAX_BODY: Final = 65_536  # bytes that are read of an answer
 _MAX_SHOWN: Final = 2_000  # characters of it that are kept
-_PORTS: Final = {"http": 80, "https": 443}
 _LITERAL_HOST: Final = re.compile(r"https?://[^/?#{]+(?:[/?].*)?", re.IGNORECASE | re.DOTALL)
 _HEADER_NAME: Final = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")  # RFC 9110, 5.6.2
 _ENCODED: Final = re.compile(r"(?:[^%]|%[0-9A-Fa-f]{2})*")
@@ -179,7 +176,7 @@ def _is_below(parts: SplitResult, prefix: str) -> bool:
 
 
 def _origin(parts: SplitResult) -> tuple[str, str | None, int]:
-    return parts.scheme, parts.hostname, parts.port or _PORTS[parts.scheme]
+    return parts.scheme, parts.hostname, parts.port or PORTS[parts.scheme]
 
 
 def _split(url: str) -> SplitResult:
@@ -194,7 +191,7 @@ def _split(url: str) -> SplitResult:
     if not _ENCODED.fullmatch(url):
         raise ValueError("a % in it begins no percent-encoding")
     parts = urlsplit(url)
-    if parts.scheme not in _PORTS:
+    if parts.scheme not in PORTS:
         raise ValueError("only http:// and https:// are called")
     host = parts.netloc
     if not parts.hostname or parts.port == 0 or set(host) & set("@%") or host.endswith(":"):
@@ -284,7 +281,7 @@ def exchange(
     began = time.monotonic()
     overdue = threading.Event()
     try:
-        with _connected(parts, began + timeout, overdue) as connection:
+        with connected(parts, began + timeout, overdue) as connection:
             connection.request(
                 method,
                 f"{parts.path or '/'}{'?' if parts.query else ''}{parts.query}",
@@ -305,59 +302,3 @@ def exchange(
         body=body.decode("utf-8", "replace").replace("\0", "\ufffd")[:_MAX_SHOWN],
         location=response.getheader("Location", ""),
     )
-
-
-@contextmanager
-def _connected(
-    parts: SplitResult, deadline: float, overdue: threading.Event
-) -> Iterator[http.client.HTTPConnection]:
-    """Give a connection that ends at *deadline*, which sets *overdue*.
-
-    A socket's own time-out starts anew with each byte; one that is shut down ends every wait.
-    """
-    host, port = parts.hostname or "", parts.port or _PORTS[parts.scheme]
-    with ExitStack() as stack:
-        sock = stack.enter_context(_socket(host, port, deadline))
-        twin = stack.enter_context(sock.dup())  # of the same connection, also once TLS took over
-
-        def end() -> None:
-            overdue.set()
-            with suppress(OSError):
-                twin.shutdown(socket.SHUT_RDWR)
-
-        timer = threading.Timer(max(0.0, deadline - time.monotonic()), end)
-        timer.daemon = True
-        timer.start()
-        stack.callback(timer.join)  # or it could shut down who gets the descriptor next
-        stack.callback(timer.cancel)
-        connection: http.client.HTTPConnection
-        if parts.scheme == "https":
-            context = ssl.create_default_context()
-            sock = stack.enter_context(context.wrap_socket(sock, server_hostname=host))
-            connection = http.client.HTTPSConnection(host, port, context=context)
-        else:
-            connection = http.client.HTTPConnection(host, port)
-        connection.sock = sock
-        stack.callback(connection.close)
-        yield connection
-
-
-def _socket(host: str, port: int, deadline: float) -> socket.socket:
-    """Connect to one of the addresses of *host*, sharing the time among them."""
-    found = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)
-    problem: OSError = TimeoutError()
-    for position, (family, kind, protocol, _, address) in enumerate(found):
-        left = deadline - time.monotonic()
-        if left <= 0:
-            raise TimeoutError
-        sock = socket.socket(family, kind, protocol)
-        try:
-            sock.settimeout(left / (len(found) - position))
-            sock.connect(address)
-            sock.settimeout(max(0.001, deadline - time.monotonic()))
-        except OSError as error:
-            sock.close()
-            problem = error
-        else:
-            return sock
-    raise problem

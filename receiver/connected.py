@@ -1,0 +1,76 @@
+"""One connection to the host of a URL, which ends in time whatever the other side does."""
+
+from __future__ import annotations
+
+import http.client
+import socket
+import ssl
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager, suppress
+from typing import Final
+from urllib.parse import SplitResult
+
+PORTS: Final = {"http": 80, "https": 443}
+"""The schemes that are spoken, with their ports."""
+
+
+@contextmanager
+def connected(
+    url: SplitResult, deadline: float, overdue: threading.Event
+) -> Iterator[http.client.HTTPConnection]:
+    """Give a connection that ends at *deadline*, which sets *overdue*.
+
+    A socket's own time-out starts anew with each byte; one that is shut down ends every wait.
+    """
+    assert url.hostname is not None
+    host, port = url.hostname, url.port or PORTS[url.scheme]
+    with ExitStack() as stack:
+        sock = stack.enter_context(_socket(host, port, deadline))
+        twin = stack.enter_context(sock.dup())  # of the same connection, also once TLS took over
+
+        def end() -> None:
+            overdue.set()
+            with suppress(OSError):
+                twin.shutdown(socket.SHUT_RDWR)
+
+        timer = threading.Timer(max(0.0, deadline - time.monotonic()), end)
+        timer.daemon = True
+        timer.start()
+        stack.callback(timer.join)  # or it could shut down who gets the descriptor next
+        stack.callback(timer.cancel)
+        connection: http.client.HTTPConnection
+        if url.scheme == "https":
+            context = ssl.create_default_context()
+            sock = stack.enter_context(context.wrap_socket(sock, server_hostname=host))
+            connection = http.client.HTTPSConnection(host, port, context=context)
+        else:
+            connection = http.client.HTTPConnection(host, port)
+        connection.sock = sock
+        stack.callback(connection.close)
+        yield connection
+
+
+def _socket(host: str, port: int, deadline: float) -> socket.socket:
+    """Connect to one of the addresses of *host*, sharing the time among them.
+
+    How long the look-up takes is for resolv.conf to say.
+    """
+    found = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)
+    problem: OSError = TimeoutError()
+    for position, (family, kind, protocol, _, address) in enumerate(found):
+        left = deadline - time.monotonic()
+        if left <= 0:
+            raise TimeoutError
+        sock = socket.socket(family, kind, protocol)
+        try:
+            sock.settimeout(left / (len(found) - position))
+            sock.connect(address)
+            sock.settimeout(max(0.001, deadline - time.monotonic()))
+        except OSError as error:
+            sock.close()
+            problem = error
+        else:
+            return sock
+    raise problem
