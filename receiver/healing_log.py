@@ -6,23 +6,20 @@ the disk; and the end of the file is looked at before a doubtful line is written
 
 from __future__ import annotations
 
-import errno
-import fcntl
 import logging
 import math
 import os
-import stat
 import threading
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager, suppress
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from datetime import UTC, datetime
-from itertools import count
 from pathlib import Path
 from typing import Any, Final
 
 import msgspec
 
+from receiver import rotating_file
 from receiver.alert import Alert
 from receiver.errors import JournalError
 from receiver.guards.situation import Reason
@@ -39,18 +36,9 @@ BATCH: Final = 64
 """Lines that are written, and marked as written, together."""
 BATCHES: Final = 100
 """Batches in one call: whoever calls after a long outage is not held up for all of it."""
-TAIL: Final = 1024 * 1024
-"""Bytes of the file's end that are looked at; a batch is never longer."""
 MOST_UNTOLD: Final = 1_000
 """Lines without a run that wait in memory while the file cannot be written."""
 TOLD_EVERY: Final = 3_600.0  # seconds
-_TRIES: Final = 50
-_PAUSE: Final = 0.02  # seconds
-
-_FLAGS: Final = (
-    os.O_RDWR | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC
-    | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_NOCTTY  # whatever stands there instead of a file
-)  # fmt: skip
 
 
 class Line(msgspec.Struct, frozen=True, kw_only=True):
@@ -275,7 +263,7 @@ class HealingLog:
         if not lines:
             return 0
         settings = self._settings()
-        with _opened(path) as file:
+        with rotating_file.opened(path) as file:
             size = before = _mend(file)
             texts = []
             for line in lines:
@@ -285,11 +273,11 @@ class HealingLog:
                 texts.append(text)
                 size += len(text)
             if texts:
-                _write(file, b"".join(texts), before)
+                rotating_file.write(file, b"".join(texts), before)
             else:
-                _rotate(path, settings.keep)
+                rotating_file.rotate(path, settings.keep)
         if not texts or not before:
-            _sync(path.parent)
+            rotating_file.sync(path.parent)
         return len(texts)
 
     def _tell(self, error: Exception) -> None:
@@ -308,59 +296,15 @@ def _unlogged(transaction: Transaction) -> list[Line]:
     return [line for line in lines if line is not None]
 
 
-# -- the file
-
-
-@contextmanager
-def _opened(path: Path) -> Iterator[int]:
-    """Open the file, made if it is not there, while no other promheal writes or renames it."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    for _ in range(_TRIES):
-        file = _open(path)
-        try:
-            if _hold(file, path):
-                yield file
-                return
-        finally:
-            os.close(file)
-        time.sleep(_PAUSE)
-    raise OSError(errno.EWOULDBLOCK, "another process holds it", str(path))
-
-
-def _open(path: Path) -> int:
-    try:
-        return os.open(path, _FLAGS, 0o640)
-    except OSError as error:
-        if error.errno == errno.ELOOP:
-            raise OSError(error.errno, "a symbolic link is not followed", str(path)) from None
-        raise
-
-
-def _hold(file: int, path: Path) -> bool:
-    """Lock the file until it is closed; False if another process holds it, or has renamed it."""
-    status = os.fstat(file)
-    if not stat.S_ISREG(status.st_mode):
-        raise OSError(errno.EINVAL, "not a regular file", str(path))
-    try:
-        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        return os.path.samestat(status, path.lstat())
-    except (BlockingIOError, FileNotFoundError):
-        return False
-
-
 def _written(path: Path) -> frozenset[_Id]:
     """Return which runs the last lines of the file are about."""
     found = set()
-    with _opened(path) as file:
+    with rotating_file.opened(path) as file:
         _mend(file)
-        for text in _tail(file).splitlines():
+        for text in rotating_file.tail(file).splitlines():
             with suppress(*_NO_LINE):
                 found.add(_decode_id(text))
     return frozenset(found)
-
-
-def _tail(file: int) -> bytes:
-    return os.pread(file, TAIL, max(0, os.fstat(file).st_size - TAIL))
 
 
 def _mend(file: int) -> int:
@@ -371,7 +315,7 @@ def _mend(file: int) -> int:
     size = os.fstat(file).st_size
     if not size or os.pread(file, 1, size - 1) == b"\n":
         return size
-    torn = _tail(file).rpartition(b"\n")[2]
+    torn = rotating_file.tail(file).rpartition(b"\n")[2]
     try:
         _decode_id(torn)
     except _NO_LINE:
@@ -379,41 +323,3 @@ def _mend(file: int) -> int:
             os.ftruncate(file, size - len(torn))
             return size - len(torn)
     return size + os.write(file, b"\n")  # somebody's editor: nothing of it is lost
-
-
-def _write(file: int, data: bytes, size: int) -> None:
-    """Append *data* to a file of *size* bytes, on the disk: all of it, or nothing."""
-    try:
-        written = os.write(file, data)
-        os.fsync(file)
-    except OSError:
-        with suppress(OSError):
-            os.ftruncate(file, size)
-        raise
-    if written < len(data):
-        os.ftruncate(file, size)
-        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
-
-
-def _rotate(path: Path, keep: int) -> None:
-    """Make room: `.4` becomes `.5`, the file `.1`; what is older than *keep* files is removed."""
-    for number in range(keep - 1, 0, -1):
-        with suppress(FileNotFoundError):
-            _older(path, number).rename(_older(path, number + 1))
-    path.rename(_older(path, 1))
-    with suppress(FileNotFoundError):
-        for number in count(keep + 1):
-            _older(path, number).unlink()
-
-
-def _older(path: Path, number: int) -> Path:
-    return path.with_name(f"{path.name}.{number}")
-
-
-def _sync(folder: Path) -> None:
-    """Have the names in a folder on the disk."""
-    file = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-    try:
-        os.fsync(file)
-    finally:
-        os.close(file)

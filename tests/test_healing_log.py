@@ -24,7 +24,7 @@ import msgspec
 import pytest
 from click.testing import CliRunner
 
-from receiver import healing_log
+from receiver import healing_log, rotating_file
 from receiver.alert import Alert
 from receiver.cli import log as cli
 from receiver.errors import JournalError
@@ -275,7 +275,7 @@ def test_a_batch_is_never_longer_than_what_is_looked_at_after_a_crash() -> None:
                       value=-1.7e-308, actions=10**6, now=NOW)  # fmt: skip
     line = msgspec.structs.replace(line, run=2**63, reason=line.target, outcome=Outcome.HEALED)
 
-    assert len(encode(line)) * healing_log.BATCH < healing_log.TAIL
+    assert len(encode(line)) * healing_log.BATCH < rotating_file.TAIL
 
 
 # -- the order, and once
@@ -762,14 +762,14 @@ def test_a_file_that_another_process_holds_is_left_alone_and_tried_again(
 
 def test_a_file_that_another_process_has_just_renamed_is_not_written_to(tmp_path: Path) -> None:
     path = tmp_path / "log"
-    opened = healing_log._open(path)
+    opened = rotating_file._open(path)
     try:
         path.rename(tmp_path / "log.1")
-        assert not healing_log._hold(opened, path), "nothing is there"
+        assert not rotating_file._hold(opened, path), "nothing is there"
         path.touch()
-        assert not healing_log._hold(opened, path), "it is another file"
+        assert not rotating_file._hold(opened, path), "it is another file"
         (tmp_path / "log.1").replace(path)
-        assert healing_log._hold(opened, path)
+        assert rotating_file._hold(opened, path)
     finally:
         os.close(opened)
 
