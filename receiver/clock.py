@@ -2,7 +2,8 @@
 
 Seconds since the epoch that do not jump: the wall clock is read once, and the kernel's boot clock
 carries on from there, so that a step of the wall clock neither refunds a budget nor freezes a
-timer, and a suspended machine does not lose time. Alerts' own times are Prometheus' and are only
+timer, and a suspended machine does not lose time. A promheal that is started again goes on with the
+same clock until the machine itself starts anew. Alerts' own times are Prometheus' and are only
 compared with each other.
 """
 
@@ -10,6 +11,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
+from pathlib import Path
 
 Clock = Callable[[], float]
 """Returns seconds since the epoch."""
@@ -21,6 +23,29 @@ def steady_clock(*, not_before: float = 0.0) -> Clock:
     *not_before* is the newest time in the journal: a wall clock that was set back while we were
     down does not take us back with it.
     """
-    boot = time.clock_gettime(time.CLOCK_BOOTTIME)
-    wall = max(time.time(), not_before)  # noqa: TID251  the one place that reads it
-    return lambda: wall + time.clock_gettime(time.CLOCK_BOOTTIME) - boot
+    boottime = uptime()
+    return anchored_clock(boottime, max(_wall(), not_before))
+
+
+def anchored_clock(boottime: float, at: float) -> Clock:
+    """Return the clock that shows *at* when the machine has been up for *boottime* seconds."""
+    return lambda: at + uptime() - boottime
+
+
+def uptime() -> float:
+    """Return the seconds since the machine's start, those of its sleep too."""
+    return time.clock_gettime(time.CLOCK_BOOTTIME)
+
+
+def boot() -> str:
+    """Return which start of the machine this is; a restarted promheal goes on with its clock."""
+    return Path("/proc/sys/kernel/random/boot_id").read_text(encoding="ascii").strip()
+
+
+def lead_of_wall(clock: Clock) -> float:
+    """Return by how many seconds the wall clock is ahead of *clock*: it was stepped."""
+    return _wall() - clock()
+
+
+def _wall() -> float:
+    return time.time()  # noqa: TID251  the one place that reads it

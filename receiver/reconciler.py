@@ -15,6 +15,7 @@ from typing import Final
 import msgspec
 
 from receiver import consequences
+from receiver.alert import Alert
 from receiver.clock import Clock
 from receiver.decide import Decision, decide
 from receiver.errors import ActionError
@@ -36,6 +37,19 @@ class _Planned(msgspec.Struct, frozen=True):
     fault: str = ""
 
 
+class _Settled(msgspec.Struct, frozen=True):
+    """What was decided, and written down."""
+
+    verdict: Verdict
+    run: Run | None
+    news: bool
+    """It is not what was decided the last time."""
+
+
+WouldHave = Callable[[Key, Alert, Asked], None]
+"""Is told of each alert that a server with --dry-run would have acted on."""
+
+
 class Reconciler:
     def __init__(
         self,
@@ -45,7 +59,9 @@ class Reconciler:
         clock: Clock,
         config: Callable[[], Config],
         wake: Callable[[Key], None],
+        would_have: WouldHave = lambda *_: None,
     ) -> None:
+        self._would_have = would_have
         self._journal = journal
         self._healing = healing
         self._gathering = Gathering(journal, clock)
@@ -98,19 +114,22 @@ class Reconciler:
         case = Case(config, strategy, key[1])
         asked = self._gathering.ask(case, episode)
         planned = _plan(case, episode, asked)
-        verdict, run = self._journal.atomically(lambda t: self._settle(t, case, asked, planned))
+        settled = self._journal.atomically(lambda t: self._settle(t, case, asked, planned))
+        verdict = settled.verdict
         if place is not None and verdict.reason != place:
             # It did not take the place that it was woken for; or it did, and it was woken only once
             # for two that became free together. Whoever finds none ends the chain.
             self._healing.pass_on(Reason(place))
         if verdict.answer is Answer.ALLOW:
-            assert run is not None
-            return self._act(run)
+            assert settled.run is not None
+            return self._act(settled.run)
+        if settled.news and verdict.reason is Reason.DRY_RUN and episode is not None:
+            self._would_have(case.key, episode.alert, asked)
         return verdict.until
 
     def _settle(
         self, transaction: Transaction, case: Case, asked: Asked, planned: _Planned
-    ) -> tuple[Verdict, Run | None]:
+    ) -> _Settled:
         """Decide on the history as it is now, and write down what follows from it."""
         now = self._clock()
         # An alert that came while we asked has waked us once more; now nothing is planned for it.
@@ -138,8 +157,8 @@ class Reconciler:
                 if run is not None:
                     evidence = f"{verdict.reason}: {_evidence(transaction, run, verdict)}"
                     run = self._healing.finish(transaction, run, Outcome.CANCELLED, evidence)
-        self._record(transaction, case.key, decision, run, now)
-        return verdict, run
+        news = self._record(transaction, case.key, decision, run, now)
+        return _Settled(verdict, run, news)
 
     def _act(self, run: Run) -> float | None:
         if run.outcome is not None:
@@ -156,7 +175,7 @@ class Reconciler:
 
     def _record(
         self, transaction: Transaction, key: Key, decision: Decision, run: Run | None, now: float
-    ) -> None:
+    ) -> bool:
         verdict = decision.verdict
         transaction.count(DECISIONS.name, key[0], verdict.answer, str(verdict.reason or ""))
         news = transaction.record(key, decision, run=None if run is None else run.id, now=now)
@@ -173,6 +192,7 @@ class Reconciler:
                     "run": None if run is None else run.id,
                 },
             )
+        return news
 
 
 def _plan(case: Case, episode: Episode | None, asked: Asked) -> _Planned:

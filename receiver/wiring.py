@@ -4,30 +4,37 @@ from __future__ import annotations
 
 import logging
 import threading
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
+from functools import partial
 from importlib.metadata import version
 from pathlib import Path
 from typing import Final
 
-import msgspec
+from msgspec.structs import asdict
 
+from receiver import connections
 from receiver.actions import Actions, discover
-from receiver.alert import Alert, Notification
-from receiver.alertmanager import Alertmanager
+from receiver.alert import Alert
 from receiver.background import Background, Task
-from receiver.clock import Clock, steady_clock
+from receiver.clock import Clock, anchored_clock, boot, lead_of_wall, steady_clock, uptime
 from receiver.config_files import Loaded, load
+from receiver.connections import Options
+from receiver.control import Control
 from receiver.engine.embedded import EmbeddedEngine
 from receiver.errors import ConfigError, JournalError
-from receiver.gathering import Config
+from receiver.gathering import Asked, Config
 from receiver.healing import Healing
-from receiver.intake import Fetch, Intake
-from receiver.journal import Journal, open_journal
+from receiver.healing_log import HealingLog, would_have
+from receiver.intake import Intake
+from receiver.journal import Journal, Key, Transaction, open_journal
+from receiver.journal.steering import Anchor
 from receiver.metrics import Metrics, Present
 from receiver.problem import format_problem
-from receiver.prometheus import Prometheus
-from receiver.prover import PrometheusProver
 from receiver.reconciler import Reconciler
+from receiver.services.sampling import Sampling
+from receiver.strategy import Strategies
+
+__all__ = ["Options", "Service", "build"]
 
 log: Final = logging.getLogger("promheal")
 
@@ -36,15 +43,10 @@ DECIDING: Final = 2
 PRUNE_EVERY: Final = 3_600.0  # seconds
 PRUNE_ROWS: Final = 1_000
 """Rows deleted in one transaction: a notification never waits long for it."""
-
-
-class Options(msgspec.Struct, frozen=True, kw_only=True):
-    """What the command line says."""
-
-    config_file: Path
-    storage_url: str
-    environ: Mapping[str, str] = {}
-    dry_run: bool = False
+SAMPLE_EVERY: Final = 30.0  # seconds
+CLOCK_LEAD: Final = 60.0
+"""Seconds by which the wall clock may differ from promheal's before it is told."""
+NO_STRATEGIES: Final = Strategies(())
 
 
 class Service:
@@ -54,12 +56,14 @@ class Service:
                  metrics: Metrics, clock: Clock) -> None:  # fmt: skip
         self._options = options
         self._loaded = loaded
-        self._config = _config(loaded, options, clock)
-        self._fetch = _fetch(loaded)
+        self._config = connections.config(loaded, options, clock)
+        self._fetch = connections.fetch(loaded)
         self.actions = actions
         self.journal = journal
         self.metrics = metrics
         self.clock = clock
+        self.keys = connections.keys(loaded, options, clock)
+        self.sampling = Sampling(lambda: self._config.inventory, clock)
         self.engine = EmbeddedEngine(
             threads=lambda: self._config.settings.engine.max_concurrent_runs + DECIDING,
             clock=clock,
@@ -68,27 +72,40 @@ class Service:
         self.intake = Intake(
             journal,
             clock,
-            lambda: self._config.strategies,
+            self._detecting,
             self.engine.wake,
             lambda: self._fetch,
             lambda alert: (
                 self._config.prover.judge(alert.labels, alert.expression, since=0.0).signal
             ),
         )
-        healing = Healing(journal, actions, metrics, clock, lambda: self._config, self.engine.wake)
+        self.healing_log = HealingLog(
+            journal,
+            lambda: connections.log_file(options, self._config),
+            lambda: self._config.settings.healing_log,
+        )
+        healing = Healing(
+            journal,
+            actions,
+            metrics,
+            clock,
+            lambda: self._config,
+            self.engine.wake,
+            lambda _: self.healing_log.write(),
+        )
         self.reconciler = Reconciler(
-            journal, healing, metrics, clock, lambda: self._config, self.engine.wake
+            journal,
+            healing,
+            metrics,
+            clock,
+            lambda: self._config,
+            self.engine.wake,
+            self._log_dry_run,
         )
-        self._background = Background(
-            (
-                Task(
-                    name="resync",
-                    every=lambda: self._config.settings.engine.resync,
-                    run=self._resync,
-                ),
-                Task(name="retention", every=lambda: PRUNE_EVERY, run=self._prune),
-            )
+        self.control = Control(
+            journal, healing, clock, lambda: self._config, self.engine.wake, self.reconciler.resync
         )
+        self.background = Background(clock, self._tasks())
         self._reloading = threading.Lock()
         self._reload_successful = True
         self._reload_success_at = clock()
@@ -105,6 +122,14 @@ class Service:
     def files(self) -> Sequence[Path]:
         return self._loaded.files
 
+    @property
+    def reload_successful(self) -> bool:
+        return self._reload_successful
+
+    def clock_lead(self) -> float:
+        """Return by how many seconds the wall clock is ahead of promheal's."""
+        return lead_of_wall(self.clock)
+
     def start(self) -> None:
         """Match what fires anew, then act as soon as no other process does."""
         self.intake.rematch()
@@ -118,13 +143,19 @@ class Service:
         with self._reloading:
             try:
                 loaded = load(self._options.config_file, self.actions, self._options.environ)
-                config, fetch = _config(loaded, self._options, self.clock), _fetch(loaded)
+                config = connections.config(loaded, self._options, self.clock)
+                fetch = connections.fetch(loaded)
+                keys = connections.keys(loaded, self._options, self.clock)
             except ConfigError as error:
                 self._reload_successful = False
                 log.error("the configuration was not reloaded: %s", error)  # noqa: TRY400
                 raise
             self.metrics.expect(loaded.strategies.names, self.actions.names)
             self._loaded, self._config, self._fetch = loaded, config, fetch
+            keys.carry(self.keys)
+            self.keys = keys
+            self._expect_probes()
+            self.background.refresh()
             self._reload_successful, self._reload_success_at = True, self.clock()
             self.intake.rematch()
             self.reconciler.resync()
@@ -144,8 +175,8 @@ class Service:
     def close(self, timeout: float = 25.0) -> None:
         """End: what acts may finish within *timeout* seconds, nothing new begins."""
         self._closing.set()
-        if self.acting.is_set():
-            self._background.stop()
+        if not self.background.stop(min(timeout, 5.0)):
+            log.warning("ended while background tasks were running")
         if not self.engine.stop(timeout):
             log.warning("ended while actions were running; they are looked at again at the start")
         self.intake.settle()
@@ -156,8 +187,10 @@ class Service:
         while not self._closing.is_set():
             if self.journal.acquire():
                 self.engine.start(self.reconciler.consider)
-                self._background.start()
+                self.background.start()
+                self._expect_probes()
                 self.reconciler.resync()
+                self.healing_log.write()
                 self.acting.set()
                 return
             if not told:
@@ -170,6 +203,56 @@ class Service:
         before = self.clock() - self._config.settings.engine.stale_after
         self.journal.atomically(lambda t: t.give_up(before=before))
         self.reconciler.resync()
+        self.healing_log.write()
+
+    def _log_dry_run(self, key: Key, alert: Alert, asked: Asked) -> None:
+        strategy = self._config.strategies.get(key[0])
+        actions = 0 if strategy is None else len(strategy.actions)
+        self.healing_log.add(
+            would_have(key, alert, value=asked.value, actions=actions, now=self.clock())
+        )
+
+    def _detecting(self) -> Strategies:
+        """Return the strategies that alerts are matched against now."""
+        config = self._config
+        return config.strategies if config.settings.flags.auto_detection else NO_STRATEGIES
+
+    def _tasks(self) -> list[Task]:
+        return [
+            Task(
+                id="resync",
+                every=lambda: self._config.settings.engine.resync,
+                run=self._resync,
+            ),
+            Task(id="retention", every=lambda: PRUNE_EVERY, run=self._prune),
+            Task(
+                id="process_monitor",
+                every=lambda: SAMPLE_EVERY,
+                run=self.sampling.sample,
+                wanted=lambda: self._config.settings.flags.process_monitoring,
+            ),
+        ]
+
+    def _expect_probes(self) -> None:
+        """Have a task for each provider of language models; each is probed at once."""
+        known = {task.id for task in self.background.tasks}
+        for name in self._config.settings.llm.providers:
+            if f"key_probe:{name}" not in known:
+                self.background.register(
+                    Task(
+                        id=f"key_probe:{name}",
+                        every=lambda: self._config.settings.llm.probe,
+                        run=partial(self._probe, name),
+                        wanted=partial(self._has_provider, name),
+                    )
+                )
+            self.background.run_now(f"key_probe:{name}")
+
+    def _probe(self, provider: str) -> None:
+        self.keys.probe(provider)
+
+    def _has_provider(self, name: str) -> bool:
+        return name in self._config.settings.llm.providers
 
     def _prune(self) -> None:
         before = self.clock() - self._config.settings.journal.retention
@@ -181,8 +264,9 @@ class Service:
         config = self._config
         return Present(
             strategies=config.strategies,
+            engine=config.settings.engine,
             actions=self.actions.names,
-            flags=msgspec.structs.asdict(config.settings.flags),
+            flags=asdict(config.settings.flags),
             queue_length=self.engine.length,
             last_consider=self.reconciler.last_consider,
             journal_writable=self.journal.writable,
@@ -190,6 +274,9 @@ class Service:
             config_hash=config.hash,
             reload_successful=self._reload_successful,
             reload_success_at=self._reload_success_at,
+            clock_lead=self.clock_lead(),
+            tasks=self.background.tasks,
+            keys=self.keys.summary(),
             version=version("promheal"),
             now=self.clock(),
         )
@@ -208,31 +295,30 @@ def build(options: Options) -> Service:
     journal = open_journal(
         options.storage_url, observe_commit=metrics.journal_commit_duration.observe
     )
-    clock = steady_clock(not_before=journal.read(lambda transaction: transaction.newest()))
+    clock = _clock(journal)
     return Service(options, loaded, actions, journal, metrics, clock)
 
 
-def _config(loaded: Loaded, options: Options, clock: Clock) -> Config:
-    settings = loaded.settings
-    return Config(
-        settings=settings,
-        strategies=loaded.strategies,
-        inventory=loaded.inventory,
-        prover=PrometheusProver(
-            None if settings.prometheus is None else Prometheus(settings.prometheus), clock
-        ),
-        hash=loaded.hash,
-        dry_run=options.dry_run,
-    )
+def _clock(journal: Journal) -> Clock:
+    """Go on with the clock of the promheal before this one, if the machine has been up since.
 
+    Across a start of the machine there is only the wall clock to go by, but never backwards.
+    """
+    anchor, newest = journal.read(lambda t: (t.anchor(), t.newest()))
+    this = boot()
+    if anchor is not None and anchor.boot == this:
+        clock = anchored_clock(anchor.boottime, anchor.at)
+        if clock() >= newest:
+            lead = lead_of_wall(clock)
+            if abs(lead) > CLOCK_LEAD:
+                log.warning("the wall clock was stepped by %.0f s; promheal goes on with its own "
+                            "until the machine starts anew", lead)  # fmt: skip
+            return clock
+    clock = steady_clock(not_before=newest)
+    now, boottime = clock(), uptime()
 
-def _fetch(loaded: Loaded) -> Fetch | None:
-    settings = loaded.settings.alertmanager
-    if settings is None:
-        return None
-    alertmanager = Alertmanager(settings)
+    def keep(transaction: Transaction) -> None:
+        transaction.put_anchor(Anchor(boot=this, boottime=boottime, at=now))
 
-    def fetch(notification: Notification) -> Sequence[Alert]:
-        return alertmanager.alerts(receiver=notification.receiver)
-
-    return fetch
+    journal.atomically(keep)
+    return clock

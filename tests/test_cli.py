@@ -17,6 +17,7 @@ import yaml
 
 from receiver.cli import COMMANDS
 from receiver.cli.config import SNIPPET
+from receiver.decide import GUARDS
 from receiver.journal import open_journal
 from tests.tools import tool
 
@@ -198,8 +199,7 @@ def test_explain_lists_every_strategy_and_what_every_guard_says(
         ("other", False, None, None, None, None),
     ]  # fmt: skip
     assert [(g["guard"], g["verdict"]) for g in firing["strategies"][0]["guards"]] == [
-        (name, "allow")
-        for name in ("paused", "current", "busy", "concurrency", "grace", "budget", "mode")
+        (name, "allow") for name, _ in GUARDS
     ]
     assert (resolved["strategies"][0]["verdict"], resolved["strategies"][0]["reason"]) == (
         "deny", "resolved",

@@ -233,8 +233,16 @@ def test_the_status_has_the_shape_of_the_operations_guide(
 
     assert (status["status"], status["issues"]) == ("healthy", [])
     assert status["selfHealing"] == {
-        "enabled": True, "totalAttempts": 0, "successfulHealings": 0, "failedHealings": 0,
+        "enabled": True, "isDormant": False, "dormantReason": None, "dormantSince": None,
+        "consecutiveFailures": 0, "backoffDelay": 5000, "backoffUntil": None,
+        "totalAttempts": 0, "successfulHealings": 0, "failedHealings": 0,
     }  # fmt: skip
+    assert status["circuitBreakers"][0] == {
+        "name": "self-healing-main", "state": "CLOSED", "failureCount": 0, "trips": 0,
+        "until": None, "trial": None, "permanentOpenReason": None,
+    }  # fmt: skip
+    assert status["backgroundTasks"]["totalTasks"] == 3
+    assert status["llm"]["keyManagement"] == {"totalKeys": 0, "activeKeys": 0, "failedKeys": 0}
 
 
 def test_a_fault_of_ours_is_a_500_without_details(

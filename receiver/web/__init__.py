@@ -8,7 +8,8 @@ from typing import Final
 from flask import Flask, Response
 from werkzeug.exceptions import HTTPException
 
-from receiver.web import api, probes, webhook
+from receiver.errors import JournalError, RefusedError
+from receiver.web import api, page, probes, steering, webhook
 from receiver.web.answers import error
 from receiver.wiring import Service
 
@@ -18,11 +19,15 @@ log: Final = logging.getLogger("promheal.web")
 def create_app(service: Service, receiving: webhook.Webhook | None = None) -> Flask:
     """Return the WSGI application of a service. Errors are `{"error": {"code", "message"}}`."""
     receiving = receiving or webhook.Webhook(service)
-    app = Flask("promheal", static_folder=None, template_folder="templates")
+    app = Flask("receiver.web", static_folder="static", template_folder="templates")
     app.json.sort_keys = False  # type: ignore[attr-defined]  # the default provider's
     app.register_blueprint(webhook.blueprint(receiving))
     app.register_blueprint(probes.blueprint(service))
     app.register_blueprint(api.blueprint(service))
+    app.register_blueprint(steering.blueprint(service))
+    app.register_blueprint(page.blueprint(service))
+    app.register_error_handler(RefusedError, _refused)
+    app.register_error_handler(JournalError, _cannot_store)
     app.register_error_handler(HTTPException, _http_error)
     app.register_error_handler(Exception, _unexpected)
     app.after_request(_headers)
@@ -37,6 +42,15 @@ def _http_error(problem: Exception) -> Response:
         if name.lower() not in {"content-type", "content-length"}:
             response.headers[name] = value
     return response
+
+
+def _refused(problem: RefusedError) -> Response:
+    code = {400: "bad_request", 404: "not_found"}.get(problem.status, "conflict")
+    return error(code, str(problem), problem.status)
+
+
+def _cannot_store(problem: JournalError) -> Response:
+    return error("cannot_store", f"nothing was changed: {problem}", 503)
 
 
 def _unexpected(problem: Exception) -> Response:

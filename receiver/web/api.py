@@ -1,18 +1,19 @@
-"""What is going on? The status, the alerts, the runs and what was decided, as JSON."""
+"""What is going on? The status, the alerts, the runs and all else that can be asked, as JSON."""
 
 from __future__ import annotations
 
 import re
 from collections.abc import Mapping
+from importlib.resources import files
 from typing import Any, Final
 
 import msgspec
 from flask import Blueprint, Response, jsonify, request
 from werkzeug.exceptions import BadRequest
 
-from receiver.journal import Episode, Snapshot
-from receiver.metrics import HEALS
-from receiver.run import FAILURES, Outcome, Run, State
+from receiver.journal import Episode
+from receiver.run import Run, State
+from receiver.web import status
 from receiver.web.answers import error
 from receiver.wiring import Service
 
@@ -26,17 +27,9 @@ _CAMEL: Final = re.compile("_([a-z])")
 def blueprint(service: Service) -> Blueprint:  # noqa: C901  one function a route
     routes = Blueprint("api", __name__)
 
-    @routes.get("/")
-    def index() -> Response:
-        return Response(
-            "promheal\n\n/api/status\n/api/alerts\n/api/runs\n/api/decisions\n/api/strategies\n/metrics\n"
-            "/-/healthy\n/-/ready\n",
-            content_type="text/plain; charset=utf-8",
-        )
-
     @routes.get("/api/status")
-    def status() -> Response:
-        return jsonify(_status(service, service.journal.read(lambda t: t.snapshot())))
+    def current() -> Response:
+        return jsonify(status.status(service, status.look(service)))
 
     @routes.get("/api/alerts")
     def alerts() -> Response:
@@ -66,7 +59,7 @@ def blueprint(service: Service) -> Blueprint:  # noqa: C901  one function a rout
         )
         return jsonify(
             {
-                "runs": [_summary(run) for run in found],
+                "runs": [summary(run) for run in found],
                 "next": found[-1].id if len(found) == limit else None,
             }
         )
@@ -82,7 +75,7 @@ def blueprint(service: Service) -> Blueprint:  # noqa: C901  one function a rout
             return error("not_found", f"no run {number}; GET /api/runs lists them", 404)
         return jsonify(
             {
-                **_summary(run),
+                **summary(run),
                 "alert": None if run.plan is None else _camel(run.plan.alert),
                 "verify": None if run.plan is None else _verify(run),
                 "steps": [_shown(step) for step in run.steps],
@@ -116,12 +109,51 @@ def blueprint(service: Service) -> Blueprint:  # noqa: C901  one function a rout
                         "match": [str(matcher) for matcher in strategy.match],
                         "target": list(strategy.target),
                         "mode": str(strategy.mode),
+                        "preventive": strategy.preventive,
                         "actions": [step.action for step in strategy.actions],
                     }
                     for strategy in service.config.strategies
                 ]
             }
         )
+
+    @routes.get("/api/breakers")
+    def breakers() -> Response:
+        return jsonify({"breakers": status.breakers(service, status.look(service))})
+
+    @routes.get("/api/pauses")
+    def pauses() -> Response:
+        now = service.clock()
+        standing = service.journal.read(lambda t: t.pauses(now=now))
+        return jsonify({"pauses": [status.pause(one) for one in standing]})
+
+    @routes.get("/api/tasks")
+    def tasks() -> Response:
+        return jsonify({"tasks": status.tasks(service)})
+
+    @routes.get("/api/flags")
+    def flags() -> Response:
+        return jsonify({"flags": status.flags(service)})
+
+    @routes.get("/api/services")
+    def services() -> Response:
+        return jsonify({"services": status.services(service)})
+
+    @routes.get("/api/audit")
+    def audit() -> Response:
+        limit, before = _number("limit", PAGE, 1, MAX_PAGE), _number("before", MAX_ID, 1, MAX_ID)
+        found = service.journal.read(lambda t: t.audits(limit=limit, before=before))
+        return jsonify(
+            {
+                "audit": [_shown(one) for one in found],
+                "next": found[-1].id if len(found) == limit else None,
+            }
+        )
+
+    @routes.get("/openapi.yaml")
+    def contract() -> Response:
+        text = files("receiver.web").joinpath("openapi.yaml").read_bytes()
+        return Response(text, content_type="application/yaml; charset=utf-8")
 
     return routes
 
@@ -134,44 +166,6 @@ def _number(name: str, default: int, least: int, most: int) -> int:
     if not (text.isascii() and text.isdigit() and len(text) < 20 and least <= int(text) <= most):
         raise BadRequest(f"{name}: a whole number from {least} to {most}")
     return int(text)
-
-
-def _status(service: Service, snapshot: Snapshot) -> dict[str, Any]:
-    """Return the shape of the operations guide, as far as its parts exist."""
-
-    def heals(*outcomes: Outcome) -> int:
-        return int(
-            sum(
-                number
-                for (metric, labels), number in snapshot.totals.items()
-                if metric == HEALS.name and labels[1] in outcomes
-            )
-        )
-
-    reason = service.ready()
-    issues = [f"CRITICAL: {reason}"] if reason else []
-    if not service.journal.writable:
-        issues.append("CRITICAL: the journal cannot store; alerts are answered 503")
-    enabled = service.config.settings.flags.auto_healing
-    if not enabled:
-        issues.append("WARNING: auto healing is switched off")
-    failed = heals(*FAILURES)
-    healed = heals(Outcome.HEALED)
-    critical = any(issue.startswith("CRITICAL") for issue in issues)
-    return {
-        "status": "critical" if critical else "warning" if issues else "healthy",
-        "selfHealing": {
-            "enabled": enabled,
-            "totalAttempts": healed + failed + heals(Outcome.INCONCLUSIVE),
-            "successfulHealings": healed,
-            "failedHealings": failed,
-        },
-        "alerts": {"firing": snapshot.open_alerts, "byStrategy": dict(snapshot.firing)},
-        "runs": {str(s): snapshot.states.get(s, 0) for s in State if s is not State.FINISHED},
-        "config": {"hash": service.config.hash, "files": [str(path) for path in service.files]},
-        "issues": issues,
-        "recommendations": [],
-    }
 
 
 def _alert(episode: Episode, strategies: list[str]) -> dict[str, Any]:
@@ -187,7 +181,7 @@ def _alert(episode: Episode, strategies: list[str]) -> dict[str, Any]:
     }
 
 
-def _summary(run: Run) -> dict[str, Any]:
+def summary(run: Run) -> dict[str, Any]:
     return {
         "id": run.id,
         "strategy": run.strategy,
@@ -202,6 +196,9 @@ def _summary(run: Run) -> dict[str, Any]:
         "verifyFrom": run.verify_from,
         "finishedAt": run.finished_at,
         "configHash": run.config_hash,
+        "askedAt": run.asked_at,
+        "approvedAt": run.approved_at,
+        "cancel": run.cancel or None,
     }
 
 

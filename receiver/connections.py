@@ -1,0 +1,85 @@
+"""Whom does a configuration connect us with? Prometheus, Alertmanager, providers, files."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+
+import msgspec
+
+from receiver.alert import Alert, Notification
+from receiver.alertmanager import Alertmanager
+from receiver.clock import Clock
+from receiver.config_files import Loaded
+from receiver.errors import UpstreamError
+from receiver.gathering import Config
+from receiver.intake import Fetch
+from receiver.llm import Keys
+from receiver.prometheus import Prometheus
+from receiver.prover import PrometheusProver
+from receiver.settings import dotenv
+
+
+class Options(msgspec.Struct, frozen=True, kw_only=True):
+    """What the command line says."""
+
+    config_file: Path
+    storage_url: str
+    environ: Mapping[str, str] = {}
+    dry_run: bool = False
+
+
+def config(loaded: Loaded, options: Options, clock: Clock) -> Config:
+    settings = loaded.settings
+    return Config(
+        settings=settings,
+        strategies=loaded.strategies,
+        inventory=loaded.inventory,
+        prover=PrometheusProver(
+            None if settings.prometheus is None else Prometheus(settings.prometheus), clock
+        ),
+        hash=loaded.hash,
+        silenced=_silenced(loaded),
+        pause_file=options.config_file.parent / settings.engine.pause_file,
+        dry_run=options.dry_run,
+    )
+
+
+def fetch(loaded: Loaded) -> Fetch | None:
+    settings = loaded.settings.alertmanager
+    if settings is None:
+        return None
+    alertmanager = Alertmanager(settings)
+
+    def ask(notification: Notification) -> Sequence[Alert]:
+        return alertmanager.alerts(receiver=notification.receiver)
+
+    return ask
+
+
+def _silenced(loaded: Loaded) -> Callable[[Alert], str]:
+    settings = loaded.settings.alertmanager
+    if settings is None:
+        return lambda _: ""
+    alertmanager = Alertmanager(settings)
+
+    def silenced(alert: Alert) -> str:
+        try:
+            found = alertmanager.silences_of(alert)
+        except UpstreamError as error:
+            return f"whether it is silenced is not known: {error}"
+        return f"silence {', '.join(found)}" if found else ""
+
+    return silenced
+
+
+def keys(loaded: Loaded, options: Options, clock: Clock) -> Keys:
+    local = dotenv(options.config_file.parent / ".env.local")
+    return Keys(loaded.settings.llm, {**local, **options.environ}, clock)
+
+
+def log_file(options: Options, config: Config) -> Path | None:
+    """Return where the healing log is: relative to the journal's folder."""
+    name = config.settings.healing_log.file
+    _, _, journal = options.storage_url.partition(":///")
+    return None if name is None else Path(journal).parent / name

@@ -1,0 +1,154 @@
+"""What a person changes: pause, resume, reset, approve, reject, cancel, and the background tasks.
+
+Bodies are JSON objects of `Content-Type: application/json`, which no form of another site can send.
+"""
+
+from __future__ import annotations
+
+from typing import Any, Final, TypeVar
+
+import msgspec
+from flask import Blueprint, Response, jsonify, request
+from werkzeug.exceptions import BadRequest, NotFound, RequestEntityTooLarge, UnsupportedMediaType
+
+from receiver.control import checked_reason
+from receiver.duration import parse_duration
+from receiver.errors import RefusedError
+from receiver.web import status
+from receiver.web.api import MAX_ID, summary
+from receiver.wiring import Service
+
+MAX_BODY: Final = 64 * 1024
+MAX_PAUSE: Final = 366 * 86_400.0
+"""Seconds; who wants more wants it until someone resumes."""
+
+
+class Because(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    reason: str
+
+
+class Perhaps(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    reason: str = ""
+
+
+class Pausing(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    reason: str
+    duration: str | None = msgspec.field(name="for", default=None)
+    scope: str = "all"
+
+
+class Resuming(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    reason: str
+    scope: str = "all"
+
+
+class Resetting(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    reason: str = ""
+    force: bool = False
+
+
+T = TypeVar("T", bound=msgspec.Struct)
+
+
+def blueprint(service: Service) -> Blueprint:  # noqa: C901  one function a route
+    routes = Blueprint("steering", __name__)
+    control, background = service.control, service.background
+
+    @routes.post("/api/system/heal/resume")
+    def resume() -> Response:
+        body = _body(Resuming)
+        resumed = control.resume(by=user(), reason=body.reason, scope=body.scope)
+        return jsonify(
+            {
+                "dormancyEnded": resumed.dormancy_ended,
+                "pausesLifted": [status.pause(one) for one in resumed.pauses],
+            }
+        )
+
+    @routes.post("/api/system/heal/pause")
+    def pause() -> tuple[Response, int]:
+        body = _body(Pausing)
+        paused = control.pause(
+            by=user(), reason=body.reason, scope=body.scope, seconds=seconds(body.duration)
+        )
+        return jsonify(status.pause(paused)), 201
+
+    @routes.post("/api/runs/<int:number>/<any(approve, reject, cancel):wish>")
+    def steer(number: int, wish: str) -> Response:
+        body = _body(Because)
+        if number > MAX_ID:
+            raise NotFound(f"no run {number}; GET /api/runs lists them")
+        act = {"approve": control.approve, "reject": control.reject, "cancel": control.cancel}
+        return jsonify(summary(act[wish](number, by=user(), reason=body.reason)))
+
+    @routes.post("/api/breakers/<path:name>/reset")
+    def reset(name: str) -> Response:
+        body = _body(Resetting)
+        breaker = control.reset(name, by=user(), reason=body.reason, force=body.force)
+        return jsonify(status.breaker(name, breaker, service.clock()))
+
+    @routes.post("/api/tasks/<any(pause, resume, cleanup):wish>")
+    def steer_tasks(wish: str) -> Response:
+        reason = _reason(_body(Perhaps).reason)
+        more: dict[str, Any] = {}
+        if wish == "cleanup":
+            removed, registered = background.cleanup()
+            more = {"removed": list(removed), "registered": list(registered)}
+        elif wish == "pause":
+            background.pause_all()
+        else:
+            background.resume_all()
+        control.note(f"{wish} tasks", "tasks", by=user(), reason=reason, detail=_listed(more))
+        return jsonify({"tasks": status.tasks(service), **more})
+
+    @routes.delete("/api/tasks/<task>")
+    def remove_task(task: str) -> Response:
+        reason = _reason(request.args.get("reason", ""))
+        if not background.unregister(task):
+            known = ", ".join(one.id for one in background.tasks)
+            raise NotFound(f"no task {task!r}; there are: {known}")
+        control.note("remove task", task, by=user(), reason=reason)
+        return jsonify({"removed": task})
+
+    return routes
+
+
+def user() -> str:
+    """Return who asks, as access control has found out."""
+    return str(request.environ.get("promheal.user", "anonymous"))
+
+
+def seconds(text: str | None) -> float | None:
+    """Return the seconds of a duration; raises BadRequest."""
+    if text is None:
+        return None
+    try:
+        found = parse_duration(text)
+    except ValueError as error:
+        raise BadRequest(f"for: {error}") from None
+    if not 0 < found <= MAX_PAUSE:
+        raise BadRequest("for: more than nothing and up to 366d; leave it out to pause until then")
+    return found
+
+
+def _body(kind: type[T]) -> T:
+    """Return the request's body. Raises what becomes a 400, 413 or 415."""
+    if request.mimetype != "application/json":
+        raise UnsupportedMediaType("send a JSON object with Content-Type: application/json")
+    if (request.content_length or 0) > MAX_BODY:
+        raise RequestEntityTooLarge(f"the body exceeds {MAX_BODY} bytes")
+    try:
+        return msgspec.json.decode(request.get_data(cache=False) or b"{}", type=kind)
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
+        raise BadRequest(f"the body: {error}") from None
+
+
+def _reason(text: str) -> str:
+    try:
+        return checked_reason(text) if text.strip() else ""
+    except RefusedError as error:
+        raise BadRequest(str(error)) from None
+
+
+def _listed(more: dict[str, Any]) -> str:
+    return "; ".join(f"{what}: {', '.join(ids)}" for what, ids in more.items() if ids)

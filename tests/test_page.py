@@ -1,0 +1,198 @@
+"""The status page: what it shows, and who may send its forms."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable
+from html import unescape
+from pathlib import Path
+
+import pytest
+from flask.testing import FlaskClient
+from werkzeug.test import TestResponse
+
+from receiver.breaker import BreakerEvent, Happening
+from receiver.dormancy import Dormancy
+from receiver.run import Outcome
+from receiver.web import create_app
+from receiver.wiring import Service
+from tests.factories import alert, notification
+
+TOKEN = re.compile(r'name="token" value="([^"]+)"')
+
+
+@pytest.fixture
+def service(make_service: Callable[..., Service], config: Path) -> Service:
+    strategies = config / "healing_strategies.yml"
+    text = strategies.read_text().replace("    grace_period", "    mode: approve\n    grace_period")
+    strategies.write_text(text)
+    return make_service()
+
+
+@pytest.fixture
+def client(service: Service) -> FlaskClient:
+    return create_app(service).test_client()
+
+
+def shown(client: FlaskClient, **environ: str) -> str:
+    answer = client.get("/", environ_overrides=environ)
+    assert answer.status_code == 200
+    return unescape(answer.text)
+
+
+def send(client: FlaskClient, wish: str, **form: str) -> TestResponse:
+    token = TOKEN.search(client.get("/").text)
+    assert token is not None
+    return client.post(f"/ui/{wish}", data={"token": token[1], **form})
+
+
+def asking(service: Service) -> int:
+    """Have a run wait for approval, and return its number."""
+    service.intake.admit(notification(alert()))
+    service.reconciler.consider(("latency", 'service="checkout"'))
+    (run,) = service.journal.read(lambda t: t.runs(limit=9))
+    return run.id
+
+
+def test_it_shows_what_is_wrong_and_what_to_do(client: FlaskClient, service: Service) -> None:
+    asleep = Dormancy(failures=10, failed_at=1.0, since=1.0, reason="worn out")
+    service.journal.atomically(lambda t: t.put_dormancy(asleep))
+
+    page = shown(client)
+
+    assert "CRITICAL: Self-Healing Engine in DORMANT mode" in page
+    assert "dormant since 1970-01-01 00:00:01 UTC: worn out" in page
+    assert "Wake the engine" in page
+
+
+def test_it_is_closed_to_scripts_frames_and_other_sites(client: FlaskClient) -> None:
+    answer = client.get("/")
+
+    policy = answer.headers["Content-Security-Policy"]
+    assert "default-src 'none'" in policy
+    assert "frame-ancestors 'none'" in policy
+    assert "form-action 'self'" in policy
+    assert "<script" not in answer.text
+    assert "http" not in re.sub(r"<!doctype.*?>", "", answer.text)
+    with client.get("/static/style.css") as style:
+        assert style.status_code == 200
+
+
+def test_labels_are_text_and_no_markup(client: FlaskClient, service: Service) -> None:
+    hostile = '"><img src=x onerror=alert(1)>'
+    service.intake.admit(notification(alert(labels={"alertname": "A", "team": hostile})))
+
+    answer = client.get("/")
+
+    assert "<img" not in answer.text
+    assert hostile in unescape(answer.text)
+
+
+def test_a_pause_is_made_shown_and_ended(client: FlaskClient, service: Service) -> None:
+    made = send(client, "pause", scope="strategy:latency", reason="deploy", **{"for": "30m"})
+    assert (made.status_code, made.headers["Location"]) == (303, "/")
+    (pause,) = service.journal.read(lambda t: t.pauses(now=service.clock()))
+    assert (pause.scope, pause.reason, pause.by) == ("strategy:latency", "deploy", "anonymous")
+    assert pause.until == pause.since + 1800
+    assert "deploy" in shown(client)
+
+    assert send(client, "resume", scope="strategy:latency", reason="done").status_code == 303
+    assert "Nothing is paused." in shown(client)
+
+
+def test_a_run_is_approved_with_a_reason(client: FlaskClient, service: Service) -> None:
+    number = asking(service)
+    assert "awaiting_approval: mode: approve" in shown(client)
+
+    without = send(client, "approve", run=str(number), reason="  ")
+    assert (without.status_code, "say why" in without.text) == (400, True)
+    assert send(client, "approve", run=str(number), reason="looks right").status_code == 303
+
+    run = service.journal.read(lambda t: t.run(number))
+    assert run is not None
+    assert run.approved_at is not None
+
+
+@pytest.mark.parametrize("wish", ["reject", "cancel"])
+def test_a_run_that_waits_is_ended(client: FlaskClient, service: Service, wish: str) -> None:
+    number = asking(service)
+
+    assert send(client, wish, run=str(number), reason="no").status_code == 303
+
+    run = service.journal.read(lambda t: t.run(number))
+    assert run is not None
+    assert run.outcome is Outcome.CANCELLED
+
+
+def test_a_breaker_that_is_open_for_good_needs_the_box_ticked(
+    client: FlaskClient, service: Service
+) -> None:
+    name = 'target:service="it\'s"'
+
+    def trip(transaction: object) -> None:
+        now = service.clock()
+        for number in range(200):
+            transaction.happen(  # type: ignore[attr-defined]
+                name,
+                Happening(
+                    event=BreakerEvent.FAILURE,
+                    at=now + 61 * number,
+                    started_at=now + 61 * number - 1,
+                ),
+            )
+
+    service.journal.atomically(trip)
+    assert name in shown(client)
+
+    refused = send(client, "reset", breaker=name, reason="mended")
+    assert (refused.status_code, "force" in refused.text) == (409, True)
+    assert send(client, "reset", breaker=name, reason="mended", force="yes").status_code == 303
+    assert service.journal.read(lambda t: t.breaker(name)).trips == 0
+
+
+@pytest.mark.parametrize(
+    ("wish", "form"),
+    [
+        ("pause", {"scope": "all", "reason": "x", "for": "soon"}),
+        ("pause", {"scope": "everything", "reason": "x"}),
+        ("cancel", {"run": "one", "reason": "x"}),
+        ("cancel", {"reason": "x"}),
+    ],
+)
+def test_what_cannot_be_read_is_said_on_the_page(
+    client: FlaskClient, wish: str, form: dict[str, str]
+) -> None:
+    answer = send(client, wish, **form)
+
+    assert answer.status_code == 400
+    assert 'role="alert"' in answer.text
+
+
+@pytest.mark.parametrize("token", ["", "forged", "WyJhbm9ueW1vdXMiXQ.forged"])
+def test_a_form_of_another_site_changes_nothing(
+    client: FlaskClient, service: Service, token: str
+) -> None:
+    answer = client.post("/ui/pause", data={"token": token, "scope": "all", "reason": "x"})
+
+    assert answer.status_code == 403
+    assert service.journal.read(lambda t: t.audits(limit=9)) == []
+
+
+def test_a_form_that_was_shown_to_another_user_changes_nothing(client: FlaskClient) -> None:
+    token = TOKEN.search(client.get("/").text)
+    assert token is not None
+
+    answer = client.post(
+        "/ui/pause",
+        data={"token": token[1], "scope": "all", "reason": "x"},
+        environ_overrides={"promheal.user": "ben"},
+    )
+
+    assert answer.status_code == 403
+
+
+def test_who_may_only_look_is_shown_no_forms(client: FlaskClient) -> None:
+    page = shown(client, **{"promheal.user": "eve", "promheal.role": "viewer"})
+
+    assert "eve" in page
+    assert "<form" not in page

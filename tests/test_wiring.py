@@ -1,0 +1,140 @@
+"""A service as it is built, reloaded and built again."""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from receiver import clock
+from receiver.errors import ConfigError
+from receiver.journal.steering import Anchor
+from receiver.wiring import Service
+from tests.chain import wait_until
+from tests.factories import alert, notification
+
+
+@pytest.mark.parametrize("step", [3600.0, -3600.0, 86_400.0, -86_400.0])
+def test_a_step_of_the_wall_clock_while_it_is_down_moves_nothing(
+    make_service: Callable[..., Service], monkeypatch: pytest.MonkeyPatch, step: float
+) -> None:
+    first = make_service()
+    before = first.clock()
+    first.close()
+    real = time.time
+    monkeypatch.setattr(clock, "_wall", lambda: real() + step)
+
+    again = make_service()
+
+    assert 0 <= again.clock() - before < 5
+    assert again.clock_lead() == pytest.approx(step, abs=1)
+
+
+def test_after_a_start_of_the_machine_it_goes_by_the_wall_clock_but_never_back(
+    make_service: Callable[..., Service],
+) -> None:
+    first = make_service()
+    ahead = time.time() + 1000
+
+    def pretend(transaction: object) -> None:
+        put = transaction.put_anchor  # type: ignore[attr-defined]
+        put(Anchor(boot="another", boottime=1.0, at=5.0))
+        transaction.put_audit(  # type: ignore[attr-defined]
+            "pause", "all", by="anna", reason="x", now=ahead
+        )
+
+    first.journal.atomically(pretend)
+    first.close()
+
+    again = make_service()
+
+    assert again.clock() == pytest.approx(ahead, abs=1)
+    kept = again.journal.read(lambda t: t.anchor())
+    assert kept is not None
+    assert kept.boot == clock.boot()
+
+
+def test_without_auto_detection_alerts_are_recorded_and_no_strategy_is_asked(
+    make_service: Callable[..., Service], config: Path
+) -> None:
+    (config / ".env.local").write_text("FEATURE_AUTO_DETECTION_MONITORING=false\n")
+    service = make_service()
+    service.intake.admit(notification(alert()))
+    assert service.journal.read(lambda t: t.keys()) == set()
+    assert len(service.journal.read(lambda t: t.open_episodes(limit=9))) == 1
+
+    (config / ".env.local").write_text("FEATURE_AUTO_DETECTION_MONITORING=true\n")
+    service.reload()
+
+    assert service.journal.read(lambda t: t.keys()) == {("latency", 'service="checkout"')}
+
+
+def test_the_tasks_follow_the_configuration_without_a_restart(
+    make_service: Callable[..., Service], config: Path
+) -> None:
+    service = make_service()
+    service.start()
+    wait_until(service.acting.is_set, what="it acts")
+    assert [task.id for task in service.background.tasks] == [
+        "resync", "retention", "process_monitor",
+    ]  # fmt: skip
+
+    (config / "promheal.yml").write_text(
+        "flags: {process_monitoring: false}\n"
+        "engine: {resync: 30s}\n"
+        "llm: {providers: {mine: {base_url: 'http://127.0.0.1:1', keys: [MY_KEY]}}}\n"
+    )
+    service.reload()
+
+    assert {task.id: task.interval for task in service.background.tasks} == {
+        "resync": 30.0, "retention": 3600.0, "key_probe:mine": 300.0,
+    }  # fmt: skip
+    wait_until(lambda: service.keys.summary().failed == 1, what="the key is tried at once")
+
+    (config / "promheal.yml").write_text("{}\n")
+    service.reload()
+    assert [task.id for task in service.background.tasks] == [
+        "resync", "retention", "process_monitor",
+    ]  # fmt: skip
+
+
+def test_a_reload_that_fails_keeps_what_there_was_and_is_told(
+    make_service: Callable[..., Service], config: Path
+) -> None:
+    service = make_service()
+    before = service.config
+    (config / "promheal.yml").write_text("flags: {auto_healing: perhaps}\n")
+
+    with pytest.raises(ConfigError, match="auto_healing"):
+        service.reload()
+
+    assert service.config is before
+    assert not service.reload_successful
+
+
+def test_a_run_that_has_ended_stands_in_the_healing_log(
+    make_service: Callable[..., Service], config: Path
+) -> None:
+    service = make_service()
+    service.start()
+    service.intake.admit(notification(alert(starts_at=service.clock() - 5)))
+    log = config / "healing_log.jsonl"
+    wait_until(log.exists, what="the line is written")
+
+    (line,) = map(json.loads, log.read_text().splitlines())
+    assert (line["strategy"], line["actions_executed"], line["success"]) == ("latency", 1, False)
+
+
+def test_a_dry_run_stands_there_too_once(
+    make_service: Callable[..., Service], config: Path
+) -> None:
+    service = make_service(dry_run=True)
+    service.intake.admit(notification(alert()))
+    for _ in range(3):
+        service.reconciler.consider(("latency", 'service="checkout"'))
+
+    (line,) = map(json.loads, (config / "healing_log.jsonl").read_text().splitlines())
+    assert (line["dry_run"], line["actions_executed"], line["actions_total"]) == (True, 0, 1)
