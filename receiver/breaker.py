@@ -55,6 +55,12 @@ class Thresholds(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_field
     """Trips without a success between, the last of which is for good."""
 
 
+class MainThresholds(Thresholds, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """Of everything: so many trips that dormancy comes before the last of them."""
+
+    permanent_after: Annotated[int, msgspec.Meta(ge=1)] = 10
+
+
 class Breaker(msgspec.Struct, frozen=True, kw_only=True):
     """What one breaker remembers; a new one has nothing to remember."""
 

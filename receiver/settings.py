@@ -14,7 +14,7 @@ from typing import Annotated, Final
 
 import msgspec
 
-from receiver.breaker import Thresholds
+from receiver.breaker import MainThresholds, Thresholds
 from receiver.duration import Duration
 from receiver.errors import ConfigError
 from receiver.maintenance import Window
@@ -83,7 +83,7 @@ class EngineSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_f
     """Consecutive failures after which the whole engine stops until a person resumes it."""
     backoff: BackoffSettings = BackoffSettings()
     storm: StormSettings = StormSettings()
-    main_breaker: Thresholds = Thresholds(permanent_after=10)
+    main_breaker: MainThresholds = MainThresholds()
     """Of `self-healing-main`, which counts the runs of all strategies."""
     target_breaker: Thresholds = Thresholds()
     """Of each target; a strategy's stands in `healing_strategies.yml`."""

@@ -19,6 +19,7 @@ from receiver.breaker import (
     BreakerEvent,
     BreakerState,
     Happening,
+    MainThresholds,
     Thresholds,
     after,
 )
@@ -167,7 +168,7 @@ def test_what_is_kept_of_a_breaker_is_the_fold_of_what_happened(journal: Journal
     world = failing(journal)
     world.set(engine=EngineSettings(
         backoff=BackoffSettings(first=1.0, most=1.0), dormant_after=1000,
-        main_breaker=Thresholds(failures=3, permanent_after=10),
+        main_breaker=MainThresholds(failures=3, permanent_after=10),
     ))  # fmt: skip
     fail(world, 6)
     world.control.reset("strategy:latency", by="anna", reason=WHY, force=True)
@@ -221,7 +222,7 @@ def test_ten_failures_in_a_row_make_the_engine_dormant_and_only_resume_wakes_it(
     world = failing(journal)
     world.set(engine=EngineSettings(
         backoff=BackoffSettings(first=1.0, most=1.0),
-        main_breaker=Thresholds(failures=1000), target_breaker=Thresholds(failures=1000),
+        main_breaker=MainThresholds(failures=1000), target_breaker=Thresholds(failures=1000),
     ))  # fmt: skip
     world.strategies = type(world.strategies)(
         msgspec.structs.replace(one, breaker=Thresholds(failures=1000)) for one in world.strategies
@@ -272,7 +273,7 @@ def test_the_main_breaker_open_for_good_makes_the_engine_dormant(journal: Journa
     world = failing(journal, breaker=Thresholds(failures=1000))
     world.set(engine=EngineSettings(
         backoff=BackoffSettings(first=1.0, most=1.0),
-        main_breaker=Thresholds(failures=1, permanent_after=2),
+        main_breaker=MainThresholds(failures=1, permanent_after=2),
     ))  # fmt: skip
     fail(world, 2)
 
@@ -290,7 +291,7 @@ def test_resume_closes_the_main_breaker_too(journal: Journal) -> None:
     world = failing(journal, breaker=Thresholds(failures=1000))
     world.set(engine=EngineSettings(
         backoff=BackoffSettings(first=1.0, most=1.0),
-        main_breaker=Thresholds(failures=1, permanent_after=1),
+        main_breaker=MainThresholds(failures=1, permanent_after=1),
     ))  # fmt: skip
     fail(world, 1)
 
@@ -303,7 +304,7 @@ def test_after_each_failure_everything_waits_twice_as_long(journal: Journal) -> 
     world = failing(journal, breaker=Thresholds(failures=1000))
     world.set(engine=EngineSettings(
         dormant_after=1000,
-        main_breaker=Thresholds(failures=1000), target_breaker=Thresholds(failures=1000),
+        main_breaker=MainThresholds(failures=1000), target_breaker=Thresholds(failures=1000),
     ))  # fmt: skip
     waits = []
     for number in range(9):

@@ -19,26 +19,35 @@ import pytest
 from click.testing import CliRunner
 from msgspec import inspect
 
-from receiver import intake, wiring
+from receiver import breaker, control, dormancy, intake, metrics, wiring
 from receiver.actions import GROUP, Action, Actions, Context, discover
 from receiver.alert import MAX_ALERTS, MAX_LABELS, MAX_TEXT, parse_notification
 from receiver.alert_file import read_alert_file
+from receiver.breaker import BreakerEvent, BreakerState, Thresholds
 from receiver.cli import BROKEN, FINDINGS, FINE, WARNINGS, root, serve
 from receiver.config_files import Loaded, load
 from receiver.decide import GUARDS
 from receiver.duration import format_duration
 from receiver.errors import ActionError
-from receiver.guards import current
-from receiver.guards.situation import Answer, Reason
+from receiver.guards.situation import RETRY, Answer, Reason
+from receiver.llm import Keys
 from receiver.run import Outcome, State, StepState
 from receiver.services import Inventory, Service
 from receiver.services.managers import MANAGERS
-from receiver.settings import FLAG_VARIABLES, Settings
+from receiver.settings import (
+    FLAG_VARIABLES,
+    EngineSettings,
+    LlmProvider,
+    LlmSettings,
+    Settings,
+)
 from receiver.strategies_file import _STEP
 from receiver.strategy import Strategy
 from receiver.template import FILTERS, KNOWN, MAX_OUTPUT
 from receiver.verification import LONGEST, LOOKS, SHORTEST
-from receiver.web import api, create_app, webhook, worker
+from receiver.web import api, create_app, steering, webhook, worker
+from receiver.web import page as web_page
+from receiver.web import status as web_status
 from tests.tools import REPOSITORY, tool
 
 DOCS = REPOSITORY / "docs"
@@ -225,11 +234,20 @@ def test_every_configuration_is_taken_by_promheal(page: Path, tmp_path: Path) ->
 @EACH_PAGE
 def test_every_configuration_of_others_is_taken_by_them(page: Path, tmp_path: Path) -> None:
     found = [block for block in blocks(page, "yaml") if block.file in THEIRS]
+    secret = tmp_path / "secret"  # promtool wants the files that hold tokens and certificates
+    secret.touch()
+
+    def write(block: Block) -> Path:
+        path = tmp_path / block.file
+        path.write_text(
+            re.sub(r"(_file: )/etc/\S+", rf"\g<1>{secret}", block.text), encoding="utf-8"
+        )
+        return path
+
     for block in found:  # all first: one may name another
-        (tmp_path / block.file).write_text(block.text, encoding="utf-8")
+        write(block)
     for block in found:
-        (tmp_path / block.file).write_text(block.text, encoding="utf-8")
-        taken_by(THEIRS[block.file], tmp_path / block.file)
+        taken_by(THEIRS[block.file], write(block))
 
 
 def taken_by(command: Iterable[str], path: Path) -> None:
@@ -280,7 +298,7 @@ def plain(info: inspect.Type) -> inspect.Type:
 def shown(value: Any, info: inspect.Type) -> str:
     """A value as YAML has it."""
     info = plain(info)
-    if isinstance(info, inspect.Metadata):
+    if isinstance(info, inspect.Metadata) and isinstance(value, float):
         return format_duration(value)
     if isinstance(value, msgspec.Struct):
         assert isinstance(info, inspect.StructType)
@@ -294,18 +312,26 @@ def shown(value: Any, info: inspect.Type) -> str:
     return str(value) or '""'
 
 
-def keys(cls: type[msgspec.Struct], prefix: str = "") -> Iterator[tuple[str, str]]:
-    """The keys of a struct and of those in it, each with its default as the pages write it."""
+def keys(
+    cls: type[msgspec.Struct], prefix: str = "", whole: msgspec.Struct | None = None
+) -> Iterator[tuple[str, str]]:
+    """The keys of a struct and of those in it, each with its default as the pages write it.
+
+    *whole* is what the struct is when it is left out.
+    """
     info = inspect.type_info(cls)
     assert isinstance(info, inspect.StructType)
     for field in info.fields:
         name, type_ = prefix + field.encode_name, plain(field.type)
-        if isinstance(type_, inspect.StructType):
-            yield from keys(type_.cls, f"{name}.")
-            continue
         default = field.default
         if field.default_factory is not msgspec.NODEFAULT:
             default = field.default_factory()
+        if isinstance(type_, inspect.StructType):
+            inner = default if isinstance(default, msgspec.Struct) else None
+            yield from keys(type_.cls, f"{name}.", inner)
+            continue
+        if whole is not None:
+            default = getattr(whole, field.name)
         if field.required:
             yield name, "required"
         else:
@@ -327,6 +353,10 @@ CONFIGURATION = DOCS / "reference/configuration.md"
 
 def test_every_key_of_promheal_yml_is_documented_with_its_default() -> None:
     assert documented(CONFIGURATION, "promheal.yml", "key") == dict(keys(Settings))
+
+
+def test_every_key_of_a_provider_is_documented_with_its_default() -> None:
+    assert documented(CONFIGURATION, "A provider", "key of a provider") == dict(keys(LlmProvider))
 
 
 def test_every_key_of_a_service_is_documented_with_its_default() -> None:
@@ -354,6 +384,7 @@ def test_every_flag_is_documented_with_its_variable() -> None:
     rows = table(CONFIGURATION, "Flags", "variable").rows
     said = {code(row[1])[0].removeprefix("flags."): code(row[0])[0] for row in rows}
     assert said == FLAG_VARIABLES
+    assert names(CONFIGURATION, "Flags", "flag off") == list(FLAG_VARIABLES)
 
 
 ACTIONS = DOCS / "reference/actions.md"
@@ -411,6 +442,47 @@ def test_every_verdict_state_and_outcome_is_documented() -> None:
     assert names(DECISIONS, "Outcomes", "outcome") == list(Outcome)
 
 
+def test_every_state_and_name_of_a_breaker_is_documented() -> None:
+    assert names(DECISIONS, "Breakers", "state") == list(BreakerState)
+    said = names(DECISIONS, "Breakers", "name")
+    assert said == list(breaker.names("NAME", "KEY"))
+    (diagram,) = [text for _, text in blocks(DECISIONS, "mermaid") if "HALF_OPEN" in text]
+    drawn = set(re.findall(r"(\w+) --> (\w+)", diagram))
+    assert {state for pair in drawn for state in pair} == set(BreakerState)
+    resets = {pair[0] for pair in breaker.MOVES if pair[1] is BreakerEvent.RESET} - {"CLOSED"}
+    assert {before for before, _ in drawn if (before, "CLOSED") in drawn} == resets
+
+
+def test_the_thresholds_of_breakers_are_those_of_the_code() -> None:
+    rows = table(DECISIONS, "Breakers", "threshold").rows
+    assert {code(row[0])[0]: row[1] for row in rows} == dict(keys(Thresholds))
+
+
+def test_the_backoff_of_the_page_is_that_of_the_code() -> None:
+    said = [
+        (row[0], code(row[1])[0]) for row in table(DECISIONS, "Backoff", "failures in a row").rows
+    ]
+    delays = EngineSettings().backoff
+
+    def wait(failures: int) -> str:
+        return format_duration(dormancy.backoff(failures, first=delays.first, most=delays.most))
+
+    assert said == [*((str(n), wait(n)) for n in range(1, 7)), ("7 and more", wait(7))]
+    assert wait(7) == wait(8)
+
+
+def test_the_engine_says_what_the_pages_say_that_it_does() -> None:
+    engine, page = EngineSettings(), prose(DECISIONS)
+    assert f"`{dormancy.TOO_MANY.format(engine.dormant_after)}`" in page
+    assert f"`{dormancy.BREAKER}`" in page
+    assert f"`engine.storm.targets` targets ({engine.storm.targets})" in page
+    assert "beside `promheal.yml` (`engine.pause_file`)" in page
+    assert f"the file `{engine.pause_file}`" in page
+    assert f"From {web_status.WARN_FAILURES} failures in a row on" in page
+    assert f"Beyond {wiring.CLOCK_LEAD:g} seconds" in page
+    assert f"up to {metrics.MAX_TARGETS} of targets" in text_of(DOCS / "reference/metrics.md")
+
+
 def test_every_table_of_the_journal_is_documented() -> None:
     schema = "".join(
         text_of(path) for path in sorted((REPOSITORY / "receiver/journal/migrations").iterdir())
@@ -428,6 +500,11 @@ def test_the_figures_of_the_pages_are_those_of_the_code() -> None:
     assert limits["body"] == f"{worker.MAX_BODY >> 20} MiB"
     assert limits["all bodies that are arriving"] == f"{worker.MAX_BUFFERED >> 20} MiB"
     assert limits["a request, until it has arrived"] == f"{worker.DEADLINE:g} s"
+    assert limits["body of a change"] == f"{steering.MAX_BODY >> 10} KiB"
+    assert limits["a reason"] == f"{control.MAX_REASON} characters"
+    assert limits["a pause that ends by itself"] == f"{steering.MAX_PAUSE / 86_400:g} days"
+    assert f"at most {web_page.SHOWN} rows" in prose(DOCS / "reference/http-api.md")
+    assert f"{web_page.FORM_AGE // 3_600} hours" in prose(DOCS / "reference/http-api.md")
     assert limits["alerts in one notification"] == f"{MAX_ALERTS:,}"
     assert limits["labels of one alert"] == str(MAX_LABELS)
     assert limits["characters of a label's or an annotation's value"] == f"{MAX_TEXT:,}"
@@ -435,7 +512,7 @@ def test_the_figures_of_the_pages_are_those_of_the_code() -> None:
         DOCS / "reference/http-api.md"
     )
     assert f"characters for a template, {MAX_OUTPUT:,}" in text_of(DOCS / "reference/templates.md")
-    assert f"asked again every {current.RETRY:g} seconds" in prose(DECISIONS)
+    assert f"asked again every {RETRY:g} seconds" in prose(DECISIONS)
     assert f"within {serve.SHUTDOWN - 5} seconds" in text_of(COMMAND_LINE)
     assert intake.PEER_LAG == 600, "ten minutes, says explanation/alertmanager.md"
     looks = f"`within` / {LOOKS} apart, at least {SHORTEST:g} and at most {LONGEST:g} seconds"
@@ -449,12 +526,18 @@ HTTP_API = DOCS / "reference/http-api.md"
 
 def test_every_route_is_documented(service: wiring.Service) -> None:
     routes = {
-        f"{method} {re.sub(r'<int:', '<', rule.rule)}"
+        f"{method} {as_written(rule.rule)}"
         for rule in create_app(service).url_map.iter_rules()
         for method in (rule.methods or set()) - {"HEAD", "OPTIONS", "PUT"}
     }
     said = {h.strip("`") for h in headings(HTTP_API) if h.startswith("`")}
     assert said == routes
+
+
+def as_written(rule: str) -> str:
+    """A route as the page has it: without types, and with `|` between choices."""
+    rule = re.sub(r"<any\((.*?)\):\w+>", lambda found: found[1].replace(", ", "|"), rule)
+    return re.sub(r"<\w+:", "<", rule)
 
 
 def test_the_payload_of_the_page_is_understood() -> None:
@@ -474,6 +557,17 @@ def test_the_readings_of_the_pages_are_understood(page: str, tmp_path: Path) -> 
         assert alert.labels["service"]
 
 
+def examples() -> dict[str, Any]:
+    """The last JSON block of each route: what it answers."""
+    found = re.split(r"^### `(.*)`$", text_of(HTTP_API), flags=re.MULTILINE)[1:]
+    routes = dict(zip(found[::2], found[1::2], strict=True))
+    return {
+        route: msgspec.json.decode(FENCE.findall(text)[-1][1])
+        for route, text in routes.items()
+        if "```json" in text
+    }
+
+
 def test_the_answers_of_the_page_have_the_keys_of_the_real_ones(service: wiring.Service) -> None:
     client = create_app(service).test_client()
     alert = '{"version": "4", "alerts": [{"status": "firing", "startsAt": "2026-01-31T12:00:00Z",'
@@ -484,19 +578,58 @@ def test_the_answers_of_the_page_have_the_keys_of_the_real_ones(service: wiring.
     assert missing in said
     assert accepted in said
     assert client.post("/-/reload").json in said
-    status = client.get("/api/status").json
-    assert status is not None
-    assert any(isinstance(one, dict) and nested(one) == nested(status) for one in said)
-    alerts = client.get("/api/alerts").json
-    assert alerts is not None
-    listed = [one["alerts"][0] for one in said if "next" in one and "alerts" in one]
-    assert [one.keys() for one in listed] == [alerts["alerts"][0].keys()]
+    pages = examples()
+    tried = {"POST /webhook", "POST /-/reload"}
+
+    def same(route: str, method: str, path: str, body: Any = None) -> None:
+        answer = client.open(path, method=method, json=body)
+        assert answer.status_code < 300, answer.text
+        differ = list(differences(pages[route], answer.json))
+        assert not differ, f"{route}: {differ}"
+        tried.add(route)
+
+    why = {"reason": "moving the database"}
+    service.clock = lambda: 1_769_860_800.0
+    same("POST /api/system/heal/pause", "POST", "/api/system/heal/pause", {**why, "for": "30m"})
+    service.reconciler.consider(("latency", 'service="shop"'))  # it waits, since all is paused
+    service.keys = Keys(PROVIDED, {}, service.clock)
+    for name in ("status", "alerts", "runs", "pauses", "breakers", "tasks", "flags", "services"):
+        same(f"GET /api/{name}", "GET", f"/api/{name}")
+    same("POST /api/system/heal/resume", "POST", "/api/system/heal/resume", why)
+    same("GET /api/audit", "GET", "/api/audit")
+    name = "/api/breakers/strategy:latency/reset"
+    same("POST /api/breakers/<name>/reset", "POST", name, {})
+    same("DELETE /api/tasks/<task>", "DELETE", "/api/tasks/retention", {})
+    same("POST /api/tasks/pause|resume|cleanup", "POST", "/api/tasks/cleanup", {})
+    assert tried == pages.keys()
 
 
-def nested(value: Mapping[str, Any]) -> dict[str, Any]:
-    """The keys, and those below them where they are fixed."""
-    fixed = {"selfHealing", "runs", "config"}
-    return {key: set(value[key]) if key in fixed else None for key in value}
+PROVIDED = LlmSettings(
+    providers={"openai": LlmProvider(base_url="http://127.0.0.1:9/v1", keys=("OPENAI_API_KEY",))}
+)
+FREE = {"labels", "annotations", "byStrategy", "waiting"}
+"""Mappings whose keys are anybody's."""
+
+
+def differences(said: Any, real: Any, at: str = "") -> Iterator[str]:
+    """Where two answers have other keys; of a list the first is looked at."""
+    if isinstance(said, dict) and isinstance(real, dict) and at.rpartition(".")[2] not in FREE:
+        for key in said.keys() ^ real.keys():
+            yield f"{at}.{key}"
+        for key in said.keys() & real.keys():
+            yield from differences(said[key], real[key], f"{at}.{key}")
+    elif isinstance(said, list) and isinstance(real, list) and said and real:
+        yield from differences(said[0], real[0], at)
+    elif type(said) is not type(real) and None not in (said, real):
+        yield f"{at}: {said!r} and not {real!r}"
+
+
+def test_every_issue_of_the_page_is_one_that_is_told() -> None:
+    source = " ".join(re.findall(r'"([^"]*)"', text_of(REPOSITORY / "receiver/web/status.py")))
+    for row in table(HTTP_API, "GET /api/status", "issue").rows:
+        for text in code(row[0]) + code(row[1]):
+            for part in re.split(r"…|NAME|\d+|\b\w*OPEN\b", text):
+                assert part.strip() in source, text
 
 
 # --- the command line -----------------------------------------------------------------------------

@@ -15,6 +15,9 @@ from receiver.wiring import Service
 
 log: Final = logging.getLogger("promheal.web")
 
+_CODES: Final = {413: "too_large"}
+"""Where the contract's word is not werkzeug's."""
+
 
 def create_app(service: Service, receiving: webhook.Webhook | None = None) -> Flask:
     """Return the WSGI application of a service. Errors are `{"error": {"code", "message"}}`."""
@@ -36,7 +39,7 @@ def create_app(service: Service, receiving: webhook.Webhook | None = None) -> Fl
 
 def _http_error(problem: Exception) -> Response:
     assert isinstance(problem, HTTPException)
-    code = (problem.name or "error").lower().replace(" ", "_")
+    code = _CODES.get(problem.code or 500) or (problem.name or "error").lower().replace(" ", "_")
     response = error(code, problem.description or code, problem.code or 500)
     for name, value in problem.get_headers():
         if name.lower() not in {"content-type", "content-length"}:

@@ -16,7 +16,7 @@ from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
 
-from receiver.breaker import Breaker, Happening, Thresholds, after
+from receiver.breaker import Breaker, Happening, MainThresholds, Thresholds, after
 from receiver.errors import RefusedError
 from receiver.guards.situation import Signal
 from receiver.journal import Journal, open_journal
@@ -92,7 +92,7 @@ class Engine(RuleBasedStateMachine):
                 dormant_after=DORMANT_AFTER,
                 backoff=BackoffSettings(first=FIRST, most=MOST),
                 storm=StormSettings(targets=100),
-                main_breaker=NEVER,
+                main_breaker=MainThresholds(failures=10**9),
                 target_breaker=NEVER,
             )
         )
