@@ -128,6 +128,8 @@ def _trip(breaker: Breaker, failure: Happening) -> Breaker:
 
 
 def _begin_trial(breaker: Breaker, begin: Happening) -> Breaker:
+    if breaker.trial is not None:
+        return breaker  # there is one
     return msgspec.structs.replace(breaker, trial=begin.run)
 
 

@@ -79,6 +79,8 @@ class Control:
 
     def resume(self, *, by: str, reason: str, scope: str = ALL) -> Resumed:
         """End the pauses of *scope*; `all` also ends dormancy, and resets the main breaker."""
+        if scope != ALL and not scope.startswith(("strategy:", "target:")):
+            raise RefusedError("scope: write all, strategy:NAME or target:KEY", status=400)
         reason = checked_reason(reason)
         now = self._clock()
 
@@ -220,7 +222,9 @@ class Control:
 
     def _check_scope(self, scope: str) -> None:
         kind, colon, name = scope.partition(":")
-        if scope == ALL or (kind == "target" and name and len(scope) <= MAX_SCOPE):
+        if scope == ALL:
+            return
+        if kind == "target" and name and len(scope) <= MAX_SCOPE and scope.isprintable():
             return
         if kind != "strategy" or not colon:
             raise RefusedError(

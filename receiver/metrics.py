@@ -198,7 +198,10 @@ class Metrics:
 
     def exposition(self, accept: str) -> tuple[bytes, str]:
         """Return the body and its content type for an Accept header."""
-        encoder, content_type = choose_encoder(accept)
+        try:
+            encoder, content_type = choose_encoder(accept)
+        except (TypeError, ValueError):
+            encoder, content_type = choose_encoder("")
         return encoder(self.registry), content_type
 
 

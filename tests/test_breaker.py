@@ -315,3 +315,7 @@ def test_a_threshold_below_one_is_no_threshold(field: str, value: float) -> None
 
 def test_what_is_shipped_are_five_failures_a_minute_and_three_trips() -> None:
     assert Thresholds() == Thresholds(failures=5, open_for=60.0, permanent_after=3)
+
+
+def test_there_is_one_trial_at_a_time() -> None:
+    assert told(TRIED, TRIAL, NOW + 61, run=8) == TRIED

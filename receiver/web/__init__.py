@@ -23,6 +23,8 @@ def create_app(service: Service, receiving: webhook.Webhook | None = None) -> Fl
     """Return the WSGI application of a service. Errors are `{"error": {"code", "message"}}`."""
     receiving = receiving or webhook.Webhook(service)
     app = Flask("receiver.web", static_folder="static", template_folder="templates")
+    app.url_map.merge_slashes = False  # the name of a breaker may hold two
+    app.url_map.converters["task"] = steering.TaskConverter
     app.json.sort_keys = False  # type: ignore[attr-defined]  # the default provider's
     app.register_blueprint(webhook.blueprint(receiving))
     app.register_blueprint(probes.blueprint(service))

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping
 from importlib.resources import files
+from math import isfinite
 from typing import Any, Final
 
 import msgspec
@@ -12,7 +13,7 @@ from flask import Blueprint, Response, jsonify, request
 from werkzeug.exceptions import BadRequest
 
 from receiver.journal import Episode
-from receiver.run import Run, State
+from receiver.run import Observation, Run, State
 from receiver.web import status
 from receiver.web.answers import error
 from receiver.wiring import Service
@@ -80,7 +81,7 @@ def blueprint(service: Service) -> Blueprint:  # noqa: C901  one function a rout
                 "verify": None if run.plan is None else _verify(run),
                 "steps": [_shown(step) for step in run.steps],
                 "decisions": [_shown(decision) for decision in decisions],
-                "observations": [_shown(one) for one in observations],
+                "observations": [_observed(one) for one in observations],
             }
         )
 
@@ -209,6 +210,12 @@ def _shown(value: msgspec.Struct) -> dict[str, Any]:
 def _camel(values: Mapping[str, Any]) -> dict[str, Any]:
     """Return *values* with names as JSON has them: `startedAt`. What is in them stays as it is."""
     return {_CAMEL.sub(lambda found: found[1].upper(), name): v for name, v in values.items()}
+
+
+def _observed(one: Observation) -> dict[str, Any]:
+    """Return a look at Prometheus; JSON has no word for a value that is infinite, or no number."""
+    finite = one.value is not None and isfinite(one.value)
+    return {**_shown(one), "value": one.value if finite else None}
 
 
 def _verify(run: Run) -> dict[str, Any]:

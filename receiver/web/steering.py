@@ -10,6 +10,7 @@ from typing import Any, Final, TypeVar
 import msgspec
 from flask import Blueprint, Response, jsonify, request
 from werkzeug.exceptions import BadRequest, NotFound, RequestEntityTooLarge, UnsupportedMediaType
+from werkzeug.routing import BaseConverter
 
 from receiver.control import checked_reason
 from receiver.duration import parse_duration
@@ -48,6 +49,12 @@ class Resetting(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 
 T = TypeVar("T", bound=msgspec.Struct)
+
+
+class TaskConverter(BaseConverter):
+    """The id of a task, and none of the words that steer all of them."""
+
+    regex = r"(?!(?:pause|resume|cleanup)\Z)[^/]+"
 
 
 def blueprint(service: Service) -> Blueprint:  # noqa: C901  one function a route
@@ -91,6 +98,7 @@ def blueprint(service: Service) -> Blueprint:  # noqa: C901  one function a rout
     def steer_tasks(wish: str) -> Response:
         reason = _reason(_body(Perhaps).reason)
         more: dict[str, Any] = {}
+        control.note(f"{wish} tasks", "tasks", by=user(), reason=reason)
         if wish == "cleanup":
             removed, registered = background.cleanup()
             more = {"removed": list(removed), "registered": list(registered)}
@@ -98,16 +106,16 @@ def blueprint(service: Service) -> Blueprint:  # noqa: C901  one function a rout
             background.pause_all()
         else:
             background.resume_all()
-        control.note(f"{wish} tasks", "tasks", by=user(), reason=reason, detail=_listed(more))
         return jsonify({"tasks": status.tasks(service), **more})
 
-    @routes.delete("/api/tasks/<task>")
+    @routes.delete("/api/tasks/<task:task>")
     def remove_task(task: str) -> Response:
         reason = _reason(request.args.get("reason", ""))
-        if not background.unregister(task):
-            known = ", ".join(one.id for one in background.tasks)
-            raise NotFound(f"no task {task!r}; there are: {known}")
+        known = [one.id for one in background.tasks]
+        if task not in known:
+            raise NotFound(f"no task {task!r}; there are: {', '.join(known)}")
         control.note("remove task", task, by=user(), reason=reason)
+        background.unregister(task)
         return jsonify({"removed": task})
 
     return routes
@@ -135,10 +143,13 @@ def _body(kind: type[T]) -> T:
     """Return the request's body. Raises what becomes a 400, 413 or 415."""
     if request.mimetype != "application/json":
         raise UnsupportedMediaType("send a JSON object with Content-Type: application/json")
-    if (request.content_length or 0) > MAX_BODY:
+    if request.headers.get("Content-Encoding", "identity").lower() != "identity":
+        raise UnsupportedMediaType("send the JSON object plain, without Content-Encoding")
+    body = request.stream.read(MAX_BODY + 1)
+    if len(body) > MAX_BODY:
         raise RequestEntityTooLarge(f"the body exceeds {MAX_BODY} bytes")
     try:
-        return msgspec.json.decode(request.get_data(cache=False) or b"{}", type=kind)
+        return msgspec.json.decode(body or b"{}", type=kind)
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
         raise BadRequest(f"the body: {error}") from None
 
@@ -148,7 +159,3 @@ def _reason(text: str) -> str:
         return checked_reason(text) if text.strip() else ""
     except RefusedError as error:
         raise BadRequest(str(error)) from None
-
-
-def _listed(more: dict[str, Any]) -> str:
-    return "; ".join(f"{what}: {', '.join(ids)}" for what, ids in more.items() if ids)
