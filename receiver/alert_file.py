@@ -54,6 +54,8 @@ def read_alert_file(path: Path) -> AlertFile:
 
 
 def _alert(path: Path, reading: Mapping[str, Any]) -> Alert:
+    if not isinstance(reading["metric"], str):
+        raise ConfigError(f"{path}: metric: write a name, as HighCPU")
     labels = {
         name: text if isinstance(text, str) else str(text)
         for name, text in reading.items()

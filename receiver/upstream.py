@@ -106,6 +106,8 @@ class Upstream:
             session = self._local.session = requests.Session()
             # No proxy and no .netrc from the environment: what is asked stands in promheal.yml.
             session.trust_env = False
+            # requests reads the whole body of a redirect to prepare what it may not send.
+            session.get_redirect_target = lambda _: None  # type: ignore[assignment]  # named otherwise
             session.headers["User-Agent"] = "promheal"
             # Compressed answers could unpack to more than was read.
             session.headers["Accept-Encoding"] = "identity"

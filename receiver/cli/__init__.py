@@ -9,7 +9,7 @@ from typing import Any, Final
 
 import click
 
-from receiver.errors import PromhealError
+from receiver.errors import PromhealError, RefusedError
 
 FINE: Final = 0
 FINDINGS: Final = 1
@@ -23,10 +23,22 @@ COMMANDS: Final = {
     "serve": "Receive Alertmanager's notifications and heal.",
     "check": "Report every problem of the configuration.",
     "once": "Take alerts from a file through the whole way, once.",
+    "watch": "The same again and again, whenever the file has news.",
     "explain": "Show what each strategy and guard says to the alerts of a file.",
     "status": "Show how a running server is.",
+    "alerts": "List what fires, with the strategies that match.",
     "runs": "List the runs of a running server, newest first.",
     "run": "Show one run: decision, steps, verification.",
+    "approve": "Let a run begin that waits for a person.",
+    "reject": "Say no to a run that waits for a person.",
+    "cancel": "End a run, and undo what it did.",
+    "pause": "Let nothing begin, for a while or until resumed.",
+    "resume": "End dormancy and pauses.",
+    "breakers": "List the circuit breakers of a running server.",
+    "breaker": "Reset a circuit breaker.",
+    "tasks": "List and steer the background tasks of a running server.",
+    "audit": "List what people changed, newest first.",
+    "log": "Write what was done as lines, for other programs.",
     "config": "Write snippets for other programs' configuration.",
     "demo": "Make a real service sick and watch it being healed.",
 }
@@ -74,5 +86,5 @@ def main(arguments: list[str] | None = None) -> None:
         sys.exit(BROKEN)
     except PromhealError as problem:
         click.echo(f"promheal: {problem}", err=True)
-        sys.exit(BROKEN)
+        sys.exit(FINDINGS if isinstance(problem, RefusedError) else BROKEN)
     sys.exit(result if isinstance(result, int) else FINE)

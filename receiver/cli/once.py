@@ -2,39 +2,33 @@
 
 from __future__ import annotations
 
+import logging
 import time
+from collections.abc import Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from pathlib import Path
+from threading import Event
 from typing import Any, Final
 
 import click
 
 from receiver.alert import Alert, Notification, Status
 from receiver.alert_file import read_alert_file
-from receiver.cli import FINDINGS, FINE
+from receiver.cli import FINDINGS, FINE, values
 from receiver.cli import options as shared
 from receiver.cli.output import moment, show, table
-from receiver.duration import format_duration, parse_duration
+from receiver.duration import format_duration
 from receiver.errors import ConfigError, JournalError
-from receiver.guards.situation import Answer
+from receiver.guards.situation import Answer, Reason
 from receiver.journal import Episode, Key
 from receiver.run import Outcome, State
 from receiver.strategy import Strategy
 from receiver.wiring import Service, build
 
+log: Final = logging.getLogger("promheal.once")
+
 _GOOD: Final = frozenset({Outcome.HEALED, Answer.ALLOW})
-
-
-class _Duration(click.ParamType[float]):
-    name = "duration"
-
-    def convert(
-        self, value: Any, param: click.Parameter | None, ctx: click.Context | None
-    ) -> float:
-        try:
-            return value if isinstance(value, float) else parse_duration(value)
-        except ValueError as error:
-            self.fail(str(error), param, ctx)
 
 
 @click.command("once")
@@ -47,7 +41,7 @@ class _Duration(click.ParamType[float]):
 )
 @click.option(
     "--max-age",
-    type=_Duration(),
+    type=values.DURATION,
     default="5m",
     show_default=True,
     help="Refuse alerts that are older than this.",
@@ -73,21 +67,47 @@ def command(
             f"{file}: {format_duration(round(age))} old; alerts older than "
             f"{format_duration(max_age)} are refused, since they may be over (--max-age)"
         )
+    with acting_service(config_file, storage_url, dry_run=dry_run) as service:
+        results = take(service, alerts.notification, dry_run=dry_run)
+    show({"results": results}, output, lambda: text(results))
+    return FINE if all(result["result"] in _GOOD for result in results) else FINDINGS
+
+
+@contextmanager
+def acting_service(config_file: Path, storage_url: str, *, dry_run: bool) -> Iterator[Service]:
+    """Yield a service that is not started, and that no other acts beside: we carry its runs.
+
+    Raises JournalError while a server acts on the journal. A dry run needs not be alone.
+    """
     service = build(shared.options(config_file, storage_url))
     try:
-        if dry_run:
-            results = [_weigh(service, *one) for one in _applying(service, alerts.notification)]
-        elif service.journal.acquire():
-            results = _heal(service, alerts.notification)
-        else:
-            raise JournalError(
-                f"a server acts on {storage_url}, and one at a time may; let Alertmanager tell it, "
-                "or name a journal of your own with --storage.url"
-            )
+        if not dry_run:
+            if not service.journal.acquire():
+                raise JournalError(
+                    f"a server acts on {storage_url}, and one at a time may; let Alertmanager tell "
+                    "it, or name a journal of your own with --storage.url"
+                )
+            service.intake.rematch()
+        if not service.config.settings.flags.auto_detection:
+            log.warning("auto detection is switched off: no strategy is asked")
+        yield service
     finally:
         service.journal.close()
-    show({"results": results}, output, lambda: _text(results))
-    return FINE if all(result["result"] in _GOOD for result in results) else FINDINGS
+
+
+def take(
+    service: Service, notification: Notification, *, dry_run: bool, ending: Event | None = None
+) -> list[dict[str, Any]]:
+    """Take alerts through the whole way, or say what would be done; return how each ended.
+
+    When *ending* is set, nothing more begins and nothing is waited for: what is under way is taken
+    up again by whoever acts on the journal next.
+    """
+    applying = _applying(service, notification)
+    if dry_run:
+        return [_weigh(service, *one) for one in applying]
+    service.intake.admit(notification)
+    return carry(service, [(strategy.name, target) for strategy, target, _ in applying], ending)
 
 
 def _applying(service: Service, notification: Notification) -> list[tuple[Strategy, str, Alert]]:
@@ -95,7 +115,7 @@ def _applying(service: Service, notification: Notification) -> list[tuple[Strate
     found = {}
     for alert in notification.alerts:
         if alert.status is Status.FIRING:
-            for strategy in service.config.strategies.select(alert):
+            for strategy in service.intake.strategies().select(alert):
                 target = strategy.target_of(alert)
                 assert target is not None  # it was selected
                 found[strategy.name, target] = (strategy, target, alert)
@@ -119,21 +139,30 @@ def _weigh(service: Service, strategy: Strategy, target: str, alert: Alert) -> d
     }
 
 
-def _heal(service: Service, notification: Notification) -> list[dict[str, Any]]:
-    """Carry everything that applies to its end; targets in parallel, each target in turn."""
-    service.intake.rematch()
-    service.intake.admit(notification)
+def carry(
+    service: Service, keys: Iterable[Key], ending: Event | None = None
+) -> list[dict[str, Any]]:
+    """Carry each key to its end; targets in parallel, each target in turn."""
+    ending = ending or Event()
     lines: dict[str, list[Key]] = {}
-    for strategy, target, _ in _applying(service, notification):
-        lines.setdefault(target, []).append((strategy.name, target))
-    most = service.config.settings.engine.max_concurrent_runs
-    with ThreadPoolExecutor(most) as pool:
-        done = pool.map(lambda keys: [_carry(service, key) for key in keys], lines.values())
-        return [result for results in done for result in results]
+    for key in keys:
+        lines.setdefault(key[1], []).append(key)
+
+    def in_turn(line: list[Key]) -> list[dict[str, Any]]:
+        return [_carry(service, key, ending) for key in line if not ending.is_set()]
+
+    with ThreadPoolExecutor(service.config.settings.engine.max_concurrent_runs) as pool:
+        try:
+            return [result for results in pool.map(in_turn, lines.values()) for result in results]
+        except BaseException:  # Ctrl-C must not wait for a verification
+            ending.set()
+            raise
 
 
-def _carry(service: Service, key: Key) -> dict[str, Any]:
-    before = service.journal.read(lambda t: t.last_run(key))
+def _carry(service: Service, key: Key, ending: Event) -> dict[str, Any]:
+    before, wanted = service.journal.read(lambda t: (t.last_run(key), t.wanted(key)))
+    if wanted is None and (before is None or before.outcome is not None):
+        return _result(key, Answer.DENY, Reason.RESOLVED, None, None)  # the journal knows its end
     while True:
         again = service.reconciler.consider(key)
         run = service.journal.read(lambda t: t.last_run(key))
@@ -145,7 +174,8 @@ def _carry(service: Service, key: Key) -> dict[str, Any]:
             return _result(key, run.outcome, run.reason, None, run.id)
         if run.state is State.PENDING or again is None:
             return _result(key, Answer.WAIT, run.reason, run.until, run.id)
-        time.sleep(max(0.0, again - service.clock()))
+        if ending.wait(max(0.0, again - service.clock())):
+            return _result(key, run.state, "promheal ends; to be taken up again", None, run.id)
 
 
 def _result(
@@ -161,7 +191,7 @@ def _result(
     }
 
 
-def _text(results: list[dict[str, Any]]) -> str:
+def text(results: list[dict[str, Any]]) -> str:
     if not results:
         return "no strategy applies: `promheal explain` says why"
     rows = [

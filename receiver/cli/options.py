@@ -5,13 +5,14 @@ from __future__ import annotations
 import functools
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
 from receiver import log
-from receiver.settings import environment
-from receiver.wiring import Options
+
+if TYPE_CHECKING:  # 100 ms to import, and the commands that ask a server need none of it
+    from receiver.connections import Options
 
 F = TypeVar("F", bound=Callable[..., Any])
 
@@ -70,6 +71,9 @@ def logging_options(function: F) -> F:
 
 
 def options(config_file: Path, storage_url: str, *, dry_run: bool = False) -> Options:
+    from receiver.connections import Options  # noqa: PLC0415  see above
+    from receiver.settings import environment  # noqa: PLC0415
+
     return Options(
         config_file=config_file,
         storage_url=storage_url,

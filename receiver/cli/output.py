@@ -15,7 +15,9 @@ from receiver.log import escape
 def show(value: Any, form: str, text: Callable[[], str]) -> None:
     """Print *value* as json or yaml, or what *text* makes of it."""
     if form == "json":
-        click.echo(msgspec.json.format(msgspec.json.encode(value)).decode())
+        text_of_json = msgspec.json.format(msgspec.json.encode(value)).decode()
+        # Escapes that JSON has too: what came over the network must not steer the terminal.
+        click.echo("\n".join(escape(line) for line in text_of_json.split("\n")))
     elif form == "yaml":
         click.echo(msgspec.yaml.encode(value).decode().rstrip())
     else:

@@ -8,6 +8,7 @@ import click
 
 from receiver.cli import client
 from receiver.cli import options as shared
+from receiver.cli.client import Server
 from receiver.cli.output import moment, show, table
 from receiver.duration import format_duration
 from receiver.log import escape
@@ -15,11 +16,11 @@ from receiver.log import escape
 
 @click.command("run")
 @click.argument("number", metavar="ID", type=click.IntRange(1))
-@client.url
+@client.server
 @shared.output
-def command(number: int, url: str, output: str) -> None:
+def command(number: int, server: Server, output: str) -> None:
     """Show run ID: what was decided, every step, and what Prometheus said."""
-    run = client.get(url, f"/api/runs/{number}")
+    run = server.get(f"/api/runs/{number}")
     show(run, output, lambda: _text(run))
 
 

@@ -8,12 +8,13 @@ import click
 
 from receiver.cli import client
 from receiver.cli import options as shared
+from receiver.cli.client import Server
 from receiver.cli.output import moment, show, table
 from receiver.run import State
 
 
 @click.command("runs")
-@client.url
+@client.server
 @shared.output
 @click.option("--strategy", help="Only runs of this strategy.")
 @click.option(
@@ -21,11 +22,9 @@ from receiver.run import State
 )
 @click.option("--limit", type=click.IntRange(1, 500), default=20, show_default=True)
 @click.option("--before", type=int, help="Only runs older than this id: the next page.")
-def command(
-    url: str, output: str, strategy: str | None, state: str | None, limit: int, before: int | None
-) -> None:
+def command(server: Server, output: str, **query: Any) -> None:
     """List the runs of a running server, newest first."""
-    page = client.get(url, "/api/runs", strategy=strategy, state=state, limit=limit, before=before)
+    page = server.get("/api/runs", **query)
     show(page, output, lambda: _text(page))
 
 

@@ -1,0 +1,43 @@
+"""`promheal approve`, `reject` and `cancel`: what does a person say about one run?"""
+
+from __future__ import annotations
+
+import click
+import msgspec
+
+from receiver.cli import client, values
+from receiver.cli import options as shared
+from receiver.cli.client import Server
+from receiver.cli.output import show, table
+
+
+class _Run(msgspec.Struct, frozen=True, kw_only=True):
+    id: int
+    strategy: str
+    target: str
+    state: str
+    outcome: str | None = None
+    reason: str = ""
+
+
+def saying(verb: str, text: str) -> click.Command:
+    """Return the command that says *verb* about a run."""
+
+    @click.command(verb, help=f"{text}\n\nExit code 1 when there is no such run, or not so now.")
+    @click.argument("number", metavar="ID", type=click.IntRange(1))
+    @values.reason
+    @client.server
+    @shared.output
+    def command(number: int, reason: str, server: Server, output: str) -> None:
+        answer = server.post(f"/api/runs/{number}/{verb}", reason=reason)
+        show(answer, output, lambda: _text(client.understood(answer, _Run)))
+
+    return command
+
+
+def _text(run: _Run) -> str:
+    row = [run.id, run.strategy, run.target, run.outcome or run.state, run.reason]
+    return table([row], ["ID", "STRATEGY", "TARGET", "OUTCOME", "REASON"])
+
+
+command = saying("approve", "Let run ID begin, which waits for a person's approval.")

@@ -1,0 +1,9 @@
+"""`promheal cancel`: what does a person say about one run? Stop, and undo what was done."""
+
+from __future__ import annotations
+
+from receiver.cli.approve import saying
+
+command = saying(
+    "cancel", "End run ID. A step that acts now comes to its end; then all of them are undone."
+)
