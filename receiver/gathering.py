@@ -35,7 +35,6 @@ from receiver.strategy import Expect, OnFailure, Strategies, Strategy, condition
 from receiver.template import Variables, render_params, render_promql
 from receiver.verification import Judgement
 
-
 _WHATEVER_THEY_SAY: Final = frozenset(
     {
         Reason.DISABLED,

@@ -111,11 +111,17 @@ class Healing:
         if not ended.acted:
             return self._end(run, Outcome.CANCELLED, "no step applied to this alert")
         now = self._clock()
-        run = self._journal.atomically(
-            lambda t: t.change(run, State.VERIFYING, verify_from=now, until=now)
-        )
+
+        def done(transaction: Transaction) -> Run:
+            transaction.change(run, State.VERIFYING, verify_from=now, until=now)
+            fresh = transaction.run(run.id)
+            assert fresh is not None
+            return fresh
+
+        after = self._journal.atomically(done)
         self.pass_on()
-        return self._verify(run)
+        # Who wanted its end during the last step is heard before it is proven.
+        return self._cancel(after) if after.cancel else self._verify(after)
 
     def _cancel(self, run: Run) -> float | None:
         """Someone wants the end of a run that is between two steps, or being verified."""

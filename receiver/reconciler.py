@@ -131,11 +131,11 @@ class Reconciler:
         self, transaction: Transaction, case: Case, asked: Asked, planned: _Planned
     ) -> _Settled:
         """Decide on the history as it is now, and write down what follows from it."""
-        now = self._clock()
         # An alert that came while we asked has waked us once more; now nothing is planned for it.
         episode = None if planned == _Planned() else transaction.wanted(case.key)
         run = transaction.unfinished(case.key)
         situation = self._gathering.situation(transaction, case, episode, run, asked)
+        now = situation.now
         decision = decide(situation)
         verdict = decision.verdict
         match verdict.answer:

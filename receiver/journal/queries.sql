@@ -299,8 +299,15 @@ insert or replace into dormancy (id, failures, failed_at, since, reason)
 values (1, :failures, :failed_at, :since, :reason)
 
 -- name: ill
--- How many targets a strategy is asked for, no further than :most: a storm has thousands.
-select count(*) from (select 1 from wanted where strategy = :strategy group by target limit :most)
+-- How many targets a strategy is asked for, no further than :most: a storm has thousands. What is
+-- proven healed since it was last said to fire is well, though nobody tells us its end.
+select count(*) from (
+    select 1 from wanted w join episode e on e.id = w.episode
+    where w.strategy = :strategy and not exists (
+        select 1 from run h
+        where h.target = w.target and h.state = 'finished' and h.outcome = 'healed'
+          and h.finished_at >= e.last_seen)
+    group by w.target limit :most)
 
 -- name: held_and_well
 -- How many targets it holds whose alerts have ended: until that is proven they count as ill.
@@ -320,7 +327,11 @@ select count(*) from (
     where r.strategy = :strategy and r.target <> :target and r.acted_at > :since
       and exists (
         select 1 from wanted w join episode e on e.id = w.episode
-        where w.strategy = r.strategy and w.target = r.target and e.first_seen <= r.acted_at))
+        where w.strategy = r.strategy and w.target = r.target and e.first_seen <= r.acted_at
+          and not exists (
+            select 1 from run h
+            where h.target = r.target and h.state = 'finished' and h.outcome = 'healed'
+              and h.finished_at >= e.last_seen)))
 
 -- name: latest_starts
 -- When a strategy last began on each other target, oldest first.
