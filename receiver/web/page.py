@@ -52,7 +52,7 @@ def blueprint(service: Service) -> Blueprint:
         )
         response = Response(text, status=code, content_type="text/html; charset=utf-8")
         response.headers["Content-Security-Policy"] = _POLICY
-        response.headers["Referrer-Policy"] = "no-referrer"
+        response.headers["Referrer-Policy"] = "same-origin"
         return response
 
     @routes.get("/")

@@ -40,7 +40,7 @@ import ssl
 import threading
 import time
 from collections import Counter, deque
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import suppress
 from email.utils import formatdate
 from enum import Enum
@@ -145,6 +145,11 @@ class Taken(NamedTuple):
     body: IO[bytes]
     sender: str
     """The client's address."""
+    authorization: str = ""
+    host: str = ""
+    origin: str = ""
+    site: str = ""
+    """These four are headers, or nothing; the last is Sec-Fetch-Site."""
 
 
 class Framing:
@@ -435,8 +440,9 @@ class CompleteRequestWorker(ThreadWorker):  # type: ignore[misc]  # gunicorn has
     It is called in as many threads as gunicorn's `threads` says, and in one of the readers.
 
     `take(request, tell)` of the WSGI application, when it has one, is offered each request first
-    (not those that came by TLS). If it returns True it calls `tell(status, json)` once, from any
-    thread, and no thread waits for that. A request that is refused here calls `on_refused(status)`.
+    (not those that came by TLS). If it returns True it calls `tell(status, json, headers)` once,
+    from any thread, and no thread waits for that; the headers are those beyond the usual, and may
+    be left out. A request that is refused here calls `on_refused(status)`.
     SIGHUP calls `on_hup()`, in a thread of its own, and once more if it comes again meanwhile.
     """
 
@@ -598,7 +604,7 @@ class CompleteRequestWorker(ThreadWorker):  # type: ignore[misc]  # gunicorn has
         self._attend(conn)
 
     def _wrap(self, sock: socket.socket) -> ssl.SSLSocket:
-        # As in gunicorn, each connection reads the certificate, so that a new one needs no restart.
+        # Asked for each connection, as in gunicorn, so that a new certificate needs no restart.
         context: ssl.SSLContext = gunicorn_sock.ssl_context(self.cfg)
         # Without it an end without good-bye, which expire() is too, would silence our side as well.
         context.options |= getattr(ssl, "OP_IGNORE_UNEXPECTED_EOF", 0)
@@ -807,11 +813,27 @@ class CompleteRequestWorker(ThreadWorker):  # type: ignore[misc]  # gunicorn has
             encoding=headers.get("CONTENT-ENCODING", ""),
             body=req.body,
             sender=conn.client[0] if isinstance(conn.client, tuple) else "",
+            authorization=headers.get("AUTHORIZATION", ""),
+            host=headers.get("HOST", ""),
+            origin=headers.get("ORIGIN", ""),
+            site=headers.get("SEC-FETCH-SITE", ""),
         )
         stays = self.alive and bool(self.cfg.keepalive) and not req.should_close()
-        return bool(take(taken, lambda status, body: self._tell(conn, status, body, stays=stays)))
 
-    def _tell(self, conn: Connection, status: int, body: bytes, *, stays: bool) -> None:
+        def tell(status: int, body: bytes, more: Sequence[tuple[str, str]] = ()) -> None:
+            self._tell(conn, status, body, more, stays=stays)
+
+        return bool(take(taken, tell))
+
+    def _tell(
+        self,
+        conn: Connection,
+        status: int,
+        body: bytes,
+        more: Sequence[tuple[str, str]],
+        *,
+        stays: bool,
+    ) -> None:
         """Answer a request that was taken. Called once for it, by any thread, which cannot wait."""
         answer = (
             f"HTTP/1.1 {status} {HTTPStatus(status).phrase}\r\n"
@@ -820,7 +842,8 @@ class CompleteRequestWorker(ThreadWorker):  # type: ignore[misc]  # gunicorn has
             "Content-Type: application/json\r\n"
             "X-Content-Type-Options: nosniff\r\n"
             "Cache-Control: no-store\r\n"
-            f"Content-Length: {len(body)}\r\n\r\n"
+            + "".join(f"{name}: {text}\r\n" for name, text in more)
+            + f"Content-Length: {len(body)}\r\n\r\n"
         ).encode() + body
         rest = conn.pass_on(answer)
         if rest:

@@ -9,6 +9,7 @@ import http.client
 import json
 import os
 import signal
+import ssl
 import subprocess
 import sys
 import time
@@ -44,11 +45,21 @@ class Answer(NamedTuple):
         return json.loads(self.body)
 
 
-def ask(url: str, body: bytes | None = None, *, method: str = "", accept: str = "") -> Answer:
+def ask(
+    url: str,
+    body: bytes | None = None,
+    *,
+    method: str = "",
+    accept: str = "",
+    token: str = "",
+    context: ssl.SSLContext | None = None,
+) -> Answer:
     headers = {"Content-Type": "application/json", "Accept": accept or "*/*"}
+    if token:
+        headers["Authorization"] = f"Bearer {token}"
     request = urllib.request.Request(url, body, headers, method=method or None)
     try:
-        with urllib.request.urlopen(request, timeout=PATIENCE) as answer:
+        with urllib.request.urlopen(request, timeout=PATIENCE, context=context) as answer:
             return Answer(answer.status, answer.read().decode())
     except urllib.error.HTTPError as error:
         with error:
@@ -65,14 +76,25 @@ class Promheal:
         *,
         port: int | None = None,
         journal: Path | None = None,
+        web: Mapping[str, Any] | None = None,
+        token: str = "",
+        context: ssl.SSLContext | None = None,
         **settings: Any,
     ) -> None:
+        """*web* is its web configuration; *token* and *context*, with which it is asked."""
         folder.mkdir(parents=True, exist_ok=True)
         self.folder = folder
         self.log = folder / "promheal.log"
         self.journal = journal or folder / "journal.db"
         self.port = port or free_port()
-        self.url = f"http://127.0.0.1:{self.port}"
+        self.url = f"{'https' if context else 'http'}://127.0.0.1:{self.port}"
+        self.arguments: list[str] = []
+        """More of its command line."""
+        self.token = token
+        self.context = context
+        if web is not None:
+            self.configure_web(web)
+            self.arguments.append(f"--web.config.file={self.folder / 'web.yml'}")
         self.ready_at = 0.0
         """When the last start was over, seconds since the epoch."""
         self.process: subprocess.Popen[bytes] | None = None
@@ -86,6 +108,11 @@ class Promheal:
             ("services.yml", {"services": {}}),
         ):
             (self.folder / name).write_text(json.dumps(content, indent=1) + "\n")
+
+    def configure_web(self, web: Mapping[str, Any]) -> None:
+        """Write the web configuration, at one stroke: it is read while it runs."""
+        (self.folder / "web.new").write_text(json.dumps(web, indent=1) + "\n")
+        (self.folder / "web.new").rename(self.folder / "web.yml")
 
     # -- its life
 
@@ -104,6 +131,7 @@ class Promheal:
                     f"--config.file={self.folder / 'promheal.yml'}",
                     f"--storage.url=sqlite:///{self.journal}",
                     f"--web.listen-address=127.0.0.1:{self.port}",
+                    *self.arguments,
                 ],
                 stdout=log,
                 stderr=log,
@@ -124,7 +152,7 @@ class Promheal:
             if self.process.poll() is not None:
                 pytest.fail(f"promheal does not come up:\n{self.tail()}", pytrace=False)
             try:
-                return ask(f"{self.url}/-/ready").status == status
+                return self.ask("/-/ready").status == status
             except OSError:
                 return False
 
@@ -187,15 +215,18 @@ class Promheal:
 
     # -- what it is told and asked
 
+    def ask(self, path: str, body: bytes | None = None) -> Answer:
+        return ask(self.url + path, body, token=self.token, context=self.context)
+
     def post(self, *alerts: Mapping[str, Any], **fields: Any) -> Answer:
         """Send one notification."""
         return self.deliver(json.dumps(notification(*alerts, **fields)).encode())
 
     def deliver(self, body: bytes) -> Answer:
-        return ask(f"{self.url}/webhook", body)
+        return self.ask("/webhook", body)
 
     def get(self, path: str) -> Any:
-        answer = ask(self.url + path)
+        answer = self.ask(path)
         assert answer.status == 200, answer
         return answer.json()
 
@@ -245,7 +276,7 @@ class Promheal:
         return [run for run in runs if run["state"] == "finished"]
 
     def metrics(self) -> dict[Series, float]:
-        text = ask(f"{self.url}/metrics").body
+        text = self.ask("/metrics").body
         return {
             (sample.name, frozenset(sample.labels.items())): sample.value
             for family in text_string_to_metric_families(text)

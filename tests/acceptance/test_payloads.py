@@ -47,7 +47,9 @@ class Healed(Promheal):
 
     def __init__(self, folder: Path, **settings: Any) -> None:
         self.spies = Spies(folder / "spies")
-        super().__init__(folder, self.strategies(), **settings)
+        # Here it matters that everything is taken; storms have a test of their own.
+        engine = {**settings.pop("engine", {}), "storm": {"targets": 100_000}}
+        super().__init__(folder, self.strategies(), engine=engine, **settings)
 
     def strategies(self) -> dict[str, Any]:
         return {

@@ -1,0 +1,82 @@
+"""How does a request reach the application? Past the judge, which says who it is.
+
+The application finds who asks in `environ["promheal.user"]` and `environ["promheal.role"]`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from http import HTTPStatus
+from typing import TYPE_CHECKING, Any, Final
+
+from receiver.web.access import Access, Asked, Denied
+
+if TYPE_CHECKING:
+    from _typeshed.wsgi import StartResponse, WSGIApplication, WSGIEnvironment
+
+USER: Final = "promheal.user"
+ROLE: Final = "promheal.role"
+
+Headers = Sequence[tuple[str, str]]
+
+_BOTH_HOLD: Final = "content-security-policy"
+"""A browser obeys all of its headers, so the operator's adds to ours."""
+_ALWAYS: Final = (("X-Content-Type-Options", "nosniff"), ("Cache-Control", "no-store"))
+
+
+class Gate:
+    """A WSGI application that lets through what *access* grants."""
+
+    def __init__(self, app: WSGIApplication, access: Access) -> None:
+        self._app = app
+        self._access = access
+
+    def __call__(self, environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
+        verdict = self._access.judge(_asked(environ))
+        extra = self._access.headers
+        if isinstance(verdict, Denied):
+            body = verdict.body
+            headers = [
+                ("Content-Type", "application/json"),
+                ("Content-Length", str(len(body))),
+                *verdict.headers,
+                *_ALWAYS,
+            ]
+            start_response(
+                f"{verdict.status} {HTTPStatus(verdict.status).phrase}", merged(headers, extra)
+            )
+            return [] if environ["REQUEST_METHOD"] == "HEAD" else [body]
+        environ[USER], environ[ROLE] = verdict.name, verdict.role
+        if not extra:
+            return self._app(environ, start_response)
+
+        def start(status: str, headers: list[tuple[str, str]], exc_info: Any = None) -> Any:
+            return start_response(status, merged(headers, extra), exc_info)
+
+        return self._app(environ, start)
+
+
+def merged(headers: Headers, extra: Headers) -> list[tuple[str, str]]:
+    """Return *headers* with the operator's, which replace those of the same name."""
+    replaced = {name.lower() for name, _ in extra} - {_BOTH_HOLD}
+    return [*((name, text) for name, text in headers if name.lower() not in replaced), *extra]
+
+
+def added(extra: Headers) -> list[tuple[str, str]]:
+    """Return what the operator's headers add to those that every answer has."""
+    always = {name for name, _ in _ALWAYS}
+    return [header for header in extra if header[0] not in always]
+
+
+def _asked(environ: WSGIEnvironment) -> Asked:
+    peer = getattr(environ.get("gunicorn.socket"), "getpeercert", None)
+    return Asked(
+        method=environ["REQUEST_METHOD"],
+        path=environ.get("PATH_INFO", ""),
+        authorization=environ.get("HTTP_AUTHORIZATION", ""),
+        address=environ.get("REMOTE_ADDR", ""),
+        certificate=(peer() if peer is not None else None) or None,
+        host=environ.get("HTTP_HOST", ""),
+        origin=environ.get("HTTP_ORIGIN", ""),
+        site=environ.get("HTTP_SEC_FETCH_SITE", ""),
+    )
