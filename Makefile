@@ -26,10 +26,10 @@ $(VENV)/installed: deploy/requirements.txt pyproject.toml
 	PYTHONWARNINGS=ignore $(BIN)/python -m pip install --quiet --no-deps --no-build-isolation --editable .
 	@touch $@
 
-tools: .tools/installed ## Put Prometheus and Alertmanager into .tools; nothing is installed or started
+tools: .tools/installed ## Put Prometheus, Alertmanager and libfaketime into .tools; nothing is started
 
-.tools/installed: deploy/debian-tools
-	sh deploy/debian-tools .tools prometheus prometheus-alertmanager
+.tools/installed: deploy/debian-tools Makefile
+	sh deploy/debian-tools .tools prometheus prometheus-alertmanager libfaketime
 	@touch $@
 
 .tools/wrk: deploy/debian-tools
