@@ -26,10 +26,11 @@ $(VENV)/installed: deploy/requirements.txt pyproject.toml
 	PYTHONWARNINGS=ignore $(BIN)/python -m pip install --quiet --no-deps --no-build-isolation --editable .
 	@touch $@
 
-tools: .tools/installed ## Put Prometheus, Alertmanager and libfaketime into .tools; nothing is started
+tools: .tools/installed ## Put Prometheus, Alertmanager and what tests need into .tools; nothing is started
 
 .tools/installed: deploy/debian-tools Makefile
-	sh deploy/debian-tools .tools prometheus prometheus-alertmanager libfaketime
+	sh deploy/debian-tools .tools prometheus prometheus-alertmanager libfaketime \
+	  $$(command -v curl >/dev/null || echo curl) $$(command -v jq >/dev/null || echo jq)
 	@touch $@
 
 .tools/wrk: deploy/debian-tools
