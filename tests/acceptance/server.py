@@ -332,6 +332,26 @@ def stamp(at: float) -> str:
     return datetime.fromtimestamp(at, UTC).isoformat(timespec="milliseconds")
 
 
+class Undaunted(Promheal):
+    """A promheal that goes on however often it fails and however much is ill.
+
+    For what must hold besides; what stops it has tests of its own.
+    """
+
+    def configure(self, strategies: Mapping[str, Any], **settings: Any) -> None:
+        never = {"failures": 1_000_000}
+        settings["engine"] = {
+            "storm": {"targets": 1_000_000},
+            "dormant_after": 1_000_000,
+            "backoff": {"first": "1ms", "most": "1ms"},
+            "main_breaker": never,
+            "target_breaker": never,
+            **settings.get("engine", {}),
+        }
+        keen = {name: {"breaker": never, **each} for name, each in strategies.items()}
+        super().configure(keen, **settings)
+
+
 class Sender:
     """Posts one body after the other on one connection, as Alertmanager does."""
 

@@ -30,6 +30,7 @@ from tests.acceptance.server import (
     Promheal,
     Sender,
     Spies,
+    Undaunted,
     alert,
     alive,
     notification,
@@ -91,7 +92,7 @@ class Crashed:
         self.spies.fail("fails-too")
         what = strategies(self.spies)
         self.names = list(what)
-        self.server = Promheal(
+        self.server = Undaunted(
             folder,
             what,
             prometheus={"url": f"http://127.0.0.1:{free_port()}"},  # nobody is there
@@ -279,7 +280,7 @@ def spies(tmp_path: Path) -> Spies:
 
 def test_killed_right_after_the_202_the_alert_is_handled_once(tmp_path: Path, spies: Spies) -> None:
     """Whether its action had begun by then is up to chance: it may be repeated, so it is done."""
-    server = Promheal(
+    server = Undaunted(
         tmp_path, {"x": strategy(spies.step("x", idempotent=True), match="X")}
     ).start()
     one = alert("X")
@@ -294,7 +295,7 @@ def test_killed_right_after_the_202_the_alert_is_handled_once(tmp_path: Path, sp
 
 def test_killed_twice_in_a_row_the_third_attempt_ends(tmp_path: Path, spies: Spies) -> None:
     spies.hold("x")
-    server = Promheal(tmp_path, {"x": strategy(spies.step("x", idempotent=True), match="X")})
+    server = Undaunted(tmp_path, {"x": strategy(spies.step("x", idempotent=True), match="X")})
     server.start()
     server.post(alert("X"))
     for attempt in (1, 2):
@@ -313,7 +314,7 @@ def test_killed_twice_in_a_row_the_third_attempt_ends(tmp_path: Path, spies: Spi
 def test_killed_while_it_undoes_what_a_crash_had_left(tmp_path: Path, spies: Spies) -> None:
     """A crash during the recovery from a crash."""
     spies.hold("x", "undo-x")
-    server = Promheal(tmp_path, {"x": strategy(spies.step("x", undo="undo-x"), match="X")}).start()
+    server = Undaunted(tmp_path, {"x": strategy(spies.step("x", undo="undo-x"), match="X")}).start()
     server.post(alert("X"))
     spies.started("x")
     server.kill9()
@@ -330,7 +331,7 @@ def test_killed_while_it_undoes_what_a_crash_had_left(tmp_path: Path, spies: Spi
 
 def test_killed_while_it_ends_after_a_sigterm(tmp_path: Path, spies: Spies) -> None:
     spies.hold("x")
-    server = Promheal(tmp_path, {"x": strategy(spies.step("x"), match="X")}).start()
+    server = Undaunted(tmp_path, {"x": strategy(spies.step("x"), match="X")}).start()
     server.post(alert("X"))
     event = spies.started("x")
     server.terminate()
@@ -349,7 +350,7 @@ def test_killed_in_the_worker_alone_another_one_goes_on(tmp_path: Path, spies: S
     """As the kernel does when memory is short: gunicorn's arbiter lives and starts another."""
     spies.hold("x")
     strategies = {"x": strategy(spies.step("x", idempotent=True), match="X")}
-    with Promheal(tmp_path, strategies) as server:
+    with Undaunted(tmp_path, strategies) as server:
         server.post(alert("X"))
         event = spies.started("x")
         os.kill(server.worker(), signal.SIGKILL)
@@ -362,7 +363,7 @@ def test_killed_in_the_worker_alone_another_one_goes_on(tmp_path: Path, spies: S
 
 def test_killed_in_the_arbiter_alone_all_of_it_ends(tmp_path: Path, spies: Spies) -> None:
     """An orphan that goes on acting would act beside the next one."""
-    with Promheal(tmp_path, {"x": strategy(spies.step("x"), match="X")}) as server:
+    with Undaunted(tmp_path, {"x": strategy(spies.step("x"), match="X")}) as server:
         worker = server.worker()
         assert server.process is not None
         server.process.kill()
@@ -392,7 +393,7 @@ def test_killed_between_the_failure_of_a_step_and_what_follows_from_it(
     spies.fail("fails")
     step = spies.step
     steps_ = [step("done", undo="undo"), step("fails", idempotent=True), step("never")]
-    server = Promheal(tmp_path, {"x": strategy(*steps_, match="X")}).start()
+    server = Undaunted(tmp_path, {"x": strategy(*steps_, match="X")}).start()
     with refusing(server, "new.state = 'rolling_back'"):
         server.post(alert("X"))
         wait_until(lambda: "refused by a test" in server.tail(), within=PATIENCE, what="refused")
@@ -410,7 +411,7 @@ def test_killed_between_the_recovery_of_a_step_and_the_end_of_its_run(
 ) -> None:
     """The second crash finds a step that the first one had made unknown."""
     spies.hold("x")
-    server = Promheal(
+    server = Undaunted(
         tmp_path, {"x": strategy(spies.step("x"), spies.step("never"), match="X")}
     ).start()
     server.post(alert("X"))
@@ -438,7 +439,7 @@ def hit_at_random(tmp_path: Path, *, alerts: int, kills: int, seed: int) -> None
     """
     spies = Spies(tmp_path / "spies")
     chance = random.Random(seed)
-    server = Promheal(
+    server = Undaunted(
         tmp_path,
         {
             "once": strategy(spies.step("once"), match="Once"),
