@@ -97,8 +97,8 @@ class Healing:
         try:
             with self._slot():
                 ended = yield_from(steps, lambda event: self._write_step(run, event))
-        except _CancelledError as cancelled:
-            return self._give_up(run, Outcome.CANCELLED, str(cancelled))
+        except _CancelledError:
+            return self._cancel(run)
         if isinstance(ended, Suspended):
             until = ended.until
             self._journal.atomically(
@@ -125,24 +125,31 @@ class Healing:
 
     def _cancel(self, run: Run) -> float | None:
         """Someone wants the end of a run that is between two steps, or being verified."""
-        cut = [step for step in run.steps if step.state is StepState.STARTED]
 
-        def write(transaction: Transaction) -> None:
-            for step in cut:  # a timer
+        def write(transaction: Transaction) -> Run:
+            fresh = transaction.run(run.id)
+            assert fresh is not None
+            for step in fresh.steps:
+                if step.state is not StepState.STARTED:
+                    continue
+                state, error = StepState.FAILED, fresh.cancel  # a timer
+                if fresh.state is not State.WAITING:
+                    state, error = StepState.UNKNOWN, "promheal ended during this step"
                 ended = msgspec.structs.replace(
-                    step, state=StepState.FAILED, finished_at=self._clock(), error=run.cancel
+                    step, state=state, finished_at=self._clock(), error=error
                 )
                 transaction.put_step(run.id, ended)
+            return fresh
 
-        if cut:
-            self._journal.atomically(write)
-        return self._give_up(run, Outcome.CANCELLED, run.cancel)
+        return self._give_up(run, Outcome.CANCELLED, self._journal.atomically(write).cancel)
 
     def _give_up(self, run: Run, cause: Outcome, reason: str) -> float | None:
         """The run did not work: undo what can be undone, and end it."""
         fresh = self._journal.read(lambda t: t.run(run.id))
         assert fresh is not None
         assert fresh.plan is not None
+        if fresh.cancel and cause is Outcome.FAILED:  # the step in hand, that had to end first
+            cause, reason = Outcome.CANCELLED, fresh.cancel
         if not fresh.plan.rollback or not self._runner.anything_to_undo(fresh.plan, _past(fresh)):
             return self._end(fresh, cause, reason)
         fresh = self._journal.atomically(
@@ -282,17 +289,19 @@ class Healing:
             detail=judgement.detail,
         )
 
-        def write(transaction: Transaction) -> Run:
+        def write(transaction: Transaction) -> Run | None:
             transaction.put_observation(run.id, observation)
-            if outcome is None:
-                return run
+            fresh = transaction.run(run.id)
+            assert fresh is not None
+            if outcome is None or fresh.cancel:  # who cancels it has woken it: it is undone next
+                return None
             transaction.count(VERIFICATIONS.name, run.strategy, outcome)
             if outcome is Outcome.INEFFECTIVE:
                 return run
             return self.finish(transaction, run, outcome, judgement.detail)
 
         after = self._journal.atomically(write)
-        if outcome is None:
+        if after is None:
             return again
         if outcome is Outcome.INEFFECTIVE:
             return self._give_up(after, outcome, judgement.detail)

@@ -65,7 +65,7 @@ class Runner:
             if was is not None and was.state in {StepState.FAILED, StepState.UNKNOWN}:
                 return _stopped(planned, was)  # written down, but not yet what follows from it
             if was is not None and was.state is not StepState.STARTED:
-                acted = acted or was.state is StepState.DONE
+                acted = acted or _may_have_acted(was)
                 continue
             if planned.skip:
                 yield self._skipped(index, planned)
@@ -104,8 +104,9 @@ class Runner:
                 yield Suspended(result.until)
                 return Ended(None, "", acted)
             skipped = "skipped" in result
-            yield self._ended(was, StepState.SKIPPED if skipped else StepState.DONE, result)
-            acted = acted or not skipped
+            was = self._ended(was, StepState.SKIPPED if skipped else StepState.DONE, result)
+            yield was
+            acted = acted or _may_have_acted(was)
         return Ended(None, "", acted)
 
     def backward(
@@ -150,7 +151,7 @@ class Runner:
     def _undoable(self, plan: Plan, past: Steps) -> Iterator[tuple[int, PlannedStep, Step]]:
         for index, planned in reversed(list(enumerate(plan.steps))):
             begun = past.get((Phase.RUN, index))
-            if begun is None or begun.state is StepState.SKIPPED:
+            if begun is None or not _may_have_acted(begun):
                 continue
             action = self._actions.get(planned.action)
             if action.undoable(convert(action, planned)):
@@ -190,6 +191,11 @@ def convert(action: Action, planned: PlannedStep) -> Any:
             f"a run under way has parameters for {action.name} that this version cannot read: "
             f"{error}"
         ) from None
+
+
+def _may_have_acted(step: Step) -> bool:
+    """Whether it did something, if only half of it: it may have, when we died and began it anew."""
+    return step.state is not StepState.SKIPPED or step.attempt > 1
 
 
 def _stopped(planned: PlannedStep, step: Step) -> Ended:

@@ -81,6 +81,7 @@ class Spy(Action):
         """`works`, `fails` or `none`."""
         repeatable: bool = False
         later: float = 0.0
+        skips: bool = False
 
     def __init__(self) -> None:
         self.calls: list[str] = []
@@ -96,7 +97,7 @@ class Spy(Action):
         self.before()
         if params.fails:
             raise ActionError("it failed", output="what it said")
-        return {"said": params.name}
+        return {"skipped": "nothing to do"} if params.skips else {"said": params.name}
 
     def undoable(self, params: Params) -> bool:
         return params.undo != "none"
@@ -140,7 +141,6 @@ class ScriptedProver:
     def condition(self, query: str) -> tuple[Condition, str]:
         self.asked.append((query, 0.0))
         return self.holds, f"scripted {self.holds}"
-
 
     def suspect(self, alert_labels: Mapping[str, str], expression: str | None) -> str:
         return self.suspicion

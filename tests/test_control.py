@@ -31,6 +31,7 @@ from receiver.matcher import parse_matcher
 from receiver.run import Outcome, Run, State, StepState
 from receiver.settings import BackoffSettings, EngineSettings, FlagSettings, StormSettings
 from receiver.strategy import Limits, Mode, OnFailure
+from receiver.verification import Judgement
 from tests.factories import NOW, Spy, alert, notification, resolved, step, strategy
 from tests.world import KEY, World
 
@@ -684,6 +685,74 @@ def test_the_action_in_hand_ends_and_no_further_one_begins(journal: Journal) -> 
     assert [(one.phase, one.state) for one in run.steps] == [
         ("run", StepState.DONE), ("rollback", StepState.DONE),
     ]  # fmt: skip
+
+
+def test_a_cancel_while_prometheus_is_asked_is_not_overtaken_by_the_proof(
+    journal: Journal, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    world = World(journal)
+    world.fire()
+    world.consider()
+    judge = world.prover.judge
+
+    def slow(*args: Any, **values: Any) -> Judgement:
+        world.control.cancel(last(world).id, by="anna", reason="stop")
+        return judge(*args, **values)
+
+    world.prover.signal = Signal.CLEARED
+    with monkeypatch.context() as patched:
+        patched.setattr(world.prover, "judge", slow)
+        world.woken.clear()
+        world.consider()
+    assert world.woken == [KEY]
+    world.consider()
+
+    assert world.spy.calls == ["run one", "undo one"]
+    assert (last(world).outcome, last(world).reason) == (
+        Outcome.CANCELLED, "cancelled by anna: stop",
+    )  # fmt: skip
+
+
+def test_the_step_in_hand_may_fail_and_the_run_is_cancelled_all_the_same(journal: Journal) -> None:
+    world = World(journal, strategy(actions=(step(params=Spy.Params(fails=True)),)))
+
+    def during() -> None:
+        world.control.cancel(last(world).id, by="anna", reason="stop")
+
+    world.spy.before = during
+    world.fire()
+    world.consider()
+
+    assert world.spy.calls == ["run one", "undo one"]
+    assert (last(world).outcome, last(world).reason) == (
+        Outcome.CANCELLED, "cancelled by anna: stop",
+    )  # fmt: skip
+
+
+def test_a_step_that_is_not_begun_anew_since_it_was_cancelled_is_declared_unknown(
+    journal: Journal,
+) -> None:
+    class Killed(BaseException):
+        pass
+
+    def die() -> None:
+        raise Killed
+
+    world = World(journal, strategy(
+        actions=(step(params=Spy.Params(repeatable=True)),), on_failure=OnFailure.KEEP,
+    ))  # fmt: skip
+    world.spy.before = die
+    world.fire()
+    with pytest.raises(Killed):
+        world.consider()
+    world.control.cancel(last(world).id, by="anna", reason="stop")
+
+    world.consider()
+
+    (one,) = last(world).steps
+    assert (last(world).outcome, one.state, one.error) == (
+        Outcome.CANCELLED, StepState.UNKNOWN, "promheal ended during this step",
+    )  # fmt: skip
 
 
 def test_a_timer_is_cut_short(journal: Journal) -> None:

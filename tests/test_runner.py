@@ -204,3 +204,14 @@ def test_whenever_it_dies_nothing_that_may_not_be_is_started_twice(die_after: in
     started = [line for line in run.trace if line.endswith("started")]
     assert len(started) == len(set(started))
     assert len(run.spy.calls) == len(set(run.spy.calls))
+
+
+def test_a_step_that_was_begun_anew_and_found_nothing_to_do_may_have_done_it_before() -> None:
+    run = Journalled({"name": "a", "repeatable": True, "skips": True})
+    run.forward(die_after=1)
+
+    assert run.forward() == Ended(None, "", acted=True)
+
+    assert run.steps[Phase.RUN, 0].state is StepState.SKIPPED
+    assert run.backward()
+    assert run.spy.calls == ["run a", "undo a"]

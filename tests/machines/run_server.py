@@ -1,0 +1,149 @@
+"""promheal with an action that does what the script says, on a journal at whose commits it dies."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Any, ClassVar, Final, TypeVar
+
+import msgspec
+
+from receiver.actions import Action, Actions, Context, Later
+from receiver.breaker import MainThresholds, Thresholds
+from receiver.control import Control
+from receiver.healing import Healing
+from receiver.journal import Journal, Transaction
+from receiver.matcher import parse_matcher
+from receiver.metrics import Metrics
+from receiver.reconciler import Reconciler
+from receiver.settings import BackoffSettings, EngineSettings
+from receiver.strategy import OnFailure, Strategies, Strategy, Verify
+from receiver.verification import Judgement
+from tests.factories import ScriptedProver, step, strategy
+from tests.machines.run_model import APPROVAL, GRACE, STALE, WITHIN, Killed, Wish
+from tests.world import World
+
+T = TypeVar("T")
+
+NAMES: Final = ("first", "second")
+NEVER: Final = Thresholds(failures=10**9)
+
+
+class Mortal(Journal):
+    def __init__(self, real: Journal) -> None:
+        self.real = real
+        self.commits: int | None = None
+        """It dies at so many commits from now; None: it lives."""
+        self.after = False
+
+    def atomically(self, work: Callable[[Transaction], T]) -> T:
+        if self.commits is None:
+            return self.real.atomically(work)
+        self.commits -= 1
+        if self.commits:
+            return self.real.atomically(work)
+        self.commits = None
+        if self.after:
+            self.real.atomically(work)
+        raise Killed
+
+    def read(self, work: Callable[[Transaction], T]) -> T:
+        return self.real.read(work)
+
+    def submit(
+        self,
+        work: Callable[[Transaction], T],
+        done: Callable[[T | None, BaseException | None], None],
+    ) -> None:
+        self.real.submit(work, done)
+
+    def acquire(self) -> bool:
+        return self.real.acquire()
+
+    def close(self) -> None:
+        self.real.close()
+
+
+class Scripted(Action):
+    name: ClassVar[str] = "scripted"
+
+    class Params(msgspec.Struct, frozen=True, kw_only=True):
+        step: int
+        repeatable: bool
+        undoable: bool
+
+    def __init__(self, does: Callable[[int, str, str], dict[str, Any] | Later]) -> None:
+        self.does = does
+
+    def idempotent(self, params: Params) -> bool:
+        return params.repeatable
+
+    def undoable(self, params: Params) -> bool:
+        return params.undoable
+
+    def run(self, params: Params, context: Context) -> dict[str, Any] | Later:
+        return self.does(context.run_id, "run", f"{context.run_id} run {params.step}")
+
+    def rollback(
+        self, params: Params, context: Context, result: Mapping[str, Any] | None
+    ) -> dict[str, Any]:
+        known = "unknown" if result is None else "known"
+        said = f"{context.run_id} undo {params.step} {known}"
+        answer = self.does(context.run_id, "rollback", said)
+        assert isinstance(answer, dict)
+        return answer
+
+
+class Prometheus(ScriptedProver):
+    meanwhile: Callable[[], None]
+
+    def judge(self, *args: Any, **values: Any) -> Judgement:
+        self.meanwhile()
+        return super().judge(*args, **values)
+
+
+class Server(World):
+    def __init__(self, journal: Mortal, prover: Prometheus, now: float, action: Action) -> None:
+        super().__init__(journal)
+        self.mortal = journal
+        self.prover: Prometheus = prover
+        self.clock.now = now
+        metrics, woken = Metrics(), self.woken.append
+        healing = Healing(journal, Actions([action]), metrics, self.clock, self.config, woken)
+        self.reconciler = Reconciler(journal, healing, metrics, self.clock, self.config, woken)
+        self.control = Control(
+            journal, healing, self.clock, self.config, woken, self.reconciler.resync
+        )
+        self.set(
+            engine=EngineSettings(
+                stale_after=STALE,
+                approval=APPROVAL,
+                dormant_after=10**9,
+                backoff=BackoffSettings(first=0.0, most=0.0),
+                main_breaker=MainThresholds(failures=10**9),
+                target_breaker=NEVER,
+            )
+        )
+
+
+def configured(wish: Wish) -> Strategies:
+    actions = tuple(
+        step(
+            "scripted",
+            params=Scripted.Params(step=n, repeatable=one.repeatable, undoable=one.undoable),
+            condition=() if one.applies else (parse_matcher('severity="critical"'),),
+        )
+        for n, one in enumerate(wish.steps)
+    )
+
+    def made(name: str) -> Strategy:
+        return strategy(
+            name=name,
+            actions=actions,
+            on_failure=OnFailure.KEEP if wish.keep else OnFailure.ROLLBACK,
+            grace_period=GRACE,
+            budget=(),
+            breaker=NEVER,
+            verify=Verify(within=WITHIN),
+        )
+
+    return Strategies([made(name) for name in NAMES])
