@@ -26,7 +26,7 @@ from receiver.guards.situation import (
     Verdict,
 )
 from receiver.journal import Episode, Journal, Key, Transaction
-from receiver.journal.steering import Pause
+from receiver.journal.steering import Illness, Pause
 from receiver.maintenance import Window, active
 from receiver.run import Plan, PlannedStep, Run
 from receiver.services import Inventory
@@ -135,9 +135,7 @@ class Gathering:
         furthest = max((budget.per for budget in strategy.budget), default=0.0)
         history = transaction.history(key, but=0 if run is None else run.id, since=now - furthest)
         dormancy = transaction.dormancy()
-        illness = transaction.illness(
-            key, limit=engine.storm.targets, since=now - engine.stale_after
-        )
+        illness = _illness(transaction, key, engine.storm.targets, now - engine.stale_after)
         return Situation(
             now=now,
             strategy=strategy,
@@ -226,6 +224,13 @@ class Gathering:
             lambda t: self.situation(t, case, episode, t.unfinished(case.key), asked)
         )
         return decide(situation).verdict
+
+
+def _illness(transaction: Transaction, key: Key, most: int, since: float) -> Illness:
+    """Return how many are ill, if it could matter: to find out costs more than all else here."""
+    if transaction.touched(key[0], limit=most, since=since) < most:
+        return Illness(0, 0)
+    return transaction.illness(key, limit=most, since=since)
 
 
 def _pause(file: Path | None, pauses: Iterable[Pause], key: Key, now: float) -> Hold | None:

@@ -47,3 +47,7 @@ def test_it_can_be_lulled_for_another_reason() -> None:
 )
 def test_each_further_failure_costs_twice_as_long(failures: int, seconds: float) -> None:
     assert backoff(failures, first=5.0, most=320.0) == seconds
+
+
+def test_however_many_failures_there_were_it_stays_a_number() -> None:
+    assert backoff(10**6, first=1.0, most=1e300) == 2.0**64

@@ -8,7 +8,17 @@ import pytest
 from receiver.breaker import MAIN, Breaker
 from receiver.decide import GUARDS, decide
 from receiver.dormancy import Dormancy
-from receiver.guards.situation import ALLOW, Answer, Condition, Hold, Reason, Signal
+from receiver.guards.situation import (
+    ALLOW,
+    Answer,
+    Condition,
+    Hold,
+    Reason,
+    Signal,
+    Verdict,
+    deny,
+    wait,
+)
 from receiver.metrics import VERDICTS
 from receiver.run import Outcome
 from receiver.strategy import Budget, Limits, Mode
@@ -19,6 +29,7 @@ LIMITED = strategy(limits=Limits(targets=2, per=60.0))
 OPEN = Breaker(failures=5, trips=1, tripped_at=NOW - 50, until=NOW + 10)
 OPEN_LONGER = msgspec.structs.replace(OPEN, until=NOW + 20)
 HALF_OPEN = msgspec.structs.replace(OPEN, until=NOW)
+TRIED = msgspec.structs.replace(HALF_OPEN, trial=7)
 FOR_GOOD = msgspec.structs.replace(OPEN, until=None)
 TWO_WINDOWS = strategy(budget=(Budget(runs=2, per=60.0), Budget(runs=3, per=3600.0)))
 
@@ -133,6 +144,10 @@ TABLE: list[tuple[dict[str, Any], str, Answer, Reason | None, float | None]] = [
         "storm", Answer.WAIT, Reason.BLAST_RADIUS, NOW + 20,
     ),
     (
+        {"strategy": LIMITED, "latest_starts": (NOW - 50, NOW - 40)},
+        "storm", Answer.WAIT, Reason.BLAST_RADIUS, NOW + 10,
+    ),
+    (
         {"strategy": LIMITED, "latest_starts": (NOW - 60, NOW - 40)},
         "storm", Answer.ALLOW, None, None,
     ),
@@ -145,11 +160,11 @@ TABLE: list[tuple[dict[str, Any], str, Answer, Reason | None, float | None]] = [
     # Half open: the trial is let through, by its own number too, and nobody else.
     ({"breakers": ((MAIN, HALF_OPEN),)}, "breaker", Answer.ALLOW, None, None),
     (
-        {"breakers": ((MAIN, msgspec.structs.replace(HALF_OPEN, trial=7)),), "run": 8},
+        {"breakers": ((MAIN, TRIED),), "run": 8},
         "breaker", Answer.WAIT, Reason.BREAKER_OPEN, None,
     ),
     (
-        {"breakers": ((MAIN, msgspec.structs.replace(HALF_OPEN, trial=7)),), "run": 7},
+        {"breakers": ((MAIN, TRIED),), "run": 7},
         "breaker", Answer.ALLOW, None, None,
     ),
     # Open for good outweighs open for a while, whichever comes first.
@@ -199,6 +214,79 @@ def test_a_guard_answers_its_question(
     assert all(other == ALLOW for other in answers.values())
 
 
+# What is unusual, the guard that says so, and what an operator reads.
+TOLD: list[tuple[dict[str, Any], str, str]] = [
+    ({"enabled": False}, "paused", "the flag auto_healing is off"),
+    (
+        {"strategy": strategy(preventive=True), "preventive": False},
+        "paused", "the flag preventive_healing is off",
+    ),
+    ({"rejected": "anna: no"}, "paused", "anna: no"),
+    ({"pause": Hold("anna: deploy")}, "paused", "anna: deploy"),
+    ({"dormancy": Dormancy(failures=10, since=NOW, reason="worn")}, "dormant", "worn"),
+    ({"maintenance": Hold("backup", NOW + 60)}, "maintenance", "backup"),
+    ({"silenced": "silence 1"}, "maintenance", "silence 1"),
+    ({"alert": None}, "current", "no alert fires for this target"),
+    ({"signal": Signal.CLEARED, "upstream_detail": "0 series"}, "current", "0 series"),
+    (
+        {"signal": Signal.UNKNOWN, "last_healed": NOW},
+        "current", "healed, and not notified since",
+    ),
+    (
+        {"signal": Signal.UNKNOWN, "last_seen": 0.0},
+        "current", "not notified for too long, and Prometheus cannot confirm it",
+    ),
+    ({"condition": Condition.FALSE, "upstream_detail": "up == 1"}, "current", "up == 1"),
+    ({"condition": Condition.UNKNOWN, "upstream_detail": "timeout"}, "current", "timeout"),
+    ({"suspect": "its scrape fails"}, "monitoring", "its scrape fails"),
+    ({"holder": 7}, "busy", "run 7 holds the target"),
+    ({"acting": 9}, "concurrency", "9 runs are acting"),
+    ({"last_end": NOW}, "grace", ""),
+    ({"starts": (NOW,) * 3}, "budget", "3 runs in 1h"),
+    ({"strategy": TWO_WINDOWS, "starts": (NOW - 9,) * 2}, "budget", "2 runs in 1m"),
+    # Of two windows that have room at the same moment, the first.
+    (
+        {"strategy": TWO_WINDOWS, "starts": (NOW - 3570, NOW - 30, NOW - 10)},
+        "budget", "2 runs in 1m",
+    ),
+    (
+        {"dormancy": Dormancy(failures=2, failed_at=NOW), "backoff": 10.0},
+        "backoff", "2 failures in a row",
+    ),
+    (
+        {"ill": 11, "treated": 12},
+        "storm", "more than 10 targets are ill, and 12 others are being treated",
+    ),
+    ({"strategy": LIMITED, "latest_starts": (NOW,) * 3}, "storm", "2 targets in 1m"),
+    ({"breakers": ((MAIN, OPEN),)}, "breaker", MAIN),
+    (
+        {"breakers": (("target:x", Breaker()), ("strategy:y", FOR_GOOD), (MAIN, FOR_GOOD))},
+        "breaker", "strategy:y: Exceeded permanent failure threshold",
+    ),
+    (
+        {"breakers": ((MAIN, HALF_OPEN), ("target:x", TRIED))},
+        "breaker", "target:x: run 7 is its trial",
+    ),
+    ({"dry_run": True}, "mode", "it would act; started with --dry-run"),
+    ({"strategy": strategy(mode=Mode.OBSERVE)}, "mode", "it would act; mode: observe"),
+    ({"strategy": ASKING}, "approval", "mode: approve"),
+    (
+        {"last_outcome": Outcome.ROLLBACK_FAILED},
+        "approval", "undoing failed on this target the last time",
+    ),
+    ({"strategy": ASKING, "asked_at": 0.0}, "approval", "nobody approved it in time"),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("changes", "guard", "detail"), TOLD)
+def test_a_guard_tells_the_operator_why(changes: dict[str, Any], guard: str, detail: str) -> None:
+    decision = decide(situation(**changes))
+
+    (said,) = [each for each in decision.answers if each.verdict != ALLOW]
+    assert (said.guard, said.verdict.detail) == (guard, detail)
+    assert decision.verdict == said.verdict
+
+
 def test_the_first_no_decides_and_every_guard_is_heard() -> None:
     decision = decide(situation(enabled=False, holder=1, last_end=NOW, acting=9))
 
@@ -210,12 +298,36 @@ def test_the_first_no_decides_and_every_guard_is_heard() -> None:
     ]  # fmt: skip
 
 
+def test_the_guards_are_asked_in_the_order_that_is_documented() -> None:
+    assert [name for name, _ in GUARDS] == [
+        "paused", "dormant", "maintenance", "current", "monitoring", "busy", "concurrency",
+        "grace", "budget", "backoff", "storm", "breaker", "mode", "approval",
+    ]  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("changes", "reason"),
+    [
+        ({"holder": 1, "dry_run": True}, Reason.BUSY),
+        ({"pause": Hold("anna: deploy"), "condition": Condition.FALSE}, Reason.PAUSED),
+    ],
+)
+def test_nothing_but_an_end_comes_before_its_turn(changes: dict[str, Any], reason: Reason) -> None:
+    """Neither another guard's no, nor what `current` waits for."""
+    assert decide(situation(**changes)).verdict.reason is reason
+
+
 def test_what_is_over_is_not_waited_for_whatever_else_is_in_the_way() -> None:
     worn = Dormancy(failures=10, failed_at=NOW, since=NOW, reason="worn")
 
     decision = decide(situation(alert=None, dormancy=worn, pause=Hold("anna: deploy")))
 
     assert (decision.verdict.answer, decision.verdict.reason) == (Answer.DENY, Reason.RESOLVED)
+
+
+def test_an_answer_says_no_more_than_it_was_given() -> None:
+    assert deny(Reason.DISABLED) == Verdict(Answer.DENY, Reason.DISABLED)
+    assert wait(Reason.BUSY) == Verdict(Answer.WAIT, Reason.BUSY)
 
 
 def test_every_reason_that_a_guard_can_give_is_exported() -> None:

@@ -309,6 +309,15 @@ select count(*) from (
           and h.finished_at >= e.last_seen)
     group by w.target limit :most)
 
+-- name: touched
+-- How many runs could be in treatment; where these are few there is no storm to look for.
+select count(*) from (
+    select id from run where strategy = :strategy and acted_at > :since
+    union
+    select id from run
+    where strategy = :strategy and state in ('acting', 'waiting', 'verifying', 'rolling_back')
+    limit :most)
+
 -- name: held_and_well
 -- How many targets it holds whose alerts have ended: until that is proven they count as ill.
 select count(*) from run

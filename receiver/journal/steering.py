@@ -106,6 +106,10 @@ class Steering(ABC):
         """
 
     @abstractmethod
+    def touched(self, strategy: str, *, limit: int, since: float) -> int:
+        """How many runs of a strategy hold a target, or began after *since*; *limit* is enough."""
+
+    @abstractmethod
     def latest_starts(self, key: Key, *, since: float) -> list[float]:
         """When the strategy last began on each other target, oldest first, after *since*."""
 

@@ -103,6 +103,11 @@ class SteeringRows(Steering):
         ).fetchone()
         return Illness(ill + held, treated)
 
+    def touched(self, strategy: str, *, limit: int, since: float) -> int:
+        return int(
+            self._execute("touched", strategy=strategy, most=limit, since=since).fetchone()[0]
+        )
+
     def latest_starts(self, key: Key, *, since: float) -> list[float]:
         return [
             row[0]
