@@ -6,7 +6,7 @@ BIN    := $(VENV)/bin
 export PATH := $(CURDIR)/$(BIN):$(CURDIR)/.tools/usr/bin:$(PATH)
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
-.PHONY: help install tools demo test check bench format lock generate clean
+.PHONY: help install tools demo test check bench mutate format lock generate clean
 
 help: ## Show this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
@@ -54,6 +54,9 @@ check: install tools ## Lint, types, layers, formats, generated files, shipped c
 bench: install tools .tools/wrk ## Measure beside bare Flask; writes nothing
 	$(BIN)/python -m bench $(ARGS)
 
+mutate: install ## Change what decides, place by place, and see that a test fails
+	$(BIN)/python -m bench.mutation $(ARGS)
+
 format: install ## Format the code
 	$(BIN)/ruff check --fix-only --quiet
 	$(BIN)/ruff format --quiet
@@ -67,4 +70,4 @@ generate: install ## Write the generated files anew
 	$(BIN)/python -m receiver.schemas docs/schemas
 
 clean: ## Remove what make made
-	rm -rf $(VENV) .tools build dist *.egg-info .mypy_cache .ruff_cache .pytest_cache .import_linter_cache
+	rm -rf $(VENV) .tools build dist *.egg-info .mypy_cache .ruff_cache .pytest_cache .import_linter_cache mutants
