@@ -175,6 +175,14 @@ class Engine(RuleBasedStateMachine):
         self.notify(key)
         self.consider(key)
 
+    @rule(service=st.sampled_from(SERVICES))
+    def get_well(self, service: str) -> None:
+        """It fires, is acted on where that is allowed, and does not fire any more."""
+        self.world.prover.signal = Signal.FIRING
+        self.insist(("good", service))
+        self.world.prover.signal = Signal.CLEARED
+        self.consider(("good", service))
+
     @rule(key=key)
     def forget(self, key: tuple[str, str]) -> None:
         """Nobody says anything any more, and Prometheus cannot tell."""
