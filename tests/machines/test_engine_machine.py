@@ -150,16 +150,20 @@ class Engine(RuleBasedStateMachine):
         self.world.prover.signal = before.prover.signal
         self.world.spy.calls = before.spy.calls
 
+    @precondition(lambda self: self.dormant)
     @rule()
     def resume(self) -> None:
         done["steps"] += 1
-        if self.dormant:
-            assert self.world.control.resume(by="anna", reason="looked at").dormancy_ended
-            done["resumed"] += 1
-            self.dormant, self.failures, self.failed_at = False, 0, None
-        else:
-            with pytest.raises(RefusedError):
-                self.world.control.resume(by="anna", reason="looked at")
+        assert self.world.control.resume(by="anna", reason="looked at").dormancy_ended
+        done["resumed"] += 1
+        self.dormant, self.failures, self.failed_at = False, 0, None
+
+    @precondition(lambda self: not self.dormant)
+    @rule()
+    def resume_awake(self) -> None:
+        done["steps"] += 1
+        with pytest.raises(RefusedError):
+            self.world.control.resume(by="anna", reason="looked at")
 
     @precondition(lambda self: self.dormant)
     @rule(reason=st.sampled_from(["", "  ", "\n"]))
