@@ -12,7 +12,9 @@ from pathlib import Path
 import pytest
 from prometheus_client.openmetrics.parser import text_string_to_metric_families
 
+from receiver.guards.situation import Reason
 from receiver.metrics import TOTALS
+from receiver.run import Outcome
 from tests.acceptance.server import (
     PATIENCE,
     Promheal,
@@ -56,7 +58,7 @@ def test_every_label_set_is_there_at_the_start_and_all_totals_are_0(server: Prom
     assert {name for name, _ in found} == {f"promheal_{total.name}_total" for total in TOTALS}
     decisions = [labels for name, labels in found if name == "promheal_decisions_total"]
     heals = [labels for name, labels in found if name == "promheal_heals_total"]
-    assert (len(decisions), len(heals)) == (2 * 12, 2 * 8)
+    assert (len(decisions), len(heals)) == (2 * (1 + len(Reason)), 2 * len(Outcome))
     for strategy_ in STRATEGIES:
         assert server.metric("heal_duration_seconds_count", strategy=strategy_) == 0
         assert math.isnan(server.metric("strategy_effectiveness_ratio", strategy=strategy_))
