@@ -62,7 +62,7 @@ def program(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Program]:
             {
                 "matchers": [{"name": "alertname", "value": "Silenced", "isRegex": False}],
                 "startsAt": iso(time.time()),
-                "endsAt": iso(NOW + 600),
+                "endsAt": iso(NOW + 7200),
                 "createdBy": "test",
                 "comment": "test",
             },
@@ -72,7 +72,7 @@ def program(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Program]:
             "alerts",
             [
                 alert("A", team="a"),
-                alert("B", team="a", ends=NOW + 300),
+                alert("B", team="a", ends=NOW + 7200),
                 alert("Ended", ends=NOW - 30),
                 alert("Silenced"),
                 alert("Inhibited"),

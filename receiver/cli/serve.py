@@ -68,7 +68,6 @@ can also write yourself:
 @click.option(
     "--web.external-url",
     "external_url",
-    default="",
     metavar="URL",
     help="Where others reach it, as through a proxy on this machine: its host may be asked for.",
 )
@@ -79,7 +78,7 @@ def command(
     config_file: Path,
     listen: str,
     web_config: Path | None,
-    external_url: str,
+    external_url: str | None,
     storage_url: str,
     *,
     dry_run: bool,
@@ -101,7 +100,7 @@ def command(
     open_journal(storage_url).close()
     server = Server(
         lambda: _Application(
-            options, watched, loopback=_is_loopback(listen), external_url=external_url
+            options, watched, loopback=_is_loopback(listen), external_url=external_url or ""
         ),
         {
             "bind": [listen],
