@@ -253,7 +253,7 @@ LATE: dict[str, tuple[list[str], int]] = {  # argv, and how many processes it ha
     "zombie with a living thread": ([*MAIN, FIRST_THREAD_OVER], 0),
     "stopped": (["sh", "-c", "kill -STOP $$"], 1),
     "stops again": (["sh", "-c", "trap '' TERM; while :; do kill -STOP $$; done"], 1),
-    "closed its output": (["sh", "-c", "exec >&- 2>&-; sleep 1000"], 1),
+    "closed its output": (["sh", "-c", "exec >&- 2>&-; exec sleep 1000"], 1),
     "prints all the time": (["yes"], 1),
 }
 
