@@ -8,7 +8,7 @@ import msgspec
 from receiver.cli import client
 from receiver.cli import options as shared
 from receiver.cli.client import Server
-from receiver.cli.output import moment, show, table
+from receiver.cli.output import moment, paged, show, table
 
 
 class _Alert(msgspec.Struct, frozen=True, kw_only=True, rename="camel"):
@@ -46,8 +46,7 @@ def _text(page: _Alerts) -> str:
         ]
         for alert in page.alerts
     ]
-    text = table(rows, ["SINCE", "LAST SEEN", "STRATEGIES", "ALERT"])
-    return text if page.next is None else f"{text}\nmore: --offset {page.next}"
+    return paged(table(rows, ["SINCE", "LAST SEEN", "STRATEGIES", "ALERT"]), "--offset", page.next)
 
 
 def _labels(labels: dict[str, str]) -> str:

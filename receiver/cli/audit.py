@@ -8,7 +8,7 @@ import msgspec
 from receiver.cli import client
 from receiver.cli import options as shared
 from receiver.cli.client import Server
-from receiver.cli.output import moment, show, table
+from receiver.cli.output import moment, paged, show, table
 
 
 class _Change(msgspec.Struct, frozen=True, kw_only=True):
@@ -46,5 +46,8 @@ def _text(page: _Audit) -> str:
         [one.id, moment(one.at), one.by, one.action, one.object, one.reason, one.detail]
         for one in page.audit
     ]
-    text = table(rows, ["ID", "AT", "BY", "ACTION", "OBJECT", "REASON", "DETAIL"])
-    return text if page.next is None else f"{text}\nmore: --before {page.next}"
+    return paged(
+        table(rows, ["ID", "AT", "BY", "ACTION", "OBJECT", "REASON", "DETAIL"]),
+        "--before",
+        page.next,
+    )

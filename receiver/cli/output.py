@@ -36,6 +36,11 @@ def table(rows: Sequence[Sequence[object]], header: Sequence[str] = ()) -> str:
     )
 
 
+def paged(text: str, option: str, following: int | None) -> str:
+    """Return a page of a list, and by which option the next one is asked for, if there is one."""
+    return text if following is None else f"{text}\nmore: {option} {following}"
+
+
 def moment(at: float | None) -> str:
     """Return a time as people read it, in UTC; `-` for none."""
     return "-" if at is None else f"{datetime.fromtimestamp(at, UTC):%Y-%m-%d %H:%M:%SZ}"

@@ -9,7 +9,7 @@ import click
 from receiver.cli import client
 from receiver.cli import options as shared
 from receiver.cli.client import Server
-from receiver.cli.output import moment, show, table
+from receiver.cli.output import moment, paged, show, table
 from receiver.run import State
 
 
@@ -43,6 +43,4 @@ def _text(page: dict[str, Any]) -> str:
     if not rows:
         return "no runs"
     text = table(rows, ["ID", "STRATEGY", "TARGET", "OUTCOME", "CREATED", "REASON"])
-    if page["next"] is not None:
-        text += f"\nmore: --before {page['next']}"
-    return text
+    return paged(text, "--before", page["next"])

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from importlib.resources import files
 from math import isfinite
 from typing import Any, Final
@@ -12,7 +12,8 @@ import msgspec
 from flask import Blueprint, Response, jsonify, request
 from werkzeug.exceptions import BadRequest
 
-from receiver.journal import Episode
+from receiver.journal import Episode, Recorded
+from receiver.journal.steering import Audit
 from receiver.run import Observation, Run, State
 from receiver.web import status
 from receiver.web.answers import error
@@ -49,7 +50,7 @@ def blueprint(service: Service) -> Blueprint:  # noqa: C901  one function a rout
 
     @routes.get("/api/runs")
     def runs() -> Response:
-        limit, before = _number("limit", PAGE, 1, MAX_PAGE), _number("before", MAX_ID, 1, MAX_ID)
+        limit, before = _cursor()
         state = request.args.get("state")
         if state is not None and state not in list(State):
             raise BadRequest(f"state: one of {', '.join(State)}")
@@ -61,7 +62,7 @@ def blueprint(service: Service) -> Blueprint:  # noqa: C901  one function a rout
         return jsonify(
             {
                 "runs": [summary(run) for run in found],
-                "next": found[-1].id if len(found) == limit else None,
+                "next": _next(found, limit),
             }
         )
 
@@ -87,7 +88,7 @@ def blueprint(service: Service) -> Blueprint:  # noqa: C901  one function a rout
 
     @routes.get("/api/decisions")
     def decisions() -> Response:
-        limit, before = _number("limit", PAGE, 1, MAX_PAGE), _number("before", MAX_ID, 1, MAX_ID)
+        limit, before = _cursor()
         strategy = request.args.get("strategy")
         found = service.journal.read(
             lambda t: t.latest_decisions(limit=limit, before=before, strategy=strategy)
@@ -95,7 +96,7 @@ def blueprint(service: Service) -> Blueprint:  # noqa: C901  one function a rout
         return jsonify(
             {
                 "decisions": [_shown(decision) for decision in found],
-                "next": found[-1].id if len(found) == limit else None,
+                "next": _next(found, limit),
             }
         )
 
@@ -142,12 +143,12 @@ def blueprint(service: Service) -> Blueprint:  # noqa: C901  one function a rout
 
     @routes.get("/api/audit")
     def audit() -> Response:
-        limit, before = _number("limit", PAGE, 1, MAX_PAGE), _number("before", MAX_ID, 1, MAX_ID)
+        limit, before = _cursor()
         found = service.journal.read(lambda t: t.audits(limit=limit, before=before))
         return jsonify(
             {
                 "audit": [_shown(one) for one in found],
-                "next": found[-1].id if len(found) == limit else None,
+                "next": _next(found, limit),
             }
         )
 
@@ -157,6 +158,16 @@ def blueprint(service: Service) -> Blueprint:  # noqa: C901  one function a rout
         return Response(text, content_type="application/yaml; charset=utf-8")
 
     return routes
+
+
+def _cursor() -> tuple[int, int]:
+    """Return how many are asked for, newest first, and from before which id."""
+    return _number("limit", PAGE, 1, MAX_PAGE), _number("before", MAX_ID, 1, MAX_ID)
+
+
+def _next(found: Sequence[Run] | Sequence[Recorded] | Sequence[Audit], limit: int) -> int | None:
+    """Return the `before` of the page behind this one; None when this is the last."""
+    return found[-1].id if len(found) == limit else None
 
 
 def _number(name: str, default: int, least: int, most: int) -> int:
