@@ -23,7 +23,6 @@ from receiver.guards.situation import (
     Reason,
     Signal,
     Situation,
-    Verdict,
 )
 from receiver.journal import Episode, Journal, Key, Transaction
 from receiver.journal.steering import Illness, Pause
@@ -99,6 +98,8 @@ class Asked(msgspec.Struct, frozen=True, kw_only=True):
     detail: str = ""
     suspect: str = ""
     silenced: str = ""
+    complete: bool = False
+    """Nothing was left unasked: only then may it be acted on."""
 
 
 class Case(msgspec.Struct, frozen=True):
@@ -188,7 +189,10 @@ class Gathering:
         if episode is None:
             return Asked()
         hopeful = Asked(signal=Signal.FIRING, condition=Condition.TRUE)
-        if self._would_be(case, episode, hopeful).reason in _WHATEVER_THEY_SAY:
+        situation = self._journal.read(
+            lambda t: self.situation(t, case, episode, t.unfinished(case.key), hopeful)
+        )
+        if decide(situation).verdict.reason in _WHATEVER_THEY_SAY:
             return hopeful
         alert = episode.alert
         judgement = case.config.prover.judge(alert.labels, alert.expression, since=0.0)
@@ -210,20 +214,22 @@ class Gathering:
             detail=detail,
             suspect=judgement.suspect,
         )
-        if self._would_be(case, episode, asked).answer is not Answer.ALLOW:
+        heard = msgspec.structs.replace(
+            situation,
+            now=self._clock(),
+            signal=asked.signal,
+            condition=asked.condition,
+            suspect=asked.suspect,
+        )
+        if decide(heard).verdict.answer is not Answer.ALLOW:
             return asked
         # What only stands before the act is asked only then.
         return msgspec.structs.replace(
             asked,
             suspect=case.config.prover.suspect(alert.labels, alert.expression),
             silenced=case.config.silenced(alert),
+            complete=True,
         )
-
-    def _would_be(self, case: Case, episode: Episode, asked: Asked) -> Verdict:
-        situation = self._journal.read(
-            lambda t: self.situation(t, case, episode, t.unfinished(case.key), asked)
-        )
-        return decide(situation).verdict
 
 
 def _illness(transaction: Transaction, key: Key, most: int, since: float) -> Illness:

@@ -115,6 +115,8 @@ class Reconciler:
         asked = self._gathering.ask(case, episode)
         planned = _plan(case, episode, asked)
         settled = self._journal.atomically(lambda t: self._settle(t, case, asked, planned))
+        if settled is None:
+            return self._clock()  # it may act now, and what was left unasked is asked first
         verdict = settled.verdict
         if place is not None and verdict.reason != place:
             # It did not take the place that it was woken for; or it did, and it was woken only once
@@ -129,8 +131,12 @@ class Reconciler:
 
     def _settle(
         self, transaction: Transaction, case: Case, asked: Asked, planned: _Planned
-    ) -> _Settled:
-        """Decide on the history as it is now, and write down what follows from it."""
+    ) -> _Settled | None:
+        """Decide on the history as it is now, and write down what follows from it.
+
+        None, and nothing is written, when what was in the way while we asked has gone: the
+        questions that did not matter then matter now.
+        """
         # An alert that came while we asked has waked us once more; now nothing is planned for it.
         episode = None if planned == _Planned() else transaction.wanted(case.key)
         run = transaction.unfinished(case.key)
@@ -138,6 +144,8 @@ class Reconciler:
         now = situation.now
         decision = decide(situation)
         verdict = decision.verdict
+        if verdict.answer is Answer.ALLOW and not asked.complete:
+            return None
         match verdict.answer:
             case Answer.ALLOW:
                 assert episode is not None  # `current` denies without an alert

@@ -540,6 +540,54 @@ def test_neither_is_asked_while_something_else_is_in_the_way(journal: Journal) -
     assert world.verdict() == ("wait", "condition_false")
 
 
+@pytest.mark.parametrize("gone", ["backoff", "slot"])
+def test_what_ends_while_it_is_asked_lets_nothing_begin_unasked(
+    journal: Journal, monkeypatch: pytest.MonkeyPatch, gone: str
+) -> None:
+    world = World(journal)
+    world.silenced = "silence abc"
+    if gone == "backoff":
+        failing_runs(world, 1)
+    else:
+        world.set(engine=EngineSettings(max_concurrent_runs=1))
+        other = alert(labels={"alertname": "HighLatency", "service": "other"})
+        world.intake.admit(notification(other))
+        world.silenced = ""
+        world.consider(key("other"))
+        world.silenced = "silence abc"
+        held = last(world)
+        with_state(world, held.id, State.ACTING)
+    world.fire()
+    gathering = world.reconciler._gathering
+    ask = gathering.ask
+
+    def slow(*args: Any) -> Any:
+        asked = ask(*args)
+        world.clock.now += 60
+        if gone == "slot":
+            with_state(world, held.id, State.VERIFYING)
+        return asked
+
+    with monkeypatch.context() as patched:
+        patched.setattr(gathering, "ask", slow)
+        before = list(world.spy.calls)
+        assert world.consider() == world.clock.now, "once more, and at once"
+    assert world.spy.calls == before
+
+    world.consider()
+    assert world.verdict() == ("wait", "silenced")
+    assert world.spy.calls == before
+
+
+def with_state(world: World, run: int, state: State) -> None:
+    """Have a run be in another state, as if it had come there by itself."""
+    world.journal.atomically(
+        lambda t: t.connection.execute(  # type: ignore[attr-defined]
+            "update run set state = ? where id = ?", (state, run)
+        )
+    )
+
+
 def test_preventive_strategies_act_only_while_their_flag_is_on(journal: Journal) -> None:
     world = World(journal, strategy(preventive=True))
     world.fire()
