@@ -191,21 +191,20 @@ class Healing:
             return
         step = event
 
-        def write(transaction: Transaction) -> str:
+        def write(transaction: Transaction) -> bool:
             if step.state is StepState.STARTED and step.phase is Phase.RUN:
                 now = transaction.run(run.id)
                 assert now is not None
                 if now.cancel:
-                    return now.cancel
+                    return False
             transaction.put_step(run.id, step)
             if step.finished_at is not None:
                 transaction.count(ACTIONS.name, step.action, step.state)
-            return ""
+            return True
 
         if step.finished_at is None:
-            cancelled = self._journal.atomically(write)
-            if cancelled:
-                raise _CancelledError(cancelled)
+            if not self._journal.atomically(write):
+                raise _CancelledError
         else:
             self._store(write)
             self._metrics.action_duration.labels(step.action).observe(
@@ -377,7 +376,7 @@ class Healing:
 
 
 class _CancelledError(Exception):
-    """A person wants no further step; the text says who and why."""
+    """A person wants no further step; the run says who and why."""
 
 
 def yield_from(steps: Iterator[Any], write: Callable[[Any], None]) -> Any:
