@@ -29,17 +29,21 @@ class Options(msgspec.Struct, frozen=True, kw_only=True):
     dry_run: bool = False
 
 
-def config(loaded: Loaded, options: Options, clock: Clock) -> Config:
+def config(loaded: Loaded, options: Options, clock: Clock, keys: Keys) -> Config:
     settings = loaded.settings
+    prometheus = None if settings.prometheus is None else Prometheus(settings.prometheus)
+    alertmanager = None if settings.alertmanager is None else Alertmanager(settings.alertmanager)
     return Config(
         settings=settings,
         strategies=loaded.strategies,
         inventory=loaded.inventory,
-        prover=PrometheusProver(
-            None if settings.prometheus is None else Prometheus(settings.prometheus), clock
-        ),
+        prover=PrometheusProver(prometheus, clock),
+        prometheus=prometheus,
+        alertmanager=alertmanager,
+        keys=keys,
+        folder=_folder(options),
         hash=loaded.hash,
-        silenced=_silenced(loaded),
+        silenced=_silenced(alertmanager),
         pause_file=options.config_file.parent / settings.engine.pause_file,
         dry_run=options.dry_run,
     )
@@ -57,11 +61,9 @@ def fetch(loaded: Loaded) -> Fetch | None:
     return ask
 
 
-def _silenced(loaded: Loaded) -> Callable[[Alert], str]:
-    settings = loaded.settings.alertmanager
-    if settings is None:
+def _silenced(alertmanager: Alertmanager | None) -> Callable[[Alert], str]:
+    if alertmanager is None:
         return lambda _: ""
-    alertmanager = Alertmanager(settings)
 
     def silenced(alert: Alert) -> str:
         try:
@@ -81,5 +83,10 @@ def keys(loaded: Loaded, options: Options, clock: Clock) -> Keys:
 def log_file(options: Options, config: Config) -> Path | None:
     """Return where the healing log is: relative to the journal's folder."""
     name = config.settings.healing_log.file
+    return None if name is None else _folder(options) / name
+
+
+def _folder(options: Options) -> Path:
+    """Return where the journal is."""
     _, _, journal = options.storage_url.partition(":///")
-    return None if name is None else Path(journal).parent / name
+    return Path(journal).parent

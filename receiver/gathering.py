@@ -10,6 +10,7 @@ from typing import Any, Final, Protocol
 import msgspec
 
 from receiver.alert import Alert
+from receiver.alertmanager import Alertmanager
 from receiver.breaker import names
 from receiver.clock import Clock
 from receiver.decide import decide
@@ -26,7 +27,9 @@ from receiver.guards.situation import (
 )
 from receiver.journal import Episode, Journal, Key, Transaction
 from receiver.journal.steering import Illness, Pause
+from receiver.llm import Keys
 from receiver.maintenance import Window, active
+from receiver.prometheus import Prometheus
 from receiver.run import Plan, PlannedStep, Run
 from receiver.services import Inventory
 from receiver.settings import Settings
@@ -81,6 +84,11 @@ class Config(msgspec.Struct, frozen=True, kw_only=True):
     strategies: Strategies
     inventory: Inventory
     prover: Prover
+    prometheus: Prometheus | None = None
+    alertmanager: Alertmanager | None = None
+    keys: Keys | None = None
+    folder: Path | None = None
+    """The journal's."""
     hash: str
     silenced: Callable[[Alert], str] = lambda _: ""
     """Which silence is for an alert now, or why that is not known; empty for none."""

@@ -8,7 +8,7 @@ from __future__ import annotations
 import logging
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any, Final
 
@@ -240,21 +240,31 @@ class Healing:
                 return
         self._journal.atomically(write)
 
-    def _context_for(self, run: Run) -> Callable[[PlannedStep, float], Context]:
+    def _context_for(self, run: Run) -> Callable[[PlannedStep, Step], Context]:
         config = self._config()
         plan = run.plan
         assert plan is not None
 
-        def context(planned: PlannedStep, started_at: float) -> Context:
+        def context(planned: PlannedStep, step: Step) -> Context:
+            def save(saved: Mapping[str, Any]) -> None:
+                self._journal.atomically(lambda t: t.save_step(run.id, step.index, saved))
+
             return Context(
                 run_id=run.id,
+                step=step.index,
                 strategy=run.strategy,
                 target=run.target,
                 alert=plan.alert,
                 timeout=planned.timeout,
-                started_at=started_at,
+                started_at=step.started_at,
                 now=self._clock(),
                 inventory=config.inventory,
+                save=save,
+                saved=step.saved,
+                prometheus=config.prometheus,
+                alertmanager=config.alertmanager,
+                keys=config.keys,
+                folder=config.folder,
             )
 
         return context

@@ -137,6 +137,8 @@ class Step(msgspec.Struct, frozen=True, kw_only=True):
     result: dict[str, Any] = {}
     """What the action returned: what its rollback needs, and what an operator wants to read."""
     error: str = ""
+    saved: dict[str, Any] = {}
+    """What the action wrote down before it touched anything, for its rollback."""
 
 
 class Run(msgspec.Struct, frozen=True, kw_only=True):

@@ -42,8 +42,8 @@ class Ended(msgspec.Struct, frozen=True):
 
 
 Event = Step | Suspended
-ContextFor = Callable[[PlannedStep, float], Context]
-"""Makes the context of a step from its plan and the time at which it was started."""
+ContextFor = Callable[[PlannedStep, Step], Context]
+"""Makes the context of a step that was written down as started, from its plan."""
 
 
 class Runner:
@@ -90,9 +90,10 @@ class Runner:
                     # A timer that was cut short goes on from where it began.
                     started_at=self._clock() if was is None else was.started_at,
                     attempt=attempt,
+                    saved={} if was is None else was.saved,
                 )
                 yield was
-            context = context_for(planned, was.started_at)
+            context = context_for(planned, was)
             try:
                 result = action.run(params, context)
             except Exception as error:  # noqa: BLE001  a plug-in's fault must not stop the rollback
@@ -132,11 +133,12 @@ class Runner:
                 state=StepState.STARTED,
                 started_at=self._clock(),
                 attempt=1 if was is None else was.attempt + 1,
+                saved=begun.saved,
             )
             yield was
             known = begun.result if begun.state is StepState.DONE else None
             try:
-                result = action.rollback(params, context_for(planned, was.started_at), known)
+                result = action.rollback(params, context_for(planned, was), known)
             except Exception as error:  # noqa: BLE001  the others are undone all the same
                 message, output = _told(error, planned)
                 yield self._ended(was, StepState.FAILED, output, error=message)

@@ -56,13 +56,13 @@ class Service:
                  metrics: Metrics, clock: Clock) -> None:  # fmt: skip
         self._options = options
         self._loaded = loaded
-        self._config = connections.config(loaded, options, clock)
+        self.keys = connections.keys(loaded, options, clock)
+        self._config = connections.config(loaded, options, clock, self.keys)
         self._fetch = connections.fetch(loaded)
         self.actions = actions
         self.journal = journal
         self.metrics = metrics
         self.clock = clock
-        self.keys = connections.keys(loaded, options, clock)
         self.sampling = Sampling(lambda: self._config.inventory, clock)
         self.engine = EmbeddedEngine(
             threads=lambda: self._config.settings.engine.max_concurrent_runs + DECIDING,
@@ -143,9 +143,9 @@ class Service:
         with self._reloading:
             try:
                 loaded = load(self._options.config_file, self.actions, self._options.environ)
-                config = connections.config(loaded, self._options, self.clock)
-                fetch = connections.fetch(loaded)
                 keys = connections.keys(loaded, self._options, self.clock)
+                config = connections.config(loaded, self._options, self.clock, keys)
+                fetch = connections.fetch(loaded)
             except ConfigError as error:
                 self._reload_successful = False
                 log.error("the configuration was not reloaded: %s", error)  # noqa: TRY400

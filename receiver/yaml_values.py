@@ -202,6 +202,47 @@ class Readers:
                 return self._text(node, report)
 
 
+def tagged(tag: str, kinds: Mapping[str, type[msgspec.Struct]], readers: Readers) -> Read:
+    """Return the reader of a mapping whose key *tag* says which of *kinds* its other keys make."""
+
+    def read(node: Node, report: Report) -> Any:
+        if not isinstance(node, Pairs):
+            return expected(
+                "a mapping", node, report, f"write {tag}: and one of {', '.join(kinds)}"
+            )
+        named = value_of(node, tag)
+        if named is None:
+            return mark(node, report, f"missing key {tag!r}; known: {', '.join(kinds)}")
+        kind = choice(kinds)(named, report)
+        if kind is BAD:
+            return BAD
+        own = {tag: Key(read=lambda *_: None, required=True, field=tag)}
+        values = read_keys(node, report, own | readers.keys(kind))
+        if values is None:
+            return BAD
+        del values[tag]
+        return construct(kind, values, node, report)
+
+    return read
+
+
+def told_by_key(kinds: Mapping[str, type[msgspec.Struct]], readers: Readers) -> Read:
+    """Return the reader of a mapping that is of the kind whose name is one of its keys."""
+
+    def read(node: Node, report: Report) -> Any:
+        known = ", ".join(kinds)
+        if not isinstance(node, Pairs):
+            return expected("a mapping", node, report, f"with one of the keys {known}")
+        found = [name for name in kinds if value_of(node, name) is not None]
+        if not found:
+            return mark(node, report, f"it must have one of the keys {known}")
+        if len(found) > 1:
+            return mark(node, report, f"{' and '.join(found)} are two kinds; write one")
+        return readers.of(kinds[found[0]])(node, report)
+
+    return read
+
+
 def sequence(read_item: Read, of: Callable[[list[Any]], Any] = tuple) -> Read:
     def read(node: Node, report: Report) -> Any:
         if not isinstance(node, Items):

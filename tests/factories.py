@@ -12,6 +12,7 @@ from receiver.alert import Alert, Notification, Status, fingerprint
 from receiver.errors import ActionError
 from receiver.guards.situation import Condition, Signal, Situation
 from receiver.matcher import parse_matcher
+from receiver.services import Inventory
 from receiver.strategy import Budget, Expect, StepSpec, Strategy
 from receiver.verification import Judgement
 
@@ -82,9 +83,12 @@ class Spy(Action):
         repeatable: bool = False
         later: float = 0.0
         skips: bool = False
+        saves: str = ""
 
     def __init__(self) -> None:
         self.calls: list[str] = []
+        self.found: list[dict[str, Any]] = []
+        """What each call found saved."""
         self.before: Callable[[], None] = lambda: None
 
     def idempotent(self, params: Params) -> bool:
@@ -94,6 +98,9 @@ class Spy(Action):
         if params.later and context.now < context.started_at + params.later:
             return Later(context.started_at + params.later)
         self.calls.append(f"run {params.name}")
+        self.found.append(dict(context.saved))
+        if params.saves and not context.saved:
+            context.save({"was": params.saves})
         self.before()
         if params.fails:
             raise ActionError("it failed", output="what it said")
@@ -106,9 +113,27 @@ class Spy(Action):
         self, params: Params, context: Context, result: Mapping[str, Any] | None
     ) -> dict[str, Any]:
         self.calls.append(f"undo {params.name}")
+        self.found.append(dict(context.saved))
         if params.undo == "fails":
             raise ActionError("it cannot be undone")
         return {"of": None if result is None else dict(result)}
+
+
+def context(**changes: Any) -> Context:
+    """What an action is told, but for what the test says."""
+    plain: dict[str, Any] = {
+        "run_id": 7,
+        "step": 0,
+        "strategy": "high-cpu",
+        "target": 'service="checkout"',
+        "alert": {"fingerprint": "0123456789abcdef", "labels": {}, "annotations": {}},
+        "timeout": 10.0,
+        "started_at": 1000.0,
+        "now": 1000.0,
+        "inventory": Inventory({}),
+        "save": lambda _: None,
+    }
+    return Context(**(plain | changes))
 
 
 def actions(spy: Spy) -> Actions:

@@ -28,6 +28,7 @@ from receiver.actions.wait import Wait, WaitParams
 from receiver.errors import ActionError, TemplateError
 from receiver.services import Health, Inventory, Service, ServiceState, ServiceStatus
 from receiver.template import render_params
+from tests import factories
 from tests.test_template import HOSTILE, variables
 
 PYTHON: Final = (sys.executable, "-I", "-S", "-c")
@@ -42,13 +43,9 @@ def context(
     allowed_urls: tuple[str, ...] = (),
     labels: dict[str, str] | None = None,
 ) -> Context:
-    return Context(
-        run_id=7,
-        strategy="high-cpu",
-        target='service="checkout"',
+    return factories.context(
         alert={"fingerprint": "0123456789abcdef", "labels": labels or {}, "annotations": {}},
         timeout=timeout,
-        started_at=1000.0,
         now=now,
         inventory=inventory or Inventory({}, allowed_urls),
     )

@@ -48,6 +48,7 @@ from receiver.verification import LONGEST, LOOKS, SHORTEST
 from receiver.web import api, create_app, steering, webhook, worker
 from receiver.web import page as web_page
 from receiver.web import status as web_status
+from tests import factories
 from tests.tools import REPOSITORY, tool
 
 DOCS = REPOSITORY / "docs"
@@ -774,10 +775,7 @@ def test_the_plug_in_of_the_page_does_and_undoes(tmp_path: Path) -> None:
     assert drain.idempotent(params)
 
     def context(inventory: Inventory) -> Context:
-        return Context(
-            run_id=1, strategy=strategy.name, target="", alert={}, timeout=5.0, started_at=0.0,
-            now=0.0, inventory=inventory,
-        )  # fmt: skip
+        return factories.context(strategy=strategy.name, inventory=inventory)
 
     checkout = msgspec.structs.replace(params, service="checkout")
     result = drain.run(checkout, context(config.inventory))

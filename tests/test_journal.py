@@ -179,6 +179,7 @@ def test_a_run_is_found_as_it_was_written(journal: Journal) -> None:
     def write(t: Transaction) -> int:
         run = t.open_run(KEY, State.ACTING, episode=episode, now=NOW, config_hash="abc")
         t.put_step(run.id, step)
+        t.save_step(run.id, 0, {"before": 4})
         t.put_step(
             run.id,
             msgspec.structs.replace(
@@ -193,7 +194,9 @@ def test_a_run_is_found_as_it_was_written(journal: Journal) -> None:
 
     assert run is not None
     assert (run.strategy, run.target, run.acted_at, run.notified_at) == (*KEY, NOW, NOW)
-    assert [(s.state, s.result) for s in run.steps] == [(StepState.DONE, {"a": [1, "ü"]})]
+    (found,) = run.steps
+    assert (found.state, found.result) == (StepState.DONE, {"a": [1, "ü"]})
+    assert found.saved == {"before": 4}
     assert journal.read(lambda t: t.unfinished(KEY)) == run
     assert [o.verdict for o in journal.read(lambda t: t.observations(number))] == ["firing"]
 

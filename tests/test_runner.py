@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 import msgspec
@@ -8,8 +9,7 @@ import pytest
 from receiver.actions import Context
 from receiver.run import Outcome, Phase, Plan, PlannedStep, Step, StepState
 from receiver.runner import Ended, Event, Runner, Suspended
-from receiver.services import Inventory
-from tests.factories import NOW, FakeClock, Spy, actions
+from tests.factories import NOW, FakeClock, Spy, actions, context
 
 
 class Journalled:
@@ -28,23 +28,26 @@ class Journalled:
             alert={},
         )
         self.steps: dict[tuple[Phase, int], Step] = {}
+        self.saved: dict[int, dict[str, Any]] = {}
         self.trace: list[str] = []
 
-    def _context(self, planned: PlannedStep, started_at: float) -> Context:
-        return Context(
-            run_id=1,
-            strategy="s",
-            target="t",
-            alert={},
+    def _context(self, planned: PlannedStep, step: Step) -> Context:
+        def save(saved: Mapping[str, Any]) -> None:
+            self.saved[step.index] = dict(saved)
+
+        return context(
+            step=step.index,
             timeout=planned.timeout,
-            started_at=started_at,
+            started_at=step.started_at,
             now=self.clock(),
-            inventory=Inventory({}),
+            save=save,
+            saved=step.saved,
         )
 
     def _keep(self, event: Event) -> None:
         if isinstance(event, Step):
-            self.steps[event.phase, event.index] = event
+            saved = self.saved.get(event.index, {}) if event.phase is Phase.RUN else {}
+            self.steps[event.phase, event.index] = msgspec.structs.replace(event, saved=saved)
             self.trace.append(f"{event.phase} {event.index} {event.state}")
 
     def forward(self, *, resumed: bool = False, die_after: int = -1) -> Ended | Suspended | None:
@@ -144,6 +147,20 @@ def test_a_repeatable_step_is_repeated_after_a_crash() -> None:
 
     assert run.spy.calls == ["run a", "run b"]
     assert run.steps[Phase.RUN, 0].attempt == 2
+
+
+def test_what_a_step_has_saved_is_there_when_it_is_repeated_and_when_it_is_undone() -> None:
+    run = Journalled({"repeatable": True, "saves": "before"})
+    run.forward()
+    ended = run.steps[Phase.RUN, 0]
+    died = msgspec.structs.replace(ended, state=StepState.STARTED, finished_at=None)
+    run.steps[Phase.RUN, 0] = died  # as when it ran, and its end was not written down
+
+    run.forward()
+    assert run.spy.found == [{}, {"was": "before"}]
+
+    assert run.backward()
+    assert run.spy.found[-1] == {"was": "before"}
 
 
 def test_what_is_done_is_not_done_again() -> None:

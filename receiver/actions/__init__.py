@@ -7,14 +7,18 @@ configuration is loaded; strings in them are templates, rendered (receiver/templ
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from difflib import get_close_matches
 from importlib.metadata import EntryPoint, entry_points
+from pathlib import Path
 from typing import Any, ClassVar, Final
 
 import msgspec
 
+from receiver.alertmanager import Alertmanager
 from receiver.errors import ConfigError
+from receiver.llm import Keys
+from receiver.prometheus import Prometheus
 from receiver.services import Inventory
 
 GROUP: Final = "promheal.actions"
@@ -32,6 +36,8 @@ class Context(msgspec.Struct, frozen=True, kw_only=True):
     """What an action may know and use besides its parameters."""
 
     run_id: int
+    step: int
+    """Position of this step in the run, from 0."""
     strategy: str
     target: str
     alert: Mapping[str, Any]
@@ -42,6 +48,16 @@ class Context(msgspec.Struct, frozen=True, kw_only=True):
     """When this step was committed as started, by promheal's clock."""
     now: float
     inventory: Inventory
+    save: Callable[[Mapping[str, Any]], None]
+    """Write down what undoing needs, durably, before anything is touched. JSON, and no secrets."""
+    saved: Mapping[str, Any] = {}
+    """What this step has saved: also before we died, and also when it is undone."""
+    prometheus: Prometheus | None = None
+    alertmanager: Alertmanager | None = None
+    keys: Keys | None = None
+    """Which keys of language model providers work."""
+    folder: Path | None = None
+    """The journal's: what an action keeps for people is below it."""
 
     @property
     def variables(self) -> dict[str, str]:
@@ -85,7 +101,8 @@ class Action:
     ) -> dict[str, Any]:
         """Undo it. *result* is what `run` returned, or None when it is not known to have ended.
 
-        Raises ActionError when the state before could not be restored.
+        Then `context.saved` tells how far it came. Raises ActionError when the state before could
+        not be restored.
         """
         raise NotImplementedError
 

@@ -230,7 +230,12 @@ class Transaction(Steering):
         """Note that an unfinished run is to be cancelled before its next step."""
 
     @abstractmethod
-    def put_step(self, run: int, step: Step) -> None: ...
+    def put_step(self, run: int, step: Step) -> None:
+        """Write a step down, but for what it has saved."""
+
+    @abstractmethod
+    def save_step(self, run: int, index: int, saved: Mapping[str, Any]) -> None:
+        """Write down what undoing a step needs, in place of what it had saved before."""
 
     @abstractmethod
     def put_observation(self, run: int, observation: Observation) -> None: ...

@@ -170,6 +170,9 @@ on conflict (run, phase, position) do update set
     state = excluded.state, started_at = excluded.started_at, finished_at = excluded.finished_at,
     attempt = excluded.attempt, result = excluded.result, error = excluded.error
 
+-- name: save_step
+update step set saved = :saved where run = :run and phase = 'run' and position = :position
+
 -- name: steps
 select * from step where run = :run order by phase desc, started_at, position
 

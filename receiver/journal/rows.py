@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sqlite3
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Final
 
@@ -343,6 +343,9 @@ class SqliteTransaction(SteeringRows, Transaction):
             error=step.error,
         )
 
+    def save_step(self, run: int, index: int, saved: Mapping[str, Any]) -> None:
+        self._execute("save_step", run=run, position=index, saved=_text(saved))
+
     def put_observation(self, run: int, observation: Observation) -> None:
         self._execute("put_observation", run=run, **msgspec.structs.asdict(observation))
 
@@ -487,4 +490,5 @@ def _step(row: sqlite3.Row) -> Step:
         attempt=row["attempt"],
         result=_decode(row["result"]),
         error=row["error"],
+        saved=_decode(row["saved"]),
     )

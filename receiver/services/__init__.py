@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from enum import StrEnum
-from typing import Annotated, Protocol
+from typing import Annotated, Any, Protocol
 
 import msgspec
 
@@ -39,6 +39,49 @@ class Manager(Protocol):
         """Stop and start, and return when the manager says that it runs.
 
         Raises ActionError, with the reason, when that is not so within *timeout* seconds.
+        """
+
+
+class Workers(Protocol):
+    """Who does a service's work, and how many of them there are. Its kinds are in parts.py."""
+
+    @property
+    def min(self) -> int:
+        """No action goes below it."""
+
+    @property
+    def max(self) -> int:
+        """No action goes above it."""
+
+    def count(self, *, timeout: float) -> int:
+        """Return how many there are. Raises ActionError when that cannot be told in time."""
+
+    def scale(self, count: int, *, timeout: float) -> int:
+        """Have *count* of them, and return how many there are when that is reached.
+
+        Raises ActionError, with the number that was reached, when it is not within *timeout*
+        seconds. It may be called again.
+        """
+
+
+class Cache(Protocol):
+    """What a service keeps and can do without. Its kinds are in parts.py."""
+
+    def clear(self, *, timeout: float) -> dict[str, Any]:
+        """Remove what it is configured for; return what went, as JSON. It may be called again.
+
+        Raises ActionError when that did not succeed within *timeout* seconds.
+        """
+
+
+class Queue(Protocol):
+    """Where a service's tasks wait. Its kinds are in parts.py."""
+
+    def redistribute(self, *, timeout: float) -> dict[str, Any]:
+        """Give back what dead workers hold to those who wait; return what moved, as JSON.
+
+        Nothing is lost and nothing is twice, wherever it is cut; it may be called again. Raises
+        ActionError when it did not succeed within *timeout* seconds.
         """
 
 
