@@ -52,6 +52,7 @@ from tests import factories
 from tests.tools import REPOSITORY, tool
 
 DOCS = REPOSITORY / "docs"
+ACTIONS = DOCS / "reference/actions"
 PAGES = [REPOSITORY / "README.md", REPOSITORY / "SECURITY.md", *sorted(DOCS.rglob("*.md"))]
 EACH_PAGE = pytest.mark.parametrize(
     "page", PAGES, ids=lambda page: str(page.relative_to(REPOSITORY))
@@ -168,8 +169,9 @@ def test_every_link_leads_somewhere(page: Path) -> None:
 
 def test_every_page_is_in_the_index() -> None:
     linked = {
-        (DOCS / target.partition("#")[0]).resolve()
-        for target in re.findall(r"\]\(([^)\s]+)\)", text_of(DOCS / "README.md"))
+        (index.parent / target.partition("#")[0]).resolve()
+        for index in (DOCS / "README.md", ACTIONS / "README.md")
+        for target in re.findall(r"\]\(([^)\s]+)\)", text_of(index))
     }
     missing = [page for page in DOCS.rglob("*.md") if page not in linked]
     assert missing == [DOCS / "README.md"]
@@ -388,9 +390,6 @@ def test_every_flag_is_documented_with_its_variable() -> None:
     assert names(CONFIGURATION, "Flags", "flag off") == list(FLAG_VARIABLES)
 
 
-ACTIONS = DOCS / "reference/actions.md"
-
-
 def known_actions() -> list[Action]:
     """Ours: what else is installed here is not documented here."""
     actions = discover()
@@ -400,11 +399,19 @@ def known_actions() -> list[Action]:
 
 @pytest.mark.parametrize("action", known_actions(), ids=lambda action: action.name)
 def test_every_parameter_of_an_action_is_documented_with_its_default(action: Action) -> None:
-    assert documented(ACTIONS, action.name, "parameter") == dict(keys(action.Params))
+    page = ACTIONS / f"{action.name}.md"
+    assert documented(page, action.name, "parameter") == dict(keys(action.Params))
+
+
+@pytest.mark.parametrize("action", known_actions(), ids=lambda action: action.name)
+def test_the_page_of_an_action_says_what_an_operator_must_know(action: Action) -> None:
+    text = prose(ACTIONS / f"{action.name}.md")
+    headings = re.findall(r"^## (.+)$", text, re.MULTILINE)
+    assert headings == ["What it touches", "Permissions", "Undo", "When it fails"]
 
 
 def test_every_action_is_documented_with_its_timeout() -> None:
-    rows = table(ACTIONS, "Actions", "action").rows
+    rows = table(ACTIONS / "README.md", "Actions", "action").rows
     said = {code(row[0])[0]: code(row[-1])[0] for row in rows}
     assert said == {action.name: format_duration(action.timeout) for action in known_actions()}
 
