@@ -20,7 +20,7 @@ from click.testing import CliRunner
 from msgspec import inspect
 
 from receiver import breaker, control, dormancy, intake, metrics, wiring
-from receiver.actions import GROUP, Action, Actions, Context, discover
+from receiver.actions import GROUP, Action, Actions, discover
 from receiver.alert import MAX_ALERTS, MAX_LABELS, MAX_TEXT, parse_notification
 from receiver.alert_file import read_alert_file
 from receiver.breaker import BreakerEvent, BreakerState, Thresholds
@@ -28,7 +28,6 @@ from receiver.cli import BROKEN, FINDINGS, FINE, WARNINGS, root, serve
 from receiver.config_files import Loaded, load
 from receiver.decide import GUARDS
 from receiver.duration import format_duration
-from receiver.errors import ActionError
 from receiver.guards.situation import RETRY, Answer, Reason
 from receiver.llm import Keys
 from receiver.run import Outcome, State, StepState
@@ -48,7 +47,6 @@ from receiver.verification import LONGEST, LOOKS, SHORTEST
 from receiver.web import api, create_app, steering, webhook, worker
 from receiver.web import page as web_page
 from receiver.web import status as web_status
-from tests import factories
 from tests.tools import REPOSITORY, tool
 
 DOCS = REPOSITORY / "docs"
@@ -767,35 +765,11 @@ def plugin() -> ModuleType:
     return module
 
 
-def test_the_plug_in_of_the_page_does_and_undoes(tmp_path: Path) -> None:
-    strategies = BESIDE["healing_strategies.yml"]
-    for files in configurations(WRITE_AN_ACTION):
-        strategies = files["healing_strategies.yml"].replace(
-            "action: drain", f"action: drain\n        directory: {tmp_path}"
-        )
-    actions = Actions([*known_actions(), plugin().Drain()])
-    config = loaded(tmp_path, {**BESIDE, "healing_strategies.yml": strategies}, actions)
-    (strategy,) = config.strategies
-    drain, params = actions.get("drain"), strategy.actions[0].params
-    assert strategy.actions[0].timeout == drain.timeout
-    assert drain.undoable(params)
-    assert drain.idempotent(params)
-
-    def context(inventory: Inventory) -> Context:
-        return factories.context(strategy=strategy.name, inventory=inventory)
-
-    checkout = msgspec.structs.replace(params, service="checkout")
-    result = drain.run(checkout, context(config.inventory))
-    assert isinstance(result, dict)
-    assert (tmp_path / "checkout.drain").exists()
-    msgspec.json.encode(result)  # it goes into the journal
-    drain.rollback(checkout, context(config.inventory), None)
-    assert (tmp_path / "checkout.drain").exists(), "nobody knows whether it was there before"
-    assert drain.rollback(checkout, context(config.inventory), result) == {"removed": True}
-    assert not (tmp_path / "checkout.drain").exists()
-    hostile = msgspec.structs.replace(params, service="../../etc/passwd")
-    with pytest.raises(ActionError, match="nothing was touched"):
-        drain.run(hostile, context(config.inventory))
+def test_the_plug_in_of_the_page_is_the_example_package() -> None:
+    folder = DOCS / "examples/promheal-drain"
+    for kind, name in {"python": "promheal_drain.py", "toml": "pyproject.toml"}.items():
+        (block,) = blocks(WRITE_AN_ACTION, kind)
+        assert block.text.strip() == text_of(folder / name).strip()
 
 
 def test_the_plug_in_refuses_a_label_as_its_directory(tmp_path: Path) -> None:
