@@ -290,6 +290,10 @@ class Healing:
         if config.settings.prometheus is None:
             deadline = now  # nobody will ever answer
         outcome = outcome_of(judgement.signal, now, deadline)
+        detail = judgement.detail
+        if outcome is Outcome.INEFFECTIVE and not self._runner.tried_to_heal(plan, _past(run)):
+            outcome = Outcome.INCONCLUSIVE
+            detail = f"its steps only watched and told: {detail}"
         again = next_look(now, run.verify_from, plan.verify_within)
         observation = Observation(
             at=now,
@@ -307,7 +311,7 @@ class Healing:
             transaction.count(VERIFICATIONS.name, run.strategy, outcome)
             if outcome is Outcome.INEFFECTIVE:
                 return run
-            return self.finish(transaction, run, outcome, judgement.detail)
+            return self.finish(transaction, run, outcome, detail)
 
         after = self._journal.atomically(write)
         if after is None:

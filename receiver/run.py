@@ -32,7 +32,8 @@ class Outcome(StrEnum):
     INEFFECTIVE = "ineffective"
     """Every step succeeded and the alert still fires."""
     INCONCLUSIVE = "inconclusive"
-    """Every step succeeded and nothing is proven: Prometheus or the data is missing."""
+    """Every step succeeded and nothing is proven: Prometheus or the data is missing, or no step
+    was one that heals."""
     FAILED = "failed"
     """A step failed, and nothing was undone: there was nothing to undo, or `on_failure: keep`."""
     ROLLED_BACK = "rolled_back"

@@ -147,6 +147,14 @@ class Runner:
                 yield self._ended(was, StepState.DONE, result)
         return whole
 
+    def tried_to_heal(self, plan: Plan, past: Steps) -> bool:
+        """Whether a step did anything that could have healed."""
+        return any(
+            self._actions.get(planned.action).heals
+            for index, planned in enumerate(plan.steps)
+            if (was := past.get((Phase.RUN, index))) is not None and _may_have_acted(was)
+        )
+
     def anything_to_undo(self, plan: Plan, past: Steps) -> bool:
         return next(self._undoable(plan, past), None) is not None
 

@@ -93,6 +93,23 @@ def test_it_still_fires_when_the_time_is_up_ineffective_and_undone(world: World)
     assert world.totals("rollbacks") == {("latency", "done"): 1}
 
 
+def test_steps_that_only_watch_and_tell_have_not_failed_when_it_goes_on(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(Spy, "heals", False)
+    world.fire()
+    world.consider()
+    world.clock.now += 300
+
+    world.consider()
+
+    (run,) = world.runs()
+    assert run.outcome is Outcome.INCONCLUSIVE
+    assert "only watched and told" in run.reason
+    assert world.spy.calls == ["run one"]
+    assert world.totals("verifications") == {("latency", "inconclusive"): 1}
+
+
 def test_without_an_answer_of_prometheus_nothing_is_proven(world: World) -> None:
     world.fire()
     world.consider()

@@ -77,6 +77,8 @@ class Action:
     Params: ClassVar[type[msgspec.Struct]]
     timeout: ClassVar[float] = 60.0
     """Seconds, unless the step says otherwise."""
+    heals: ClassVar[bool] = True
+    """False for one that only watches or tells: an alert that goes on is not its failure."""
 
     def idempotent(self, params: Any) -> bool:
         """Whether a step found started after a crash may simply be run again."""

@@ -39,6 +39,7 @@ class Log(Action):
     name = "log"
     Params = LogParams
     timeout = 5.0
+    heals = False
 
     def idempotent(self, params: LogParams) -> bool:  # noqa: ARG002
         return True

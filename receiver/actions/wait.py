@@ -22,6 +22,7 @@ class Wait(Action):
 
     name = "wait"
     Params = WaitParams
+    heals = False
 
     def idempotent(self, params: WaitParams) -> bool:  # noqa: ARG002
         return True
