@@ -21,11 +21,12 @@ import pytest
 
 from receiver.actions import Actions, Context, Later
 from receiver.actions.command import Command, CommandParams
-from receiver.actions.http import Http, HttpParams, Method, Undo, refuse_unless_allowed
+from receiver.actions.http import Http, HttpParams, Method, Undo
 from receiver.actions.log import Level, Log, LogParams
 from receiver.actions.restart import RestartIfCritical, RestartParams, RestartService
 from receiver.actions.wait import Wait, WaitParams
 from receiver.errors import ActionError, TemplateError
+from receiver.exchange import refuse_unless_allowed
 from receiver.services import Health, Inventory, Service, ServiceState, ServiceStatus
 from receiver.template import render_params
 from tests import factories

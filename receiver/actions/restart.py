@@ -10,8 +10,8 @@ from typing import Any, Final
 import msgspec
 
 from receiver.actions import Action, Context
-from receiver.actions.http import exchange
 from receiver.errors import ActionError
+from receiver.exchange import exchange
 from receiver.services import Health, Inventory
 from receiver.template import is_template
 
