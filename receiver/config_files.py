@@ -18,8 +18,9 @@ import msgspec
 from receiver.actions import Actions
 from receiver.errors import ConfigError
 from receiver.problem import InvalidConfig, Problem, Report, by_place, quoted, suggestion
-from receiver.services import Health, Inventory, Service
+from receiver.services import Health, Inventory, Llm, Service
 from receiver.services.managers import MANAGERS
+from receiver.services.settings_file import SettingsFile
 from receiver.settings import Settings, dotenv, with_environment
 from receiver.strategies_file import read_strategies
 from receiver.strategy import Strategies
@@ -211,6 +212,8 @@ def _read_services(
     keys = {
         "manager": Key(read=_manager(managers), required=True, field="manager"),
         "health": Key(read=optional(_READERS.of(Health)), field="health"),
+        "settings": Key(read=optional(_READERS.of(SettingsFile)), field="settings"),
+        "llm": Key(read=optional(_READERS.of(Llm)), field="llm"),
     }
     found = {}
     for name, _, node in entries(tree, "services", report):

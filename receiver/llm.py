@@ -142,6 +142,16 @@ class Keys:
             if place[0] == provider
         )
 
+    def passes(self, provider: str) -> bool:
+        """Try the keys of *provider* now, and return whether one works.
+
+        A provider that is not known has no keys that could fail: a local one.
+        """
+        if provider not in self._providers:
+            return True
+        self.probe(provider)
+        return self.usable(provider)
+
     def _known(self) -> dict[tuple[str, str], KeyHealth]:
         with self._lock:
             return dict(self._health)

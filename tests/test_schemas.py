@@ -8,18 +8,13 @@ import jsonschema
 import pytest
 import yaml
 
-from receiver.actions import Actions
-from receiver.actions.command import Command
-from receiver.actions.http import Http
-from receiver.actions.log import Log
-from receiver.actions.restart import RestartIfCritical, RestartService
-from receiver.actions.wait import Wait
+from receiver.actions import discover
 from receiver.schemas import render_schema, schemas, write_schemas
 from receiver.services.managers import MANAGERS
 from receiver.strategies_file import STRATEGY_KEYS
 
 ROOT = Path(__file__).parent.parent
-ACTIONS = Actions([Command(), Http(), Log(), RestartIfCritical(), RestartService(), Wait()])
+ACTIONS = discover()
 FILES = ("promheal", "services", "healing_strategies")
 
 

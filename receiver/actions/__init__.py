@@ -20,6 +20,7 @@ from receiver.errors import ConfigError
 from receiver.llm import Keys
 from receiver.prometheus import Prometheus
 from receiver.services import Inventory
+from receiver.template import is_template
 
 GROUP: Final = "promheal.actions"
 """The entry point group in which plug-ins announce actions."""
@@ -107,6 +108,16 @@ class Action:
         not be restored.
         """
         raise NotImplementedError
+
+
+def unknown_service(name: str, inventory: Inventory) -> Iterable[str]:
+    """Yield that no service has this *name*, with the nearest, for an action's `problems`."""
+    if is_template(name) or name in inventory.names:
+        return
+    near = get_close_matches(name, inventory.names, 1)
+    hint = f"did you mean {near[0]!r}? " if near else ""
+    known = ", ".join(sorted(inventory.names)[:20]) or "none"
+    yield f"service: no {name!r} in services.yml; {hint}known: {known}"
 
 
 class Actions:

@@ -4,16 +4,14 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterable
-from difflib import get_close_matches
 from typing import Any, Final
 
 import msgspec
 
-from receiver.actions import Action, Context
+from receiver.actions import Action, Context, unknown_service
 from receiver.errors import ActionError
 from receiver.exchange import exchange
 from receiver.services import Health, Inventory
-from receiver.template import is_template
 
 _POLL_FIRST: Final = 0.1  # seconds between two questions for its health
 _POLL_MAX: Final = 1.0  # seconds
@@ -40,12 +38,7 @@ class RestartService(Action):
         return True
 
     def problems(self, params: RestartParams, inventory: Inventory) -> Iterable[str]:
-        if is_template(params.service) or params.service in inventory.names:
-            return
-        near = get_close_matches(params.service, inventory.names, 1)
-        hint = f"did you mean {near[0]!r}? " if near else ""
-        known = ", ".join(sorted(inventory.names)[:20]) or "none"
-        yield f"service: no {params.service!r} in services.yml; {hint}known: {known}"
+        yield from unknown_service(params.service, inventory)
 
     def run(self, params: RestartParams, context: Context) -> dict[str, Any]:
         service = context.inventory.get(params.service)

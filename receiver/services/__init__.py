@@ -6,40 +6,16 @@ An alert's label chooses an entry here; it never becomes part of a command.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from enum import StrEnum
 from typing import Annotated, Any, Protocol
 
 import msgspec
 
 from receiver.duration import Duration
 from receiver.errors import ActionError
-
-
-class ServiceState(StrEnum):
-    RUNNING = "running"
-    STARTING = "starting"
-    STOPPED = "stopped"
-    FAILED = "failed"
-
-
-class ServiceStatus(msgspec.Struct, frozen=True, kw_only=True):
-    state: ServiceState
-    detail: str = ""
-    """What the manager said, for the operator."""
-    pid: int | None = None
-
-
-class Manager(Protocol):
-    """Who starts and stops a service. One implementation a file of this package."""
-
-    def status(self, *, timeout: float) -> ServiceStatus:
-        """Ask. Raises ActionError when the manager cannot be asked within *timeout* seconds."""
-
-    def restart(self, *, timeout: float) -> ServiceStatus:
-        """Stop and start, and return when the manager says that it runs.
-
-        Raises ActionError, with the reason, when that is not so within *timeout* seconds.
-        """
+from receiver.services.manager import Manager as Manager
+from receiver.services.manager import ServiceState as ServiceState
+from receiver.services.manager import ServiceStatus as ServiceStatus
+from receiver.services.settings_file import SettingsFile
 
 
 class Workers(Protocol):
@@ -93,12 +69,22 @@ class Health(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     """For one question; it is asked again until the action's own deadline."""
 
 
+class Llm(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """The providers of language models that a service can use."""
+
+    providers: Annotated[tuple[str, ...], msgspec.Meta(min_length=2)]
+    """As the service calls them, in the order in which they are turned to. Those that promheal.yml
+    knows are tried by their keys; others (a local one) count as usable."""
+
+
 class Service(msgspec.Struct, frozen=True, kw_only=True):
     """One entry of the inventory."""
 
     name: str
     manager: Manager
     health: Health | None = None
+    settings: SettingsFile | None = None
+    llm: Llm | None = None
 
 
 class Inventory:
