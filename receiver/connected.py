@@ -18,16 +18,26 @@ PORTS: Final = {"http": 80, "https": 443}
 
 @contextmanager
 def connected(
-    url: SplitResult, deadline: float, overdue: threading.Event
+    url: SplitResult,
+    deadline: float,
+    overdue: threading.Event,
+    *,
+    tls: ssl.SSLContext | None = None,
+    socket_path: str = "",
 ) -> Iterator[http.client.HTTPConnection]:
     """Give a connection that ends at *deadline*, which sets *overdue*.
 
     A socket's own time-out starts anew with each byte; one that is shut down ends every wait.
+    *tls* is whom to trust, instead of those whom the system trusts. With a *socket_path*, this Unix
+    socket is connected, whatever the host's name is.
     """
     assert url.hostname is not None
     host, port = url.hostname, url.port or PORTS[url.scheme]
     with ExitStack() as stack:
-        sock = stack.enter_context(_socket(host, port, deadline))
+        if socket_path:
+            sock = stack.enter_context(_unix_socket(socket_path, deadline))
+        else:
+            sock = stack.enter_context(_socket(host, port, deadline))
         twin = stack.enter_context(sock.dup())  # of the same connection, also once TLS took over
 
         def end() -> None:
@@ -42,7 +52,7 @@ def connected(
         stack.callback(timer.cancel)
         connection: http.client.HTTPConnection
         if url.scheme == "https":
-            context = ssl.create_default_context()
+            context = tls or ssl.create_default_context()
             sock = stack.enter_context(context.wrap_socket(sock, server_hostname=host))
             connection = http.client.HTTPSConnection(host, port, context=context)
         else:
@@ -50,6 +60,17 @@ def connected(
         connection.sock = sock
         stack.callback(connection.close)
         yield connection
+
+
+def _unix_socket(path: str, deadline: float) -> socket.socket:
+    sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+    try:
+        sock.settimeout(max(0.001, deadline - time.monotonic()))
+        sock.connect(path)
+    except OSError:
+        sock.close()
+        raise
+    return sock
 
 
 def _socket(host: str, port: int, deadline: float) -> socket.socket:

@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import http.client
 import re
+import ssl
 import threading
 import time
 from collections.abc import Iterable, Mapping
@@ -123,6 +124,61 @@ class Answer(msgspec.Struct, frozen=True, kw_only=True):
             return f"{self.status}{to}"
 
 
+class Reply(msgspec.Struct, frozen=True, kw_only=True):
+    """What came back, as it came."""
+
+    status: int
+    body: bytes
+    """No more than was asked for."""
+    location: str
+
+
+def fetch(
+    method: str,
+    url: str,
+    *,
+    timeout: float,
+    body: bytes | None = None,
+    headers: Mapping[str, str] | None = None,
+    most: int = _MAX_BODY,
+    tls: ssl.SSLContext | None = None,
+    socket_path: str = "",
+) -> Reply:
+    """Send one request and return the reply, whatever its status; *timeout* is for all of it.
+
+    At most *most* bytes of its body are read. The standard library's client sends just what was
+    checked here: it follows nothing, decodes nothing, and asks neither the environment nor .netrc.
+    *tls* and *socket_path* are as in `connected`. Raises ActionError without a reply.
+    """
+    try:
+        parts = split_url(url)
+    except ValueError as error:
+        raise ActionError(f"{url[:200]!r} is refused: {error}") from None
+    sent = {"User-Agent": "promheal", "Connection": "close", **(headers or {})}
+    for name, value in sent.items():
+        if _CONTROL.search(value):
+            raise ActionError(f"the value of header {name} holds a control character")
+    overdue = threading.Event()
+    deadline = time.monotonic() + timeout
+    try:
+        with connected(parts, deadline, overdue, tls=tls, socket_path=socket_path) as connection:
+            connection.request(
+                method,
+                f"{parts.path or '/'}{'?' if parts.query else ''}{parts.query}",
+                body=body,
+                headers={name: value.encode() for name, value in sent.items()},
+            )
+            response = connection.getresponse()
+            found = response.read(most)
+        if overdue.is_set():
+            raise TimeoutError
+    except (OSError, http.client.HTTPException, ValueError) as error:
+        late = overdue.is_set() or isinstance(error, TimeoutError)
+        problem = f"not within {timeout:g} s" if late else str(error) or type(error).__name__
+        raise ActionError(f"{method} {url} got no answer: {problem}") from None
+    return Reply(status=response.status, body=found, location=response.getheader("Location", ""))
+
+
 def exchange(
     method: str,
     url: str,
@@ -131,43 +187,19 @@ def exchange(
     json: dict[str, Any] | None = None,
     headers: Mapping[str, str] | None = None,
 ) -> Answer:
-    """Send one request and return the answer, whatever its status; *timeout* is for all of it.
-
-    The standard library's client sends just what was checked here: it follows nothing, decodes
-    nothing, and asks neither the environment nor .netrc. Raises ActionError without an answer.
-    """
-    try:
-        parts = split_url(url)
-    except ValueError as error:
-        raise ActionError(f"{url[:200]!r} is refused: {error}") from None
-    sent = {"User-Agent": "promheal", "Connection": "close"}
-    if json is not None:
-        sent["Content-Type"] = "application/json"
-    sent.update(headers or {})
-    for name, value in sent.items():
-        if _CONTROL.search(value):
-            raise ActionError(f"the value of header {name} holds a control character")
+    """Send one request, as `fetch`, and return what an operator wants to see of the answer."""
     began = time.monotonic()
-    overdue = threading.Event()
-    try:
-        with connected(parts, began + timeout, overdue) as connection:
-            connection.request(
-                method,
-                f"{parts.path or '/'}{'?' if parts.query else ''}{parts.query}",
-                body=None if json is None else msgspec.json.encode(json),
-                headers={name: value.encode() for name, value in sent.items()},
-            )
-            response = connection.getresponse()
-            body = response.read(_MAX_BODY)
-        if overdue.is_set():
-            raise TimeoutError
-    except (OSError, http.client.HTTPException, ValueError) as error:
-        late = overdue.is_set() or isinstance(error, TimeoutError)
-        problem = f"not within {timeout:g} s" if late else str(error) or type(error).__name__
-        raise ActionError(f"{method} {url} got no answer: {problem}") from None
+    sent = {} if json is None else {"Content-Type": "application/json"}
+    reply = fetch(
+        method,
+        url,
+        timeout=timeout,
+        body=None if json is None else msgspec.json.encode(json),
+        headers={**sent, **(headers or {})},
+    )
     return Answer(
-        status=response.status,
+        status=reply.status,
         seconds=round(time.monotonic() - began, 3),
-        body=body.decode("utf-8", "replace").replace("\0", "\ufffd")[:_MAX_SHOWN],
-        location=response.getheader("Location", ""),
+        body=reply.body.decode("utf-8", "replace").replace("\0", "\ufffd")[:_MAX_SHOWN],
+        location=reply.location,
     )
