@@ -15,6 +15,7 @@ from receiver.settings import AlertmanagerSettings
 from receiver.upstream import Upstream
 
 _ALERTS: Final = "/api/v2/alerts"
+_STATUS: Final = "/api/v2/status"
 
 
 class Alertmanager:
@@ -77,8 +78,24 @@ class Alertmanager:
         except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
             raise UpstreamError(f"{_ALERTS}: the answer is not Alertmanager's: {error}") from None
 
+    def configuration(self) -> str:
+        """Return its configuration as YAML, with its secrets hidden. Raises UpstreamError."""
+        body = self._http.get(_STATUS)
+        try:
+            return msgspec.json.decode(body, type=_WireServer).config.original
+        except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
+            raise UpstreamError(f"{_STATUS}: the answer is not Alertmanager's: {error}") from None
+
     def ready(self) -> bool:
         return self._http.answers("/-/ready")
+
+
+class _WireConfig(msgspec.Struct):
+    original: str
+
+
+class _WireServer(msgspec.Struct):
+    config: _WireConfig
 
 
 class _WireStatus(msgspec.Struct, frozen=True, rename="camel"):

@@ -41,7 +41,7 @@ def config(loaded: Loaded, options: Options, clock: Clock, keys: Keys) -> Config
         prometheus=prometheus,
         alertmanager=alertmanager,
         keys=keys,
-        folder=_folder(options),
+        folder=folder(options),
         hash=loaded.hash,
         silenced=_silenced(alertmanager),
         pause_file=options.config_file.parent / settings.engine.pause_file,
@@ -83,10 +83,10 @@ def keys(loaded: Loaded, options: Options, clock: Clock) -> Keys:
 def log_file(options: Options, config: Config) -> Path | None:
     """Return where the healing log is: relative to the journal's folder."""
     name = config.settings.healing_log.file
-    return None if name is None else _folder(options) / name
+    return None if name is None else folder(options) / name
 
 
-def _folder(options: Options) -> Path:
+def folder(options: Options) -> Path:
     """Return where the journal is."""
     _, _, journal = options.storage_url.partition(":///")
     return Path(journal).parent

@@ -13,6 +13,7 @@ from receiver.settings import PrometheusSettings
 from receiver.upstream import Upstream
 
 _QUERY: Final = "/api/v1/query"
+_ALERTMANAGERS: Final = "/api/v1/alertmanagers"
 _RULES: Final = "/api/v1/rules"
 
 
@@ -61,6 +62,11 @@ class Prometheus:
             for rule in group.rules
             if rule.type == "alerting" and alertname in {None, rule.name}
         )
+
+    def alertmanagers(self) -> tuple[str, ...]:
+        """Return the URLs of those that it sends alerts to now."""
+        data, _ = _data(_ALERTMANAGERS, self._http.get(_ALERTMANAGERS), _Alertmanagers)
+        return tuple(each.url for each in data.active)
 
     def ready(self) -> bool:
         return self._http.answers("/-/ready")
@@ -117,6 +123,14 @@ class _Group(msgspec.Struct):
 
 class _Groups(msgspec.Struct):
     groups: list[_Group]
+
+
+class _Receiver(msgspec.Struct):
+    url: str
+
+
+class _Alertmanagers(msgspec.Struct, rename={"active": "activeAlertmanagers"}):
+    active: list[_Receiver] = []
 
 
 _T = TypeVar("_T")

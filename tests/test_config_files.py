@@ -73,7 +73,14 @@ def test_the_shipped_configuration_has_no_problem() -> None:
         "high-latency",
         "queue-stuck",
     )
-    assert loaded.inventory.names == ("checkout", "worker", "gateway")
+    assert loaded.inventory.names == (
+        "checkout",
+        "worker",
+        "gateway",
+        "shop",
+        "catalogue",
+        "printer",
+    )
     assert loaded.settings.engine == Settings().engine
     assert loaded.settings.flags == Settings().flags
     assert loaded.settings.journal == Settings().journal
@@ -222,8 +229,8 @@ SERVICES_YML = [
     ("services:\n  a:▸", "expected a mapping, found nothing"),
     (SERVICE + "▸health: {url: http://a}", "missing key 'manager'"),
     (SERVICE + "manager: ▸supervisor", "expected a mapping with one manager"),
-    (SERVICE + "manager: ▸{}", "a manager is missing; known: supervisor, process, command"),
-    (SERVICE + "manager: {▸systemd: {unit: a}}", "unknown manager 'systemd'; known: "),
+    (SERVICE + "manager: ▸{}", "a manager is missing; known: supervisor, systemd, process, "),
+    (SERVICE + "manager: {▸upstart: {unit: a}}", "unknown manager 'upstart'; known: "),
     (SERVICE + "manager: {▸proces: {}}", "unknown manager 'proces'; did you mean 'process'?"),
     (
         SERVICE + "manager: {command: {restart: [a]}, ▸process: {pidfile: /p, start: [a]}}",

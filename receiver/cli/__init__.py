@@ -22,6 +22,7 @@ WARNINGS: Final = 3
 COMMANDS: Final = {
     "serve": "Receive Alertmanager's notifications and heal.",
     "check": "Report every problem of the configuration.",
+    "doctor": "Ask everything that it names whether it will work.",
     "once": "Take alerts from a file through the whole way, once.",
     "watch": "The same again and again, whenever the file has news.",
     "explain": "Show what each strategy and guard says to the alerts of a file.",

@@ -5,8 +5,8 @@ An alert's label chooses an entry here; it never becomes part of a command.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from typing import Annotated, Any, Protocol
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Annotated, Any, Protocol, runtime_checkable
 
 import msgspec
 
@@ -16,6 +16,17 @@ from receiver.services.manager import Manager as Manager
 from receiver.services.manager import ServiceState as ServiceState
 from receiver.services.manager import ServiceStatus as ServiceStatus
 from receiver.services.settings_file import SettingsFile
+
+
+@runtime_checkable
+class Probed(Protocol):
+    """A manager or a part of a service that can say beforehand whether it will work."""
+
+    def probe(self, *, timeout: float) -> Iterable[str]:
+        """Yield what keeps it from working, each with its remedy. It only reads.
+
+        Raises ActionError when even that cannot be found out within *timeout* seconds.
+        """
 
 
 class Workers(Protocol):

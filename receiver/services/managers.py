@@ -7,11 +7,17 @@ from typing import Final
 import msgspec
 
 from receiver.services.command import Command
+from receiver.services.docker import Docker
+from receiver.services.kubernetes import Kubernetes
 from receiver.services.process import Process
 from receiver.services.supervisor import Supervisor
+from receiver.services.systemd import Systemd
 
 MANAGERS: Final[dict[str, type[msgspec.Struct]]] = {
     "supervisor": Supervisor,
+    "systemd": Systemd,
     "process": Process,
+    "docker": Docker,
+    "kubernetes": Kubernetes,
     "command": Command,
 }

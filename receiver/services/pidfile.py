@@ -94,6 +94,15 @@ class Found:
                 f"process {self.pid} may not be signalled: it belongs to another user"
             ) from None
 
+    def may_be_signalled(self) -> bool:
+        try:
+            signal.pidfd_send_signal(self._descriptor, 0)
+        except ProcessLookupError:
+            return True
+        except PermissionError:
+            return False
+        return True
+
     def kill(self) -> None:
         """Kill it, and its process group if it leads one: workers must not keep its ports."""
         with suppress(ProcessLookupError, PermissionError):

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import os
+import shutil
 import signal
 import time
+from collections.abc import Iterator
 from contextlib import suppress
 from pathlib import Path
 from typing import Annotated, Final
@@ -13,7 +15,7 @@ import msgspec
 
 from receiver.duration import Duration
 from receiver.errors import ActionError
-from receiver.process import spawn_detached
+from receiver.process import PATH, spawn_detached
 from receiver.services import ServiceState, ServiceStatus
 from receiver.services.pidfile import Found, named_by, opened
 
@@ -49,6 +51,16 @@ class Process(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=T
                     state=ServiceState.STOPPED, detail=f"no process as {self.pidfile} says"
                 )
             return ServiceStatus(state=ServiceState.RUNNING, detail=found.words, pid=found.pid)
+
+    def probe(self, *, timeout: float) -> Iterator[str]:  # noqa: ARG002  nothing here waits
+        if shutil.which(self.start[0], path=PATH) is None:
+            yield f"there is no program {self.start[0]!r}; write its whole path"
+        folder = Path(self.pidfile).parent
+        if not os.access(folder, os.W_OK | os.X_OK):
+            yield f"promheal's user may not write {self.pidfile}, or {folder} is not there"
+        with named_by(self.pidfile, self.start[0]) as found:
+            if found is not None and not found.may_be_signalled():
+                yield f"promheal's user may not signal {found.words}: it is another user's"
 
     def restart(self, *, timeout: float) -> ServiceStatus:
         deadline = time.monotonic() + timeout

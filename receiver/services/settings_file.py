@@ -99,6 +99,17 @@ class SettingsFile(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fie
         found = self._look(self._read(self._real()), self.key(setting))
         return None if found is ABSENT else found
 
+    def probe(self, *, timeout: float) -> Iterator[str]:  # noqa: ARG002  nothing here waits
+        path = self._real()
+        text = self._read(path)
+        for setting in Keys.__struct_fields__:
+            self._look(text, self.key(setting))
+        if not os.access(path.parent, os.W_OK | os.X_OK):
+            yield f"promheal's user may not write in {path.parent}, where {path.name} is replaced"
+        owner = path.stat().st_uid
+        if os.geteuid() not in {0, owner}:
+            yield f"{path} belongs to user {owner}; only that one and root can replace it"
+
     def change(
         self, setting: str, value: Value, *, timeout: float, about_to: Callable[[Change], None]
     ) -> Change | None:

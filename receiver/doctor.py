@@ -1,0 +1,272 @@
+"""Will it work, from here and now? All that the configuration names is asked, and only asked.
+
+`promheal check` reads the files; this also opens the doors: each service through its manager, its
+settings, its health URL, Prometheus with its rules, Alertmanager, the keys, the journal's folder.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import ThreadPoolExecutor, as_completed
+from enum import StrEnum
+from pathlib import Path
+from typing import Any, Final
+from urllib.parse import urlsplit
+
+import msgspec
+import yaml
+
+from receiver import connections
+from receiver.alertmanager import Alertmanager
+from receiver.clock import steady_clock
+from receiver.config_files import Loaded
+from receiver.connections import Options
+from receiver.errors import ActionError, UpstreamError
+from receiver.exchange import fetch
+from receiver.llm import Keys, KeyState
+from receiver.matcher import MatchOp
+from receiver.prometheus import Prometheus
+from receiver.services import Probed, Service, ServiceState
+from receiver.settings import AlertmanagerSettings, PrometheusSettings
+
+LITTLE: Final = 200 * 1024 * 1024
+"""Bytes of free space below which the journal's disk is told."""
+_AT_ONCE: Final = 16
+"""Probes at the same time."""
+
+
+class State(StrEnum):
+    OK = "ok"
+    WARN = "warn"
+    """It works, and is probably not what was meant."""
+    FAIL = "fail"
+
+
+class Finding(msgspec.Struct, frozen=True, kw_only=True):
+    """What one question led to."""
+
+    subject: str
+    """What was asked: `service checkout`, `prometheus`."""
+    state: State
+    detail: str
+    """What is so, and for a warning or failure what to mend."""
+
+
+Probe = Callable[[], Iterable[Finding]]
+
+
+def examine(
+    loaded: Loaded, options: Options, *, timeout: float, done: Callable[[], object]
+) -> list[Finding]:
+    """Ask everything, many at once, each question within *timeout* seconds; *done* after each."""
+    probes = list(_probes(loaded, options, timeout))
+    answers: dict[int, list[Finding]] = {}
+    with ThreadPoolExecutor(_AT_ONCE, thread_name_prefix="doctor") as pool:
+        running = {pool.submit(_asked, *probe): place for place, probe in enumerate(probes)}
+        for future in as_completed(running):
+            answers[running[future]] = future.result()
+            done()
+    return [finding for place in sorted(answers) for finding in answers[place]]
+
+
+def count(loaded: Loaded, options: Options) -> int:
+    """Return how many questions there are."""
+    return sum(1 for _ in _probes(loaded, options, 1.0))
+
+
+def _asked(subject: str, probe: Probe) -> list[Finding]:
+    try:
+        return list(probe())
+    except (ActionError, UpstreamError) as error:
+        return [_fail(subject, str(error))]
+
+
+def _probes(loaded: Loaded, options: Options, timeout: float) -> Iterator[tuple[str, Probe]]:
+    settings = loaded.settings
+    yield "configuration", lambda: _configuration(loaded)
+    yield "journal", lambda: _journal(connections.folder(options))
+    yield _at("prometheus", settings.prometheus), lambda: _prometheus(loaded, timeout)
+    yield _at("alertmanager", settings.alertmanager), lambda: _alertmanager(loaded, timeout)
+    keys = connections.keys(loaded, options, steady_clock())
+    for provider in settings.llm.providers:
+        yield f"llm {provider}", lambda provider=provider: _keys(keys, provider)  # type: ignore[misc]
+    for prefix in settings.http.allow:
+        yield f"http {prefix}", lambda prefix=prefix: _reached(prefix, timeout)  # type: ignore[misc]
+    for name in loaded.inventory.names:
+        service = loaded.inventory.get(name)
+        for what, probe in _service(service, timeout):
+            yield f"service {name}: {what}", probe
+
+
+def _at(name: str, settings: PrometheusSettings | AlertmanagerSettings | None) -> str:
+    return name if settings is None else f"{name} {settings.url}"
+
+
+# -- what promheal itself needs
+
+
+def _configuration(loaded: Loaded) -> Iterator[Finding]:
+    subject = "configuration"
+    flags = loaded.settings.flags
+    if not flags.auto_healing:
+        yield _warn(subject, "auto_healing is off: it decides and never acts; see `flags:`")
+    if not flags.auto_detection:
+        yield _warn(subject, "auto_detection is off: alerts are only recorded; see `flags:`")
+    if not flags.preventive_healing and any(each.preventive for each in loaded.strategies):
+        waiting = ", ".join(each.name for each in loaded.strategies if each.preventive)
+        yield _ok(subject, f"preventive_healing is off, so these never act: {waiting}")
+    for problem in loaded.problems:
+        yield _warn(subject, f"{Path(problem.file).name}: {problem.message}")
+    if not loaded.strategies.names:
+        yield _warn(subject, "there are no strategies, so nothing is ever healed")
+    yield _ok(
+        subject,
+        f"{len(loaded.strategies.names)} strategies, {len(loaded.inventory.names)} services",
+    )
+
+
+def _journal(folder: Path) -> Iterator[Finding]:
+    there = folder
+    while not there.exists() and there != there.parent:
+        there = there.parent
+    if not os.access(there, os.W_OK | os.X_OK):
+        yield _fail("journal", f"promheal's user may not write in {there}")
+        return
+    free = shutil.disk_usage(there).free
+    said = f"{folder} has {free // 1024**2} MiB free"
+    yield _ok("journal", said) if free >= LITTLE else _warn("journal", f"{said}; that is little")
+
+
+# -- those it asks
+
+
+def _prometheus(loaded: Loaded, timeout: float) -> Iterator[Finding]:
+    subject, settings = "prometheus", loaded.settings.prometheus
+    if settings is None:
+        yield _warn(subject, "none is named, so no heal is ever proven; write `prometheus:`")
+        return
+    prometheus = Prometheus(msgspec.structs.replace(settings, timeout=timeout))
+    rules = prometheus.rules()
+    yield _ok(subject, f"{settings.url} has {len(rules)} alerting rules")
+    sick = sorted({rule.name for rule in rules if rule.health == "err"})
+    if sick:
+        yield _fail(subject, f"these rules cannot be evaluated: {', '.join(sick)}")
+    known = {rule.name for rule in rules}
+    for strategy in loaded.strategies:
+        names = {m.value for m in strategy.match if m.name == "alertname" and m.op is MatchOp.EQUAL}
+        for name in sorted(names - known):
+            yield _warn(
+                f"strategy {strategy.name}",
+                f"no rule is called {name!r}, so no alert asks for it; load one from rules/",
+            )
+    if not prometheus.alertmanagers():
+        yield _warn(subject, "it sends its alerts to no Alertmanager; see its `alerting:`")
+
+
+def _alertmanager(loaded: Loaded, timeout: float) -> Iterator[Finding]:
+    subject, settings = "alertmanager", loaded.settings.alertmanager
+    if settings is None:
+        yield _warn(
+            subject, "none is named, so silences do not stop promheal; write `alertmanager:`"
+        )
+        return
+    text = Alertmanager(msgspec.structs.replace(settings, timeout=timeout)).configuration()
+    try:
+        receivers = (yaml.safe_load(text) or {}).get("receivers") or []
+        hooks = [each for each in receivers if each.get("webhook_configs")]
+    except (yaml.YAMLError, AttributeError, TypeError):
+        yield _warn(subject, f"{settings.url} answers, but its configuration cannot be read")
+        return
+    if not hooks:
+        yield _fail(
+            subject,
+            f"{settings.url} has no webhook, so promheal is never told; `promheal config "
+            "alertmanager` prints what to add",
+        )
+        return
+    yield _ok(subject, f"{settings.url} has webhooks in {', '.join(str(h['name']) for h in hooks)}")
+    for hook in hooks:
+        for each in hook["webhook_configs"]:
+            if isinstance(each, dict) and each.get("send_resolved") is False:
+                yield _warn(
+                    subject, f"{hook['name']} sends no resolved alerts: `send_resolved: true`"
+                )
+
+
+def _keys(keys: Keys, provider: str) -> Iterator[Finding]:
+    keys.probe(provider)
+    for health in next(each.keys for each in keys.providers() if each.name == provider):
+        if health.state is KeyState.ACTIVE:
+            yield _ok(f"llm {provider}", f"{health.name} works")
+        else:
+            yield _fail(f"llm {provider}", f"{health.name}: {health.detail}")
+
+
+def _reached(prefix: str, timeout: float) -> Iterator[Finding]:
+    parts = urlsplit(prefix)
+    if parts.scheme not in {"http", "https"}:
+        yield _warn("http", f"{prefix!r} in http.allow has no scheme, so it allows nothing")
+        return
+    # Any answer will do: what lies below it is not for a probe to call.
+    reply = fetch("HEAD", f"{parts.scheme}://{parts.netloc}/", timeout=timeout)
+    yield _ok("http", f"{parts.netloc} answers ({reply.status} for /)")
+
+
+# -- what it heals
+
+
+def _service(service: Service, timeout: float) -> Iterator[tuple[str, Probe]]:
+    subject = f"service {service.name}"
+    yield "manager", lambda: _manager(service, timeout)
+    health = service.health
+    if health is not None:
+        yield "health", lambda: _health(subject, health.url, min(timeout, health.timeout))
+    parts: dict[str, Any] = {"manager": service.manager, "settings": service.settings}
+    for name, part in parts.items():
+        if isinstance(part, Probed):
+            yield (
+                name,
+                lambda name=name, part=part: _part(f"{subject}: {name}", part, timeout),  # type: ignore[misc]
+            )
+
+
+def _manager(service: Service, timeout: float) -> Iterator[Finding]:
+    subject = f"service {service.name}"
+    status = service.manager.status(timeout=timeout)
+    said = f"{status.state}: {status.detail}" if status.detail else str(status.state)
+    if status.state is ServiceState.RUNNING:
+        yield _ok(subject, said)
+    else:
+        yield _warn(subject, f"{said}; start it, or find out why it does not run")
+
+
+def _health(subject: str, url: str, timeout: float) -> Iterator[Finding]:
+    reply = fetch("GET", url, timeout=timeout)
+    if 200 <= reply.status < 300:
+        yield _ok(f"{subject}: health", f"{url} answers {reply.status}")
+    else:
+        yield _warn(
+            f"{subject}: health", f"{url} answers {reply.status}, so no restart is ever done"
+        )
+
+
+def _part(subject: str, part: Probed, timeout: float) -> Iterator[Finding]:
+    found = list(part.probe(timeout=timeout))
+    for problem in found:
+        yield _fail(subject, problem)
+    if not found:
+        yield _ok(subject, "can be used")
+
+
+def _ok(subject: str, detail: str) -> Finding:
+    return Finding(subject=subject, state=State.OK, detail=detail)
+
+
+def _warn(subject: str, detail: str) -> Finding:
+    return Finding(subject=subject, state=State.WARN, detail=detail)
+
+
+def _fail(subject: str, detail: str) -> Finding:
+    return Finding(subject=subject, state=State.FAIL, detail=detail)
