@@ -21,6 +21,7 @@ from receiver.problem import InvalidConfig, Problem, Report, by_place, quoted, s
 from receiver.services import Health, Inventory, Llm, Service
 from receiver.services.managers import MANAGERS
 from receiver.services.settings_file import SettingsFile
+from receiver.services.workers.kinds import WORKERS
 from receiver.settings import Settings, dotenv, with_environment
 from receiver.strategies_file import read_strategies
 from receiver.strategy import Strategies
@@ -33,6 +34,7 @@ from receiver.yaml_values import (
     entries,
     optional,
     read_keys,
+    tagged,
 )
 
 _READERS: Final = Readers()
@@ -212,6 +214,7 @@ def _read_services(
     keys = {
         "manager": Key(read=_manager(managers), required=True, field="manager"),
         "health": Key(read=optional(_READERS.of(Health)), field="health"),
+        "workers": Key(read=optional(tagged("scale", WORKERS, _READERS)), field="workers"),
         "settings": Key(read=optional(_READERS.of(SettingsFile)), field="settings"),
         "llm": Key(read=optional(_READERS.of(Llm)), field="llm"),
     }

@@ -223,7 +223,11 @@ def _service(service: Service, timeout: float) -> Iterator[tuple[str, Probe]]:
     health = service.health
     if health is not None:
         yield "health", lambda: _health(subject, health.url, min(timeout, health.timeout))
-    parts: dict[str, Any] = {"manager": service.manager, "settings": service.settings}
+    parts: dict[str, Any] = {
+        "manager": service.manager,
+        "settings": service.settings,
+        "workers": service.workers,
+    }
     for name, part in parts.items():
         if isinstance(part, Probed):
             yield (

@@ -27,6 +27,7 @@ from receiver.matcher import MatcherText
 from receiver.services import Health, Llm
 from receiver.services.managers import MANAGERS
 from receiver.services.settings_file import SettingsFile
+from receiver.services.workers.kinds import WORKERS
 from receiver.settings import Settings
 from receiver.strategies_file import LABEL, NAME
 from receiver.strategy import Strategy
@@ -89,10 +90,20 @@ def _service(managers: Mapping[str, type[msgspec.Struct]]) -> Schema:
     properties = {
         "manager": manager,
         "health": _optional(_struct(Health)),
+        "workers": _optional(
+            {"anyOf": [_tagged("scale", name, _struct(cls)) for name, cls in WORKERS.items()]}
+        ),
         "settings": _optional(_struct(SettingsFile)),
         "llm": _optional(_struct(Llm)),
     }
     return _object(properties, ["manager"])
+
+
+def _tagged(tag: str, name: str, schema: Schema) -> Schema:
+    """Return the schema of a struct that is told by *tag* being *name*."""
+    return _object(
+        {tag: {"const": name}, **schema["properties"]}, [tag, *schema.get("required", ())]
+    )
 
 
 def _strategy(actions: Actions) -> Schema:

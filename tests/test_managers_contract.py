@@ -26,6 +26,8 @@ from receiver.services import ServiceState
 from receiver.services.docker import Docker
 from receiver.services.kubernetes import Kubernetes
 from receiver.services.systemd import Systemd, systemctl
+from receiver.services.workers.kubernetes import Replicas
+from receiver.services.workers.systemd import SystemdTemplate
 
 # -- systemd
 
@@ -509,3 +511,52 @@ class TestKubernetesContract:
         for bad in ("../x", "Web", "-web", "web/scale", "we b"):
             with pytest.raises(msgspec.ValidationError):
                 msgspec.convert({"namespace": "shop", "deployment": bad}, Kubernetes)
+
+
+# -- workers
+
+
+class TestWorkersContract:
+    def test_instances_of_a_template_are_started_and_stopped(self, units: Units) -> None:
+        def instance(state: dict[str, str]) -> dict[str, Any]:
+            active = {**state}
+            active["after"] = {"stop": {"ActiveState": "inactive"}}  # type: ignore[assignment]
+            return active
+
+        idle = {"ActiveState": "inactive", "after": {"start": ACTIVE}}
+        units.set(**{f"mail@{n}": instance(ACTIVE) if n < 3 else idle for n in range(1, 6)})
+        workers = SystemdTemplate(template="mail@.service", min=1, max=5)
+        assert workers.count(timeout=10) == 2
+        assert workers.scale(4, timeout=30) == 4
+        (start,) = [argv for argv in units.asked if "start" in argv]
+        assert start[-4:] == ["--no-block", "--", "mail@3.service", "mail@4.service"]
+        units.set(**{f"mail@{n}": instance(ACTIVE) for n in range(1, 6)})
+        assert workers.scale(3, timeout=30) == 3
+        (stop,) = [argv for argv in units.asked if "stop" in argv]
+        assert stop[-3:] == ["--", "mail@4.service", "mail@5.service"]
+
+    def test_replicas_are_scaled_and_done_when_ready(self, api: Api, web: Kubernetes) -> None:
+        replicas = Replicas(
+            namespace="shop", deployment="web", api=web.api, token_file=web.token_file, min=1, max=6
+        )
+        assert replicas.count(timeout=5) == 2
+        api.progress = [
+            api.done(3),
+            {**api.done(4), "replicas": 4},  # two are not ready yet
+            api.done(4, 4),
+        ]
+        assert replicas.scale(4, timeout=30) == 4
+        patches = [asked for asked in api.asked if asked[0] == "PATCH"]
+        assert patches == [
+            (
+                "PATCH",
+                "/apis/apps/v1/namespaces/shop/deployments/web/scale",
+                {"spec": {"replicas": 4}},
+            )
+        ]
+        api.allowed = False
+        assert len(list(replicas.probe(timeout=5))) == 2
+
+    def test_a_daemon_set_is_not_scaled(self) -> None:
+        with pytest.raises(ValueError, match="a pod on every node"):
+            Replicas(namespace="shop", daemon_set="log", min=1, max=2)

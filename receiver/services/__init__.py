@@ -94,6 +94,7 @@ class Service(msgspec.Struct, frozen=True, kw_only=True):
     name: str
     manager: Manager
     health: Health | None = None
+    workers: Workers | None = None
     settings: SettingsFile | None = None
     llm: Llm | None = None
 

@@ -75,21 +75,21 @@ class Supervisor(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_field
             raise ValueError(f"{self.url!r} is no address; write for example http://127.0.0.1:9001")
 
     def status(self, *, timeout: float) -> ServiceStatus:
-        with self._connected(time.monotonic() + timeout) as client:
+        with self.connected(time.monotonic() + timeout) as client:
             return _status(client.infos(self.process))
 
     def restart(self, *, timeout: float) -> ServiceStatus:
         deadline = time.monotonic() + timeout
-        with self._connected(deadline) as client:
+        with self.connected(deadline) as client:
             names = [info.full_name for info in client.infos(self.process)]
             for name in names:
-                client.call("stopProcess", name, False, tolerated=_NOT_RUNNING)
+                client.stop(name)
             self._wait_stopped(client, deadline)
             for name in names:
-                self._start(client, name)
+                client.start(name)
             return self._wait_running(client, deadline)
 
-    def _wait_stopped(self, client: _Client, deadline: float) -> None:
+    def _wait_stopped(self, client: Client, deadline: float) -> None:
         while True:
             infos = client.infos(self.process)
             if all(info.statename in _DOWN for info in infos):
@@ -101,15 +101,7 @@ class Supervisor(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_field
                 )
             time.sleep(_POLL)
 
-    def _start(self, client: _Client, name: str) -> None:
-        try:
-            client.call("startProcess", name, False, tolerated=_ALREADY_STARTED)
-        except xmlrpc.client.Fault as fault:
-            if fault.faultCode != _SPAWN_ERROR:
-                raise
-            # It ended before this call did. That is what BACKOFF is for: see `_wait_running`.
-
-    def _wait_running(self, client: _Client, deadline: float) -> ServiceStatus:
+    def _wait_running(self, client: Client, deadline: float) -> ServiceStatus:
         while True:
             infos = client.infos(self.process)
             late = time.monotonic() >= deadline
@@ -124,10 +116,10 @@ class Supervisor(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_field
             time.sleep(_POLL)
 
     @contextmanager
-    def _connected(self, deadline: float) -> Iterator[_Client]:
+    def connected(self, deadline: float) -> Iterator[Client]:
         """Give a client, and translate what goes wrong with it into ActionError."""
         where = f"supervisord at {self.socket or self.url}"
-        client = _Client(self, deadline)
+        client = Client(self, deadline)
         try:
             yield client
         except xmlrpc.client.Fault as fault:
@@ -193,7 +185,7 @@ class _Info(msgspec.Struct, frozen=True, kw_only=True):
         return f"{self.full_name} {self.statename} ({self.spawnerr or self.description})"
 
 
-class _Client:
+class Client:
     """A connection to supervisord."""
 
     def __init__(self, manager: Supervisor, deadline: float) -> None:
@@ -210,6 +202,19 @@ class _Client:
             if fault.faultCode != tolerated:
                 raise
             return None
+
+    def stop(self, name: str) -> None:
+        """Ask for its end, and do not wait."""
+        self.call("stopProcess", name, False, tolerated=_NOT_RUNNING)
+
+    def start(self, name: str) -> None:
+        """Ask for its start, and do not wait."""
+        try:
+            self.call("startProcess", name, False, tolerated=_ALREADY_STARTED)
+        except xmlrpc.client.Fault as fault:
+            if fault.faultCode != _SPAWN_ERROR:
+                raise
+            # It ended before this call did. That is what BACKOFF is for: it is seen what follows.
 
     def infos(self, process: str) -> list[_Info]:
         """Return what supervisord knows of the process, or of each of `group:*`."""
@@ -295,7 +300,7 @@ def _status(infos: list[_Info]) -> ServiceStatus:
     )
 
 
-def _failed(client: _Client, info: _Info, problem: str) -> ActionError:
+def _failed(client: Client, info: _Info, problem: str) -> ActionError:
     """Return the error that tells why a program does not run, with the end of its stderr."""
     tail = ""
     with suppress(xmlrpc.client.Error, OSError):  # its log is not kept: the state says enough
