@@ -81,6 +81,7 @@ def load(
     inventory = Inventory(
         _read_services(services_tree, services_file.report, managers),
         settings.http.allow if settings else (),
+        tuple(settings.notify.channels) if settings else (),
     )
     # Of an unfinished inventory every action would say that its service is missing.
     unfinished = settings is None or services_tree is None or services_file.report.broken

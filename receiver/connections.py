@@ -9,6 +9,7 @@ import msgspec
 
 from receiver.alert import Alert, Notification
 from receiver.alertmanager import Alertmanager
+from receiver.channels import Channels
 from receiver.clock import Clock
 from receiver.config_files import Loaded
 from receiver.errors import UpstreamError
@@ -40,6 +41,7 @@ def config(loaded: Loaded, options: Options, clock: Clock, keys: Keys) -> Config
         prover=PrometheusProver(prometheus, clock),
         prometheus=prometheus,
         alertmanager=alertmanager,
+        channels=channels(loaded, options),
         keys=keys,
         folder=folder(options),
         hash=loaded.hash,
@@ -76,8 +78,16 @@ def _silenced(alertmanager: Alertmanager | None) -> Callable[[Alert], str]:
 
 
 def keys(loaded: Loaded, options: Options, clock: Clock) -> Keys:
-    local = dotenv(options.config_file.parent / ".env.local")
-    return Keys(loaded.settings.llm, {**local, **options.environ}, clock)
+    return Keys(loaded.settings.llm, _variables(options), clock)
+
+
+def channels(loaded: Loaded, options: Options) -> Channels:
+    return Channels(loaded.settings.notify, _variables(options), options.config_file.parent)
+
+
+def _variables(options: Options) -> Mapping[str, str]:
+    """Return what may hold secrets: the environment, which wins, and `.env.local`."""
+    return {**dotenv(options.config_file.parent / ".env.local"), **options.environ}
 
 
 def log_file(options: Options, config: Config) -> Path | None:

@@ -12,6 +12,7 @@ import msgspec
 from receiver.alert import Alert
 from receiver.alertmanager import Alertmanager
 from receiver.breaker import names
+from receiver.channels import Channels
 from receiver.clock import Clock
 from receiver.decide import decide
 from receiver.dormancy import backoff
@@ -86,6 +87,7 @@ class Config(msgspec.Struct, frozen=True, kw_only=True):
     prover: Prover
     prometheus: Prometheus | None = None
     alertmanager: Alertmanager | None = None
+    channels: Channels | None = None
     keys: Keys | None = None
     folder: Path | None = None
     """The journal's."""

@@ -263,6 +263,7 @@ class Healing:
                 saved=step.saved,
                 prometheus=config.prometheus,
                 alertmanager=config.alertmanager,
+                channels=config.channels,
                 keys=config.keys,
                 folder=config.folder,
             )

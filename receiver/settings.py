@@ -22,6 +22,8 @@ from receiver.maintenance import Window
 _Url = Annotated[str, msgspec.Meta(pattern="^https?://")]
 _ProviderName = Annotated[str, msgspec.Meta(pattern="^[a-z0-9_-]{1,54}$")]
 """It becomes the id of a task."""
+_ChannelName = Annotated[str, msgspec.Meta(pattern="^[a-z0-9_-]{1,54}$")]
+"""It becomes the value of a metric's label."""
 _VARIABLE: Final = re.compile("[A-Z_][A-Z0-9_]*")
 _Positive = Annotated[Duration, msgspec.Meta(gt=0)]
 
@@ -30,7 +32,7 @@ def _variable(text: str) -> str:
     """Return *text*, which is not repeated when it is refused: it may be the key itself."""
     if not _VARIABLE.fullmatch(text):
         raise ValueError(
-            "this is no name of a variable; name the one that holds the key, as OPENAI_API_KEY"
+            "this is no name of a variable; name the one that holds the secret, as OPENAI_API_KEY"
         )
     return text
 
@@ -133,6 +135,50 @@ class LlmSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fiel
     timeout: _Positive = 10.0
 
 
+class NotifyChannel(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """Where people are told something. It has one of the three, each an Apprise URL."""
+
+    url: str | None = None
+    """For example json://127.0.0.1:8080/told; for one without a secret."""
+    url_file: str | None = None
+    """Path of a file that holds the URL, relative to `promheal.yml`; read at each message."""
+    url_env: _Variable | None = None
+    """Name of the environment variable, or of the variable in `.env.local`, that holds it."""
+
+    def __post_init__(self) -> None:
+        if sum(one is not None for one in (self.url, self.url_file, self.url_env)) != 1:
+            raise ValueError("a channel has one of `url`, `url_file` and `url_env`")
+
+
+class NotifyEvents(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """Which channels are told that this happened."""
+
+    failed: tuple[str, ...] = ()
+    """A run failed, and was undone as far as it can be; or it is not known how it ended."""
+    ineffective: tuple[str, ...] = ()
+    """All steps were done, and it still fires."""
+    rollback_failed: tuple[str, ...] = ()
+    """A run could not be undone: what it left is for a person to see to."""
+    dormant: tuple[str, ...] = ()
+    """The engine stopped itself."""
+    breaker_permanent_open: tuple[str, ...] = ()
+    """A breaker opened for good."""
+    approval_needed: tuple[str, ...] = ()
+    """A run waits for a person's yes."""
+
+
+class NotifySettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    channels: dict[_ChannelName, NotifyChannel] = {}
+    on: NotifyEvents = NotifyEvents()
+
+    def __post_init__(self) -> None:
+        for event in NotifyEvents.__struct_fields__:
+            for name in getattr(self.on, event):
+                if name not in self.channels:
+                    known = ", ".join(self.channels) or "none"
+                    raise ValueError(f"`on.{event}` names no channel {name!r}; known: {known}")
+
+
 class HealingLogSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     file: str | None = "healing_log.jsonl"
     """One line a finished run. Path, relative to the journal's folder; null: none is written."""
@@ -156,6 +202,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     journal: JournalSettings = JournalSettings()
     http: HttpSettings = HttpSettings()
     llm: LlmSettings = LlmSettings()
+    notify: NotifySettings = NotifySettings()
     maintenance: tuple[Window, ...] = ()
     """When nothing begins."""
     healing_log: HealingLogSettings = HealingLogSettings()

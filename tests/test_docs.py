@@ -38,6 +38,7 @@ from receiver.settings import (
     EngineSettings,
     LlmProvider,
     LlmSettings,
+    NotifyChannel,
     Settings,
 )
 from receiver.strategies_file import _STEP
@@ -358,6 +359,10 @@ def test_every_key_of_promheal_yml_is_documented_with_its_default() -> None:
 
 def test_every_key_of_a_provider_is_documented_with_its_default() -> None:
     assert documented(CONFIGURATION, "A provider", "key of a provider") == dict(keys(LlmProvider))
+
+
+def test_every_key_of_a_channel_is_documented_with_its_default() -> None:
+    assert documented(CONFIGURATION, "A channel", "key of a channel") == dict(keys(NotifyChannel))
 
 
 def test_every_key_of_a_service_is_documented_with_its_default() -> None:

@@ -16,6 +16,7 @@ from typing import Any, ClassVar, Final
 import msgspec
 
 from receiver.alertmanager import Alertmanager
+from receiver.channels import Channels
 from receiver.errors import ConfigError
 from receiver.llm import Keys
 from receiver.prometheus import Prometheus
@@ -55,6 +56,7 @@ class Context(msgspec.Struct, frozen=True, kw_only=True):
     """What this step has saved: also before we died, and also when it is undone."""
     prometheus: Prometheus | None = None
     alertmanager: Alertmanager | None = None
+    channels: Channels | None = None
     keys: Keys | None = None
     """Which keys of language model providers work."""
     folder: Path | None = None

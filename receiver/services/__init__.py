@@ -100,11 +100,17 @@ class Service(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Inventory:
-    """The services by name, and the URLs that may be called."""
+    """The services by name, the URLs that may be called, and the channels' names."""
 
-    def __init__(self, services: Mapping[str, Service], allowed_urls: Sequence[str] = ()) -> None:
+    def __init__(
+        self,
+        services: Mapping[str, Service],
+        allowed_urls: Sequence[str] = (),
+        channels: Sequence[str] = (),
+    ) -> None:
         self._services = dict(services)
         self.allowed_urls = tuple(allowed_urls)
+        self.channels = tuple(channels)
 
     @property
     def names(self) -> tuple[str, ...]:

@@ -1,0 +1,47 @@
+"""`notify`: tell people, over a channel of `promheal.yml`."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Any
+
+import msgspec
+
+from receiver import channels
+from receiver.actions import Action, Context
+from receiver.errors import ActionError
+from receiver.services import Inventory
+from receiver.template import ProseText
+
+
+class NotifyParams(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    channel: str
+    """One of `notify.channels` in `promheal.yml`."""
+    message: ProseText
+    title: ProseText = "{{ strategy }}: {{ target }}"
+
+
+class Notify(Action):
+    """Sends a message; what was taken may be sent once more after a crash."""
+
+    name = "notify"
+    Params = NotifyParams
+    timeout = 30.0
+    heals = False
+
+    def idempotent(self, params: NotifyParams) -> bool:  # noqa: ARG002  better twice than never
+        return True
+
+    def problems(self, params: NotifyParams, inventory: Inventory) -> Iterable[str]:
+        # A label cannot choose it either: a template is the name of no channel.
+        if params.channel not in inventory.channels:
+            known = ", ".join(inventory.channels) or "none"
+            yield f"channel: `notify.channels` has no {params.channel!r}; known: {known}"
+        elif problem := channels.missing():
+            yield problem
+
+    def run(self, params: NotifyParams, context: Context) -> dict[str, Any]:
+        if context.channels is None:
+            raise ActionError("there are no `notify.channels` in promheal.yml")
+        context.channels.send(params.channel, params.title, params.message, timeout=context.timeout)
+        return {"channel": params.channel, "title": params.title[: channels.MAX_TITLE]}
