@@ -28,6 +28,8 @@ class Options(msgspec.Struct, frozen=True, kw_only=True):
     storage_url: str
     environ: Mapping[str, str] = {}
     dry_run: bool = False
+    external_url: str = ""
+    """Where people reach us, for the links in what they are told."""
 
 
 def config(loaded: Loaded, options: Options, clock: Clock, keys: Keys) -> Config:

@@ -24,6 +24,7 @@ from receiver.guards.situation import Reason
 from receiver.journal import Journal, Key, Transaction
 from receiver.metrics import ACTIONS, HEALS, ROLLBACKS, VERIFICATIONS, Metrics
 from receiver.run import (
+    FAILURES,
     Observation,
     Outcome,
     Phase,
@@ -342,6 +343,8 @@ class Healing:
         transaction.count(HEALS.name, run.strategy, outcome)
         if run.acted_at is not None:
             consequences.end(transaction, self._config(), run, outcome, now)
+        if outcome in FAILURES and self._config().settings.notify.tells:
+            transaction.put_untold(run.id, "ended")
         return transaction.finish(run, outcome, reason, now=now)
 
     def released(self, run: Run) -> float | None:

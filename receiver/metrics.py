@@ -103,6 +103,10 @@ VERIFICATIONS: Final = Total(
 TRANSITIONS: Final = Total(
     "breaker_transitions", "Changes of breakers by what they became.", ("breaker", "to")
 )
+NOTICES: Final = Total(
+    "notices", "Messages about runs and the engine, by how it ended.", ("channel", "result")
+)
+DELIVERIES: Final = ("sent", "failed")
 TARGET_BREAKERS: Final = "target"
 """Stands for the breakers of all targets, whose names come from payloads."""
 
@@ -117,6 +121,7 @@ TOTALS: Final = (
     ROLLBACKS,
     VERIFICATIONS,
     TRANSITIONS,
+    NOTICES,
 )
 
 
@@ -126,6 +131,7 @@ class Present(msgspec.Struct, frozen=True, kw_only=True):
     strategies: Strategies
     engine: EngineSettings
     actions: tuple[str, ...]
+    channels: tuple[str, ...]
     flags: dict[str, bool]
     queue_length: int
     last_consider: float
@@ -206,7 +212,7 @@ class Metrics:
 
 
 def label_sets(
-    total: Total, strategies: Iterable[str], actions: Iterable[str]
+    total: Total, strategies: Iterable[str], actions: Iterable[str], channels: Iterable[str] = ()
 ) -> Iterator[tuple[str, ...]]:
     """Yield every combination of label values that *total* can have."""
     strategies = tuple(strategies)
@@ -215,7 +221,8 @@ def label_sets(
         "status": STATUSES,
         "strategy": strategies,
         "action": actions,
-        "result": RESULTS,
+        "channel": channels,
+        "result": DELIVERIES if total is NOTICES else RESULTS,
         "breaker": (MAIN, *(f"strategy:{name}" for name in strategies), TARGET_BREAKERS),
         "to": tuple(BreakerState),
     }
@@ -268,7 +275,7 @@ class _JournalCollector(Collector):
 
         looked = self._journal.read(look)
         snapshot, dormancy = looked.snapshot, looked.dormancy
-        yield from self._totals(snapshot, names, present.actions)
+        yield from self._totals(snapshot, present)
 
         def gauge(name: str, text: str, value: float) -> Metric:
             return GaugeMetricFamily(f"promheal_{name}", text, value=value)
@@ -377,14 +384,14 @@ class _JournalCollector(Collector):
         )
 
     @staticmethod
-    def _totals(
-        snapshot: Snapshot, strategies: tuple[str, ...], actions: tuple[str, ...]
-    ) -> Iterator[Metric]:
+    def _totals(snapshot: Snapshot, present: Present) -> Iterator[Metric]:
         for total in TOTALS:
             family = CounterMetricFamily(
                 f"promheal_{total.name}", total.help, labels=list(total.labels)
             )
-            for values in label_sets(total, strategies, actions):
+            for values in label_sets(
+                total, present.strategies.names, present.actions, present.channels
+            ):
                 family.add_metric(values, snapshot.totals.get((total.name, values), 0.0))
             yield family
 

@@ -60,7 +60,10 @@ class Reconciler:
         config: Callable[[], Config],
         wake: Callable[[Key], None],
         would_have: WouldHave = lambda *_: None,
+        asked: Callable[[], None] = lambda: None,
     ) -> None:
+        """*asked* is told when a run waits for a person's approval."""
+        self._asked = asked
         self._would_have = would_have
         self._journal = journal
         self._healing = healing
@@ -125,6 +128,8 @@ class Reconciler:
         if verdict.answer is Answer.ALLOW:
             assert settled.run is not None
             return self._act(settled.run)
+        if settled.news and verdict.reason is Reason.AWAITING_APPROVAL:
+            self._asked()
         if settled.news and verdict.reason is Reason.DRY_RUN and episode is not None:
             self._would_have(case.key, episode.alert, asked)
         return verdict.until
@@ -155,7 +160,10 @@ class Reconciler:
                     run = self._healing.finish(transaction, run, Outcome.FAILED, planned.fault)
             case Answer.WAIT:
                 assert episode is not None
+                known = None if run is None else run.asked_at
                 run = _pend(transaction, case, episode, run, verdict, now)
+                if run.asked_at != known and case.config.settings.notify.tells:
+                    transaction.put_untold(run.id, "asked")
             case Answer.DENY:
                 if episode is not None and verdict.reason in {Reason.RESOLVED, Reason.STALE}:
                     before = now - situation.stale_after

@@ -171,6 +171,11 @@ class NotifySettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_f
     channels: dict[_ChannelName, NotifyChannel] = {}
     on: NotifyEvents = NotifyEvents()
 
+    @property
+    def tells(self) -> bool:
+        """Whether anything is told that is not a step."""
+        return self.on != NotifyEvents()
+
     def __post_init__(self) -> None:
         for event in NotifyEvents.__struct_fields__:
             for name in getattr(self.on, event):

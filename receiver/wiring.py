@@ -29,8 +29,10 @@ from receiver.intake import Intake
 from receiver.journal import Journal, Key, Transaction, open_journal
 from receiver.journal.steering import Anchor
 from receiver.metrics import Metrics, Present
+from receiver.notices import Notices
 from receiver.problem import format_problem
 from receiver.reconciler import Reconciler
+from receiver.run import Run
 from receiver.services.sampling import Sampling
 from receiver.strategy import Strategies
 
@@ -43,6 +45,8 @@ DECIDING: Final = 2
 PRUNE_EVERY: Final = 3_600.0  # seconds
 PRUNE_ROWS: Final = 1_000
 """Rows deleted in one transaction: a notification never waits long for it."""
+TELL: Final = 2.0
+"""Seconds that the end waits for a message that is being sent; else the next start sends it."""
 SAMPLE_EVERY: Final = 30.0  # seconds
 CLOCK_LEAD: Final = 60.0
 """Seconds by which the wall clock may differ from promheal's before it is told."""
@@ -84,6 +88,7 @@ class Service:
             lambda: connections.log_file(options, self._config),
             lambda: self._config.settings.healing_log,
         )
+        self.notices = Notices(journal, lambda: self._config, url=options.external_url)
         healing = Healing(
             journal,
             actions,
@@ -91,7 +96,7 @@ class Service:
             clock,
             lambda: self._config,
             self.engine.wake,
-            lambda _: self.healing_log.write(),
+            self._ended,
         )
         self.reconciler = Reconciler(
             journal,
@@ -101,6 +106,7 @@ class Service:
             lambda: self._config,
             self.engine.wake,
             self._log_dry_run,
+            self.notices.wake,
         )
         self.control = Control(
             journal, healing, clock, lambda: self._config, self.engine.wake, self.reconciler.resync
@@ -180,6 +186,7 @@ class Service:
         if not self.engine.stop(timeout):
             log.warning("ended while actions were running; they are looked at again at the start")
         self.intake.settle()
+        self.notices.stop(TELL)
         self.journal.close()
 
     def _lead(self) -> None:
@@ -191,6 +198,7 @@ class Service:
                 self._expect_probes()
                 self.reconciler.resync()
                 self.healing_log.write()
+                self.notices.start()
                 self.acting.set()
                 return
             if not told:
@@ -203,6 +211,10 @@ class Service:
         before = self.clock() - self._config.settings.engine.stale_after
         self.journal.atomically(lambda t: t.give_up(before=before))
         self.reconciler.resync()
+        self.healing_log.write()
+
+    def _ended(self, _: Run) -> None:
+        self.notices.wake()
         self.healing_log.write()
 
     def _log_dry_run(self, key: Key, alert: Alert, asked: Asked) -> None:
@@ -266,6 +278,7 @@ class Service:
             strategies=config.strategies,
             engine=config.settings.engine,
             actions=self.actions.names,
+            channels=tuple(config.settings.notify.channels),
             flags=asdict(config.settings.flags),
             queue_length=self.engine.length,
             last_consider=self.reconciler.last_consider,

@@ -70,7 +70,9 @@ def logging_options(function: F) -> F:
     return with_logging  # type: ignore[return-value]  # the same call plus two options
 
 
-def options(config_file: Path, storage_url: str, *, dry_run: bool = False) -> Options:
+def options(
+    config_file: Path, storage_url: str, *, dry_run: bool = False, external_url: str = ""
+) -> Options:
     from receiver.connections import Options  # noqa: PLC0415  see above
     from receiver.settings import environment  # noqa: PLC0415
 
@@ -78,5 +80,6 @@ def options(config_file: Path, storage_url: str, *, dry_run: bool = False) -> Op
         config_file=config_file,
         storage_url=storage_url,
         environ=environment(),
+        external_url=external_url,
         dry_run=dry_run,
     )

@@ -69,7 +69,8 @@ can also write yourself:
     "--web.external-url",
     "external_url",
     metavar="URL",
-    help="Where others reach it, as through a proxy on this machine: its host may be asked for.",
+    help="Where others reach it, as through a proxy on this machine: its host may be asked for, "
+    "and what people are told links to it.",
 )
 @shared.storage_url
 @shared.dry_run
@@ -94,14 +95,14 @@ def command(
     _refuse_to_be_open(listen, config, web_config)
     if not _is_loopback(listen) and config.tls is None:
         log.warning("without tls_server_config, passwords and tokens can be read on their way")
-    options = shared.options(config_file, storage_url, dry_run=dry_run)
+    options = shared.options(
+        config_file, storage_url, dry_run=dry_run, external_url=external_url or ""
+    )
     # What is wrong with the files is said before anything is started, with exit code 2.
     load(options.config_file, discover(), options.environ)
     open_journal(storage_url).close()
     server = Server(
-        lambda: _Application(
-            options, watched, loopback=_is_loopback(listen), external_url=external_url or ""
-        ),
+        lambda: _Application(options, watched, loopback=_is_loopback(listen)),
         {
             "bind": [listen],
             "graceful_timeout": SHUTDOWN,
@@ -134,14 +135,13 @@ class _Application:
         watched: WatchedConfig | None,
         *,
         loopback: bool,
-        external_url: str,
     ) -> None:
         self._service: Service = build(options)
         self._webhook = Webhook(self._service)
         self._access = Access(
             watched.now if watched else WebConfig,
             loopback=loopback,
-            external_url=external_url,
+            external_url=options.external_url,
             on_refused=lambda status: self._service.intake.reject(str(status)),
         )
         self._app = Gate(create_app(self._service, self._webhook), self._access)

@@ -394,6 +394,15 @@ select u.run from unlogged u join run r on r.id = u.run order by r.finished_at, 
 -- name: logged
 delete from unlogged where run in (select value from json_each(:runs))
 
+-- name: put_untold
+insert into untold (run, what) values (:run, :what)
+
+-- name: untold
+select id, run, what from untold order by id limit :limit
+
+-- name: told
+delete from untold where id in (select value from json_each(:ids))
+
 -- name: anchor
 select boot, boottime, at from clock
 

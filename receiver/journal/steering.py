@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
+from typing import Literal
 
 import msgspec
 
@@ -55,6 +56,15 @@ class Illness(msgspec.Struct, frozen=True):
     ill: int
     treated: int
     """Of these, others than the asking one that are being healed, or were in vain."""
+
+
+class Untold(msgspec.Struct, frozen=True):
+    """Something about a run that people may have to be told."""
+
+    id: int
+    run: int
+    what: Literal["asked", "ended"]
+    """It waits for a person's approval, or it has an outcome."""
 
 
 class Anchor(msgspec.Struct, frozen=True, kw_only=True):
@@ -156,6 +166,16 @@ class Steering(ABC):
 
     @abstractmethod
     def logged(self, runs: list[int]) -> None: ...
+
+    @abstractmethod
+    def put_untold(self, run: int, what: Literal["asked", "ended"]) -> None: ...
+
+    @abstractmethod
+    def untold(self, *, limit: int) -> list[Untold]:
+        """Oldest first."""
+
+    @abstractmethod
+    def told(self, ids: list[int]) -> None: ...
 
     @abstractmethod
     def acted_runs(

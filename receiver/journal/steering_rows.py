@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sqlite3
 from collections.abc import Mapping
-from typing import Any, Final
+from typing import Any, Final, Literal
 
 import msgspec
 
@@ -18,6 +18,7 @@ from receiver.journal.steering import (
     Pause,
     Steering,
     Transition,
+    Untold,
 )
 
 BIGGEST: Final = 2**63 - 1
@@ -163,6 +164,15 @@ class SteeringRows(Steering):
 
     def logged(self, runs: list[int]) -> None:
         self._execute("logged", runs=_encode(runs).decode())
+
+    def put_untold(self, run: int, what: Literal["asked", "ended"]) -> None:
+        self._execute("put_untold", run=run, what=what)
+
+    def untold(self, *, limit: int) -> list[Untold]:
+        return [Untold(*row) for row in self._execute("untold", limit=limit)]
+
+    def told(self, ids: list[int]) -> None:
+        self._execute("told", ids=_encode(ids).decode())
 
     def acted_runs(
         self, *, after: tuple[float, int], limit: int, strategy: str | None = None
