@@ -1,10 +1,11 @@
-"""The HTTP API of Alertmanager, as far as we ask it: alerts that were left out, and silences."""
+"""The HTTP API of Alertmanager, as far as we use it: alerts that were left out, and silences."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from datetime import datetime
-from typing import Final
+from collections.abc import Mapping, Sequence
+from datetime import UTC, datetime
+from typing import Final, TypeVar
+from urllib.parse import quote
 
 import msgspec
 
@@ -16,6 +17,9 @@ from receiver.upstream import Upstream
 
 _ALERTS: Final = "/api/v2/alerts"
 _STATUS: Final = "/api/v2/status"
+_SILENCES: Final = "/api/v2/silences"
+
+_T = TypeVar("_T")
 
 
 class Alertmanager:
@@ -70,21 +74,59 @@ class Alertmanager:
                 return tuple(found.status.silenced_by)
         return ()
 
+    def silences(
+        self, equal: Mapping[str, str], *, timeout: float | None = None
+    ) -> tuple[Silence, ...]:
+        """Return the silences, expired ones too, that have all these labels and values.
+
+        Raises UpstreamError.
+        """
+        params = [
+            ("filter", str(Matcher(name, MatchOp.EQUAL, value))) for name, value in equal.items()
+        ]
+        body = self._http.get(_SILENCES, params, timeout=timeout)
+        return tuple(_decoded(_SILENCES, body, list[Silence]))
+
+    def silence(
+        self,
+        equal: Mapping[str, str],
+        *,
+        starts_at: float,
+        ends_at: float,
+        created_by: str,
+        comment: str,
+        timeout: float | None = None,
+    ) -> str:
+        """Create a silence for alerts with just these labels and values; return its id.
+
+        Raises UpstreamError.
+        """
+        wanted = {
+            "matchers": [
+                {"name": name, "value": value, "isRegex": False, "isEqual": True}
+                for name, value in equal.items()
+            ],
+            "startsAt": datetime.fromtimestamp(starts_at, UTC),
+            "endsAt": datetime.fromtimestamp(ends_at, UTC),
+            "createdBy": created_by,
+            "comment": comment,
+        }
+        body = self._http.post_json(_SILENCES, wanted, timeout=timeout)
+        return _decoded(_SILENCES, body, _Created).silence_id
+
+    def expire(self, identity: str, *, timeout: float | None = None) -> None:
+        """End a silence that has not expired. Raises UpstreamError."""
+        self._http.delete(f"/api/v2/silence/{quote(identity, safe='')}", timeout=timeout)
+
     def _fetch(self, params: Sequence[tuple[str, str]]) -> list[_WireAlert]:
         shown = [("active", "true"), ("silenced", "true"), ("inhibited", "true")]
         body = self._http.get(_ALERTS, [*shown, *params])
-        try:
-            return msgspec.json.decode(body, type=list[_WireAlert])
-        except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
-            raise UpstreamError(f"{_ALERTS}: the answer is not Alertmanager's: {error}") from None
+        return _decoded(_ALERTS, body, list[_WireAlert])
 
     def configuration(self) -> str:
         """Return its configuration as YAML, with its secrets hidden. Raises UpstreamError."""
         body = self._http.get(_STATUS)
-        try:
-            return msgspec.json.decode(body, type=_WireServer).config.original
-        except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
-            raise UpstreamError(f"{_STATUS}: the answer is not Alertmanager's: {error}") from None
+        return _decoded(_STATUS, body, _WireServer).config.original
 
     def ready(self) -> bool:
         return self._http.answers("/-/ready")
@@ -96,6 +138,35 @@ class _WireConfig(msgspec.Struct):
 
 class _WireServer(msgspec.Struct):
     config: _WireConfig
+
+
+class _SilenceStatus(msgspec.Struct, frozen=True):
+    state: str
+
+
+class Silence(msgspec.Struct, frozen=True, rename="camel"):
+    """One of Alertmanager's silences, as far as we know it again by it."""
+
+    id: str
+    status: _SilenceStatus
+    ends_at: datetime
+    created_by: str = ""
+    comment: str = ""
+
+    @property
+    def expired(self) -> bool:
+        return self.status.state == "expired"
+
+
+class _Created(msgspec.Struct, frozen=True):
+    silence_id: str = msgspec.field(name="silenceID")
+
+
+def _decoded(path: str, body: bytes, kind: type[_T]) -> _T:
+    try:
+        return msgspec.json.decode(body, type=kind)
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
+        raise UpstreamError(f"{path}: the answer is not Alertmanager's: {error}") from None
 
 
 class _WireStatus(msgspec.Struct, frozen=True, rename="camel"):

@@ -40,13 +40,24 @@ class Upstream:
         self._token_file = bearer_token_file
         self._local = threading.local()
 
-    def get(self, path: str, params: Fields = ()) -> bytes:
-        """Return the body of a 200. Raises UpstreamError for everything else."""
-        return self._ask("GET", path, params=params)
+    def get(self, path: str, params: Fields = (), *, timeout: float | None = None) -> bytes:
+        """Return the body of a 200. Raises UpstreamError for everything else.
 
-    def post(self, path: str, form: Fields) -> bytes:
+        *timeout* bounds the question further than the one for all.
+        """
+        return self._ask("GET", path, params=params, timeout=timeout)
+
+    def post(self, path: str, form: Fields, *, timeout: float | None = None) -> bytes:
         """Like `get`, with the fields in the body: an expression may be longer than a URL."""
-        return self._ask("POST", path, form=form)
+        return self._ask("POST", path, form=form, timeout=timeout)
+
+    def post_json(self, path: str, value: object, *, timeout: float | None = None) -> bytes:
+        """Like `get`, with *value* in the body."""
+        return self._ask("POST", path, body=msgspec.json.encode(value), timeout=timeout)
+
+    def delete(self, path: str, *, timeout: float | None = None) -> bytes:
+        """Like `get`, and it is gone."""
+        return self._ask("DELETE", path, timeout=timeout)
 
     def answers(self, path: str) -> bool:
         """Whether *path* is answered with a 200 now."""
@@ -56,35 +67,47 @@ class Upstream:
             return False
         return True
 
-    def _ask(self, method: str, path: str, *, params: Fields = (), form: Fields = ()) -> bytes:
+    def _ask(
+        self,
+        method: str,
+        path: str,
+        *,
+        params: Fields = (),
+        form: Fields = (),
+        body: bytes | None = None,
+        timeout: float | None = None,
+    ) -> bytes:
         import requests  # noqa: PLC0415  see above
         import urllib3  # noqa: PLC0415
 
         headers = self._authorization(path)
-        deadline = time.monotonic() + self._timeout
+        if body is not None:
+            headers["Content-Type"] = "application/json"
+        limit = self._timeout if timeout is None else min(self._timeout, timeout)
+        deadline = time.monotonic() + limit
         try:
             with self._session().request(
                 method,
                 self._url + path,
                 params=list(params),
-                data=list(form),
+                data=list(form) if body is None else body,
                 headers=headers,
-                timeout=self._timeout,
+                timeout=limit,
                 # A redirect would carry the question, and perhaps the token, to another host.
                 allow_redirects=False,
                 stream=True,
             ) as response:
                 status = response.status_code
-                body = self._read(response, path, deadline)
+                answer = self._read(response, path, deadline, limit)
         except (requests.Timeout, urllib3.exceptions.TimeoutError):
-            raise self._too_slow(path) from None
+            raise _too_slow(path, limit) from None
         except (requests.RequestException, urllib3.exceptions.HTTPError) as error:
             raise UpstreamError(f"{path}: {_cause(error)}") from None
         if status != 200:
-            raise UpstreamError(f"{path}: {status} {_message(body)}".rstrip())
-        return body
+            raise UpstreamError(f"{path}: {status} {_message(answer)}".rstrip())
+        return answer
 
-    def _read(self, response: requests.Response, path: str, deadline: float) -> bytes:
+    def _read(self, response: requests.Response, path: str, deadline: float, limit: float) -> bytes:
         """The whole body, within the deadline: `timeout` alone only bounds each packet.
 
         `iter_content` would collect packets before the deadline is looked at again.
@@ -95,7 +118,7 @@ class Upstream:
             if len(body) > MAX_ANSWER:
                 raise UpstreamError(f"{path}: the answer is larger than {MAX_ANSWER} bytes")
             if time.monotonic() > deadline:
-                raise self._too_slow(path)
+                raise _too_slow(path, limit)
         return bytes(body)
 
     def _session(self) -> requests.Session:
@@ -128,15 +151,16 @@ class Upstream:
             raise UpstreamError(f"{path}: bearer_token_file {self._token_file} holds no token")
         return {"Authorization": f"Bearer {token}"}
 
-    def _too_slow(self, path: str) -> UpstreamError:
-        return UpstreamError(f"{path}: no answer within {self._timeout:g}s")
-
 
 class _ErrorBody(msgspec.Struct):
     error: str = ""
     """Prometheus' API."""
     message: str = ""
     """Alertmanager's API, when it cannot read the question."""
+
+
+def _too_slow(path: str, limit: float) -> UpstreamError:
+    return UpstreamError(f"{path}: no answer within {limit:.3g}s")
 
 
 def _message(body: bytes) -> str:
