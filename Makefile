@@ -26,18 +26,24 @@ $(VENV)/installed: deploy/requirements.txt pyproject.toml
 	PYTHONWARNINGS=ignore $(BIN)/python -m pip install --quiet --no-deps --no-build-isolation --editable .
 	@touch $@
 
-tools: .tools/installed ## Put Prometheus, Alertmanager and what tests need into .tools; nothing is started
+tools: .tools/installed .tools/brokers ## Put Prometheus, Alertmanager and what tests need into .tools; nothing is started
 
 .tools/installed: deploy/debian-tools Makefile
 	sh deploy/debian-tools .tools prometheus prometheus-alertmanager libfaketime \
 	  $$(command -v curl >/dev/null || echo curl) $$(command -v jq >/dev/null || echo jq)
 	@touch $@
 
+.tools/brokers: deploy/debian-tools Makefile
+	sh deploy/debian-tools .tools redis-tools rabbitmq-server erlang-base \
+	  $$(printf 'erlang-%s ' asn1 crypto eldap inets mnesia os-mon parsetools public-key \
+	    runtime-tools ssl syntax-tools tools xmerl)
+	@touch $@
+
 .tools/wrk: deploy/debian-tools
 	sh deploy/debian-tools .tools wrk libluajit-5.1-2 libluajit-5.1-common
 	@touch $@
 
-demo: install tools ## Make a service sick, and watch it being healed and proven
+demo: install .tools/installed ## Make a service sick, and watch it being healed and proven
 	$(BIN)/promheal demo $(ARGS)
 
 test: install tools ## Run every test (ARGS='-k name' for some)

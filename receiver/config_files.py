@@ -19,7 +19,9 @@ from receiver.actions import Actions
 from receiver.errors import ConfigError
 from receiver.problem import InvalidConfig, Problem, Report, by_place, quoted, suggestion
 from receiver.services import Health, Inventory, Llm, Service
+from receiver.services.caches import CACHES
 from receiver.services.managers import MANAGERS
+from receiver.services.queues import QUEUES
 from receiver.services.settings_file import SettingsFile
 from receiver.services.workers.kinds import WORKERS
 from receiver.settings import Settings, dotenv, with_environment
@@ -35,6 +37,7 @@ from receiver.yaml_values import (
     optional,
     read_keys,
     tagged,
+    told_by_key,
 )
 
 _READERS: Final = Readers()
@@ -218,6 +221,8 @@ def _read_services(
         "workers": Key(read=optional(tagged("scale", WORKERS, _READERS)), field="workers"),
         "settings": Key(read=optional(_READERS.of(SettingsFile)), field="settings"),
         "llm": Key(read=optional(_READERS.of(Llm)), field="llm"),
+        "cache": Key(read=optional(told_by_key(CACHES, _READERS)), field="cache"),
+        "queue": Key(read=optional(told_by_key(QUEUES, _READERS)), field="queue"),
     }
     found = {}
     for name, _, node in entries(tree, "services", report):

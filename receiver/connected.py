@@ -1,4 +1,4 @@
-"""One connection to the host of a URL, which ends in time whatever the other side does."""
+"""One connection to a host, which ends in time whatever the other side does."""
 
 from __future__ import annotations
 
@@ -25,14 +25,42 @@ def connected(
     tls: ssl.SSLContext | None = None,
     socket_path: str = "",
 ) -> Iterator[http.client.HTTPConnection]:
-    """Give a connection that ends at *deadline*, which sets *overdue*.
+    """Give a connection to the host of a URL that ends at *deadline*, which sets *overdue*.
 
-    A socket's own time-out starts anew with each byte; one that is shut down ends every wait.
     *tls* is whom to trust, instead of those whom the system trusts. With a *socket_path*, this Unix
     socket is connected, whatever the host's name is.
     """
     assert url.hostname is not None
     host, port = url.hostname, url.port or PORTS[url.scheme]
+    connection: http.client.HTTPConnection
+    if url.scheme == "https":
+        tls = tls or ssl.create_default_context()
+        connection = http.client.HTTPSConnection(host, port, context=tls)
+    else:
+        tls = None
+        connection = http.client.HTTPConnection(host, port)
+    with reached(host, port, deadline, overdue, tls=tls, socket_path=socket_path) as sock:
+        connection.sock = sock
+        try:
+            yield connection
+        finally:
+            connection.close()
+
+
+@contextmanager
+def reached(
+    host: str,
+    port: int,
+    deadline: float,
+    overdue: threading.Event,
+    *,
+    tls: ssl.SSLContext | None,
+    socket_path: str = "",
+) -> Iterator[socket.socket]:
+    """Give a socket that ends at *deadline*, which sets *overdue*; with *tls*, below TLS.
+
+    A socket's own time-out starts anew with each byte; one that is shut down ends every wait.
+    """
     with ExitStack() as stack:
         if socket_path:
             sock = stack.enter_context(_unix_socket(socket_path, deadline))
@@ -50,16 +78,9 @@ def connected(
         timer.start()
         stack.callback(timer.join)  # or it could shut down who gets the descriptor next
         stack.callback(timer.cancel)
-        connection: http.client.HTTPConnection
-        if url.scheme == "https":
-            context = tls or ssl.create_default_context()
-            sock = stack.enter_context(context.wrap_socket(sock, server_hostname=host))
-            connection = http.client.HTTPSConnection(host, port, context=context)
-        else:
-            connection = http.client.HTTPConnection(host, port)
-        connection.sock = sock
-        stack.callback(connection.close)
-        yield connection
+        if tls is not None:
+            sock = stack.enter_context(tls.wrap_socket(sock, server_hostname=host))
+        yield sock
 
 
 def _unix_socket(path: str, deadline: float) -> socket.socket:

@@ -227,6 +227,8 @@ def _service(service: Service, timeout: float) -> Iterator[tuple[str, Probe]]:
         "manager": service.manager,
         "settings": service.settings,
         "workers": service.workers,
+        "cache": service.cache,
+        "queue": service.queue,
     }
     for name, part in parts.items():
         if isinstance(part, Probed):

@@ -91,6 +91,15 @@ def split_url(url: str) -> SplitResult:
     return parts
 
 
+def http_url(text: str) -> str:
+    """Return a URL of a configuration file. Raises ValueError with what is wrong with it."""
+    try:
+        split_url(text)
+    except ValueError as error:
+        raise ValueError(f"{text!r} is no URL that can be called: {error}") from None
+    return text
+
+
 def _leads_astray(path: str) -> bool:
     """Whether a path, decoded once or more often on its way, leads out of where it seems to be."""
     while True:
@@ -131,6 +140,8 @@ class Reply(msgspec.Struct, frozen=True, kw_only=True):
     body: bytes
     """No more than was asked for."""
     location: str
+    date: str
+    """When it was sent, by the other side's clock."""
 
 
 def fetch(
@@ -176,7 +187,12 @@ def fetch(
         late = overdue.is_set() or isinstance(error, TimeoutError)
         problem = f"not within {timeout:g} s" if late else str(error) or type(error).__name__
         raise ActionError(f"{method} {url} got no answer: {problem}") from None
-    return Reply(status=response.status, body=found, location=response.getheader("Location", ""))
+    return Reply(
+        status=response.status,
+        body=found,
+        location=response.getheader("Location", ""),
+        date=response.getheader("Date", ""),
+    )
 
 
 def exchange(

@@ -25,7 +25,9 @@ from receiver.duration import Duration, format_duration, parse_duration
 from receiver.errors import ConfigError
 from receiver.matcher import MatcherText
 from receiver.services import Health, Llm
+from receiver.services.caches import CACHES
 from receiver.services.managers import MANAGERS
+from receiver.services.queues import QUEUES
 from receiver.services.settings_file import SettingsFile
 from receiver.services.workers.kinds import WORKERS
 from receiver.settings import Settings
@@ -95,6 +97,8 @@ def _service(managers: Mapping[str, type[msgspec.Struct]]) -> Schema:
         ),
         "settings": _optional(_struct(SettingsFile)),
         "llm": _optional(_struct(Llm)),
+        "cache": _optional({"anyOf": [_struct(cls) for cls in CACHES.values()]}),
+        "queue": _optional({"anyOf": [_struct(cls) for cls in QUEUES.values()]}),
     }
     return _object(properties, ["manager"])
 
@@ -229,9 +233,12 @@ def _limits(info: inspect.Type, counted: str = "") -> Schema:
 @cache
 def _field_docs(cls: type[msgspec.Struct]) -> dict[str, str]:
     """Return the docstrings below the fields of a struct, which Python itself forgets."""
+    docs: dict[str, str] = {}
+    for base in cls.__bases__:
+        if issubclass(base, msgspec.Struct) and base is not msgspec.Struct:
+            docs |= _field_docs(base)
     tree = ast.parse(textwrap.dedent(source.getsource(cls))).body[0]
     assert isinstance(tree, ast.ClassDef)
-    docs = {}
     for field, below in zip(tree.body, tree.body[1:], strict=False):
         match field, below:
             case ast.AnnAssign(target=ast.Name(id=name)), ast.Expr(

@@ -1,4 +1,4 @@
-"""Fixtures of the unit tests: a configuration in a folder, and a service made of it."""
+"""Fixtures of the unit tests: a configuration in a folder, a service made of it, a Redis."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ import pytest
 
 from receiver.errors import JournalError
 from receiver.wiring import Options, Service, build
+from tests.brokers import Redis, redis_server
 
 STRATEGIES = """\
 strategies:
@@ -57,3 +58,16 @@ def make_service(config: Path) -> Iterator[Callable[..., Service]]:
 def service(make_service: Callable[..., Service]) -> Service:
     """Built, and not started."""
     return make_service()
+
+
+@pytest.fixture(scope="session")
+def one_redis(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Redis]:
+    with redis_server(tmp_path_factory.mktemp("redis")) as server:
+        yield server
+
+
+@pytest.fixture
+def redis(one_redis: Redis) -> Redis:
+    """A real one, and empty."""
+    one_redis.client.flushall()
+    return one_redis

@@ -293,7 +293,7 @@ STRATEGIES_YML = [
     (STRATEGY + "    actions: ▸[]", "must not be empty"),
     (STRATEGY + "    actions: ▸{action: log}", "expected a list, found a mapping"),
     (STEPS + "▸log", "expected a mapping, found 'log'; write `- action: NAME`"),
-    (STEPS + "▸message: hi", "missing key 'action'; known: command, "),
+    (STEPS + "▸message: hi", "missing key 'action'; known: clear_cache, "),
     (STEPS + "action: ▸lgo", "unknown action 'lgo'; did you mean 'log'?"),
     (STEPS + "action:▸", "expected a text, found nothing"),
     (STEPS + "▸action: log", "missing key 'message'"),

@@ -32,7 +32,9 @@ from receiver.guards.situation import RETRY, Answer, Reason
 from receiver.llm import Keys
 from receiver.run import Outcome, State, StepState
 from receiver.services import Inventory, Service
+from receiver.services.caches import CACHES
 from receiver.services.managers import MANAGERS
+from receiver.services.queues import QUEUES
 from receiver.settings import (
     FLAG_VARIABLES,
     EngineSettings,
@@ -374,6 +376,33 @@ def test_every_key_of_a_service_is_documented_with_its_default() -> None:
 @pytest.mark.parametrize("name", MANAGERS)
 def test_every_key_of_a_manager_is_documented_with_its_default(name: str) -> None:
     assert documented(CONFIGURATION, name, "key") == dict(keys(MANAGERS[name]))
+
+
+@pytest.mark.parametrize(
+    ("heading", "kind"),
+    [
+        *zip(
+            ("A cache in Redis", "A cache of files", "A cache behind HTTP"),
+            CACHES.values(),
+            strict=True,
+        ),
+        *zip(
+            (
+                "A queue in Redis",
+                "A queue of RabbitMQ",
+                "A queue of Celery",
+                "A queue with a command",
+            ),
+            QUEUES.values(),
+            strict=True,
+        ),
+    ],
+)
+def test_every_key_of_a_cache_or_queue_is_documented_with_its_default(
+    heading: str, kind: type[msgspec.Struct]
+) -> None:
+    first = f"key of a{heading[1:]}"
+    assert documented(CONFIGURATION, heading, first) == dict(keys(kind))
 
 
 def test_every_key_of_a_strategy_is_documented_with_its_default() -> None:

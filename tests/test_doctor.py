@@ -201,3 +201,19 @@ def test_it_runs_as_who_promheal_runs_as(patient: Patient) -> None:
     assert "may not signal process" in done.stdout
     assert "only that one and root can replace it" in done.stdout
     assert "promheal's user may not write in" in done.stdout
+
+
+def test_caches_and_queues_are_asked_too(patient: Patient) -> None:
+    (patient.folder / "cache").mkdir()
+    nobody = f"redis://127.0.0.1:{free_port()}"
+    patient.services["shop"]["cache"] = {
+        "files": {"root": str(patient.folder / "cache"), "glob": "**"}
+    }
+    patient.services["shop"]["queue"] = {
+        "redis": nobody, "waiting": "a", "working": "w:*", "alive": "a:{worker}",
+    }  # fmt: skip
+    _, found = patient.asked("--timeout", "2s")
+    assert found["service shop: cache"] == [("ok", "can be used")]
+    assert found["service shop: queue"] == [
+        ("fail", f"Redis at {nobody} cannot be reached: Connection refused")
+    ]

@@ -52,7 +52,7 @@ class Workers(Protocol):
 
 
 class Cache(Protocol):
-    """What a service keeps and can do without. Its kinds are in parts.py."""
+    """What a service keeps and can do without. Its kinds are in caches.py."""
 
     def clear(self, *, timeout: float) -> dict[str, Any]:
         """Remove what it is configured for; return what went, as JSON. It may be called again.
@@ -62,7 +62,7 @@ class Cache(Protocol):
 
 
 class Queue(Protocol):
-    """Where a service's tasks wait. Its kinds are in parts.py."""
+    """Where a service's tasks wait. Its kinds are in queues.py."""
 
     def redistribute(self, *, timeout: float) -> dict[str, Any]:
         """Give back what dead workers hold to those who wait; return what moved, as JSON.
@@ -97,6 +97,8 @@ class Service(msgspec.Struct, frozen=True, kw_only=True):
     workers: Workers | None = None
     settings: SettingsFile | None = None
     llm: Llm | None = None
+    cache: Cache | None = None
+    queue: Queue | None = None
 
 
 class Inventory:

@@ -38,7 +38,7 @@ class Command(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=T
             )
         return ServiceStatus(
             state=ServiceState.RUNNING if finished.ok else ServiceState.STOPPED,
-            detail=finished.output.strip()[:1000] or _ending(finished),
+            detail=finished.output.strip()[:1000] or ending(finished),
         )
 
     def restart(self, *, timeout: float) -> ServiceStatus:
@@ -47,7 +47,7 @@ class Command(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=T
         finished = process.run(self.restart_argv, timeout=timeout, leftovers="leave")
         if not finished.ok:
             raise ActionError(
-                f"{self.restart_argv[0]!r} {_ending(finished)}", output=finished.output
+                f"{self.restart_argv[0]!r} {ending(finished)}", output=finished.output
             )
         if not self.status_argv:
             return ServiceStatus(
@@ -69,7 +69,8 @@ class Command(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=T
             pause = min(pause * 2, _POLL_MAX)
 
 
-def _ending(finished: process.Finished) -> str:
+def ending(finished: process.Finished) -> str:
+    """Return how a command ended, as the end of a sentence."""
     if finished.timed_out:
         return f"did not end within {finished.seconds:.1f} s"
     if finished.signal is not None:

@@ -1,0 +1,46 @@
+"""Caches behind HTTP, such as those of Varnish, nginx and Squid: one request empties them."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Iterable
+from typing import Annotated, Any, Literal
+
+import msgspec
+
+from receiver.connected import connected
+from receiver.errors import ActionError
+from receiver.exchange import exchange, http_url, split_url
+
+
+class Purge(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """A request that may be sent again."""
+
+    url: Annotated[str, msgspec.Meta(extra={"parse": http_url})]
+    """Below one of `http.allow` in promheal.yml."""
+    method: Literal["PURGE", "DELETE", "POST"] = "PURGE"
+
+
+class HttpCache(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """A cache that empties itself when it is asked to; it has when it answers 2xx."""
+
+    http: Purge
+
+    def clear(self, *, timeout: float) -> dict[str, Any]:
+        method, url = self.http.method, self.http.url
+        answer = exchange(method, url, timeout=timeout)
+        if not 200 <= answer.status < 300:
+            raise ActionError(
+                f"{method} {url} answered {answer.words}, not 2xx", output=answer.body
+            )
+        return {"method": method, "url": url, "status": answer.status, "body": answer.body}
+
+    def probe(self, *, timeout: float) -> Iterable[str]:
+        """Only connect: there is no request that asks and empties nothing."""
+        url = self.http.url
+        try:
+            with connected(split_url(url), time.monotonic() + timeout, threading.Event()):
+                return ()
+        except OSError as error:
+            raise ActionError(f"{url} cannot be connected: {error}") from None
