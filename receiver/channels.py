@@ -9,7 +9,6 @@ from __future__ import annotations
 import re
 import sys
 from collections.abc import Mapping
-from importlib.util import find_spec
 from pathlib import Path
 from typing import Final
 
@@ -102,8 +101,3 @@ def plain(text: str, most: int) -> str:
         "\\g<0>\u200b", _LINES.sub("\ufffd", text.encode("utf-8", "replace").decode())
     )
     return shown if len(shown) <= most else shown[: most - 1] + "…"
-
-
-def missing() -> str:
-    """Return what must be installed before a channel can be used, or an empty text."""
-    return "" if find_spec("apprise") else "Apprise is not installed; install promheal[notify]"

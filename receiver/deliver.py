@@ -37,10 +37,8 @@ def main() -> int:
 
 def _deliver(url: str, title: str, body: str, timeout: float) -> str:
     """Send it; return what is wrong, or an empty text."""
-    try:
-        import apprise  # noqa: PLC0415  an extra
-    except ModuleNotFoundError:
-        return "Apprise is not installed; install promheal[notify]"
+    import apprise  # noqa: PLC0415  its faults are told by main
+
     asset = apprise.AppriseAsset(
         app_id="promheal",
         app_desc="promheal",

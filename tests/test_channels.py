@@ -10,7 +10,6 @@ from pathlib import Path
 import msgspec
 import pytest
 
-from receiver import channels
 from receiver.actions.notify import Notify, NotifyParams
 from receiver.channels import Channels, plain
 from receiver.errors import ActionError, TemplateError
@@ -115,7 +114,7 @@ def test_texts_are_bounded_and_call_nobody() -> None:
 def test_the_action_tells_the_channel(listener: Listener) -> None:
     context = factories.context(channels=team(listener.url), timeout=20.0)
     params = NotifyParams(channel="team", title="t", message="m")
-    assert Notify().run(params, context) == {"channel": "team", "title": "t"}
+    assert Notify().run(params, context) == {"channel": "team", "title": "t", "sent": True}
     assert listener.messages == [("t", "m")]
     assert Notify().idempotent(params)
     assert not Notify().heals
@@ -144,11 +143,14 @@ def test_an_unknown_channel_is_found_at_load() -> None:
         assert problem.endswith(f"has no {name!r}; known: team")
 
 
-def test_without_apprise_the_extra_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(channels, "find_spec", lambda _: None)
-    inventory = Inventory({}, channels=("team",))
-    (problem,) = Notify().problems(NotifyParams(channel="team", message="m"), inventory)
-    assert problem == "Apprise is not installed; install promheal[notify]"
+def test_a_message_that_does_not_arrive_spoils_no_heal_unless_it_must() -> None:
+    settings = NotifySettings(channels={"team": NotifyChannel(url_env="GONE")})
+    context = factories.context(channels=Channels(settings, {}))
+    result = Notify().run(NotifyParams(channel="team", message="m"), context)
+    assert result["sent"] is False
+    assert result["problem"]
+    with pytest.raises(ActionError):
+        Notify().run(NotifyParams(channel="team", message="m", must_arrive=True), context)
 
 
 def test_settings_refuse_what_cannot_be_meant() -> None:

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Iterable
-from typing import Any
+from typing import Any, Final
 
 import msgspec
 
@@ -13,12 +14,16 @@ from receiver.errors import ActionError
 from receiver.services import Inventory
 from receiver.template import ProseText
 
+_log: Final = logging.getLogger("promheal.action")
+
 
 class NotifyParams(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     channel: str
     """One of `notify.channels` in `promheal.yml`."""
     message: ProseText
     title: ProseText = "{{ strategy }}: {{ target }}"
+    must_arrive: bool = False
+    """Whether the run fails, and what it did is undone, when the message cannot be sent."""
 
 
 class Notify(Action):
@@ -37,11 +42,18 @@ class Notify(Action):
         if params.channel not in inventory.channels:
             known = ", ".join(inventory.channels) or "none"
             yield f"channel: `notify.channels` has no {params.channel!r}; known: {known}"
-        elif problem := channels.missing():
-            yield problem
 
     def run(self, params: NotifyParams, context: Context) -> dict[str, Any]:
         if context.channels is None:
             raise ActionError("there are no `notify.channels` in promheal.yml")
-        context.channels.send(params.channel, params.title, params.message, timeout=context.timeout)
-        return {"channel": params.channel, "title": params.title[: channels.MAX_TITLE]}
+        told = {"channel": params.channel, "title": params.title[: channels.MAX_TITLE]}
+        try:
+            context.channels.send(
+                params.channel, params.title, params.message, timeout=context.timeout
+            )
+        except ActionError as error:
+            if params.must_arrive:
+                raise
+            _log.warning("a message was not sent: %s", error, extra={"run": context.run_id})
+            return {**told, "sent": False, "problem": str(error)}
+        return {**told, "sent": True}
