@@ -507,7 +507,9 @@ class TestProcess:
                 ask(timeout=2.0)
         pidfile.unlink()
 
-    @pytest.mark.parametrize("pid", [0, 1, os.getpid(), os.getppid()])
+    @pytest.mark.parametrize(
+        "pid", [0, 1, os.getpid(), os.getppid()], ids=["none", "init", "us", "our parent"]
+    )
     def test_init_and_the_receiver_are_never_touched(self, pidfile: Path, pid: int) -> None:
         pidfile.write_text(f"{pid}\n")
         with pytest.raises(ActionError, match="init or the receiver itself"):
