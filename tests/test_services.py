@@ -57,6 +57,9 @@ class TestInventory:
             "supervisor": {"process": "web", "socket": "/run/supervisor.sock"},
             "process": {"pidfile": "/run/web.pid", "start": ["web"]},
             "command": {"restart": ["restart-web"], "status": ["web-status"]},
+            "systemd": {"unit": "web.service"},
+            "docker": {"container": "web"},
+            "kubernetes": {"namespace": "shop", "deployment": "web"},
         }
         assert set(MANAGERS) == set(written)
         for key, fields in written.items():
