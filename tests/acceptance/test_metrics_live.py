@@ -39,7 +39,8 @@ MANY = 10_000
 
 @pytest.fixture
 def server(tmp_path: Path) -> Iterator[Promheal]:
-    with Promheal(tmp_path, STRATEGIES) as running:
+    told = {"channels": {"team": {"url": "json://127.0.0.1:9/"}}}
+    with Promheal(tmp_path, STRATEGIES, notify=told) as running:
         yield running
 
 
