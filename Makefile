@@ -6,7 +6,7 @@ BIN    := $(VENV)/bin
 export PATH := $(CURDIR)/$(BIN):$(CURDIR)/.tools/usr/bin:$(PATH)
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
-.PHONY: help install tools demo test check bench mutate format lock generate clean
+.PHONY: help install tools demo test kill-sweep check bench mutate format lock generate clean
 
 help: ## Show this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
@@ -46,8 +46,16 @@ tools: .tools/installed .tools/brokers ## Put Prometheus, Alertmanager and what 
 demo: install .tools/installed ## Make a service sick, and watch it being healed and proven
 	$(BIN)/promheal demo $(ARGS)
 
+# Most tests wait for a clock or another process, so several run beside each other; those that measure
+# time run alone afterwards. pytest's 5 means that none was selected, which one of the two may.
 test: install tools ## Run every test (ARGS='-k name' for some)
-	$(BIN)/python -m pytest $(ARGS)
+	@beside=0; alone=0; \
+	$(BIN)/python -m pytest -n 4 --dist worksteal -m 'not alone' $(ARGS) || beside=$$?; \
+	$(BIN)/python -m pytest -m alone $(ARGS) || alone=$$?; \
+	case "$$beside $$alone" in "0 0"|"0 5"|"5 0") ;; *) exit 1 ;; esac
+
+kill-sweep: install tools ## kill -9 in the middle of every action, 20 times; a minute or two
+	KILLS=20 $(BIN)/python -m pytest --quiet tests/acceptance/test_kill_sweep.py
 
 check: install tools ## Lint, types, layers, formats, generated files, shipped configuration
 	$(BIN)/ruff check

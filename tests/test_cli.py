@@ -65,6 +65,7 @@ def alerts(tmp_path: Path) -> str:
     return str(path)
 
 
+@pytest.mark.alone
 def test_help_costs_little(tmp_path: Path) -> None:
     assert cpu_seconds("--help", bytecode=tmp_path) < 0.150
 

@@ -850,6 +850,7 @@ def test_http_and_https_that_are_mixed_up_are_told(ask: Ask, authority: trustme.
 # --- costs ----------------------------------------------------------------------------------------
 
 
+@pytest.mark.alone
 def test_help_of_a_client_command_costs_little(tmp_path: Path) -> None:
     assert cpu_seconds("status", "--help", bytecode=tmp_path) < 0.150
 

@@ -30,6 +30,8 @@ from receiver.run import Observation, Outcome, Phase, StepState
 from tests.chain import free_port, wait_until
 from tests.tools import REPOSITORY, tool
 
+pytestmark = pytest.mark.alone
+
 PROMISED = 20.0
 """Seconds from sick to proven, on a machine that has a core to spare."""
 LONGEST = 120.0

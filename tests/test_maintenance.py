@@ -408,6 +408,7 @@ def test_only_alerts_with_its_labels() -> None:
     assert active([window], {"team": "search"}, now) is None
 
 
+@pytest.mark.alone
 def test_a_decision_may_ask_often() -> None:
     windows = [
         cron("0 2 * * *", 1.5 * HOUR),

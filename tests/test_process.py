@@ -566,6 +566,7 @@ def open_descriptors() -> int:
     return sum(1 for _ in Path("/proc/self/fd").iterdir())
 
 
+@pytest.mark.alone
 def test_the_start_is_quick(capsys: pytest.CaptureFixture[str]) -> None:
     ours, bare = [], []
     for _ in range(15):

@@ -387,6 +387,7 @@ def dribble(socks: list[socket.socket], piece: bytes, stop: threading.Event) -> 
         pytest.param(post(b"", "Content-Length: 4000", length=False), b"x", id="body"),
     ],
 )
+@pytest.mark.alone
 def test_900_slow_clients_hold_up_nobody(
     server: Process, start: bytes, piece: bytes, capsys: pytest.CaptureFixture[str]
 ) -> None:

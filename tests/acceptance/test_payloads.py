@@ -104,6 +104,7 @@ def storm(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Storm]:
         yield server
 
 
+@pytest.mark.alone
 def test_all_of_2000_alerts_in_ten_seconds_are_accepted(storm: Storm) -> None:
     assert storm.answers == {202: STORM}
     assert len(storm.sent) == STORM
