@@ -18,7 +18,7 @@ import msgspec
 from receiver.actions import Actions
 from receiver.errors import ConfigError
 from receiver.problem import InvalidConfig, Problem, Report, by_place, quoted, suggestion
-from receiver.services import Health, Inventory, Llm, Service
+from receiver.services import Health, Inventory, Llm, LogPath, Service
 from receiver.services.caches import CACHES
 from receiver.services.managers import MANAGERS
 from receiver.services.queues import QUEUES
@@ -223,6 +223,7 @@ def _read_services(
         "llm": Key(read=optional(_READERS.of(Llm)), field="llm"),
         "cache": Key(read=optional(told_by_key(CACHES, _READERS)), field="cache"),
         "queue": Key(read=optional(told_by_key(QUEUES, _READERS)), field="queue"),
+        "logs": Key(read=optional(_READERS.of(LogPath)), field="logs"),
     }
     found = {}
     for name, _, node in entries(tree, "services", report):

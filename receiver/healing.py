@@ -256,6 +256,7 @@ class Healing:
                 strategy=run.strategy,
                 target=run.target,
                 alert=plan.alert,
+                value=plan.value,
                 target_labels=plan.target_labels,
                 timeout=planned.timeout,
                 started_at=step.started_at,

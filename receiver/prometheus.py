@@ -1,4 +1,4 @@
-"""The HTTP API of Prometheus, as far as we ask it: instant queries and alerting rules."""
+"""The HTTP API of Prometheus, as far as we ask it: queries and alerting rules."""
 
 from __future__ import annotations
 
@@ -14,6 +14,7 @@ from receiver.upstream import Upstream
 
 _QUERY: Final = "/api/v1/query"
 _ALERTMANAGERS: Final = "/api/v1/alertmanagers"
+_QUERY_RANGE: Final = "/api/v1/query_range"
 _RULES: Final = "/api/v1/rules"
 
 
@@ -49,6 +50,28 @@ class Prometheus:
         samples.warnings = tuple(warnings)
         return samples
 
+    def query_range(
+        self, expr: str, *, start: float, end: float, step: float, timeout: float | None = None
+    ) -> tuple[Range, ...]:
+        """Return what *expr* evaluated to, every *step* seconds from *start* to *end*.
+
+        Prometheus refuses more than 11,000 points a series. Points of native histograms are left
+        out. *timeout* bounds it further than the one for all.
+        """
+        form = [("query", expr), ("start", repr(start)), ("end", repr(end)), ("step", repr(step))]
+        body = self._http.post(_QUERY_RANGE, form, timeout=timeout)
+        data, _ = _data(_QUERY_RANGE, body, _Result)
+        if data.resultType != "matrix":
+            raise UpstreamError(f"{_QUERY_RANGE}: the answer is a {data.resultType}, not a matrix")
+        return tuple(
+            Range(
+                labels=series.metric,
+                times=tuple(point.at for point in series.values),
+                values=tuple(_number(point.value) for point in series.values),
+            )
+            for series in _decoded(_QUERY_RANGE, data.result, list[_Matrix])
+        )
+
     def rules(self, alertname: str | None = None) -> tuple[Rule, ...]:
         """Return the alerting rules, or those called *alertname*."""
         params = [("type", "alert")]
@@ -70,6 +93,16 @@ class Prometheus:
 
     def ready(self) -> bool:
         return self._http.answers("/-/ready")
+
+
+class Range(msgspec.Struct, frozen=True, kw_only=True):
+    """One series over time."""
+
+    labels: dict[str, str]
+    times: tuple[float, ...]
+    """Seconds since the epoch."""
+    values: tuple[float | None, ...]
+    """One for each time; in JSON, null for what is infinite or no number."""
 
 
 class _Point(msgspec.Struct, array_like=True):
@@ -96,6 +129,11 @@ class _Series(msgspec.Struct):
     metric: dict[str, str]
     value: _Point | None = None
     histogram: tuple[float, msgspec.Raw] | None = None
+
+
+class _Matrix(msgspec.Struct):
+    metric: dict[str, str]
+    values: list[_Point] = []
 
 
 class _WireAlert(msgspec.Struct):

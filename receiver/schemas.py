@@ -24,13 +24,14 @@ from receiver.actions import Actions, discover
 from receiver.duration import Duration, format_duration, parse_duration
 from receiver.errors import ConfigError
 from receiver.matcher import MatcherText
-from receiver.services import Health, Llm
+from receiver.services import Health, Llm, LogPath
 from receiver.services.caches import CACHES
 from receiver.services.managers import MANAGERS
 from receiver.services.queues import QUEUES
 from receiver.services.settings_file import SettingsFile
 from receiver.services.workers.kinds import WORKERS
 from receiver.settings import Settings
+from receiver.snapshots import Snapshot
 from receiver.strategies_file import LABEL, NAME
 from receiver.strategy import Strategy
 
@@ -57,6 +58,7 @@ def schemas(
             "healing_strategies.yml",
             _section("strategies", _strategy(actions), propertyNames={"pattern": f"^{NAME}$"}),
         ),
+        "snapshot": _file("snapshots/RUN-STEP.json.gz", _struct(Snapshot)),
     }
 
 
@@ -99,6 +101,7 @@ def _service(managers: Mapping[str, type[msgspec.Struct]]) -> Schema:
         "llm": _optional(_struct(Llm)),
         "cache": _optional({"anyOf": [_struct(cls) for cls in CACHES.values()]}),
         "queue": _optional({"anyOf": [_struct(cls) for cls in QUEUES.values()]}),
+        "logs": _optional(_of(LogPath)),
     }
     return _object(properties, ["manager"])
 

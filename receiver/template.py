@@ -54,6 +54,8 @@ UrlText = Annotated[str, msgspec.Meta(extra={"template": "url"})]
 """A parameter that is a URL: values in it are percent-encoded."""
 ProseText = Annotated[str, msgspec.Meta(extra={"template": "prose"})]
 """A parameter that never becomes an argument of a program: values in it may start with `-`."""
+PromqlText = Annotated[str, msgspec.Meta(extra={"template": "promql"})]
+"""A parameter that is a query: no value can end the string that it stands in."""
 
 _Parameters = TypeVar("_Parameters", bound=msgspec.Struct)
 _NUMBER: Final = re.compile(r"\s*([+-]?\d{1,18})(\.\d{0,18})?(?:[eE][+-]?\d{1,3})?\s*", re.ASCII)
@@ -176,10 +178,10 @@ def render_promql(text: str, variables: Variables) -> str:
 def render_params(params: _Parameters, variables: Variables) -> _Parameters:
     """Return *params* with every string in it that is a template rendered, also in what it holds.
 
-    Keys of mappings are never rendered. A parameter's type says what it is: `UrlText`, `ProseText`,
-    values of type Any (JSON), or else a plain text, which is taken for an argument: it may not
-    start with `-` unless the template itself does, for a value must not become an option. NUL is
-    refused everywhere. Raises TemplateError.
+    Keys of mappings are never rendered. A parameter's type says what it is: `UrlText`,
+    `PromqlText`, `ProseText`, values of type Any (JSON), or else a plain text, an argument: it
+    may not start with `-` unless the template itself does, for a value must not become an
+    option. NUL is refused everywhere. Raises TemplateError.
     """
 
     def rendered(text: str, kind: str, _path: tuple[str | int, ...]) -> str:
@@ -187,6 +189,8 @@ def render_params(params: _Parameters, variables: Variables) -> _Parameters:
             return text
         if kind == "url":
             return render_url(text, variables)
+        if kind == "promql":
+            return render_promql(text, variables)
         result = render(text, variables)
         if "\0" in result:
             raise TemplateError(f"{_short(text)}: a value holds a NUL")
@@ -704,7 +708,7 @@ def _announced(info: msgspec.inspect.Type | None, wanted: Any) -> msgspec.inspec
 
 
 def _kind(info: msgspec.inspect.Type | None) -> str:
-    """Return `url`, `prose` or `text`. What is announced as Any is JSON, where all is prose."""
+    """Return `url`, `promql`, `prose` or `text`. What is announced as Any is JSON: all is prose."""
     if isinstance(info, msgspec.inspect.UnionType):
         text = (msgspec.inspect.StrType, msgspec.inspect.AnyType)
         info = next((part for part in info.types if _announced(part, text)), None)

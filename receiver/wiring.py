@@ -12,7 +12,7 @@ from typing import Final
 
 from msgspec.structs import asdict
 
-from receiver import connections
+from receiver import connections, snapshots
 from receiver.actions import Actions, discover
 from receiver.alert import Alert
 from receiver.background import Background, Task
@@ -271,6 +271,9 @@ class Service:
         while self.journal.atomically(lambda t: t.prune(before=before, limit=PRUNE_ROWS)):
             if self._closing.is_set():
                 return
+        folder = self._config.folder
+        if folder is not None:
+            snapshots.prune(folder, lambda run: self.journal.read(lambda t: t.run(run)) is not None)
 
     def _present(self) -> Present:
         config = self._config

@@ -44,6 +44,8 @@ class Context(msgspec.Struct, frozen=True, kw_only=True):
     target: str
     alert: Mapping[str, Any]
     """fingerprint, labels, annotations, starts_at, expression: hostile text, data only."""
+    value: float | None = None
+    """What the alert's expression returned when it was decided."""
     target_labels: Mapping[str, str] = {}
     """The labels that the target is made of, with their values."""
     timeout: float

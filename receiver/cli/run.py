@@ -47,6 +47,12 @@ def _text(run: dict[str, Any]) -> str:
             for step in run["steps"]
             if step["result"].get("output")
         ]
+    lines += [
+        f"  snapshot: {escape(step['result']['path'])}, {step['result']['bytes']} bytes, "
+        f"sha256 {step['result']['sha256']}"
+        for step in run["steps"]
+        if step["action"] == "snapshot" and step["result"].get("path")
+    ]
     if run["observations"]:
         lines += [f"verification: {escape(run['verify']['query'] or 'no query')}"]
         lines.append(

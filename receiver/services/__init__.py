@@ -88,6 +88,9 @@ class Llm(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True)
     knows are tried by their keys; others (a local one) count as usable."""
 
 
+LogPath = Annotated[str, msgspec.Meta(pattern="^/")]
+
+
 class Service(msgspec.Struct, frozen=True, kw_only=True):
     """One entry of the inventory."""
 
@@ -99,6 +102,8 @@ class Service(msgspec.Struct, frozen=True, kw_only=True):
     llm: Llm | None = None
     cache: Cache | None = None
     queue: Queue | None = None
+    logs: LogPath | None = None
+    """The whole path of its log, of which `snapshot` keeps the end."""
 
 
 class Inventory:

@@ -1,0 +1,94 @@
+"""Which processes use this machine most? From /proc, without arguments, which may hold secrets."""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Final, NamedTuple
+
+import msgspec
+
+_TICK: Final = os.sysconf("SC_CLK_TCK")
+_PAGE: Final = os.sysconf("SC_PAGE_SIZE")
+
+
+class ProcessFigures(msgspec.Struct, frozen=True, kw_only=True):
+    """One process."""
+
+    pid: int
+    parent: int
+    name: str
+    """The program's, up to 15 bytes; a process may change it."""
+    user: int
+    """The number of the user that it runs as."""
+    state: str
+    """A letter as in proc_pid_stat(5): R runs, S sleeps, D waits for a disk, Z is a zombie."""
+    threads: int
+    cpu_percent: float
+    """Of one core, while we looked."""
+    cpu_seconds: float
+    """Since it was started."""
+    resident_bytes: int
+
+
+class _Stat(NamedTuple):
+    name: str
+    fields: list[bytes]
+    """From the third of proc_pid_stat(5) on."""
+    user: int
+
+    @property
+    def ticks(self) -> int:
+        return int(self.fields[11]) + int(self.fields[12])
+
+    @property
+    def born(self) -> bytes:
+        return self.fields[19]
+
+
+def top(most: int, *, over: float) -> tuple[ProcessFigures, ...]:
+    """Return those *most* that use most CPU in the next *over* seconds, and that hold most memory.
+
+    In the order of their CPU use. Raises OSError without /proc.
+    """
+    began, before = time.monotonic(), dict(_all())
+    time.sleep(over)
+    passed = max(time.monotonic() - began, 0.001)
+    found = []
+    for pid, stat in _all():
+        earlier = before.get(pid)
+        known = earlier is not None and earlier.born == stat.born
+        used = stat.ticks - (earlier.ticks if earlier is not None and known else 0)
+        found.append(
+            ProcessFigures(
+                pid=pid,
+                parent=int(stat.fields[1]),
+                name=stat.name,
+                user=stat.user,
+                state=stat.fields[0].decode(),
+                threads=int(stat.fields[17]),
+                cpu_percent=round(100 * used / _TICK / passed, 1),
+                cpu_seconds=round(stat.ticks / _TICK, 2),
+                resident_bytes=int(stat.fields[21]) * _PAGE,
+            )
+        )
+    found.sort(key=lambda one: (one.cpu_percent, one.cpu_seconds), reverse=True)
+    largest = sorted(found, key=lambda one: one.resident_bytes, reverse=True)[:most]
+    wanted = {one.pid for one in (*found[:most], *largest)}
+    return tuple(one for one in found if one.pid in wanted)
+
+
+def _all() -> Iterator[tuple[int, _Stat]]:
+    for folder in Path("/proc").iterdir():
+        if not folder.name.isdigit():
+            continue
+        try:
+            # The name may hold spaces and parentheses.
+            head, _, rest = (folder / "stat").read_bytes().rpartition(b")")
+            user = folder.stat().st_uid
+        except OSError:
+            continue  # it has ended meanwhile
+        program = head.partition(b"(")[2].decode("utf-8", "replace")
+        yield int(folder.name), _Stat(program, rest.split(), user)

@@ -1,0 +1,151 @@
+"""What was kept of a moment: one compressed JSON for each step that asked for it.
+
+The files are `RUN-STEP.json.gz` in a folder of their own beside the journal, readable by promheal's
+user alone: log lines and labels may hold anything.
+"""
+
+from __future__ import annotations
+
+import gzip
+import hashlib
+import os
+import re
+from collections.abc import Callable
+from contextlib import suppress
+from pathlib import Path
+from typing import Any, Final, NamedTuple
+
+import msgspec
+
+from receiver.processes import ProcessFigures
+from receiver.prometheus import Range
+
+FOLDER: Final = "snapshots"
+_NAME: Final = re.compile(r"(\d+)-\d+\.json\.gz(\.new)?")
+
+
+class Metric(msgspec.Struct, frozen=True, kw_only=True):
+    """What one query returned over the window."""
+
+    query: str
+    start: float
+    """Seconds since the epoch."""
+    end: float
+    step: float
+    """Seconds from one point to the next."""
+    series: tuple[Range, ...]
+    """Those that have most labels of the alert come first."""
+    left_out: int = 0
+    """Series that were too many."""
+
+
+class Machine(msgspec.Struct, frozen=True, kw_only=True):
+    """Where promheal runs."""
+
+    cpus: int
+    load: tuple[float, ...]
+    """The average of 1, 5 and 15 minutes."""
+    memory_bytes: int
+    available_bytes: int
+    """What could be had without swapping, as the kernel estimates it."""
+    processes: tuple[ProcessFigures, ...]
+    """Those that use most CPU and memory, in the order of their CPU use."""
+
+
+class ServiceWord(msgspec.Struct, frozen=True, kw_only=True):
+    """How the service was."""
+
+    name: str
+    state: str
+    """`running`, `starting`, `stopped` or `failed`, as its manager says."""
+    detail: str
+    pid: int | None
+    health: str = ""
+    """What its health URL answered, or why it did not; empty without one."""
+
+
+class Logs(msgspec.Struct, frozen=True, kw_only=True):
+    """The end of the service's log."""
+
+    path: str
+    modified_at: float
+    """Seconds since the epoch, by the wall clock."""
+    size: int
+    lines: tuple[str, ...]
+    """The last ones; what is no UTF-8 is replaced."""
+
+
+class Snapshot(msgspec.Struct, frozen=True, kw_only=True):
+    """How it was when a step of a run asked, as far as it could be had."""
+
+    version: int = 1
+    """Of this form."""
+    run: int
+    step: int
+    """From 0."""
+    strategy: str
+    target: str
+    taken_at: float
+    """Seconds since the epoch, by promheal's clock."""
+    alert: dict[str, Any]
+    """Fingerprint, labels, annotations, start and expression."""
+    value: float | None = None
+    """What the expression returned when it was decided."""
+    metrics: tuple[Metric, ...] = ()
+    machine: Machine | None = None
+    service: ServiceWord | None = None
+    logs: Logs | None = None
+    missing: dict[str, str] = {}
+    """Why a part is not there, by the part's name."""
+
+
+class Kept(NamedTuple):
+    """A file as it was written."""
+
+    path: Path
+    sha256: str
+    size: int
+
+
+def keep(folder: Path, snapshot: Snapshot) -> Kept:
+    """Write the file below *folder*, whole or not at all. Raises OSError."""
+    below = folder / FOLDER
+    below.mkdir(mode=0o700, parents=True, exist_ok=True)
+    path = below / f"{snapshot.run}-{snapshot.step}.json.gz"
+    content = gzip.compress(msgspec.json.encode(snapshot), mtime=0)
+    new = path.with_name(f"{path.name}.new")
+    with suppress(FileNotFoundError):
+        new.unlink()  # of a promheal that was killed
+    descriptor = os.open(new, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+    with open(descriptor, "wb") as file:  # noqa: PTH123  a descriptor
+        file.write(content)
+        file.flush()
+        os.fsync(descriptor)
+    new.replace(path)
+    directory = os.open(below, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        os.fsync(directory)
+    finally:
+        os.close(directory)
+    return Kept(path, hashlib.sha256(content).hexdigest(), len(content))
+
+
+def read(path: Path) -> Snapshot:
+    """Return what a file holds. Raises OSError or msgspec.ValidationError."""
+    return msgspec.json.decode(gzip.decompress(path.read_bytes()), type=Snapshot)
+
+
+def prune(folder: Path, is_known: Callable[[int], bool]) -> int:
+    """Delete the snapshots of runs that the journal does not know any more; return how many."""
+    gone = 0
+    try:
+        found = list((folder / FOLDER).iterdir())
+    except FileNotFoundError:
+        return 0
+    for path in found:
+        name = _NAME.fullmatch(path.name)
+        if name is not None and not is_known(int(name[1])):
+            with suppress(FileNotFoundError):
+                path.unlink()
+                gone += 1
+    return gone
