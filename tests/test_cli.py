@@ -168,7 +168,7 @@ def test_what_ships_is_sound() -> None:
     answer = promheal("check", "--config.file", "configs/promheal.yml")
 
     assert answer.returncode == 0, answer.stdout
-    assert answer.stdout.startswith("SUCCESS: 5 strategies, 6 services")
+    assert answer.stdout.startswith("SUCCESS: 11 strategies, 6 services")
 
 
 # -- explain

@@ -72,6 +72,12 @@ def test_the_shipped_configuration_has_no_problem() -> None:
         "low-success-rate",
         "high-latency",
         "queue-stuck",
+        "ml-composite-anomaly",
+        "high-cpu-ahead",
+        "high-memory-ahead",
+        "low-success-rate-ahead",
+        "high-latency-ahead",
+        "queue-stuck-ahead",
     )
     assert loaded.inventory.names == (
         "checkout",

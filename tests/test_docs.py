@@ -16,6 +16,7 @@ from typing import Any, NamedTuple
 import click
 import msgspec
 import pytest
+import yaml
 from click.testing import CliRunner
 from msgspec import inspect
 
@@ -457,6 +458,30 @@ def test_every_name_and_filter_of_templates_is_documented() -> None:
         for name in code(row[0])
     }
     assert said == {*KNOWN, *FILTERS}
+
+
+STRATEGIES = sorted((DOCS / "strategies").glob("*.md"))
+
+
+@pytest.mark.parametrize("page", STRATEGIES, ids=lambda page: page.stem)
+def test_the_page_of_a_strategy_shows_what_ships(page: Path) -> None:
+    shipped = yaml.safe_load(text_of(REPOSITORY / "configs/healing_strategies.yml"))["strategies"]
+    shown: dict[str, Any] = {}
+    for block in blocks(page, "yaml"):
+        if block.file == "healing_strategies.yml":
+            shown |= yaml.safe_load(block.text)["strategies"]
+    own = {name: shipped[name] for name in shown}
+    defaults = {"mode", "grace_period", "budget", "breaker", "verify", "on_failure", "preventive"}
+    assert set(shown) == {page.stem, f"{page.stem}-ahead"} & set(shipped)
+    for name, strategy in shown.items():
+        left_out = set(own[name]) - set(strategy)
+        assert left_out <= defaults, "a default may be left out of a page"
+        assert strategy == {key: own[name][key] for key in strategy}
+
+
+def test_every_shipped_strategy_has_a_page() -> None:
+    shipped = yaml.safe_load(text_of(REPOSITORY / "configs/healing_strategies.yml"))["strategies"]
+    assert {page.stem for page in STRATEGIES} == {name.removesuffix("-ahead") for name in shipped}
 
 
 # --- words ----------------------------------------------------------------------------------------

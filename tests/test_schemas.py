@@ -66,12 +66,12 @@ def test_a_schema_is_one_and_takes_the_shipped_file(name: str) -> None:
             "target: service",
             "strategies/high-cpu/target",
         ),
-        ("healing_strategies", "timeout: 2m", "tmeout: 2m", "strategies/high-cpu/actions/0"),
+        ("healing_strategies", "timeout: 2m", "tmeout: 2m", "strategies/high-cpu/actions/1"),
         (
             "healing_strategies",
             "action: restart_if_critical",
             "action: restart_it",
-            "strategies/high-cpu/actions/0",
+            "strategies/high-cpu/actions/1",
         ),
     ],
 )
