@@ -51,16 +51,19 @@ class Channels:
 
     def send(self, name: str, title: str, body: str, *, timeout: float) -> None:
         """Tell it, within *timeout* seconds. Raises ActionError when it was not taken."""
+        told = {"title": plain(title, MAX_TITLE).replace("\n", " "), "body": plain(body, MAX_BODY)}
+        self._deliver(name, told, timeout)
+
+    def probe(self, name: str, *, timeout: float) -> None:
+        """Raise ActionError when nothing could be sent, as far as that shows without sending."""
+        self._deliver(name, {}, timeout)
+
+    def _deliver(self, name: str, told: Mapping[str, str], timeout: float) -> None:
         channel = self._channels.get(name)
         if channel is None:
             known = ", ".join(self._channels) or "none"
             raise ActionError(f"no channel {name!r} in `notify.channels`; known: {known}")
-        message = {
-            "url": self._url(name, channel),
-            "title": plain(title, MAX_TITLE).replace("\n", " "),
-            "body": plain(body, MAX_BODY),
-            "timeout": timeout,
-        }
+        message = {"url": self._url(name, channel), "timeout": timeout, **told}
         finished = process.run(
             [sys.executable, "-I", _DELIVER],
             timeout=timeout,

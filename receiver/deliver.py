@@ -7,8 +7,9 @@ arguments:
 
     PROMHEAL_MESSAGE={"url": "json://…", "title": "…", "body": "…", "timeout": 10.0}
 
-It ends with 0 when the message was taken; else its output is one line in our own words: what the
-other side says, and what Apprise logs, may repeat the secrets of the URL.
+Without a body nothing is sent, and the URL is only looked at. It ends with 0 when the message was
+taken; else its output is one line in our own words: what the other side says, and what Apprise
+logs, may repeat the secrets of the URL.
 """
 
 from __future__ import annotations
@@ -35,8 +36,8 @@ def main() -> int:
     return 1 if problem else 0
 
 
-def _deliver(url: str, title: str, body: str, timeout: float) -> str:
-    """Send it; return what is wrong, or an empty text."""
+def _deliver(url: str, timeout: float, title: str = "", body: str | None = None) -> str:
+    """Send it, if there is a body; return what is wrong, or an empty text."""
     import apprise  # noqa: PLC0415  its faults are told by main
 
     asset = apprise.AppriseAsset(
@@ -52,6 +53,8 @@ def _deliver(url: str, title: str, body: str, timeout: float) -> str:
     # as a program, a bus or the syslog.
     if not hasattr(sys.modules[type(service).__module__], "requests"):
         return f"{service.service_name} does not speak HTTP; take a service that does"
+    if body is None:
+        return ""  # only asked whether it could be sent
     service.socket_connect_timeout = service.socket_read_timeout = timeout
     answers = _bound_requests()
     if service.notify(title=title, body=body, body_format=apprise.NotifyFormat.TEXT):

@@ -20,6 +20,7 @@ import yaml
 
 from receiver import connections
 from receiver.alertmanager import Alertmanager
+from receiver.channels import Channels
 from receiver.clock import steady_clock
 from receiver.config_files import Loaded
 from receiver.connections import Options
@@ -94,6 +95,9 @@ def _probes(loaded: Loaded, options: Options, timeout: float) -> Iterator[tuple[
         yield f"llm {provider}", lambda provider=provider: _keys(keys, provider)  # type: ignore[misc]
     for prefix in settings.http.allow:
         yield f"http {prefix}", lambda prefix=prefix: _reached(prefix, timeout)  # type: ignore[misc]
+    channels = connections.channels(loaded, options)
+    for name in channels.names:
+        yield f"channel {name}", lambda name=name: _channel(channels, name, timeout)  # type: ignore[misc]
     for name in loaded.inventory.names:
         service = loaded.inventory.get(name)
         for what, probe in _service(service, timeout):
@@ -204,6 +208,11 @@ def _keys(keys: Keys, provider: str) -> Iterator[Finding]:
             yield _fail(f"llm {provider}", f"{health.name}: {health.detail}")
 
 
+def _channel(channels: Channels, name: str, timeout: float) -> Iterator[Finding]:
+    channels.probe(name, timeout=timeout)
+    yield _ok(f"channel {name}", "its URL is understood; nothing was sent")
+
+
 def _reached(prefix: str, timeout: float) -> Iterator[Finding]:
     parts = urlsplit(prefix)
     if parts.scheme not in {"http", "https"}:
@@ -223,6 +232,9 @@ def _service(service: Service, timeout: float) -> Iterator[tuple[str, Probe]]:
     health = service.health
     if health is not None:
         yield "health", lambda: _health(subject, health.url, min(timeout, health.timeout))
+    path = service.logs
+    if path is not None:
+        yield "logs", lambda: _logs(f"{subject}: logs", path)
     parts: dict[str, Any] = {
         "manager": service.manager,
         "settings": service.settings,
@@ -256,6 +268,13 @@ def _health(subject: str, url: str, timeout: float) -> Iterator[Finding]:
         yield _warn(
             f"{subject}: health", f"{url} answers {reply.status}, so no restart is ever done"
         )
+
+
+def _logs(subject: str, path: str) -> Iterator[Finding]:
+    if os.access(path, os.R_OK):
+        yield _ok(subject, f"{path} can be read")
+    else:
+        yield _warn(subject, f"{path} is not there or may not be read, so no snapshot has its end")
 
 
 def _part(subject: str, part: Probed, timeout: float) -> Iterator[Finding]:

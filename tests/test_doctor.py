@@ -97,6 +97,8 @@ def patient(tmp_path: Path, prometheus: Program, alertmanager: Program) -> Itera
 def test_where_all_is_well_it_says_so(patient: Patient) -> None:
     (patient.folder / "shop.yml").write_text("rate_limit: 5\n")
     patient.services["shop"]["settings"] = {"file": f"{patient.folder}/shop.yml"}
+    patient.services["shop"]["logs"] = f"{patient.folder}/pid"
+    patient.promheal["notify"] = {"channels": {"team": {"url": "json://127.0.0.1:1/told"}}}
 
     def well() -> Any:
         code, found = patient.asked()
@@ -105,6 +107,8 @@ def test_where_all_is_well_it_says_so(patient: Patient) -> None:
     found = wait_until(well, within=40)
     assert found["service shop"][0][0] == "ok"
     assert found["service shop: settings"] == [("ok", "can be used")]
+    assert found["service shop: logs"] == [("ok", f"{patient.folder}/pid can be read")]
+    assert found["channel team"] == [("ok", "its URL is understood; nothing was sent")]
     assert found["prometheus"] == [
         ("ok", f"{patient.promheal['prometheus']['url']} has 1 alerting rules")
     ]
@@ -126,6 +130,10 @@ def test_what_does_not_work_is_told_with_its_remedy(patient: Patient) -> None:
         "providers": {"openai": {"base_url": "http://127.0.0.1:9", "keys": ["NO_SUCH_KEY"]}}
     }
     patient.promheal["flags"] = {"auto_healing": False}
+    patient.promheal["notify"] = {
+        "channels": {"team": {"url_env": "NO_SUCH_URL"}, "post": {"url": "mailto://a:b@c.example"}}
+    }
+    patient.services["gone"]["logs"] = f"{patient.folder}/none.log"
     code, found = patient.asked("--timeout", "2s")
     assert code == 1
     assert found["strategy other"][0] == (
@@ -138,6 +146,11 @@ def test_what_does_not_work_is_told_with_its_remedy(patient: Patient) -> None:
     assert "Connection refused" in found["service gone: health"][0][1]
     assert "line 2 column 1" in found["service gone: settings"][0][1]
     assert found["llm openai"] == [("fail", "NO_SUCH_KEY: NO_SUCH_KEY is not set")]
+    assert found["channel team"] == [
+        ("fail", "channel 'team': variable NO_SUCH_URL is empty or not set")
+    ]
+    assert "does not speak HTTP" in found["channel post"][0][1]
+    assert found["service gone: logs"][0][0] == "warn"
     assert found["configuration"][0][0] == "warn"
     assert found["service shop"][0][0] == "ok", "one that is ill hides no other"
 
