@@ -24,7 +24,7 @@ from receiver.guards.situation import Reason
 from receiver.journal import Journal, Transaction
 from receiver.journal.steering import Untold
 from receiver.metrics import NOTICES
-from receiver.run import Outcome, Run, State
+from receiver.run import Outcome, Run
 
 log: Final = logging.getLogger("promheal.notices")
 
@@ -242,7 +242,7 @@ def _notices(transaction: Transaction, rows: Sequence[Untold]) -> Iterator[Notic
         episode = transaction.episode(run.episode)
         about: Any = {"run": run, "labels": {} if episode is None else episode.alert.labels}
         if what == "asked":
-            if run.state is State.PENDING and run.reason == Reason.AWAITING_APPROVAL:
+            if run.reason == Reason.AWAITING_APPROVAL:
                 yield Notice(event=Event.APPROVAL_NEEDED, reason=_why(transaction, run), **about)
         elif run.outcome in _OF:
             yield Notice(event=_OF[run.outcome], reason=run.reason, **about)
