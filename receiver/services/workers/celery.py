@@ -56,7 +56,7 @@ class CeleryPool(Scaled, frozen=True, kw_only=True, forbid_unknown_fields=True):
         missing = [name for name in self.workers if name not in (found or {})]
         if missing:
             raise ActionError(f"no answer from {', '.join(missing)}; do these nodes run?")
-        return {name: int(found[name]["pool"]["max-concurrency"]) for name in self.workers}
+        return {name: _size(found[name]["pool"]) for name in self.workers}
 
     def _told(self, verb: str, name: str, timeout: float) -> dict[str, Any]:
         with _explained(), self._app() as app:
@@ -90,6 +90,12 @@ class CeleryPool(Scaled, frozen=True, kw_only=True, forbid_unknown_fields=True):
             "socket_timeout": _REPLY, "socket_connect_timeout": _REPLY, "max_retries": 1,
         }  # fmt: skip
         return app
+
+
+def _size(pool: dict[str, Any]) -> int:
+    """Return how many a pool has: `max-concurrency` stays what it was at the start (Celery 5)."""
+    processes = pool.get("processes")
+    return len(processes) if isinstance(processes, list) else int(pool["max-concurrency"])
 
 
 @contextmanager
