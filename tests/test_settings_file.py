@@ -260,7 +260,13 @@ def test_a_service_without_settings_fails_clearly_and_at_load() -> None:
         "service: 'shop' has no `settings:` in services.yml"
     ]
     assert len(list(FallbackLlm().problems(SHOP, inventory))) == 2
+    label = RateLimitParams(service="{{ labels.service }}", limit=50)
+    two = Inventory({name: Service(name=name, manager=Nobody()) for name in ("a", "b")})
+    assert list(RateLimit().problems(label, two)) == [
+        "service: 'a', 'b' have no `settings:` in services.yml"
+    ]
     unknown = SettingParams(service="shpo")
+    assert len(list(FallbackLlm().problems(unknown, inventory))) == 1
     assert "did you mean 'shop'" in next(iter(EnableCache().problems(unknown, inventory)))
 
 

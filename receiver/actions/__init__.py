@@ -126,6 +126,20 @@ def unknown_service(name: str, inventory: Inventory) -> Iterable[str]:
     yield f"service: no {name!r} in services.yml; {hint}known: {known}"
 
 
+def lacking(part: str, name: str, inventory: Inventory) -> Iterable[str]:
+    """Yield that no service which *name* can choose has a *part*, for an action's `problems`.
+
+    *name* may be a template; *part* is a key of services.yml, as `settings`.
+    """
+    yield from unknown_service(name, inventory)
+    names = inventory.names if is_template(name) else (name,)
+    services = [inventory.get(each) for each in inventory.names if each in names]
+    if services and all(getattr(service, part) is None for service in services):
+        whose = ", ".join(repr(service.name) for service in services[:20])
+        has = "has no" if len(services) == 1 else "have no"
+        yield f"service: {whose} {has} `{part}:` in services.yml"
+
+
 class Actions:
     """The known actions by name."""
 

@@ -8,7 +8,7 @@ from typing import Any
 
 import msgspec
 
-from receiver.actions import Action, Context, unknown_service
+from receiver.actions import Action, Context, lacking
 from receiver.errors import ActionError
 from receiver.exchange import refuse_unless_allowed
 from receiver.services import Inventory
@@ -34,12 +34,9 @@ class ClearCache(Action):
         return True
 
     def problems(self, params: ClearCacheParams, inventory: Inventory) -> Iterable[str]:
-        yield from unknown_service(params.service, inventory)
-        names = inventory.names if is_template(params.service) else {params.service}
-        services = [inventory.get(name) for name in inventory.names if name in names]
-        if services and all(service.cache is None for service in services):
-            yield f"service: none of {', '.join(names)} has a `cache` in services.yml"
-        for service in services:
+        yield from lacking("cache", params.service, inventory)
+        chosen = inventory.names if is_template(params.service) else (params.service,)
+        for service in (inventory.get(name) for name in inventory.names if name in chosen):
             if isinstance(service.cache, HttpCache):
                 try:
                     refuse_unless_allowed(service.cache.http.url, inventory.allowed_urls)

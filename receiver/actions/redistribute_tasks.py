@@ -8,10 +8,9 @@ from typing import Any
 
 import msgspec
 
-from receiver.actions import Action, Context, unknown_service
+from receiver.actions import Action, Context, lacking
 from receiver.errors import ActionError
 from receiver.services import Inventory
-from receiver.template import is_template
 
 
 class RedistributeParams(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -32,11 +31,7 @@ class RedistributeTasks(Action):
         return True
 
     def problems(self, params: RedistributeParams, inventory: Inventory) -> Iterable[str]:
-        yield from unknown_service(params.service, inventory)
-        names = inventory.names if is_template(params.service) else {params.service}
-        services = [inventory.get(name) for name in inventory.names if name in names]
-        if services and all(service.queue is None for service in services):
-            yield f"service: none of {', '.join(names)} has a `queue` in services.yml"
+        yield from lacking("queue", params.service, inventory)
 
     def run(self, params: RedistributeParams, context: Context) -> dict[str, Any]:
         service = context.inventory.get(params.service)

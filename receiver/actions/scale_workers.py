@@ -8,7 +8,7 @@ from typing import Annotated, Any
 
 import msgspec
 
-from receiver.actions import Action, Context, unknown_service
+from receiver.actions import Action, Context, lacking
 from receiver.errors import ActionError
 from receiver.services import Inventory, Service, Workers
 from receiver.services.workers import MOST
@@ -49,9 +49,7 @@ class ScaleWorkers(Action):
         return True
 
     def problems(self, params: ScaleParams, inventory: Inventory) -> Iterable[str]:
-        yield from unknown_service(params.service, inventory)
-        if params.service in inventory.names and inventory.get(params.service).workers is None:
-            yield f"service: {params.service!r} has no `workers:` in services.yml"
+        yield from lacking("workers", params.service, inventory)
 
     def run(self, params: ScaleParams, context: Context) -> dict[str, Any]:
         deadline = time.monotonic() + context.timeout

@@ -9,7 +9,7 @@ from typing import Annotated, Any, ClassVar
 
 import msgspec
 
-from receiver.actions import Action, Context, unknown_service
+from receiver.actions import Action, Context, lacking
 from receiver.errors import ActionError
 from receiver.services import Inventory, Service
 from receiver.services.formats import Value
@@ -37,9 +37,7 @@ class _Setting(Action):
         return True
 
     def problems(self, params: Any, inventory: Inventory) -> Iterable[str]:
-        yield from unknown_service(params.service, inventory)
-        if params.service in inventory.names:
-            yield from self._lacks(inventory.get(params.service))
+        yield from lacking("settings", params.service, inventory)
 
     def run(self, params: Any, context: Context) -> dict[str, Any]:
         deadline = time.monotonic() + context.timeout
@@ -106,14 +104,11 @@ class _Setting(Action):
     ) -> Value | _Nothing:
         """Return what the setting should be, which is *now*. Raises ActionError."""
 
-    def _lacks(self, service: Service) -> Iterable[str]:
-        if service.settings is None:
-            yield f"service: {service.name!r} has no `settings:` in services.yml"
-
     def _settings(self, service: Service) -> SettingsFile:
-        for lack in self._lacks(service):
-            raise ActionError(f"{lack.removeprefix('service: ')}; nothing was touched")
-        assert service.settings is not None
+        if service.settings is None:
+            raise ActionError(
+                f"{service.name!r} has no `settings:` in services.yml; nothing was touched"
+            )
         return service.settings
 
 
@@ -177,10 +172,11 @@ class FallbackLlm(_Setting):
     Params = SettingParams
     setting = "llm"
 
-    def _lacks(self, service: Service) -> Iterable[str]:
-        yield from super()._lacks(service)
-        if service.llm is None:
-            yield f"service: {service.name!r} has no `llm: {{providers: […]}}` in services.yml"
+    def problems(self, params: SettingParams, inventory: Inventory) -> Iterable[str]:
+        found = list(super().problems(params, inventory))
+        yield from found
+        # An unknown service is told once.
+        yield from (each for each in lacking("llm", params.service, inventory) if each not in found)
 
     def _wanted(
         self,
@@ -189,7 +185,10 @@ class FallbackLlm(_Setting):
         service: Service,
         now: Value | None,
     ) -> Value | _Nothing:
-        assert service.llm is not None
+        if service.llm is None:
+            raise ActionError(
+                f"{service.name!r} has no `llm:` in services.yml; nothing was touched"
+            )
         providers = list(service.llm.providers)
         start = providers.index(now) + 1 if isinstance(now, str) and now in providers else 0
         others = [each for each in providers[start:] + providers[:start] if each != now]
