@@ -189,8 +189,9 @@ def test_it_runs_as_who_promheal_runs_as(patient: Patient) -> None:
     (patient.folder / "shop.yml").write_text("rate_limit: 5\n")
     patient.services["shop"]["settings"] = {"file": f"{patient.folder}/shop.yml"}
     patient.asked()
-    for folder in (patient.folder, *patient.folder.parents[:3]):
-        folder.chmod(0o755)
+    for folder in (patient.folder, *patient.folder.parents):
+        if folder.name.startswith(("test_", "pytest-", "popen-")):  # pytest's own
+            folder.chmod(0o755)
     code = (
         "import os, sys\n"
         "from click.testing import CliRunner\n"
