@@ -155,8 +155,10 @@ class TestSystemdContract:
     )
     def test_a_unit_that_cannot_run_says_why(self, units: Units, unit: Any, says: str) -> None:
         units.set(web=unit)
-        with pytest.raises(ActionError, match=says):
-            WEB.status(timeout=10)
+        for ask in (WEB.status, WEB.restart):
+            with pytest.raises(ActionError, match=says):
+                ask(timeout=10)
+        assert not any("restart" in argv for argv in units.asked)
 
     def test_who_may_not_is_told_what_to_mend(self, units: Units) -> None:
         refuse = "Failed to restart web.service: Interactive authentication required."

@@ -53,7 +53,8 @@ class Systemd(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=T
 
     def restart(self, *, timeout: float) -> ServiceStatus:
         deadline = time.monotonic() + timeout
-        left = max(0.1, timeout - min(_RESERVE, timeout / 4))
+        self.status(timeout=timeout)  # a unit that is not there is told as that
+        left = max(0.1, deadline - time.monotonic() - min(_RESERVE, timeout / 4))
         # Only asked for: systemctl itself would wait for as long as the unit's own limits are.
         systemctl(["restart", "--no-block", "--", self.unit], user=self.user, timeout=left)
         settled = False
