@@ -47,10 +47,13 @@ demo: install .tools/installed ## Make a service sick, and watch it being healed
 	$(BIN)/promheal demo $(ARGS)
 
 # Most tests wait for a clock or another process, so several run beside each other; those that measure
-# time run alone afterwards. pytest's 5 means that none was selected, which one of the two may.
+# time run alone afterwards. What fails in company is run once more alone, for a busy machine misses
+# deadlines; it counts when it fails again. pytest's 5 means that none was selected, which one may.
 test: install tools ## Run every test (ARGS='-k name' for some)
 	@beside=0; alone=0; \
 	$(BIN)/python -m pytest -n 4 --dist worksteal -m 'not alone' $(ARGS) || beside=$$?; \
+	if [ $$beside -eq 1 ]; then beside=0; echo "What failed in company, once more alone:"; \
+	  $(BIN)/python -m pytest --last-failed --last-failed-no-failures none || beside=$$?; fi; \
 	$(BIN)/python -m pytest -m alone $(ARGS) || alone=$$?; \
 	case "$$beside $$alone" in "0 0"|"0 5"|"5 0") ;; *) exit 1 ;; esac
 

@@ -26,6 +26,8 @@ from receiver.errors import ConfigError
 from receiver.web.arbiter import Server
 from receiver.web.worker import Framing, Progress, Refusal
 
+pytestmark = pytest.mark.alone
+
 ROOT = Path(__file__).parents[1]
 SLOW_CLIENTS = 900
 SERVER = """
@@ -387,7 +389,6 @@ def dribble(socks: list[socket.socket], piece: bytes, stop: threading.Event) -> 
         pytest.param(post(b"", "Content-Length: 4000", length=False), b"x", id="body"),
     ],
 )
-@pytest.mark.alone
 def test_900_slow_clients_hold_up_nobody(
     server: Process, start: bytes, piece: bytes, capsys: pytest.CaptureFixture[str]
 ) -> None:
