@@ -82,6 +82,8 @@ def _asked(subject: str, probe: Probe) -> list[Finding]:
         return list(probe())
     except (ActionError, UpstreamError) as error:
         return [_fail(subject, str(error))]
+    except Exception as error:  # noqa: BLE001  one that fails, a plug-in's too, hides no other
+        return [_fail(subject, f"it cannot be asked: {type(error).__name__}: {error}")]
 
 
 def _probes(loaded: Loaded, options: Options, timeout: float) -> Iterator[tuple[str, Probe]]:

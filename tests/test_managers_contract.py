@@ -66,9 +66,16 @@ else:
             units[name] = unit.get("after", {}).get(command, unit)
     state.write_text(json.dumps(units))
 """
-ACTIVE = {"ActiveState": "active", "SubState": "running", "MainPID": "4711"}
+OLD = {"ActiveState": "active", "SubState": "running", "MainPID": "4710", "InvocationID": "1"}
+ACTIVE = {"ActiveState": "active", "SubState": "running", "MainPID": "4711", "InvocationID": "2"}
 ACTIVATING = {"ActiveState": "activating", "SubState": "start"}
-FAILED = {"ActiveState": "failed", "SubState": "failed", "Result": "exit-code", "NRestarts": "5"}
+FAILED = {
+    "InvocationID": "2",
+    "ActiveState": "failed",
+    "SubState": "failed",
+    "Result": "exit-code",
+    "NRestarts": "5",
+}
 
 
 class Units:
@@ -127,19 +134,21 @@ class TestSystemdContract:
         assert WEB.status(timeout=10).pid == 4711
 
     def test_a_restart_is_done_when_it_is_active_and_stays(self, units: Units) -> None:
-        after = {**ACTIVATING, "then": [ACTIVATING, ACTIVE]}
-        units.set(web={**ACTIVE, "after": {"restart": after}})
-        assert WEB.restart(timeout=30).state is ServiceState.RUNNING
+        # The old one is active while the job waits in the queue.
+        after = {**OLD, "then": [OLD, OLD, ACTIVATING, ACTIVE]}
+        units.set(web={**OLD, "after": {"restart": after}})
+        status = WEB.restart(timeout=30)
+        assert (status.state, status.pid) == (ServiceState.RUNNING, 4711)
         (restart,) = [argv for argv in units.asked if "restart" in argv]
         assert restart[-4:] == ["restart", "--no-block", "--", "web.service"]
 
     def test_active_for_a_moment_is_not_active(self, units: Units) -> None:
-        units.set(web={**ACTIVE, "after": {"restart": {**ACTIVE, "then": [FAILED]}}})
+        units.set(web={**OLD, "after": {"restart": {**ACTIVE, "then": [FAILED]}}})
         with pytest.raises(ActionError, match=r"was restarted and failed: .*result exit-code"):
             WEB.restart(timeout=30)
 
     def test_one_that_does_not_come_up_in_time(self, units: Units) -> None:
-        units.set(web={**ACTIVE, "after": {"restart": ACTIVATING}})
+        units.set(web={**OLD, "after": {"restart": ACTIVATING}})
         began = time.monotonic()
         with pytest.raises(ActionError, match=r"not active in time: .*activating \(start\)"):
             WEB.restart(timeout=2)

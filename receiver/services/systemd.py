@@ -6,6 +6,7 @@ systemd project keeps stable. https://systemd.io/PORTABILITY_AND_STABILITY/
 
 from __future__ import annotations
 
+import os
 import re
 import time
 from typing import Annotated, Final
@@ -22,7 +23,9 @@ UNIT_NAME: Final = (
 """systemd.unit(5): no more than 255 characters, and here none that begins as an option does."""
 
 _SYSTEMCTL: Final = "systemctl"
-_PROPERTIES: Final = "Id,LoadState,ActiveState,SubState,Result,MainPID,NRestarts,StatusText"
+_PROPERTIES: Final = (
+    "Id,LoadState,ActiveState,SubState,Result,MainPID,NRestarts,InvocationID,StatusText"
+)
 _STATES: Final = {
     "active": ServiceState.RUNNING,
     "reloading": ServiceState.RUNNING,
@@ -53,19 +56,24 @@ class Systemd(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=T
 
     def restart(self, *, timeout: float) -> ServiceStatus:
         deadline = time.monotonic() + timeout
-        self.status(timeout=timeout)  # a unit that is not there is told as that
+        (before,) = show([self.unit], user=self.user, timeout=timeout)
+        refuse_missing(before, self.unit)
         left = max(0.1, deadline - time.monotonic() - min(_RESERVE, timeout / 4))
         # Only asked for: systemctl itself would wait for as long as the unit's own limits are.
         systemctl(["restart", "--no-block", "--", self.unit], user=self.user, timeout=left)
         settled = False
         while True:
-            found = self.status(timeout=max(0.1, deadline - time.monotonic()))
-            if found.state is ServiceState.RUNNING:
+            now = max(0.1, deadline - time.monotonic())
+            (properties,) = show([self.unit], user=self.user, timeout=now)
+            found = _status(properties)
+            # The job may wait in systemd's queue: until then the old one is still active.
+            old = properties.get("InvocationID") == before.get("InvocationID")
+            if found.state is ServiceState.RUNNING and not old:
                 # Once more: what ends at once is `active` for a moment (Type=simple).
                 if settled:
                     return found
                 settled = True
-            elif found.state is ServiceState.FAILED:
+            elif found.state is ServiceState.FAILED and not old:
                 raise ActionError(
                     f"{self.unit} was restarted and failed: {found.detail}", output=self._tail()
                 )
@@ -80,8 +88,8 @@ class Systemd(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=T
 
     def _tail(self) -> str:
         """Return the last lines of its journal, where there is one that we may read."""
-        scope = ["--user"] if self.user else []
-        argv = ["journalctl", *scope, "--no-pager", "--lines", _LINES, "--unit", self.unit]
+        unit = "--user-unit" if self.user else "--unit"
+        argv = ["journalctl", "--no-pager", "--lines", _LINES, unit, self.unit]
         try:
             return process.run(argv, timeout=_RESERVE, output_limit=8192).output
         except ActionError:
@@ -127,7 +135,9 @@ def systemctl(arguments: list[str], *, user: bool, timeout: float) -> str:
         raise ActionError("no time left to ask systemctl")
     scope = ["--user"] if user else []
     argv = [_SYSTEMCTL, "--no-pager", "--no-ask-password", *scope, *arguments]
-    finished = process.run(argv, timeout=timeout, output_limit=65_536)
+    # Where the user's manager listens; systemd's own place for it, pam_systemd(8).
+    env = {"XDG_RUNTIME_DIR": f"/run/user/{os.geteuid()}"} if user else {}
+    finished = process.run(argv, timeout=timeout, env=env, output_limit=65_536)
     if finished.ok:
         return finished.output
     said = " ".join(finished.output.split())[:300]
