@@ -293,6 +293,12 @@ class TestDockerContract:
         with pytest.raises(ActionError, match=says):
             engine[1].restart(timeout=20)
 
+    def test_one_that_runs_for_a_moment_does_not_run(self, engine: tuple[Engine, Docker]) -> None:
+        running = {"Status": "running", "Pid": 5}
+        engine[0].after = [running, running, {"Status": "exited", "ExitCode": 1}]
+        with pytest.raises(ActionError, match=r"was restarted and ended: .*exit code 1"):
+            engine[1].restart(timeout=20)
+
     def test_one_that_is_not_there(self, engine: tuple[Engine, Docker], tmp_path: Path) -> None:
         there, web = engine
         with pytest.raises(ActionError, match=r"no container 'wbe'; `docker ps"):

@@ -19,6 +19,8 @@ from receiver.services.manager import ServiceState, ServiceStatus
 
 _MAX_ANSWER: Final = 4 * 1024 * 1024  # bytes
 _POLL: Final = 0.2  # seconds
+_SETTLE: Final = 1.0
+"""Seconds that a container without a HEALTHCHECK must run."""
 _STATES: Final = {
     "running": ServiceState.RUNNING,
     "created": ServiceState.STOPPED,
@@ -60,10 +62,14 @@ class Docker(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
         reply = self._ask("POST", f"restart?t={patience}", timeout)
         if reply.status != 204:
             raise self._refused(reply)
+        since = 0.0
         while True:
             found = self.status(timeout=max(0.1, deadline - time.monotonic()))
             if found.state is ServiceState.RUNNING:
-                return found
+                # What ends at once runs for a moment; a HEALTHCHECK says more than that.
+                since = since or time.monotonic()
+                if time.monotonic() - since >= _SETTLE or "health" in found.detail:
+                    return found
             if found.state in {ServiceState.FAILED, ServiceState.STOPPED}:
                 raise ActionError(f"{self.container} was restarted and ended: {found.detail}")
             if time.monotonic() + _POLL >= deadline:
