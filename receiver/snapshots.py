@@ -109,9 +109,9 @@ class Kept(NamedTuple):
 
 def keep(folder: Path, snapshot: Snapshot) -> Kept:
     """Write the file below *folder*, whole or not at all. Raises OSError."""
-    below = folder / FOLDER
+    path = path_of(folder, snapshot.run, snapshot.step)
+    below = path.parent
     below.mkdir(mode=0o700, parents=True, exist_ok=True)
-    path = below / f"{snapshot.run}-{snapshot.step}.json.gz"
     content = gzip.compress(msgspec.json.encode(snapshot), mtime=0)
     new = path.with_name(f"{path.name}.new")
     with suppress(FileNotFoundError):
@@ -128,6 +128,11 @@ def keep(folder: Path, snapshot: Snapshot) -> Kept:
     finally:
         os.close(directory)
     return Kept(path, hashlib.sha256(content).hexdigest(), len(content))
+
+
+def path_of(folder: Path, run: int, step: int) -> Path:
+    """Return where the snapshot of a step is kept below *folder*, if there is one."""
+    return folder / FOLDER / f"{run}-{step}.json.gz"
 
 
 def read(path: Path) -> Snapshot:

@@ -129,6 +129,11 @@ class Service:
         return self._loaded.files
 
     @property
+    def folder(self) -> Path:
+        """Where the journal is, and the snapshots."""
+        return connections.folder(self._options)
+
+    @property
     def reload_successful(self) -> bool:
         return self._reload_successful
 

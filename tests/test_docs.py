@@ -49,8 +49,9 @@ from receiver.strategy import Strategy
 from receiver.template import FILTERS, KNOWN, MAX_OUTPUT
 from receiver.verification import LONGEST, LOOKS, SHORTEST
 from receiver.web import api, create_app, steering, webhook, worker
-from receiver.web import page as web_page
 from receiver.web import status as web_status
+from receiver.web.pages.forms import FORM_AGE
+from receiver.web.pages.shown import SHOWN
 from tests.tools import REPOSITORY, tool
 
 DOCS = REPOSITORY / "docs"
@@ -568,8 +569,8 @@ def test_the_figures_of_the_pages_are_those_of_the_code() -> None:
     assert limits["body of a change"] == f"{steering.MAX_BODY >> 10} KiB"
     assert limits["a reason"] == f"{control.MAX_REASON} characters"
     assert limits["a pause that ends by itself"] == f"{steering.MAX_PAUSE / 86_400:g} days"
-    assert f"at most {web_page.SHOWN} rows" in prose(DOCS / "reference/http-api.md")
-    assert f"{web_page.FORM_AGE // 3_600} hours" in prose(DOCS / "reference/http-api.md")
+    assert f"at most {SHOWN} rows" in prose(DOCS / "reference/http-api.md")
+    assert f"{FORM_AGE // 3_600} hours" in prose(DOCS / "reference/http-api.md")
     assert limits["alerts in one notification"] == f"{MAX_ALERTS:,}"
     assert limits["labels of one alert"] == str(MAX_LABELS)
     assert limits["characters of a label's or an annotation's value"] == f"{MAX_TEXT:,}"

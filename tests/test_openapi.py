@@ -24,6 +24,7 @@ from referencing import Registry, Resource
 from schemathesis.specs.openapi.checks import negative_data_rejection
 from werkzeug.test import Client, TestResponse
 
+from receiver import snapshots
 from receiver.breaker import BreakerEvent, Happening, Thresholds
 from receiver.dormancy import AWAKE, lulled
 from receiver.errors import JournalError
@@ -39,7 +40,7 @@ CONTRACT: Final[dict[str, Any]] = yaml.safe_load(
     Path("receiver/web/openapi.yaml").read_text(encoding="utf-8")
 )
 METHODS: Final = frozenset({"get", "put", "post", "delete", "patch"})
-OF_THE_PAGE: Final = ("/ui/", "/static/")
+OF_THE_PAGE: Final = ("/ui/", "/static/", "/runs", "/strategies/")
 """The page's own forms and style sheet are no part of the contract."""
 EXAMPLES: Final = 12
 """Random requests to each operation, besides those that schemathesis derives from its schema."""
@@ -297,6 +298,10 @@ def lived(config: Path, make_service: Callable[..., Service]) -> Service:
         transaction.put_dormancy(lulled(AWAKE, "nothing helped", now))
 
     service.journal.atomically(write)
+    kept = snapshots.Snapshot(
+        run=1, step=0, strategy="careful", target="x", taken_at=1.0, alert={"labels": {}}
+    )
+    snapshots.keep(service.folder, kept)
     service.control.pause(by="alice", reason="load test", scope='target:service="x"')
     service.control.pause(by="alice", reason="a while", scope="strategy:latency", seconds=3_600)
     return service

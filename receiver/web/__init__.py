@@ -9,7 +9,7 @@ from flask import Flask, Response
 from werkzeug.exceptions import HTTPException
 
 from receiver.errors import JournalError, RefusedError
-from receiver.web import api, page, probes, steering, webhook
+from receiver.web import api, pages, probes, steering, webhook
 from receiver.web.answers import error
 from receiver.wiring import Service
 
@@ -30,7 +30,7 @@ def create_app(service: Service, receiving: webhook.Webhook | None = None) -> Fl
     app.register_blueprint(probes.blueprint(service))
     app.register_blueprint(api.blueprint(service))
     app.register_blueprint(steering.blueprint(service))
-    app.register_blueprint(page.blueprint(service))
+    app.register_blueprint(pages.blueprint(service))
     app.register_error_handler(RefusedError, _refused)
     app.register_error_handler(JournalError, _cannot_store)
     app.register_error_handler(HTTPException, _http_error)

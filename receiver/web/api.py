@@ -12,6 +12,7 @@ import msgspec
 from flask import Blueprint, Response, jsonify, request
 from werkzeug.exceptions import BadRequest
 
+from receiver import snapshots
 from receiver.journal import Episode, Recorded
 from receiver.journal.steering import Audit
 from receiver.run import Observation, Run, State
@@ -85,6 +86,14 @@ def blueprint(service: Service) -> Blueprint:  # noqa: C901  one function a rout
                 "observations": [_observed(one) for one in observations],
             }
         )
+
+    @routes.get("/api/runs/<int:number>/snapshots/<int:step>")
+    def snapshot(number: int, step: int) -> Response:
+        try:
+            kept = snapshots.read(snapshots.path_of(service.folder, number, step))
+        except (OSError, OverflowError):
+            return error("not_found", f"no snapshot of step {step} of run {number}", 404)
+        return Response(msgspec.json.encode(kept), content_type="application/json")
 
     @routes.get("/api/decisions")
     def decisions() -> Response:

@@ -194,6 +194,15 @@ def _heals(snapshot: Snapshot, *outcomes: Outcome) -> int:
     )
 
 
+def heals_of(snapshot: Snapshot, strategy: str) -> tuple[int, int]:
+    """Return how many runs of a strategy healed, and how many failed, since there is a journal."""
+
+    def number(*outcomes: Outcome) -> int:
+        return int(sum(snapshot.totals.get((HEALS.name, (strategy, one)), 0.0) for one in outcomes))
+
+    return number(Outcome.HEALED), number(*FAILURES)
+
+
 def _backoff(dormancy: Dormancy, engine: EngineSettings) -> float:
     return backoff(dormancy.failures, first=engine.backoff.first, most=engine.backoff.most)
 

@@ -1,0 +1,113 @@
+"""The pages: what is going on, each run, each strategy, and the forms that change something.
+
+Rendered here. A script of our own replaces what has changed, and nothing is lost without it; labels
+and reasons are hostile text, and the templates escape them.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from typing import Any, Final
+
+from flask import Blueprint, Response, redirect, render_template, request
+from werkzeug.exceptions import BadRequest, NotFound
+
+from receiver.control import MAX_REASON
+from receiver.duration import format_duration
+from receiver.errors import RefusedError
+from receiver.web.api import MAX_ID
+from receiver.web.pages import shown
+from receiver.web.pages.forms import Tokens, where_from, wishes
+from receiver.web.steering import user
+from receiver.wiring import Service
+
+_POLICY: Final = (
+    "default-src 'none'; style-src 'self'; script-src 'self'; img-src 'self'; connect-src 'self'; "
+    "form-action 'self'; base-uri 'none'; frame-ancestors 'none'"
+)
+
+
+def blueprint(service: Service) -> Blueprint:  # noqa: C901  one function a route
+    routes = Blueprint("page", __name__)
+    tokens = Tokens()
+    possible = wishes(service)
+    routes.add_app_template_filter(shown.moment, "moment")
+    routes.add_app_template_filter(shown.iso, "iso")
+    routes.add_app_template_filter(format_duration, "duration")
+
+    def page(template: str, values: dict[str, Any], *, problem: str = "", code: int = 200,
+             path: str = "") -> Response:  # fmt: skip
+        text = render_template(
+            template,
+            **values,
+            problem=problem,
+            user=user(),
+            may_change=request.environ.get("promheal.role", "operator") == "operator",
+            token=tokens.issue(),
+            path=path or request.path,
+            max_reason=MAX_REASON,
+        )
+        response = Response(text, status=code, content_type="text/html; charset=utf-8")
+        response.headers["Content-Security-Policy"] = _POLICY
+        response.headers["Referrer-Policy"] = "same-origin"
+        if code == 200:
+            response.headers["Cache-Control"] = "private, no-cache"
+            response.set_etag(hashlib.sha256(text.encode()).hexdigest()[:32])
+            response.make_conditional(request)
+        return response
+
+    @routes.get("/")
+    def show() -> Response:
+        return page("status.html", shown.overview(service))
+
+    @routes.get("/runs")
+    def runs() -> Response:
+        before = request.args.get("before")
+        return page(
+            "runs.html",
+            shown.listed(
+                service,
+                strategy=request.args.get("strategy") or None,
+                before=None if before is None else _number(before),
+            ),
+        )
+
+    @routes.get("/runs/<int:number>")
+    def run(number: int) -> Response:
+        values = shown.one_run(service, number) if number <= MAX_ID else None
+        if values is None:
+            return page("absent.html", {"what": f"run {number}"}, code=404)
+        return page("run.html", values)
+
+    @routes.get("/strategies/<name>")
+    def strategy(name: str) -> Response:
+        values = shown.one_strategy(service, name)
+        if values is None:
+            return page("absent.html", {"what": f"strategy {name}"}, code=404)
+        return page("strategy.html", values)
+
+    @routes.post("/ui/<any(pause, resume, reset, approve, reject, cancel):wish>")
+    def change(wish: str) -> Response:
+        tokens.check()
+        try:
+            possible[wish](request.form)
+        except (RefusedError, BadRequest) as error:
+            text = error.description if isinstance(error, BadRequest) else str(error)
+            return page(
+                "status.html",
+                shown.overview(service),
+                problem=f"{wish}: {text}",
+                code=error.status if isinstance(error, RefusedError) else 400,
+                path="/",
+            )
+        answer = redirect(where_from(), code=303)
+        assert isinstance(answer, Response)
+        return answer
+
+    return routes
+
+
+def _number(text: str) -> int:
+    if not (text.isascii() and text.isdigit() and len(text) < 20 and 1 <= int(text) <= MAX_ID):
+        raise NotFound("before: the number of a run")
+    return int(text)

@@ -1,0 +1,255 @@
+"""What the pages show, read in one look at the journal each: values for the templates."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from datetime import UTC, datetime
+from typing import Any, Final
+
+import msgspec
+
+from receiver.guards.situation import Reason
+from receiver.journal import Episode, Recorded, Transaction
+from receiver.journal.steering import Key
+from receiver.run import Observation, Phase, Run, State
+from receiver.strategy import Strategy
+from receiver.web import status
+from receiver.web.pages import chart
+from receiver.wiring import Service
+
+SHOWN: Final = 25
+"""Rows of each list that has a page of its own, or the API, for the rest."""
+PAGE: Final = 50
+
+_UNDER_WAY: Final = tuple(state for state in State if state not in {State.PENDING, State.FINISHED})
+
+
+class Wanted(msgspec.Struct, frozen=True):
+    """What a strategy does about an alert: the run that is open, or what was decided last."""
+
+    strategy: str
+    run: Run | None
+    said: Recorded | None
+
+
+class Firing(msgspec.Struct, frozen=True):
+    episode: Episode
+    wanted: tuple[Wanted, ...]
+
+
+class Healing(msgspec.Struct, frozen=True):
+    """A run under way, and where in its plan it is."""
+
+    run: Run
+    step: str
+    number: int
+    """From 1; how many are begun, whichever way they ended."""
+    steps: int
+
+
+class Line(msgspec.Struct, frozen=True):
+    """A strategy in a list."""
+
+    strategy: Strategy
+    firing: int
+    holding: int
+    healed: int
+    failed: int
+    budget: tuple[tuple[float, int, int], ...]
+    """(seconds, runs left on the target that has fewest, runs)."""
+
+
+class Moment(msgspec.Struct, frozen=True):
+    """One line of a run's timeline."""
+
+    at: float
+    what: str
+    detail: str = ""
+    tone: str = ""
+    """A state or an outcome, which has a colour."""
+
+
+def overview(service: Service) -> dict[str, Any]:
+    seen = status.look(service)
+    strategies = service.config.strategies
+
+    def read(transaction: Transaction) -> dict[str, Any]:
+        pending = transaction.runs(limit=SHOWN, state=State.PENDING)
+        return {
+            "firing": [
+                Firing(episode, tuple(_wanted(transaction, service, episode)))
+                for episode in transaction.open_episodes(limit=SHOWN)
+            ],
+            "pending": [
+                (run, transaction.last_decision((run.strategy, run.target))) for run in pending
+            ],
+            "under_way": [
+                _healing(transaction.run(run.id) or run)
+                for state in _UNDER_WAY
+                for run in transaction.runs(limit=SHOWN, state=state)
+            ],
+            "lines": [_line(transaction, service, seen, strategy) for strategy in strategies],
+            "runs": transaction.runs(limit=SHOWN),
+        }
+
+    return {
+        "status": status.status(service, seen),
+        "tasks": service.background.tasks,
+        "asks": Reason.AWAITING_APPROVAL,
+        **service.journal.read(read),
+    }
+
+
+def listed(service: Service, *, strategy: str | None, before: int | None) -> dict[str, Any]:
+    found = service.journal.read(lambda t: t.runs(limit=PAGE + 1, before=before, strategy=strategy))
+    more = len(found) > PAGE
+    return {
+        "runs": found[:PAGE],
+        "older": found[PAGE - 1].id if more else None,
+        "strategy": strategy,
+        "names": service.config.strategies.names,
+    }
+
+
+def one_run(service: Service, number: int) -> dict[str, Any] | None:
+    """Return all about a run; None when the journal does not know it."""
+
+    def read(t: Transaction) -> tuple[Run | None, list[Recorded], list[Observation]]:
+        return t.run(number), t.decisions(number), t.observations(number)
+
+    run, decisions, observations = service.journal.read(read)
+    if run is None:
+        return None
+    return {
+        "run": run,
+        "healing": _healing(run),
+        "decisions": decisions,
+        "observations": observations,
+        "chart": chart.draw(observations, run.verify_from),
+        "query": None if run.plan is None
+        else run.plan.verify_query or run.plan.alert.get("expression"),
+        "timeline": sorted(_moments(run, decisions, observations), key=lambda one: one.at),
+        "asks": Reason.AWAITING_APPROVAL,
+    }  # fmt: skip
+
+
+def one_strategy(service: Service, name: str) -> dict[str, Any] | None:
+    """Return all about a strategy; None when there is none of this name."""
+    strategy = service.config.strategies.get(name)
+    if strategy is None:
+        return None
+    seen = status.look(service)
+
+    def read(transaction: Transaction) -> dict[str, Any]:
+        return {
+            "line": _line(transaction, service, seen, strategy),
+            "runs": transaction.runs(limit=SHOWN, strategy=name),
+            "decisions": transaction.latest_decisions(limit=SHOWN, strategy=name),
+        }
+
+    scope = f"strategy:{name}"
+    return {
+        "strategy": strategy,
+        "steps": [
+            (step, _told(msgspec.to_builtins(step.params, enc_hook=str)))
+            for step in strategy.actions
+        ],
+        "breaker": next(one for one in status.breakers(service, seen) if one["name"] == scope),
+        "pauses": [pause for pause in seen.pauses if pause.scope == scope],
+        **service.journal.read(read),
+    }
+
+
+def iso(at: float) -> str:
+    return f"{datetime.fromtimestamp(at, UTC):%Y-%m-%dT%H:%M:%SZ}"
+
+
+def moment(at: float) -> str:
+    return f"{datetime.fromtimestamp(at, UTC):%Y-%m-%d %H:%M:%S} UTC"
+
+
+def _wanted(transaction: Transaction, service: Service, episode: Episode) -> Iterator[Wanted]:
+    for strategy in service.config.strategies.select(episode.alert):
+        target = strategy.target_of(episode.alert)
+        assert target is not None  # it was selected
+        key: Key = (strategy.name, target)
+        yield Wanted(strategy.name, transaction.unfinished(key), transaction.last_decision(key))
+
+
+def _healing(run: Run) -> Healing:
+    steps = [step for step in run.steps if step.phase is Phase.RUN]
+    undoing = [step for step in run.steps if step.phase is Phase.ROLLBACK]
+    planned = 0 if run.plan is None else len(run.plan.steps)
+    if run.state is State.ROLLING_BACK and undoing:
+        return Healing(run, f"undo {undoing[-1].action}", len(steps), planned)
+    if run.state is State.VERIFYING:
+        return Healing(run, "asking Prometheus", len(steps), planned)
+    return Healing(run, steps[-1].action if steps else "", len(steps), planned)
+
+
+def _told(params: dict[str, Any]) -> dict[str, Any]:
+    """Return parameters without the values of headers, which may be secrets."""
+    return {
+        name: dict.fromkeys(value, "…") if name == "headers" else value
+        for name, value in params.items()
+    }
+
+
+def _line(
+    transaction: Transaction, service: Service, seen: status.Seen, strategy: Strategy
+) -> Line:
+    now, name = service.clock(), strategy.name
+    budget = []
+    for window in strategy.budget:
+        used = max(transaction.starts_by_target(name, since=now - window.per), default=0)
+        budget.append((window.per, max(0, window.runs - used), window.runs))
+    healed, failed = status.heals_of(seen.snapshot, name)
+    return Line(
+        strategy,
+        seen.snapshot.firing.get(name, 0),
+        seen.snapshot.in_progress.get(name, 0),
+        healed,
+        failed,
+        tuple(budget),
+    )
+
+
+def _moments(
+    run: Run, decisions: list[Recorded], observations: list[Observation]
+) -> Iterator[Moment]:
+    """Yield what is known to have happened; in the order of `at` it is the run's story."""
+    starts = None if run.plan is None else _starts_at(run.plan.alert)
+    known: tuple[tuple[float | None, str, str, str], ...] = (
+        (starts, "The alert fired", "", ""),
+        (run.notified_at, "Alertmanager told promheal", "", ""),
+        (run.asked_at, "A person was asked to approve it", "", "wait"),
+        (run.approved_at, "A person approved it", "", "allow"),
+        (run.verify_from, "The last step ended: only newer data proves anything", "", ""),
+        (run.finished_at, f"Ended: {run.outcome}", run.reason, run.outcome or ""),
+    )
+    for one in decisions:
+        times = f" {one.times} times, last at {moment(one.last_at)}" if one.times > 1 else ""
+        reason = f" ({one.reason})" if one.reason else ""
+        yield Moment(one.at, f"Decided: {one.verdict}{reason}{times}", one.detail, one.verdict)
+    yield from _of_steps(run)
+    before = ""
+    for look in observations:
+        if look.verdict != before:
+            yield Moment(look.at, f"Prometheus: {look.verdict}", look.detail, look.verdict)
+        before = look.verdict
+    for at, what, detail, tone in known:
+        if at is not None:
+            yield Moment(at, what, detail, tone)
+
+
+def _of_steps(run: Run) -> Iterator[Moment]:
+    for step in run.steps:
+        name = f"Undo {step.action}" if step.phase is Phase.ROLLBACK else step.action
+        yield Moment(step.started_at, f"{name}: started", "", step.state)
+        if step.finished_at is not None:
+            yield Moment(step.finished_at, f"{name}: {step.state}", step.error, step.state)
+
+
+def _starts_at(alert: Mapping[str, Any]) -> float | None:
+    at = alert.get("starts_at")
+    return float(at) if isinstance(at, int | float) else None
