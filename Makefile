@@ -26,7 +26,7 @@ $(VENV)/installed: deploy/requirements.txt pyproject.toml
 	PYTHONWARNINGS=ignore $(BIN)/python -m pip install --quiet --no-deps --no-build-isolation --editable .
 	@touch $@
 
-tools: .tools/installed .tools/brokers ## Put Prometheus, Alertmanager and what tests need into .tools; nothing is started
+tools: .tools/installed .tools/brokers .tools/browser ## Put Prometheus, Alertmanager and what tests need into .tools; nothing is started
 
 .tools/installed: deploy/debian-tools Makefile
 	sh deploy/debian-tools .tools prometheus prometheus-alertmanager libfaketime \
@@ -37,6 +37,10 @@ tools: .tools/installed .tools/brokers ## Put Prometheus, Alertmanager and what 
 	sh deploy/debian-tools .tools redis-tools rabbitmq-server erlang-base \
 	  $$(printf 'erlang-%s ' asn1 crypto eldap inets mnesia os-mon parsetools public-key \
 	    runtime-tools ssl syntax-tools tools xmerl)
+	@touch $@
+
+.tools/browser: deploy/debian-tools
+	sh deploy/debian-tools .tools chromium-common chromium-headless-shell fonts-dejavu-core
 	@touch $@
 
 .tools/wrk: deploy/debian-tools
