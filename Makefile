@@ -6,7 +6,7 @@ BIN    := $(VENV)/bin
 export PATH := $(CURDIR)/$(BIN):$(CURDIR)/.tools/usr/bin:$(PATH)
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
-.PHONY: help install tools demo test kill-sweep check bench mutate format lock generate clean
+.PHONY: help install tools demo test pictures kill-sweep check bench mutate format lock generate clean
 
 help: ## Show this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
@@ -60,6 +60,9 @@ test: install tools ## Run every test (ARGS='-k name' for some)
 	  $(BIN)/python -m pytest --last-failed --last-failed-no-failures none || beside=$$?; fi; \
 	$(BIN)/python -m pytest -m alone $(ARGS) || alone=$$?; \
 	case "$$beside $$alone" in "0 0"|"0 5"|"5 0") ;; *) exit 1 ;; esac
+
+pictures: install tools ## Draw the page anew, as the docs show it
+	$(BIN)/python -m tests.acceptance.pictures docs/pictures
 
 kill-sweep: install tools ## kill -9 in the middle of every action, 20 times; a minute or two
 	KILLS=20 $(BIN)/python -m pytest --quiet tests/acceptance/test_kill_sweep.py

@@ -17,8 +17,9 @@ from receiver.breaker import BreakerEvent, Happening
 from receiver.decide import GUARDS
 from receiver.dormancy import Dormancy
 from receiver.journal import Admission, Transaction, Want
-from receiver.run import Outcome, State
+from receiver.run import Observation, Outcome, State
 from receiver.web import create_app
+from receiver.web.pages import chart
 from receiver.wiring import Service
 from tests.factories import alert, notification
 
@@ -341,3 +342,36 @@ strategies:
         url: http://127.0.0.1:9/x
         headers: {X-Key: s3cret}
 """
+
+
+def look(at: float, verdict: str, value: float | None) -> Observation:
+    return Observation(at=at, verdict=verdict, value=value, detail="")
+
+
+def test_a_chart_places_looks_in_time_and_breaks_its_line_where_there_is_no_value() -> None:
+    looks = [
+        look(10, "firing", 4.0), look(20, "firing", 2.0), look(30, "unknown", None),
+        look(40, "firing", 1.0), look(50, "cleared", None), look(60, "cleared", float("nan")),
+    ]  # fmt: skip
+
+    drawn = chart.draw(looks, verify_from=0.0)
+
+    assert drawn is not None
+    assert [point.x for point in drawn.points] == sorted(point.x for point in drawn.points)
+    top, half, bottom = (drawn.points[index].y for index in (0, 1, 2))
+    assert (top, bottom, half) == (chart.TOP, chart.HEIGHT - chart.BOTTOM, (top + bottom) / 2)
+    assert drawn.points[-1].x == chart.WIDTH - chart.RIGHT
+    assert len(drawn.lines) == 1
+    assert len(drawn.lines[0].split()) == 2
+    assert (drawn.least, drawn.most, drawn.acted) == (0.0, 4.0, chart.LEFT)
+    turns = [(point.verdict, point.at) for point in drawn.turns]
+    assert turns == [("firing", 10), ("unknown", 30), ("firing", 40), ("cleared", 50)]
+
+
+@pytest.mark.parametrize("value", [None, 0.0, float("inf")])
+def test_a_chart_of_one_look_is_no_division_by_zero(value: float | None) -> None:
+    drawn = chart.draw([look(5, "cleared", value)], verify_from=None)
+
+    assert drawn is not None
+    assert drawn.points[0].y == chart.HEIGHT - chart.BOTTOM
+    assert chart.draw([], verify_from=1.0) is None

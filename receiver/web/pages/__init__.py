@@ -33,6 +33,9 @@ def blueprint(service: Service) -> Blueprint:  # noqa: C901  one function a rout
     possible = wishes(service)
     routes.add_app_template_filter(shown.moment, "moment")
     routes.add_app_template_filter(shown.iso, "iso")
+    routes.add_app_template_filter(shown.exact, "exact")
+    routes.add_app_template_filter(shown.took, "took")
+    routes.add_app_template_filter(shown.word, "word")
     routes.add_app_template_filter(format_duration, "duration")
 
     def page(template: str, values: dict[str, Any], *, problem: str = "", code: int = 200,

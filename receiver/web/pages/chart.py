@@ -30,6 +30,8 @@ class Chart(msgspec.Struct, frozen=True):
     points: tuple[Point, ...]
     lines: tuple[str, ...]
     """Points of one polyline each; a look without a value interrupts the line."""
+    turns: tuple[Point, ...]
+    """The first point of each verdict in a row: the picture in words."""
     least: float | None
     most: float | None
     start: float
@@ -42,7 +44,8 @@ def draw(observations: Sequence[Observation], verify_from: float | None) -> Char
     """Lay out the looks at Prometheus, oldest first; None when there was none."""
     if not observations:
         return None
-    start = min(observations[0].at, verify_from or observations[0].at)
+    first = observations[0].at
+    start = first if verify_from is None else min(first, verify_from)
     end = max(observations[-1].at, start + 1.0)
     values = [one.value for one in observations if _finite(one.value)]
     numbers = [value for value in values if value is not None]
@@ -63,6 +66,11 @@ def draw(observations: Sequence[Observation], verify_from: float | None) -> Char
     return Chart(
         points=points,
         lines=_lines(points),
+        turns=tuple(
+            point
+            for before, point in zip((None, *points), points, strict=False)
+            if before is None or before.verdict != point.verdict
+        ),
         least=least,
         most=most,
         start=start,

@@ -8,6 +8,7 @@ from typing import Any, Final
 
 import msgspec
 
+from receiver.duration import format_duration
 from receiver.guards.situation import Reason
 from receiver.journal import Episode, Recorded, Transaction
 from receiver.journal.steering import Key
@@ -150,10 +151,7 @@ def one_strategy(service: Service, name: str) -> dict[str, Any] | None:
     scope = f"strategy:{name}"
     return {
         "strategy": strategy,
-        "steps": [
-            (step, _told(msgspec.to_builtins(step.params, enc_hook=str)))
-            for step in strategy.actions
-        ],
+        "steps": [(step, _told(step.params)) for step in strategy.actions],
         "breaker": next(one for one in status.breakers(service, seen) if one["name"] == scope),
         "pauses": [pause for pause in seen.pauses if pause.scope == scope],
         **service.journal.read(read),
@@ -166,6 +164,21 @@ def iso(at: float) -> str:
 
 def moment(at: float) -> str:
     return f"{datetime.fromtimestamp(at, UTC):%Y-%m-%d %H:%M:%S} UTC"
+
+
+def exact(at: float) -> str:
+    """Return a moment to the millisecond, for what follows quickly."""
+    return f"{datetime.fromtimestamp(at, UTC):%Y-%m-%d %H:%M:%S.%f}"[:-3] + " UTC"
+
+
+def took(seconds: float) -> str:
+    """Return how long something took, as precisely as one wants to know it."""
+    return f"{seconds:.2g} s" if seconds < 10 else format_duration(round(seconds))
+
+
+def word(value: Any) -> str:
+    """Return a value as an operator would write it: text as it is, all else as JSON."""
+    return value if isinstance(value, str) else msgspec.json.encode(value, enc_hook=str).decode()
 
 
 def _wanted(transaction: Transaction, service: Service, episode: Episode) -> Iterator[Wanted]:
@@ -187,12 +200,22 @@ def _healing(run: Run) -> Healing:
     return Healing(run, steps[-1].action if steps else "", len(steps), planned)
 
 
-def _told(params: dict[str, Any]) -> dict[str, Any]:
-    """Return parameters without the values of headers, which may be secrets."""
+def _told(params: msgspec.Struct) -> dict[str, Any]:
+    """Return what the operator wrote, but for the values of headers, which may be secrets."""
+    written = {
+        field.encode_name: getattr(params, field.name)
+        for field in msgspec.structs.fields(params)
+        if getattr(params, field.name) not in (field.default, _default(field))
+    }
     return {
         name: dict.fromkeys(value, "…") if name == "headers" else value
-        for name, value in params.items()
+        for name, value in written.items()
     }
+
+
+def _default(field: msgspec.structs.FieldInfo) -> Any:
+    factory = field.default_factory
+    return factory() if callable(factory) else field.default
 
 
 def _line(
