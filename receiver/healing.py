@@ -22,7 +22,7 @@ from receiver.errors import JournalError
 from receiver.gathering import Config
 from receiver.guards.situation import Reason
 from receiver.journal import Journal, Key, Transaction
-from receiver.metrics import ACTIONS, HEALS, ROLLBACKS, VERIFICATIONS, Metrics
+from receiver.metrics import ACTIONS, HEALS, ROLLBACKS, VERIFICATIONS, Metrics, of_run
 from receiver.run import (
     FAILURES,
     Observation,
@@ -209,7 +209,7 @@ class Healing:
         else:
             self._store(write)
             self._metrics.action_duration.labels(step.action).observe(
-                step.finished_at - step.started_at
+                step.finished_at - step.started_at, exemplar=of_run(run.id)
             )
         log.log(
             logging.WARNING
@@ -324,7 +324,7 @@ class Healing:
             return self._give_up(after, outcome, judgement.detail)
         if outcome is Outcome.HEALED:
             self._metrics.alert_to_clear.labels(run.strategy).observe(
-                max(0.0, now - float(plan.alert["starts_at"]))
+                max(0.0, now - float(plan.alert["starts_at"])), exemplar=of_run(run.id)
             )
         return self.released(after)
 
@@ -353,7 +353,9 @@ class Healing:
         """A run has ended: tell the log, and let in who waited for its target or its slot."""
         assert run.finished_at is not None
         if run.acted_at is not None:
-            self._metrics.heal_duration.labels(run.strategy).observe(run.finished_at - run.acted_at)
+            self._metrics.heal_duration.labels(run.strategy).observe(
+                run.finished_at - run.acted_at, exemplar=of_run(run.id)
+            )
         good = run.outcome in {Outcome.HEALED, Outcome.CANCELLED}
         log.log(
             logging.INFO if good else logging.WARNING,

@@ -211,6 +211,14 @@ class Metrics:
         return encoder(self.registry), content_type
 
 
+def of_run(run: int) -> dict[str, str]:
+    """Return the exemplar of an observation that a run has made: the way from a graph to its page.
+
+    Exemplars are no labels and make no series; only OpenMetrics shows them, the newest of a bucket.
+    """
+    return {"run_id": str(run)}
+
+
 def label_sets(
     total: Total, strategies: Iterable[str], actions: Iterable[str], channels: Iterable[str] = ()
 ) -> Iterator[tuple[str, ...]]:

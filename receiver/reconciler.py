@@ -23,7 +23,7 @@ from receiver.gathering import Asked, Case, Config, Gathering, plan_for
 from receiver.guards.situation import Answer, Reason, Verdict
 from receiver.healing import PASSED_ON, Healing
 from receiver.journal import Episode, Journal, Key, Transaction
-from receiver.metrics import DECISIONS, Metrics
+from receiver.metrics import DECISIONS, Metrics, of_run
 from receiver.run import Outcome, Plan, Run, State
 from receiver.strategy import Strategy
 
@@ -182,7 +182,7 @@ class Reconciler:
         assert run.acted_at is not None
         assert run.plan is not None
         self._metrics.alert_to_action.labels(run.strategy).observe(
-            max(0.0, run.acted_at - float(run.plan.alert["starts_at"]))
+            max(0.0, run.acted_at - float(run.plan.alert["starts_at"])), exemplar=of_run(run.id)
         )
         return self._healing.forward(run)
 

@@ -104,6 +104,24 @@ def test_openmetrics_is_understood_and_says_the_same(server: Promheal) -> None:
     assert {one for one in same if one[0].startswith("promheal_")} == ours(server)
 
 
+def test_durations_lead_to_the_run_that_took_so_long(server: Promheal) -> None:
+    server.post(alert("Logged", number="1"))
+    (run,) = server.finished("logged")
+    body = ask(f"{server.url}/metrics", accept=OPENMETRICS).body
+    families = text_string_to_metric_families(body)  # type: ignore[no-untyped-call]
+    told = {
+        (sample.name, sample.exemplar.labels["run_id"])
+        for family in families
+        for sample in family.samples
+        if sample.exemplar is not None
+    }
+    assert told == {
+        (f"promheal_{name}_seconds_bucket", str(run["id"]))
+        for name in ("heal_duration", "alert_to_action", "action_duration")
+    }
+    assert "run_id" not in ask(f"{server.url}/metrics").body
+
+
 def test_prometheus_scrapes_it(server: Promheal, tmp_path: Path) -> None:
     target = server.url.removeprefix("http://")
     with start_prometheus(tmp_path / "prometheus", targets={"promheal": [target]}) as prometheus:
