@@ -28,6 +28,9 @@ peers' timeouts (15 s each) and its retries."""
 _DISPUTES: Final = 100
 """Settled at most at once; each costs a question to Prometheus."""
 
+HEARTBEAT: Final = "PromhealWatchdog"
+"""The alert of rules/promheal.yml that always fires: news of the way here, and of no fault."""
+
 Fetch = Callable[[Notification], Sequence[Alert]]
 """Asks the sender's Alertmanager for every alert of a notification's receiver and group.
 
@@ -52,6 +55,8 @@ class Intake:
         self._ask = ask
         self._owed: dict[str, Notification] = {}  # truncated groups whose rest is not fetched yet
         self._owing = threading.Lock()
+        self.last_heartbeat = 0.0
+        """When the heartbeat last arrived, seconds since the epoch; 0 before the first."""
         self._rejected: dict[str, int] = {}  # answers that are not yet counted in the journal
         self._rejecting = threading.Lock()
 
@@ -191,8 +196,10 @@ class _Recording:
         self._notification = notification
         self._code = code
         """The answer to count; None for what no request brought."""
-        self._firing = [alert for alert in notification.alerts if alert.status is Status.FIRING]
-        self._admission = Admission(notification.alerts)
+        alerts = [alert for alert in notification.alerts if alert.name != HEARTBEAT]
+        self._beats = len(alerts) < len(notification.alerts)
+        self._firing = [alert for alert in alerts if alert.status is Status.FIRING]
+        self._admission = Admission(alerts)
         self._strategies = intake.strategies()
         self._wants = _wants(self._strategies, self._firing)
 
@@ -211,7 +218,7 @@ class _Recording:
             transaction.count(NOTIFICATIONS.name, self._code)
         for total, label, number in (
             (RECEIVED, "firing", len(self._firing)),
-            (RECEIVED, "resolved", len(notification.alerts) - len(self._firing)),
+            (RECEIVED, "resolved", len(self._admission.resolved)),
             (DEDUPLICATED, "repeat", admitted.repeated),
             (DEDUPLICATED, "late", admitted.late),
             (DEDUPLICATED, "not_open", admitted.not_open),
@@ -224,6 +231,8 @@ class _Recording:
         """It is durable: wake whom it concerns."""
         admitted, wants = stored
         notification = self._notification
+        if self._beats:
+            self._intake.last_heartbeat = self._intake.clock()
         for key in {(want.strategy, want.target) for want in wants} | admitted.released:
             self._intake.wake(key)
         for bad in notification.quarantined:

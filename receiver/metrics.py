@@ -136,6 +136,8 @@ class Present(msgspec.Struct, frozen=True, kw_only=True):
     queue_length: int
     last_consider: float
     """Seconds since the epoch; 0 before the first."""
+    last_heartbeat: float
+    """As `last_consider`."""
     journal_writable: bool
     acting: bool
     """Whether this process holds the journal's lock and so is the one that acts."""
@@ -372,6 +374,11 @@ class _JournalCollector(Collector):
             "last_consider_timestamp_seconds",
             "When the engine last looked at a target.",
             present.last_consider,
+        )
+        yield gauge(
+            "last_heartbeat_timestamp_seconds",
+            "When the alert PromhealWatchdog last arrived; 0 before the first.",
+            present.last_heartbeat,
         )
         yield gauge(
             "config_last_reload_successful", "1 when the last reload was taken.",

@@ -290,6 +290,7 @@ class Service:
             flags=asdict(config.settings.flags),
             queue_length=self.engine.length,
             last_consider=self.reconciler.last_consider,
+            last_heartbeat=self.intake.last_heartbeat,
             journal_writable=self.journal.writable,
             acting=self.acting.is_set(),
             config_hash=config.hash,

@@ -9,7 +9,7 @@ import pytest
 from receiver.alert import Alert, Notification, Quarantined
 from receiver.errors import JournalError, UpstreamError
 from receiver.guards.situation import Signal
-from receiver.intake import PEER_LAG, Intake
+from receiver.intake import HEARTBEAT, PEER_LAG, Intake
 from receiver.journal import Journal, Key, open_journal
 from receiver.matcher import parse_matcher
 from receiver.strategy import Strategies
@@ -232,3 +232,25 @@ def test_a_newer_firing_ends_the_dispute(world: World) -> None:
     world.intake.settle()
 
     assert open_alerts(world) == 1
+
+
+def test_a_heartbeat_is_noted_and_opens_no_episode(world: World) -> None:
+    beat = alert(labels={"alertname": HEARTBEAT, "severity": "none"})
+    assert world.intake.last_heartbeat == 0
+
+    world.intake.admit(notification(beat))
+
+    assert world.intake.last_heartbeat == NOW
+    assert world.journal.read(lambda t: t.open_episodes(limit=9)) == []
+    assert world.total("notifications", "202") == 1
+    assert world.total("alerts_received", "firing") == 0
+
+    world.clock.now += 60
+    world.intake.admit(notification(beat, alert()))
+    assert world.intake.last_heartbeat == NOW + 60
+    (episode,) = world.journal.read(lambda t: t.open_episodes(limit=9))
+    assert episode.alert == alert()
+
+    world.clock.now += 60
+    world.intake.admit(notification(alert()))
+    assert world.intake.last_heartbeat == NOW + 60

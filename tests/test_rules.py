@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 import subprocess
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +12,8 @@ import promql_parser
 import pytest
 import yaml
 
+from receiver.web import create_app
+from receiver.wiring import Service
 from tests.tools import REPOSITORY, tool
 
 RULES = REPOSITORY / "rules"
@@ -43,6 +45,9 @@ HEALTHY = {
 
 Yaml = dict[str, Any]
 
+OWN = RULES / "promheal.yml"
+OWN_TESTS = RULES / "tests/promheal.yml"
+
 
 def run(name: str, *arguments: str | Path) -> subprocess.CompletedProcess[str]:
     return subprocess.run(
@@ -67,7 +72,10 @@ def load(path: Path) -> Yaml:
 
 
 def rules() -> Iterator[Yaml]:
+    """Those about services; promheal's own are about promheal."""
     for path in RULE_FILES:
+        if path == OWN:
+            continue
         for group in load(path)["groups"]:
             yield from (rule for rule in group["rules"] if "alert" in rule)
 
@@ -125,6 +133,9 @@ def test_amlint_finds_nothing() -> None:
         ("alertname=Unknown service=checkout", "promheal,team"),
         ("alertname=Unknown severity=critical", "oncall"),
         ("alertname=Unknown", "team"),
+        ("alertname=PromhealDormant severity=critical", "oncall"),
+        ("alertname=PromhealStorm severity=warning", "team"),
+        ("alertname=PromhealWatchdog severity=none", "promheal-heartbeat"),
     ],
 )
 def test_an_alert_reaches(labels: str, receivers: str) -> None:
@@ -179,7 +190,7 @@ def test_a_rule_is_tested_in_both_directions(rule: Yaml) -> None:
         {alert["exp_labels"]["severity"] for alert in case.get("exp_alerts") or []}
         for path in TEST_FILES
         for test in load(path)["tests"]
-        for case in test["alert_rule_test"]
+        for case in test.get("alert_rule_test", ())
         if case["alertname"] == rule["alert"]
     ]
     severity = rule["labels"]["severity"]
@@ -225,3 +236,78 @@ def test_a_healthy_service_has_samples_for_every_selector(rule: Yaml, tmp_path: 
 def test_a_tool_that_is_missing_fails_the_test() -> None:
     with pytest.raises(pytest.fail.Exception, match="run make tools"):
         tool("no-such-program")
+
+
+# ── the rules about promheal itself ──
+
+
+@pytest.fixture
+def service(make_service: Callable[..., Service]) -> Service:
+    return make_service()
+
+
+def own(kind: str) -> list[Yaml]:
+    return [r for group in load(OWN)["groups"] for r in group["rules"] if kind in r]
+
+
+def each_own() -> pytest.MarkDecorator:
+    return pytest.mark.parametrize("rule", [pytest.param(r, id=r["alert"]) for r in own("alert")])
+
+
+@each_own()
+def test_an_alert_about_promheal_says_what_people_need(rule: Yaml) -> None:
+    assert re.fullmatch(r"Promheal[A-Z]\w+", rule["alert"])
+    assert rule["labels"]["severity"] in {"critical", "warning", "none"}
+    assert set(rule["annotations"]) == {"summary", "description", "runbook_url"}
+    assert re.fullmatch(r"[A-Za-z][^{}]*[^.]\.", rule["annotations"]["summary"])
+    assert rule["annotations"]["runbook_url"] == RUNBOOK_URL.format(alert=rule["alert"])
+    test_an_alert_has_a_runbook(rule["alert"])
+
+
+@each_own()
+def test_an_alert_about_promheal_is_tested_in_both_directions(rule: Yaml) -> None:
+    expected = [
+        bool(case.get("exp_alerts"))
+        for test in load(OWN_TESTS)["tests"]
+        for case in test.get("alert_rule_test", ())
+        if case["alertname"] == rule["alert"]
+    ]
+    assert True in expected
+    assert False in expected or rule["expr"] == "vector(1)"
+
+
+def test_every_recording_rule_is_named_by_its_level_and_tested() -> None:
+    asked = [
+        case["expr"]
+        for test in load(OWN_TESTS)["tests"]
+        for case in test.get("promql_expr_test", ())
+    ]
+    for rule in own("record"):
+        assert re.fullmatch(r"\w+:promheal_\w+:\w+", rule["record"])
+        assert any(expression.startswith(rule["record"]) for expression in asked), rule["record"]
+
+
+def test_the_rules_about_promheal_ask_for_what_it_exposes(service: Service) -> None:
+    text = create_app(service).test_client().get("/metrics").text
+    exposed = set(re.findall(r"^(\w+)", text, re.MULTILINE))
+    of_others = {
+        "up",
+        "alertmanager_notifications_total",
+        "alertmanager_notifications_failed_total",
+    }
+    asked = {
+        re.split(r"[{\s\[]", selector)[0]
+        for kind in ("alert", "record")
+        for rule in own(kind)
+        for selector in selectors(rule["expr"])
+    }
+    recorded = {rule["record"] for rule in own("record")}
+    assert len(asked - recorded) > 10
+    assert asked - recorded - of_others <= exposed
+
+
+def test_promheal_heals_nothing_of_its_own() -> None:
+    for rule in own("alert"):
+        labels = {"alertname": rule["alert"], **rule["labels"]}
+        assert not any("service" in key for key in labels)
+        assert 'service!=""' not in rule["expr"]
