@@ -6,7 +6,7 @@ BIN    := $(VENV)/bin
 export PATH := $(CURDIR)/$(BIN):$(CURDIR)/.tools/usr/bin:$(PATH)
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
-.PHONY: help install tools demo test pictures kill-sweep check bench mutate format lock generate clean
+.PHONY: help install tools demo test docs pictures kill-sweep check bench mutate format lock generate clean
 
 help: ## Show this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
@@ -61,6 +61,9 @@ test: install tools ## Run every test (ARGS='-k name' for some)
 	$(BIN)/python -m pytest -m alone $(ARGS) || alone=$$?; \
 	case "$$beside $$alone" in "0 0"|"0 5"|"5 0") ;; *) exit 1 ;; esac
 
+docs: install ## Build the site of docs/ into build/site
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict
+
 pictures: install tools ## Draw the page anew, as the docs show it
 	$(BIN)/python -m tests.acceptance.pictures docs/pictures
 
@@ -73,6 +76,7 @@ check: install tools ## Lint, types, layers, formats, generated files, shipped c
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 	$(BIN)/promheal check --config.file configs/promheal.yml
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict --quiet
 	$(BIN)/python -m pytest --quiet tests/test_docs.py tests/test_schemas.py
 
 bench: install tools .tools/wrk ## Measure beside bare Flask; writes nothing
