@@ -89,7 +89,7 @@ format: install ## Format the code
 	$(BIN)/ruff check --fix-only --quiet
 	$(BIN)/ruff format --quiet
 
-lock: ## Choose the newest versions again, with their hashes
+lock: ## Choose the newest versions again, with their hashes; with Debian's Python, which needs the most
 	$(BIN)/pip-compile --quiet --strip-extras --allow-unsafe --generate-hashes --extra dev --upgrade \
 	  --no-emit-index-url --no-emit-trusted-host --no-emit-find-links --no-annotate --no-header \
 	  --output-file deploy/requirements.txt pyproject.toml
