@@ -2,10 +2,10 @@
 
     python -m receiver.demo.service PORT [HOST]
 
-`GET /` answers, `GET /metrics` tells Prometheus, `POST /sick?how=latency` (or `memory`, `cpu`) makes
-it sick, and `POST /restart` ends it, for whoever starts it again. Only this machine can reach it,
-unless HOST is another address: that of a network where everybody may do all this. Standard library
-only, so that it starts at once.
+`GET /` answers, `GET /metrics` tells Prometheus, `POST /sick?how=latency` (or `memory`, `cpu`)
+makes it sick, and `POST /restart` ends it, for whoever starts it again. Only this machine can reach
+it, unless HOST is another address: that of a network where everybody may do all this. Standard
+library only, so that it starts at once.
 """
 
 from __future__ import annotations
@@ -31,6 +31,9 @@ _CHUNK: Final = 20_000_000  # bytes of one leak
 _CHUNK_EVERY: Final = 0.1  # seconds
 _BUCKETS: Final = (0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5)
 """Upper bounds in seconds, some of those that the Python client has by default."""
+
+
+_POSTS: Final = "POST /sick?how=latency, memory or cpu; POST /restart\n"
 
 
 class Statistics:
@@ -131,7 +134,7 @@ class Handler(BaseHTTPRequestHandler):
         if parts.path == "/sick" and self.sickness.begin(how):
             self._answer(HTTPStatus.OK, f"It is sick now: {how}.\n")
         else:
-            self._answer(HTTPStatus.NOT_FOUND, "POST /sick?how=latency, memory or cpu; POST /restart\n")
+            self._answer(HTTPStatus.NOT_FOUND, _POSTS)
 
     def log_message(self, format: str, *args: object) -> None:  # noqa: A002  the base class's name
         """Say nothing: a line for each request would bury what matters."""
