@@ -6,7 +6,7 @@ BIN    := $(VENV)/bin
 export PATH := $(CURDIR)/$(BIN):$(CURDIR)/.tools/usr/bin:$(PATH)
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
-.PHONY: help install tools demo test docs pictures kill-sweep check bench mutate format lock generate clean
+.PHONY: help install tools demo compose-demo image test docs pictures kill-sweep check bench mutate format lock generate clean
 
 help: ## Show this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
@@ -30,7 +30,8 @@ tools: .tools/installed .tools/brokers .tools/browser ## Put Prometheus, Alertma
 
 .tools/installed: deploy/debian-tools Makefile
 	sh deploy/debian-tools .tools prometheus prometheus-alertmanager libfaketime \
-	  $$(command -v curl >/dev/null || echo curl) $$(command -v jq >/dev/null || echo jq)
+	  $$(for tool in curl:curl jq:jq systemd-analyze:systemd; do \
+	    command -v $${tool%:*} >/dev/null || echo $${tool#*:}; done)
 	@touch $@
 
 .tools/brokers: deploy/debian-tools Makefile
@@ -49,6 +50,12 @@ tools: .tools/installed .tools/brokers .tools/browser ## Put Prometheus, Alertma
 
 demo: install .tools/installed ## Make a service sick, and watch it being healed and proven
 	$(BIN)/promheal demo $(ARGS)
+
+compose-demo: ## The same in containers, with Grafana; needs Docker and its compose plugin
+	@deploy/compose/demo
+
+image: ## Build the image promheal; needs Docker
+	docker build --file deploy/Dockerfile --tag promheal .
 
 # Most tests wait for a clock or another process, so several run beside each other; those that measure
 # time run alone afterwards. What fails in company is run once more alone, for a busy machine misses
@@ -77,7 +84,7 @@ check: install tools ## Lint, types, layers, formats, generated files, shipped c
 	$(BIN)/lint-imports
 	$(BIN)/promheal check --config.file configs/promheal.yml
 	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict --quiet
-	$(BIN)/python -m pytest --quiet tests/test_docs.py tests/test_schemas.py
+	$(BIN)/python -m pytest --quiet tests/test_docs.py tests/test_schemas.py tests/test_deploy.py
 
 bench: install tools .tools/wrk ## Measure beside bare Flask; writes nothing
 	$(BIN)/python -m bench $(ARGS)
@@ -89,13 +96,21 @@ format: install ## Format the code
 	$(BIN)/ruff check --fix-only --quiet
 	$(BIN)/ruff format --quiet
 
-lock: ## Choose the newest versions again, with their hashes; with Debian's Python, which needs the most
-	$(BIN)/pip-compile --quiet --strip-extras --allow-unsafe --generate-hashes --extra dev --upgrade \
-	  --no-emit-index-url --no-emit-trusted-host --no-emit-find-links --no-annotate --no-header \
-	  --output-file deploy/requirements.txt pyproject.toml
+COMPILE := $(BIN)/pip-compile --quiet --strip-extras --allow-unsafe --generate-hashes \
+  --no-emit-index-url --no-emit-trusted-host --no-emit-find-links --no-annotate --no-header
+
+# What the image holds, and what builds it, are parts of the first, in the same versions.
+# Debian's Python needs more than later ones do, so it chooses: make PYTHON=/usr/bin/python3 in a new clone
+lock: ## Choose the newest versions again, with their hashes
+	$(COMPILE) --extra dev --upgrade --output-file deploy/requirements.txt pyproject.toml
+	$(COMPILE) --upgrade --constraint deploy/requirements.txt \
+	  --output-file deploy/requirements-runtime.txt pyproject.toml
+	$(COMPILE) --upgrade --constraint deploy/requirements.txt --only-build-deps --build-deps-for wheel \
+	  --output-file deploy/requirements-build.txt pyproject.toml
 
 generate: install ## Write the generated files anew
 	$(BIN)/python -m receiver.schemas docs/schemas
+	$(BIN)/python -m deploy.generate
 
 clean: ## Remove what make made
 	rm -rf $(VENV) .tools build dist *.egg-info .mypy_cache .ruff_cache .pytest_cache .import_linter_cache mutants

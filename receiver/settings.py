@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Annotated, Final
 
@@ -228,6 +228,12 @@ _FALSE: Final = frozenset({"0", "false", "no", "off"})
 def environment() -> Mapping[str, str]:
     """Return this process's environment."""
     return dict(os.environ)  # noqa: TID251  the one place that reads it
+
+
+def taken(names: Iterable[str]) -> Mapping[str, str]:
+    """Return those variables of the environment, and take them out of it: no library sees them."""
+    environ = os.environ  # noqa: TID251  see above
+    return {name: environ.pop(name) for name in names if name in environ}
 
 
 def dotenv(path: Path) -> dict[str, str]:

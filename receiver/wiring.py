@@ -183,6 +183,21 @@ class Service:
             return "another process acts on this journal"
         return ""
 
+    def dead(self) -> str:
+        """Return what only a new process mends, or an empty text.
+
+        Not what it lives with: a full disk, or another process that acts on the journal.
+        """
+        if not self.journal.alive:
+            return "the journal's thread has ended"
+        if not self.engine.alive:
+            return "a thread of the engine has ended"
+        try:
+            self.journal.read(lambda transaction: transaction.keys())
+        except JournalError as error:
+            return f"the journal cannot be read: {error}"
+        return ""
+
     def close(self, timeout: float = 25.0) -> None:
         """End: what acts may finish within *timeout* seconds, nothing new begins."""
         self._closing.set()

@@ -165,7 +165,7 @@ def start_prometheus(
     }
     (folder / "prometheus.yml").write_text(json.dumps(config))  # JSON is YAML
     port = free_port()
-    with _running(
+    with running(
         [
             tool("prometheus"),
             f"--config.file={folder / 'prometheus.yml'}",
@@ -199,7 +199,7 @@ def start_alertmanager(
         json.dumps(config or {"route": route, "receivers": [receiver]})
     )
     port = free_port()
-    with _running(
+    with running(
         [
             tool("prometheus-alertmanager"),
             f"--config.file={folder / 'alertmanager.yml'}",
@@ -214,7 +214,7 @@ def start_alertmanager(
 
 
 @contextmanager
-def _running(argv: list[str], url: str, log: Path) -> Iterator[Program]:
+def running(argv: list[str], url: str, log: Path) -> Iterator[Program]:
     with log.open("wb") as output:
         process = subprocess.Popen(argv, stdout=output, stderr=subprocess.STDOUT)
     program = Program(process, url, log)

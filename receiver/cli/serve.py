@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import ipaddress
 import logging
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import Any, Final
 
@@ -16,10 +16,12 @@ from receiver.config_files import load
 from receiver.errors import ConfigError
 from receiver.journal import open_journal
 from receiver.metrics import CODES
+from receiver.settings import taken
 from receiver.web import create_app
 from receiver.web.access import Access, Asked, Denied
 from receiver.web.arbiter import Server
 from receiver.web.gate import Gate, Headers, added
+from receiver.web.notify_socket import VARIABLES, NotifySocket
 from receiver.web.watched import WatchedConfig
 from receiver.web.web_config import Loaded, WebConfig
 from receiver.web.webhook import PATH, Webhook
@@ -95,6 +97,7 @@ def command(
     _refuse_to_be_open(listen, config, web_config)
     if not _is_loopback(listen) and config.tls is None:
         log.warning("without tls_server_config, passwords and tokens can be read on their way")
+    systemd = taken(VARIABLES)
     options = shared.options(
         config_file, storage_url, dry_run=dry_run, external_url=external_url or ""
     )
@@ -102,7 +105,7 @@ def command(
     load(options.config_file, discover(), options.environ)
     open_journal(storage_url).close()
     server = Server(
-        lambda: _Application(options, watched, loopback=_is_loopback(listen)),
+        lambda: _Application(options, watched, systemd, loopback=_is_loopback(listen)),
         {
             "bind": [listen],
             "graceful_timeout": SHUTDOWN,
@@ -133,6 +136,7 @@ class _Application:
         self,
         options: Options,
         watched: WatchedConfig | None,
+        systemd: Mapping[str, str],
         *,
         loopback: bool,
     ) -> None:
@@ -146,6 +150,10 @@ class _Application:
         )
         self._app = Gate(create_app(self._service, self._webhook), self._access)
         self._service.start()
+        self._systemd = NotifySocket(
+            systemd, self._service.dead, lambda: self._service.ready() or "ready"
+        )
+        self._systemd.start()
         log.info("ready to receive", extra={"config": str(options.config_file)})
 
     def __call__(
@@ -192,6 +200,7 @@ class _Application:
         self._service.intake.reject(code if code in CODES else "400")
 
     def close(self) -> None:
+        self._systemd.close()
         self._service.close(timeout=SHUTDOWN - 5)
 
 

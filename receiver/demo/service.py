@@ -1,9 +1,11 @@
 """A small web service that can be made sick, and that a restart heals.
 
-    python -m receiver.demo.service PORT
+    python -m receiver.demo.service PORT [HOST]
 
-`GET /` answers, `GET /metrics` tells Prometheus, and `POST /sick?how=latency` (or `memory`, `cpu`)
-makes it sick. Only this machine can reach it. Standard library only, so that it starts at once.
+`GET /` answers, `GET /metrics` tells Prometheus, `POST /sick?how=latency` (or `memory`, `cpu`)
+makes it sick, and `POST /restart` ends it, for whoever starts it again. Only this machine can reach
+it, unless HOST is another address: that of a network where everybody may do all this. Standard
+library only, so that it starts at once.
 """
 
 from __future__ import annotations
@@ -29,6 +31,9 @@ _CHUNK: Final = 20_000_000  # bytes of one leak
 _CHUNK_EVERY: Final = 0.1  # seconds
 _BUCKETS: Final = (0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5)
 """Upper bounds in seconds, some of those that the Python client has by default."""
+
+
+_POSTS: Final = "POST /sick?how=latency, memory or cpu; POST /restart\n"
 
 
 class Statistics:
@@ -120,11 +125,16 @@ class Handler(BaseHTTPRequestHandler):
 
     def do_POST(self) -> None:
         parts = urlsplit(self.path)
+        if parts.path == "/restart":
+            self._answer(HTTPStatus.ACCEPTED, "It will be back soon.\n")
+            # From another thread, since it waits for the one that serves; ours is not waited for.
+            threading.Thread(target=self.server.shutdown).start()
+            return
         how = parse_qs(parts.query).get("how", [""])[0]
         if parts.path == "/sick" and self.sickness.begin(how):
             self._answer(HTTPStatus.OK, f"It is sick now: {how}.\n")
         else:
-            self._answer(HTTPStatus.NOT_FOUND, "POST /sick?how=latency, memory or cpu\n")
+            self._answer(HTTPStatus.NOT_FOUND, _POSTS)
 
     def log_message(self, format: str, *args: object) -> None:  # noqa: A002  the base class's name
         """Say nothing: a line for each request would bury what matters."""
@@ -138,10 +148,10 @@ class Handler(BaseHTTPRequestHandler):
         self.wfile.write(body)
 
 
-def main(port: int) -> None:
-    """Serve on 127.0.0.1 until a signal ends the process."""
+def main(port: int, host: str = "127.0.0.1") -> None:
+    """Serve until a signal, or a request, ends the process."""
     Handler.statistics, Handler.sickness = Statistics(), Sickness()
-    server = ThreadingHTTPServer(("127.0.0.1", port), Handler)
+    server = ThreadingHTTPServer((host, port), Handler)
     server.daemon_threads = True
     server.serve_forever()
 
@@ -159,4 +169,4 @@ def _spin() -> None:
 
 
 if __name__ == "__main__":
-    main(int(sys.argv[1]))
+    main(int(sys.argv[1]), *sys.argv[2:3])

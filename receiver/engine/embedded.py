@@ -51,7 +51,7 @@ class EmbeddedEngine:
     def start(self, consider: Consider) -> None:
         with self._changed:
             self._consider = consider
-        self._timer.start()
+            self._timer.start()
 
     def wake(self, key: Key, at: float | None = None) -> None:
         with self._changed:
@@ -76,6 +76,14 @@ class EmbeddedEngine:
         for thread in threads:
             thread.join(max(0.0, deadline - monotonic()))
         return not any(thread.is_alive() for thread in threads)
+
+    @property
+    def alive(self) -> bool:
+        """Whether all its threads live, where it was started and not stopped."""
+        with self._changed:
+            if self._consider is None or self._stopping:
+                return True
+            return all(thread.is_alive() for thread in (self._timer, *self._threads))
 
     @property
     def length(self) -> int:

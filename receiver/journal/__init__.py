@@ -299,6 +299,11 @@ class Journal(ABC):
     writable: bool = True
     """Whether the last attempt to store something succeeded."""
 
+    @property
+    @abstractmethod
+    def alive(self) -> bool:
+        """Whether it can still come to store anything."""
+
     @abstractmethod
     def atomically(self, work: Callable[[Transaction], T]) -> T:
         """Run *work*, and return its result once everything it wrote is durable.

@@ -78,6 +78,10 @@ class SqliteJournal(Journal):
         )
         self._thread.start()
 
+    @property
+    def alive(self) -> bool:
+        return self._thread.is_alive()
+
     def atomically(self, work: Callable[[Transaction], T]) -> T:
         if self._closed:
             raise JournalError("the journal is closed")

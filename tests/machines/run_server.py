@@ -35,6 +35,10 @@ class Mortal(Journal):
         """It dies at so many commits from now; None: it lives."""
         self.after = False
 
+    @property
+    def alive(self) -> bool:
+        return self.real.alive
+
     def atomically(self, work: Callable[[Transaction], T]) -> T:
         if self.commits is None:
             return self.real.atomically(work)
