@@ -66,7 +66,7 @@ check: install tools ## Lint, types, layers, formats, generated files, shipped c
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 	$(BIN)/promheal check --config.file configs/promheal.yml
-	$(BIN)/python -m pytest --quiet tests/test_docs.py tests/test_schemas.py
+	$(BIN)/python -m pytest --quiet tests/test_docs.py tests/test_schemas.py tests/test_dashboards.py
 
 bench: install tools .tools/wrk ## Measure beside bare Flask; writes nothing
 	$(BIN)/python -m bench $(ARGS)
@@ -85,6 +85,7 @@ lock: ## Choose the newest versions again, with their hashes
 
 generate: install ## Write the generated files anew
 	$(BIN)/python -m receiver.schemas docs/schemas
+	$(BIN)/python -m grafana
 
 clean: ## Remove what make made
 	rm -rf $(VENV) .tools build dist *.egg-info .mypy_cache .ruff_cache .pytest_cache .import_linter_cache mutants
