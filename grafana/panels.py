@@ -227,7 +227,7 @@ def listing(
 ) -> Panel:
     """List a row for each combination of labels, a column for each query, the largest first.
 
-    *labels* have their headings; *links* are by label; *colours* are those of the last label's values.
+    *labels* have their headings; *links* are by label; *colours* are of the last one's values.
     """
     several = len(columns) > 1
     panel = (
