@@ -23,6 +23,7 @@ from tests.chain import (
     start_prometheus,
     wait_until,
 )
+from tests.listener import Listener
 
 RULES = """
 groups:
@@ -50,6 +51,7 @@ def eventful_life(folder: Path, *, pause: float = 0.0) -> Iterator[Life]:
         board = stack.enter_context(
             Switchboard({"cure": lambda: exporter.set("sick", 0, service="checkout")})
         )
+        team = stack.enter_context(Listener())
         port = free_port()
         alertmanager = stack.enter_context(
             start_alertmanager(folder / "alertmanager", webhook=f"http://127.0.0.1:{port}/webhook")
@@ -74,7 +76,7 @@ def eventful_life(folder: Path, *, pause: float = 0.0) -> Iterator[Life]:
                     "backoff": {"first": "1ms", "most": "1s"},
                     "storm": {"targets": 2},
                 },
-                notify={"channels": {"team": {"url": board.url.replace("http", "json") + "/told"}}},
+                notify={"channels": {"team": {"url": team.url}}, "on": {"failed": ["team"]}},
             )
         )
         began = time.time()
