@@ -72,7 +72,7 @@ check: install tools ## Lint, types, layers, formats, generated files, shipped c
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 	$(BIN)/promheal check --config.file configs/promheal.yml
-	$(BIN)/python -m pytest --quiet tests/test_docs.py tests/test_schemas.py tests/test_dashboards.py
+	$(BIN)/python -m pytest --quiet tests/test_docs.py tests/test_schemas.py tests/test_dashboards.py tests/test_dashboard_types.py
 
 bench: install tools .tools/wrk ## Measure beside bare Flask; writes nothing
 	$(BIN)/python -m bench $(ARGS)
