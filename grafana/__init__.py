@@ -1,0 +1,1 @@
+"""What the dashboards show, as code. `python -m grafana` writes them to grafana/dashboards/."""

@@ -1,0 +1,361 @@
+"""Is the receiver itself well? What comes in, what is made of it, and what it runs on."""
+
+from __future__ import annotations
+
+from grafana.board import Json, board, row
+from grafana.panels import (
+    BAD,
+    FAIR,
+    NO_YES_BAD,
+    NO_YES_GOOD,
+    OFF_ON,
+    Column,
+    Query,
+    lines,
+    listing,
+    number,
+    timeline,
+)
+from grafana.promql import (
+    increase,
+    least,
+    most,
+    of,
+    per_minute,
+    quantile,
+    rare_quantile,
+    rate,
+    total,
+)
+
+CODES = {
+    "202": "green", "400": "orange", "401": "yellow", "403": "yellow", "408": "orange",
+    "413": "orange", "415": "orange", "431": "orange", "501": "orange", "503": "red",
+}  # fmt: skip
+"""Alertmanager tries a 503 again, and gives up what is answered with the others."""
+
+
+def make() -> Json:
+    answers = "promheal_notifications_total"
+    return board(
+        "promheal-internals",
+        "Is the receiver itself well? What comes in, what is made of it, and what it runs on.",
+        (
+            row(
+                "Now",
+                number(
+                    "Acting",
+                    "Receivers that act. Of two on one journal, one acts and the other waits for "
+                    "its turn.",
+                    "none",
+                    total(of("promheal_acting")),
+                    steps={0: BAD, 1: "green"},
+                    decimals=0,
+                ),
+                number(
+                    "Journal",
+                    "Whether every journal stores what it is given. If not, notifications are "
+                    "answered 503, and nothing begins.",
+                    "none",
+                    least(of("promheal_journal_writable")),
+                    named={0: ("not writable", BAD), 1: ("writable", "green")},
+                ),
+                number(
+                    "Last reload",
+                    "Whether the last reload was taken. If not, the configuration before it is in "
+                    "force, and the log says why.",
+                    "none",
+                    least(of("promheal_config_last_reload_successful")),
+                    named={0: ("refused", BAD), 1: ("taken", "green")},
+                ),
+                number(
+                    "Configurations",
+                    "How many different configurations are in force. More than one: receivers "
+                    "that should be the same are not.",
+                    "none",
+                    f"count(count_values('hash', {of('promheal_config_hash')}))",
+                    steps={2: FAIR},
+                    decimals=0,
+                ),
+                number(
+                    "Looked at a target",
+                    "How long ago an engine last looked at a target. While alerts fire, it looks "
+                    "again and again.",
+                    "s",
+                    f"time() - {most(of('promheal_last_consider_timestamp_seconds') + ' > 0')}",
+                    steps={0: "text"},
+                    none="never",
+                ),
+                number(
+                    "Clock lead",
+                    "How far the wall clock is ahead of promheal's own, which no step moves. "
+                    "Beyond some seconds, mend the time service.",
+                    "s",
+                    most(f"abs({of('promheal_clock_lead_seconds')})"),
+                    steps={5: FAIR, 60: BAD},
+                ),
+                number(
+                    "Up since",
+                    "When the receiver that was started last was started.",
+                    "dateTimeFromNow",
+                    f"1000 * {most(of('process_start_time_seconds'))}",
+                    steps={0: "text"},
+                ),
+                number(
+                    "Refused",
+                    "Notifications in this time that were not answered 202.",
+                    "none",
+                    total(increase(answers, 'code!="202"')),
+                    steps={1: FAIR},
+                    decimals=0,
+                ),
+            ),
+            row(
+                "What comes in",
+                lines(
+                    "Notifications by answer",
+                    "Requests to POST /webhook. Alertmanager tries again after a 503 and gives "
+                    "up after the others.",
+                    "cpm",
+                    Query(per_minute(answers, "code") + " > 0", "{{code}}"),
+                    bars=True,
+                    colours=CODES,
+                ),
+                lines(
+                    "Time to answer",
+                    "From a request's arrival to its answer, which comes after the commit.",
+                    "s",
+                    *(
+                        Query(quantile(share, "promheal_notification_duration_seconds"), name)
+                        for share, name in ((0.5, "median"), (0.95, "95 %"), (0.99, "99 %"))
+                    ),
+                ),
+                lines(
+                    "Alerts",
+                    "Alerts in accepted notifications.",
+                    "cpm",
+                    Query(per_minute("promheal_alerts_received_total", "status"), "{{status}}"),
+                    bars=True,
+                    colours={"firing": "orange", "resolved": "green"},
+                    width=8,
+                ),
+                lines(
+                    "Alerts that changed nothing",
+                    "Repeat: said again, as by repeat_interval or the other of an HA pair. Late: "
+                    "of an episode that has ended. Not open: ended before it was known.",
+                    "cpm",
+                    Query(per_minute("promheal_alerts_deduplicated_total", "reason"), "{{reason}}"),
+                    bars=True,
+                    width=8,
+                ),
+                lines(
+                    "Quarantined alerts",
+                    "Alerts that could not be read and were set aside; promheal's log says why.",
+                    "cpm",
+                    Query(per_minute("promheal_alerts_quarantined_total"), "quarantined"),
+                    bars=True,
+                    colours={"quarantined": "red"},
+                    width=8,
+                ),
+            ),
+            row(
+                "The engine",
+                lines(
+                    "Queue",
+                    "Targets that are ready and not yet looked at. It returns to 0 between bursts.",
+                    "none",
+                    Query(most(of("promheal_queue_length"), "instance"), "{{instance}}"),
+                    whole=True,
+                    width=8,
+                ),
+                lines(
+                    "Waiting in the queue",
+                    "From a wake until a thread takes it.",
+                    "s",
+                    Query(quantile(0.5, "promheal_queue_wait_seconds"), "median"),
+                    Query(quantile(0.99, "promheal_queue_wait_seconds"), "99 %"),
+                    width=8,
+                ),
+                lines(
+                    "Decisions",
+                    "Decisions by what they say, repetitions included.",
+                    "cpm",
+                    Query(per_minute("promheal_decisions_total", "verdict"), "{{verdict}}"),
+                    bars=True,
+                    colours={"allow": "green", "wait": "yellow", "deny": "orange"},
+                    width=8,
+                ),
+                lines(
+                    "Steps by outcome",
+                    "How steps of runs ended. Unknown: promheal died during one that may not be "
+                    "repeated.",
+                    "cpm",
+                    Query(per_minute("promheal_actions_total", "outcome"), "{{outcome}}"),
+                    bars=True,
+                    colours={
+                        "done": "green",
+                        "failed": "red",
+                        "skipped": "blue",
+                        "unknown": "purple",
+                    },
+                    width=8,
+                ),
+                lines(
+                    "Duration of steps, 95 %",
+                    "How long steps took, by action, over the hour before each point.",
+                    "s",
+                    Query(
+                        rare_quantile(0.95, "promheal_action_duration_seconds", "action"),
+                        "{{action}}",
+                    ),
+                    width=8,
+                ),
+                lines(
+                    "Messages",
+                    "Messages about runs and the engine, by channel: sent, or given up as failed.",
+                    "cpm",
+                    Query(
+                        per_minute("promheal_notices_total", "channel", "result"),
+                        "{{channel}}: {{result}}",
+                    ),
+                    bars=True,
+                    width=8,
+                ),
+                timeline(
+                    "Dormant",
+                    "While an engine has stopped itself after too many failures in a row.",
+                    NO_YES_BAD,
+                    Query(most(of("promheal_dormant"), "instance"), "{{instance}}"),
+                    width=12,
+                ),
+                timeline(
+                    "Acting",
+                    "Which receiver acts. Of two on one journal, one does.",
+                    NO_YES_GOOD,
+                    Query(most(of("promheal_acting"), "instance"), "{{instance}}"),
+                    width=12,
+                ),
+            ),
+            row(
+                "The journal",
+                lines(
+                    "Commits",
+                    "Commits a second. Several writes share one commit, so a burst adds few.",
+                    "ops",
+                    Query(
+                        total(rate("promheal_journal_commit_duration_seconds_count"), "instance"),
+                        "{{instance}}",
+                    ),
+                    width=8,
+                ),
+                lines(
+                    "Duration of commits",
+                    "How long commits took, fsync included: the disk's part in every answer.",
+                    "s",
+                    Query(quantile(0.5, "promheal_journal_commit_duration_seconds"), "median"),
+                    Query(quantile(0.99, "promheal_journal_commit_duration_seconds"), "99 %"),
+                    width=8,
+                ),
+                lines(
+                    "Size",
+                    "Size of the journal. Retention keeps it from growing for ever.",
+                    "bytes",
+                    Query(most(of("promheal_journal_size_bytes"), "instance"), "{{instance}}"),
+                    width=8,
+                ),
+            ),
+            row(
+                "Configuration and surroundings",
+                listing(
+                    "Receivers",
+                    "Version, and which configuration is in force. Equal numbers are equal "
+                    "configurations.",
+                    {
+                        "instance": "Receiver",
+                        "version": "Version",
+                        "python": "Python",
+                    },
+                    Column(
+                        most(of("promheal_config_hash"), "instance")
+                        + " * on (instance) group_right () "
+                        + most(of("promheal_build_info"), "instance", "version", "python"),
+                        "Configuration",
+                        "hex",
+                    ),
+                    width=12,
+                ),
+                timeline(
+                    "Feature flags",
+                    "Which features are on.",
+                    OFF_ON,
+                    Query(most(of("promheal_feature_enabled"), "flag"), "{{flag}}"),
+                    width=12,
+                ),
+                lines(
+                    "Age of the configuration",
+                    "Since a configuration was last taken.",
+                    "s",
+                    Query(
+                        "time() - "
+                        + most(
+                            of("promheal_config_last_reload_success_timestamp_seconds"), "instance"
+                        ),
+                        "{{instance}}",
+                    ),
+                    width=8,
+                ),
+                lines(
+                    "LLM keys",
+                    "Keys of language model providers by their last probe.",
+                    "none",
+                    Query(most(of("promheal_llm_keys"), "state"), "{{state}}"),
+                    colours={"active": "green", "failed": "red", "unknown": "yellow"},
+                    whole=True,
+                    width=8,
+                ),
+                lines(
+                    "Background tasks",
+                    "Tasks that run by the clock, and how many of them are paused.",
+                    "none",
+                    Query(most(of("promheal_background_tasks"), "state"), "{{state}}"),
+                    colours={"active": "green", "paused": "yellow"},
+                    whole=True,
+                    width=8,
+                ),
+            ),
+            row(
+                "The process",
+                lines(
+                    "Processor",
+                    "Processor time a second; 1 is one core.",
+                    "none",
+                    Query(total(rate("process_cpu_seconds_total"), "instance"), "{{instance}}"),
+                    width=8,
+                ),
+                lines(
+                    "Memory",
+                    "Resident memory, and what it has reserved.",
+                    "bytes",
+                    Query(
+                        most(of("process_resident_memory_bytes"), "instance"),
+                        "{{instance}} resident",
+                    ),
+                    Query(
+                        most(of("process_virtual_memory_bytes"), "instance"), "{{instance}} virtual"
+                    ),
+                    width=8,
+                ),
+                lines(
+                    "File descriptors",
+                    "Open files and sockets, of those that the process may have.",
+                    "percentunit",
+                    Query(
+                        f"{most(of('process_open_fds'), 'instance')}"
+                        f" / {most(of('process_max_fds'), 'instance')}",
+                        "{{instance}}",
+                    ),
+                    width=8,
+                ),
+            ),
+        ),
+    )

@@ -1,0 +1,243 @@
+"""Is healing working, how well, and what holds it back?"""
+
+from __future__ import annotations
+
+from grafana.board import (
+    CELL_STRATEGY,
+    SERIES_STRATEGY,
+    Json,
+    board,
+    row,
+    to_strategy,
+)
+from grafana.panels import (
+    BAD,
+    BREAKER,
+    FAIR,
+    NO_YES_BAD,
+    OUTCOMES,
+    Column,
+    Query,
+    breaker_state,
+    lines,
+    listing,
+    number,
+    timeline,
+)
+from grafana.promql import (
+    LOOKED_AT,
+    increase,
+    least,
+    most,
+    of,
+    per_minute,
+    rare_quantile,
+    total,
+)
+from receiver.guards.situation import Answer
+from receiver.run import Outcome
+
+HEALED = f'outcome="{Outcome.HEALED}"'
+PROVEN = f'outcome=~"{Outcome.HEALED}|{Outcome.INEFFECTIVE}"'
+CLEAR = "promheal_alert_to_clear_seconds"
+
+
+def make() -> Json:
+    healed = total(increase("promheal_heals_total", HEALED))
+    return board(
+        "promheal-overview",
+        "Is healing working, how well, and what holds it back?",
+        (
+            row(
+                "Is healing working?",
+                number(
+                    "Receivers up",
+                    "Receivers that Prometheus reached at its last scrape.",
+                    "none",
+                    total(of("up")),
+                    steps={0: BAD, 1: "green"},
+                    none="none",
+                ),
+                number(
+                    "Dormant",
+                    "Whether an engine has stopped itself after too many failures in a row. It "
+                    "begins nothing until a person wakes it: promheal resume.",
+                    "none",
+                    most(of("promheal_dormant")),
+                    named=NO_YES_BAD,
+                ),
+                number(
+                    "Firing",
+                    "Open alerts that a strategy selects; one that two select counts twice.",
+                    "none",
+                    total(of("promheal_alerts_firing")),
+                    steps={0: "text"},
+                    decimals=0,
+                ),
+                number(
+                    "In progress",
+                    "Runs that hold a target: acting, waiting, verifying or rolling back.",
+                    "none",
+                    total(of("promheal_heals_in_progress")),
+                    steps={0: "text"},
+                    decimals=0,
+                ),
+                number(
+                    "Healed",
+                    "Of all runs that ended in this time, those that Prometheus proved healed.",
+                    "percentunit",
+                    f"{healed} / {total(increase('promheal_heals_total'))}",
+                    steps={0: BAD, 0.5: FAIR, 0.8: "green"},
+                    decimals=0,
+                    none="no runs",
+                ),
+                number(
+                    "Effectiveness",
+                    "Healed runs of those whose end is proven in this time. What could not be "
+                    "proven, failed or was cancelled says nothing about the cure.",
+                    "percentunit",
+                    f"{healed} / {total(increase('promheal_heals_total', PROVEN))}",
+                    steps={0: BAD, 0.5: FAIR, 0.8: "green"},
+                    decimals=0,
+                    none="none proven",
+                ),
+                number(
+                    "Time to clear, median",
+                    "From an alert's start to the proof that it is healed, in this time.",
+                    "s",
+                    rare_quantile(0.5, CLEAR, over=LOOKED_AT),
+                    steps={0: "text"},
+                    none="none healed",
+                ),
+                number(
+                    "Time to clear, 95 %",
+                    "Of 20 healed alerts in this time, 19 took no longer from their start to "
+                    "the proof.",
+                    "s",
+                    rare_quantile(0.95, CLEAR, over=LOOKED_AT),
+                    steps={0: "text"},
+                    none="none healed",
+                ),
+            ),
+            row(
+                "How well?",
+                lines(
+                    "Runs by outcome",
+                    "How runs ended. Ineffective: every step succeeded and the alert still "
+                    "fires. Inconclusive: nothing could be proven. Rollback failed: a person "
+                    "must look.",
+                    "cpm",
+                    Query(per_minute("promheal_heals_total", "outcome"), "{{outcome}}"),
+                    bars=True,
+                    colours=OUTCOMES,
+                ),
+                lines(
+                    "Time to clear",
+                    "From an alert's start to the proof that it is healed, over the hour "
+                    "before each point.",
+                    "s",
+                    Query(rare_quantile(0.5, CLEAR), "median"),
+                    Query(rare_quantile(0.95, CLEAR), "95 %"),
+                ),
+                listing(
+                    "Strategies",
+                    "All strategies now; runs and the healed among them in this time. Follow a "
+                    "name to its board or to its runs.",
+                    {"strategy": "Strategy"},
+                    Column(total(of("promheal_alerts_firing"), "strategy"), "Firing"),
+                    Column(total(of("promheal_heals_in_progress"), "strategy"), "In progress"),
+                    Column(total(increase("promheal_heals_total"), "strategy"), "Runs"),
+                    Column(total(increase("promheal_heals_total", HEALED), "strategy"), "Healed"),
+                    Column(
+                        most(of("promheal_strategy_effectiveness_ratio"), "strategy") + " >= 0",
+                        "Effectiveness, ever",
+                        "percentunit",
+                    ),
+                    Column(least(of("promheal_budget_remaining"), "strategy"), "Budget left"),
+                    Column(
+                        most(of("promheal_storm_active"), "strategy"),
+                        "Storm",
+                        named=NO_YES_BAD,
+                    ),
+                    links={"strategy": to_strategy(CELL_STRATEGY)},
+                ),
+            ),
+            row(
+                "What holds it back?",
+                lines(
+                    "Waiting, by reason",
+                    "Decisions to wait. The alert is looked at again while it fires, and each "
+                    "look counts; what the reasons mean is in docs/reference/decisions.md.",
+                    "cpm",
+                    Query(
+                        per_minute(
+                            "promheal_decisions_total",
+                            "reason",
+                            matchers=(f'verdict="{Answer.WAIT}"',),
+                        )
+                        + " > 0",
+                        "{{reason}}",
+                    ),
+                    bars=True,
+                ),
+                lines(
+                    "Denied, by reason",
+                    "Decisions not to act on an alert at all, such as of a strategy that only "
+                    "observes.",
+                    "cpm",
+                    Query(
+                        per_minute(
+                            "promheal_decisions_total",
+                            "reason",
+                            matchers=(f'verdict="{Answer.DENY}"',),
+                        )
+                        + " > 0",
+                        "{{reason}}",
+                    ),
+                    bars=True,
+                ),
+                timeline(
+                    "Breakers",
+                    "The main breaker, one for each strategy, and those of targets that are "
+                    "not closed. Only a person closes one that is PERMANENT_OPEN.",
+                    BREAKER,
+                    Query(breaker_state(), "{{breaker}}"),
+                ),
+                timeline(
+                    "Storms",
+                    "While more targets are ill than are treated at once, the cause is "
+                    "probably elsewhere, and nothing begins.",
+                    NO_YES_BAD,
+                    Query(most(of("promheal_storm_active"), "strategy"), "{{strategy}}"),
+                    link=to_strategy(SERIES_STRATEGY),
+                    width=12,
+                ),
+                lines(
+                    "Budget left",
+                    "Runs left in a budget's window, on the target that has fewest.",
+                    "none",
+                    Query(
+                        least(of("promheal_budget_remaining"), "strategy", "window"),
+                        "{{strategy}} in {{window}}",
+                    ),
+                    link=to_strategy(SERIES_STRATEGY),
+                    whole=True,
+                ),
+                lines(
+                    "Failures in a row",
+                    "Runs that failed since one healed, over everything. At engine."
+                    "dormant_after the engine stops itself.",
+                    "none",
+                    Query(most(of("promheal_consecutive_failures"), "instance"), "{{instance}}"),
+                    whole=True,
+                ),
+                lines(
+                    "Backoff",
+                    "For how long nothing begins after the last failure.",
+                    "s",
+                    Query(most(of("promheal_backoff_seconds"), "instance"), "{{instance}}"),
+                ),
+            ),
+        ),
+        annotate='strategy=~".+"',
+    )
