@@ -87,6 +87,15 @@ def make() -> Json:
                     none="never",
                 ),
                 number(
+                    "Heartbeat",
+                    "How long ago the alert PromhealWatchdog, which always fires, last came through "
+                    "Prometheus and Alertmanager. Beyond minutes, the chain is broken.",
+                    "s",
+                    f"time() - {most(of('promheal_last_heartbeat_timestamp_seconds') + ' > 0')}",
+                    steps={0: "green", 900: BAD},
+                    none="never",
+                ),
+                number(
                     "Clock lead",
                     "How far the wall clock is ahead of promheal's own, which no step moves. "
                     "Beyond some seconds, mend the time service.",

@@ -152,7 +152,7 @@ def _storm(server: Promheal, _: Exporter) -> None:
 
 def _fail(server: Promheal, _: Exporter) -> None:
     """Fail once with nothing to undo, which opens a breaker, and then until it goes dormant."""
-    server.post(alert("QueueStuck", queue="mail"))
+    server.post(alert("QueueStuck", queue="mail"), alert("PromhealWatchdog"))
     (run,) = server.finished("queue-stuck")
     assert run["outcome"] == "failed", run
     for number in range(1, DORMANT_AFTER):
