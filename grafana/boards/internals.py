@@ -88,7 +88,7 @@ def make() -> Json:
                 ),
                 number(
                     "Heartbeat",
-                    "How long ago the alert PromhealWatchdog, which always fires, last came through "
+                    "How long ago PromhealWatchdog, an alert that always fires, last came through "
                     "Prometheus and Alertmanager. Beyond minutes, the chain is broken.",
                     "s",
                     f"time() - {most(of('promheal_last_heartbeat_timestamp_seconds') + ' > 0')}",
