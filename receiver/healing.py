@@ -13,6 +13,7 @@ from contextlib import contextmanager
 from typing import Any, Final
 
 import msgspec
+from msgspec.structs import asdict
 
 from receiver import consequences
 from receiver.actions import Actions, Context
@@ -250,6 +251,9 @@ class Healing:
             def save(saved: Mapping[str, Any]) -> None:
                 self._journal.atomically(lambda t: t.save_step(run.id, step.index, saved))
 
+            def decisions() -> list[dict[str, Any]]:
+                return [asdict(one) for one in self._journal.read(lambda t: t.decisions(run.id))]
+
             return Context(
                 run_id=run.id,
                 step=step.index,
@@ -268,6 +272,7 @@ class Healing:
                 alertmanager=config.alertmanager,
                 channels=config.channels,
                 keys=config.keys,
+                decisions=decisions,
                 folder=config.folder,
             )
 

@@ -91,6 +91,8 @@ class Snapshot(msgspec.Struct, frozen=True, kw_only=True):
     """Fingerprint, labels, annotations, start and expression."""
     value: float | None = None
     """What the expression returned when it was decided."""
+    decisions: tuple[dict[str, Any], ...] = ()
+    """What was decided about the run until then: verdict, reason, and `answers` of every guard."""
     metrics: tuple[Metric, ...] = ()
     machine: Machine | None = None
     service: ServiceWord | None = None

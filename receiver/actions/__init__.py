@@ -63,6 +63,8 @@ class Context(msgspec.Struct, frozen=True, kw_only=True):
     channels: Channels | None = None
     keys: Keys | None = None
     """Which keys of language model providers work."""
+    decisions: Callable[[], list[dict[str, Any]]] = list
+    """What was decided about this run until now, each with the answer of every guard."""
     folder: Path | None = None
     """The journal's: what an action keeps for people is below it."""
 

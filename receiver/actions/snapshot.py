@@ -96,6 +96,7 @@ class TakeSnapshot(Action):
             taken_at=context.now,
             alert=dict(context.alert),
             value=context.value,
+            decisions=tuple(context.decisions()),
             metrics=_metrics(params, context, parts),
             machine=machine,
             service=word,

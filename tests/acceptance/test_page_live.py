@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -10,6 +11,7 @@ import pytest
 from axe_playwright_python.sync_playwright import Axe
 from playwright.sync_api import Browser, expect
 
+from receiver.decide import GUARDS
 from tests.acceptance.browser import DESKTOP, PHONE, chromium, page_of
 from tests.acceptance.eventful import Scene, eventful
 from tests.acceptance.server import PATIENCE, Promheal, alert, strategy
@@ -130,6 +132,18 @@ def test_a_run_is_approved_with_the_keyboard_alone(scene: Scene, browser: Browse
         expect(page.get_by_text("A person approved it")).to_be_visible(timeout=SOON)
         assert page.url.endswith(f"/runs/{number}")
     assert scene.server.run(number)["approvedAt"]
+
+
+def test_a_snapshot_is_read_from_the_page_of_its_run(scene: Scene, browser: Browser) -> None:
+    number = scene.numbers("look")[0]
+    with page_of(browser, f"{scene.server.url}/runs/{number}") as page:
+        page.get_by_role("link", name="The snapshot").click()
+        kept = json.loads(page.locator("pre").inner_text())
+
+    assert (kept["run"], kept["strategy"]) == (number, "look")
+    decision = kept["decisions"][-1]
+    assert (decision["verdict"], decision["run"]) == ("allow", number)
+    assert [one["guard"] for one in decision["answers"]] == [name for name, _ in GUARDS]
 
 
 def test_without_a_script_all_is_there_and_works(browser: Browser, tmp_path: Path) -> None:
