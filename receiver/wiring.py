@@ -176,7 +176,7 @@ class Service:
     def ready(self) -> str:
         """Return why it is not ready, or an empty text."""
         try:
-            self.journal.read(lambda transaction: transaction.keys())
+            self.journal.read(lambda transaction: transaction.dormancy())
         except JournalError as error:
             return f"the journal cannot be read: {error}"
         if not self.acting.is_set():
@@ -193,7 +193,7 @@ class Service:
         if not self.engine.alive:
             return "a thread of the engine has ended"
         try:
-            self.journal.read(lambda transaction: transaction.keys())
+            self.journal.read(lambda transaction: transaction.dormancy())
         except JournalError as error:
             return f"the journal cannot be read: {error}"
         return ""
