@@ -271,10 +271,8 @@ class _JournalCollector(Collector):
         def look(transaction: Transaction) -> _Look:
             for strategy in present.strategies:
                 for window in strategy.budget:
-                    counts = transaction.starts_by_target(
-                        strategy.name, since=present.now - window.per
-                    )
-                    left = max(0, window.runs - max(counts, default=0))
+                    starts = transaction.most_starts(strategy.name, since=present.now - window.per)
+                    left = max(0, window.runs - starts)
                     budgets[strategy.name, format_duration(window.per)] = left
                 most = present.engine.storm.targets
                 illness = transaction.illness(

@@ -282,7 +282,8 @@ class Transaction(Steering):
     def snapshot(self) -> Snapshot: ...
 
     @abstractmethod
-    def starts_by_target(self, strategy: str, *, since: float) -> list[int]: ...
+    def most_starts(self, strategy: str, *, since: float) -> int:
+        """How often the target was acted on that was acted on most, after *since*."""
 
     @abstractmethod
     def newest(self) -> float:

@@ -239,10 +239,11 @@ select count(*) as n from episode where ends_at is null
 -- name: states
 select state, count(*) as n from run where state <> 'finished' group by state
 
--- name: starts_by_target
--- How often each target was acted on since a time, for what is left of the budgets.
-select target, count(*) as n from run where strategy = :strategy and acted_at > :since
-group by target
+-- name: most_starts
+-- How often the most treated target was acted on since a time, for what is left of the budgets.
+select coalesce(max(n), 0) from (
+    select count(*) as n from run where strategy = :strategy and acted_at > :since group by target
+)
 
 -- name: newest
 -- The newest time in the journal, which the clock must not go behind.

@@ -411,9 +411,8 @@ class SqliteTransaction(SteeringRows, Transaction):
             size_bytes=pages * page_size,
         )
 
-    def starts_by_target(self, strategy: str, *, since: float) -> list[int]:
-        rows = self._execute("starts_by_target", strategy=strategy, since=since)
-        return [row["n"] for row in rows]
+    def most_starts(self, strategy: str, *, since: float) -> int:
+        return int(self._execute("most_starts", strategy=strategy, since=since).fetchone()[0])
 
     def newest(self) -> float:
         return float(self._execute("newest").fetchone()[0] or 0.0)

@@ -224,7 +224,7 @@ def _line(
     now, name = service.clock(), strategy.name
     budget = []
     for window in strategy.budget:
-        used = max(transaction.starts_by_target(name, since=now - window.per), default=0)
+        used = transaction.most_starts(name, since=now - window.per)
         budget.append((window.per, max(0, window.runs - used), window.runs))
     healed, failed = status.heals_of(seen.snapshot, name)
     return Line(
