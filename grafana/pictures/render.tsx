@@ -4,12 +4,17 @@
 // part of Grafana's application and in no package, so those are drawn here, with the colours and
 // names that Grafana's value mappings give.
 
-import {
-  DataFrame, Field, FieldType, GrafanaTheme2, createTheme, dateTime, getDisplayProcessor, toDataFrame,
-} from "@grafana/data";
-import { BigValue, BigValueColorMode, BigValueGraphMode, GlobalStyles, PanelChrome, Table, ThemeContext, TimeSeries } from "@grafana/ui";
+// `import = require`, since the packages' other build takes its own dependencies for something else.
+import type { DataFrame, Field, GrafanaTheme2 } from "@grafana/data";
+import data = require("@grafana/data");
+import ui = require("@grafana/ui");
 import React from "react";
 import { createRoot } from "react-dom/client";
+
+import "uplot/dist/uPlot.min.css";
+
+const { FieldType, createTheme, dateTime, getDisplayProcessor, toDataFrame } = data;
+const { BigValue, BigValueColorMode, BigValueGraphMode, GlobalStyles, PanelChrome, Table, ThemeContext, TimeSeries } = ui;
 
 type Labels = Record<string, string>;
 interface Series { metric: Labels; value?: [number, string]; values?: [number, string][] }
@@ -66,7 +71,7 @@ function lines(panel: any, width: number, height: number) {
     config.displayName = name;
     const frame = toDataFrame({ refId: target.refId, fields: [
       { name: "Time", type: FieldType.time, values: one.values!.map(([at]) => at * 1000) },
-      { name: "Value", type: FieldType.number, values: one.values!.map(([, value]) => Number(value)), config },
+      { name: "Value", type: FieldType.number, values: one.values!.map(([, value]) => (value === "NaN" ? null : Number(value))), config },
     ] });
     frame.fields[1].state = { seriesIndex: index++, displayName: name };
     frame.fields.forEach(displayed);
@@ -78,23 +83,34 @@ function lines(panel: any, width: number, height: number) {
     timeRange={{ from, to, raw: { from, to } }} legend={{ calcs: [], ...panel.options.legend }} options={panel.options} />;
 }
 
+// From, until and the value of each stretch in which it stayed the same.
+function merged(values: [number, string][]): [number, number, string][] {
+  const found: [number, number, string][] = [];
+  for (const [at, value] of values) {
+    const last = found.at(-1);
+    if (last && last[2] === value) last[1] = at + 1;
+    else found.push([at, at + 1, value]);
+  }
+  return found;
+}
+
 function timeline(panel: any, width: number, height: number) {
   const [{ target, series }] = answers(panel);
   const field = displayed({ name: "", type: FieldType.number, values: [], config: overridden(panel, "") });
   const across = picture.ended - picture.began;
-  const left = 210, row = Math.min(34, (height - 30) / Math.max(series.length, 1));
+  const left = 210, row = Math.min(34, (height - 44) / Math.max(series.length, 1));
+  const x = (at: number) => left + (width - left - 30) * (at - picture.began) / across;
+  const ticks = [0, 1, 2, 3, 4].map((n) => picture.began + across * n / 4);
   return <div style={{ position: "relative", width, height, font: "12px Inter, sans-serif", color: theme.colors.text.secondary }}>
     {series.map((one, number) => <React.Fragment key={number}>
       <div style={{ position: "absolute", width: left - 10, textAlign: "right", top: number * row + row / 2 - 9,
         overflow: "hidden", whiteSpace: "nowrap", textOverflow: "ellipsis" }}>{named(target.legendFormat, one.metric)}</div>
-      {one.values!.map(([at, value], n) => {
-        const until = one.values![n + 1]?.[0] ?? at + 1;
-        const x = left + (width - left - 10) * (at - picture.began) / across;
-        return <div key={n} style={{ position: "absolute", left: x, top: number * row + row * 0.1, height: row * 0.8,
-          width: (width - left - 10) * Math.min(until - at, 1.01) / across + 0.6, opacity: 0.85,
-          background: field.display!(Number(value)).color }} />;
-      })}
+      {merged(one.values!).map(([from, until, value]) => <div key={from} style={{
+        position: "absolute", left: x(from), width: x(until) - x(from), top: number * row + row * 0.1, height: row * 0.8,
+        opacity: 0.85, background: field.display!(Number(value)).color }} />)}
     </React.Fragment>)}
+    {ticks.map((at) => <div key={at} style={{ position: "absolute", top: series.length * row + 4, left: x(at) - 26 }}>
+      {new Date(at * 1000).toISOString().slice(11, 19)}</div>)}
     <div style={{ position: "absolute", bottom: 0, left: 8, display: "flex", gap: 16 }}>
       {Object.values(panel.fieldConfig.defaults.mappings[0].options as any[]).map((one: any) =>
         <span key={one.text}><span style={{ display: "inline-block", width: 14, height: 4, marginRight: 6, verticalAlign: "middle",

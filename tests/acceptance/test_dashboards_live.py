@@ -81,6 +81,13 @@ def test_a_question_that_nothing_answers_is_found(life: Life) -> None:
     assert life.series(nothing, ALL) == []
 
 
+def test_only_receivers_are_counted_where_all_jobs_are_chosen(life: Life) -> None:
+    assert len(life.asked("query", query="up == 1")) > 1
+    board = next(one for one in BOARDS if one["uid"] == "promheal-overview")
+    query = next(one for one in targets(board) if one.where == "Receivers up: A")
+    assert numbers(life.series(query, ALL)) == ["1"]
+
+
 def test_the_breakers_are_what_they_are_called(life: Life) -> None:
     """The numbers of the state timeline, held against the states themselves."""
     board = next(one for one in BOARDS if one["uid"] == "promheal-overview")
