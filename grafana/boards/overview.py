@@ -86,8 +86,8 @@ def make() -> Json:
                 ),
                 number(
                     "Healed",
-                    "Of the runs that ended in this time, those that Prometheus proved healed. Those "
-                    "that were cancelled, mostly before they began, do not count.",
+                    "Of the runs that ended in this time, those that Prometheus proved healed. "
+                    "Those that were cancelled, mostly before they began, do not count.",
                     "percentunit",
                     f"{healed} / {total(increase('promheal_heals_total', ENDED))}",
                     steps={0: BAD, 0.5: FAIR, 0.8: "green"},

@@ -45,7 +45,8 @@ def photograph(folder: Path, board: Json, life: Life, to: Path) -> None:
     }
     page = folder / f"{board['uid']}.html"
     page.write_text(
-        "<!doctype html><meta charset=utf-8><link rel=stylesheet href=render.css><body><div id=board></div>"
+        "<!doctype html><meta charset=utf-8><link rel=stylesheet href=render.css>"
+        "<body><div id=board></div>"
         f"<script>window.PICTURE={json.dumps(data)}</script><script src=render.js></script>",
         encoding="utf-8",
     )
