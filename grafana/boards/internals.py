@@ -206,7 +206,7 @@ def make() -> Json:
                     "How long steps took, by action, over the hour before each point.",
                     "s",
                     Query(
-                        rare_quantile(0.95, "promheal_action_duration_seconds", "action"),
+                        rare_quantile(0.95, "promheal_action_duration_seconds", "action") + " >= 0",
                         "{{action}}",
                     ),
                     width=8,

@@ -265,7 +265,8 @@ def make() -> Json:
                             "breaker",
                             "to",
                             matchers=(f'breaker=~"{OWN}|{TARGET_BREAKERS}"',),
-                        ),
+                        )
+                        + " > 0",
                         "{{breaker}}: {{to}}",
                     ),
                     bars=True,
