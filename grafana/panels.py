@@ -68,6 +68,8 @@ class Column(NamedTuple):
     heading: str
     unit: str = "none"
     named: Named = NOTHING
+    none: str = ""
+    """What stands there for a row that this query does not return."""
 
 
 class Link(NamedTuple):
@@ -184,6 +186,7 @@ def timeline(
     *,
     link: Link | None = None,
     width: int = 24,
+    height: int = 8,
 ) -> Panel:
     """What state was it in, and when? A row for each series, coloured by what values are called."""
     panel = (
@@ -191,7 +194,7 @@ def timeline(
         .title(title)
         .description(description)
         .span(width)
-        .height(8)
+        .height(height)
         .datasource(DATASOURCE)
         .unit("none")
         .mappings(_mappings(named))
@@ -224,6 +227,7 @@ def listing(
     colours: Mapping[str, str] = NOTHING,
     none: str = "nothing in this time",
     width: int = 24,
+    height: int = 8,
 ) -> Panel:
     """List a row for each combination of labels, a column for each query, the largest first.
 
@@ -235,7 +239,7 @@ def listing(
         .title(title)
         .description(description)
         .span(width)
-        .height(8)
+        .height(height)
         .datasource(DATASOURCE)
         .unit("none")
         .no_value(none)
@@ -279,6 +283,8 @@ def listing(
         panel.override_by_name(label, properties)
     for ref, column in _lettered(columns):
         properties = [_property("displayName", column.heading), _property("unit", column.unit)]
+        if column.none:
+            properties.append(_property("noValue", column.none))
         if column.unit == "none":
             properties.append(_property("decimals", 0))
         if column.named:

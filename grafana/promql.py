@@ -22,6 +22,15 @@ def of(metric: str, *matchers: str) -> str:
     return f"{metric}{{{', '.join((*CHOSEN, *matchers))}}}"
 
 
+def of_ours(expr: str) -> str:
+    """Keep what is said of promheal, of what every program says: all jobs are chosen at first.
+
+    Of promheal is what was one in the time that is looked at, so that one that is down counts.
+    """
+    seen = f"last_over_time({of('promheal_build_info')}[{LOOKED_AT}])"
+    return f"{expr} and on (job, instance) {seen}"
+
+
 def rate(metric: str, *matchers: str) -> str:
     return f"rate({of(metric, *matchers)}[$__rate_interval])"
 

@@ -290,6 +290,16 @@ def test_every_metric_is_on_a_board(client: FlaskClient) -> None:
     assert {family for family, _ in known.values()} <= shown
 
 
+@EACH
+def test_what_every_program_says_is_asked_of_promheal_only(board: Json) -> None:
+    """With all jobs chosen, `up` would count everything that Prometheus scrapes."""
+    for where, expr, _ in targets(board):
+        others = [s for s in selectors(expr) if not str(s.name).startswith("promheal_")]
+        assert expr.count("and on (job, instance) last_over_time(promheal_build_info{") == len(
+            others
+        ), where
+
+
 # --- meaning --------------------------------------------------------------------------------------
 
 

@@ -29,7 +29,7 @@ from grafana.panels import (
     number,
     timeline,
 )
-from grafana.promql import LOOKED_AT, increase, most, of, total
+from grafana.promql import LOOKED_AT, increase, most, of, of_ours, total
 from grafana.promql import STRATEGIES as CHOSEN_STRATEGIES
 from receiver.guards.situation import Answer
 from receiver.run import Outcome
@@ -96,7 +96,7 @@ def make() -> Json:
                     "Restarts",
                     "How often a receiver was started again.",
                     "none",
-                    total(_changes("process_start_time_seconds")),
+                    total(of_ours(_changes("process_start_time_seconds"))),
                     steps={1: FAIR},
                     decimals=0,
                     width=4,
@@ -177,6 +177,7 @@ def make() -> Json:
                     OFF_ON,
                     Query(most(of("promheal_feature_enabled"), "flag"), "{{flag}}"),
                     width=12,
+                    height=6,
                 ),
                 timeline(
                     "Dormant",
@@ -184,6 +185,7 @@ def make() -> Json:
                     NO_YES_BAD,
                     Query(most(of("promheal_dormant"), "instance"), "{{instance}}"),
                     width=12,
+                    height=6,
                 ),
                 listing(
                     "Receivers",
@@ -191,7 +193,7 @@ def make() -> Json:
                     "these changed in this time.",
                     {"instance": "Receiver"},
                     Column(
-                        f"1000 * {most(of('process_start_time_seconds'), 'instance')}",
+                        f"1000 * {most(of_ours(of('process_start_time_seconds')), 'instance')}",
                         "Started",
                         "dateTimeAsIso",
                     ),
@@ -204,7 +206,11 @@ def make() -> Json:
                         "dateTimeAsIso",
                     ),
                     Column(total(_changes("promheal_config_hash"), "instance"), "Changes"),
-                    Column(total(_changes("process_start_time_seconds"), "instance"), "Restarts"),
+                    Column(
+                        total(of_ours(_changes("process_start_time_seconds")), "instance"),
+                        "Restarts",
+                    ),
+                    height=5,
                 ),
             ),
         ),

@@ -21,6 +21,7 @@ from grafana.promql import (
     least,
     most,
     of,
+    of_ours,
     per_minute,
     quantile,
     rare_quantile,
@@ -107,7 +108,7 @@ def make() -> Json:
                     "Up since",
                     "When the receiver that was started last was started.",
                     "dateTimeFromNow",
-                    f"1000 * {most(of('process_start_time_seconds'))}",
+                    f"1000 * {most(of_ours(of('process_start_time_seconds')))}",
                     steps={0: "text"},
                 ),
                 number(
@@ -214,7 +215,7 @@ def make() -> Json:
                     "How long steps took, by action, over the hour before each point.",
                     "s",
                     Query(
-                        rare_quantile(0.95, "promheal_action_duration_seconds", "action"),
+                        rare_quantile(0.95, "promheal_action_duration_seconds", "action") + " >= 0",
                         "{{action}}",
                     ),
                     width=8,
@@ -236,6 +237,7 @@ def make() -> Json:
                     NO_YES_BAD,
                     Query(most(of("promheal_dormant"), "instance"), "{{instance}}"),
                     width=12,
+                    height=5,
                 ),
                 timeline(
                     "Acting",
@@ -243,6 +245,7 @@ def make() -> Json:
                     NO_YES_GOOD,
                     Query(most(of("promheal_acting"), "instance"), "{{instance}}"),
                     width=12,
+                    height=5,
                 ),
             ),
             row(
@@ -292,6 +295,7 @@ def make() -> Json:
                         "hex",
                     ),
                     width=12,
+                    height=6,
                 ),
                 timeline(
                     "Feature flags",
@@ -299,6 +303,7 @@ def make() -> Json:
                     OFF_ON,
                     Query(most(of("promheal_feature_enabled"), "flag"), "{{flag}}"),
                     width=12,
+                    height=6,
                 ),
                 lines(
                     "Age of the configuration",
@@ -338,7 +343,10 @@ def make() -> Json:
                     "Processor",
                     "Processor time a second; 1 is one core.",
                     "none",
-                    Query(total(rate("process_cpu_seconds_total"), "instance"), "{{instance}}"),
+                    Query(
+                        total(of_ours(rate("process_cpu_seconds_total")), "instance"),
+                        "{{instance}}",
+                    ),
                     width=8,
                 ),
                 lines(
@@ -346,11 +354,12 @@ def make() -> Json:
                     "Resident memory, and what it has reserved.",
                     "bytes",
                     Query(
-                        most(of("process_resident_memory_bytes"), "instance"),
+                        most(of_ours(of("process_resident_memory_bytes")), "instance"),
                         "{{instance}} resident",
                     ),
                     Query(
-                        most(of("process_virtual_memory_bytes"), "instance"), "{{instance}} virtual"
+                        most(of_ours(of("process_virtual_memory_bytes")), "instance"),
+                        "{{instance}} virtual",
                     ),
                     width=8,
                 ),
@@ -359,8 +368,8 @@ def make() -> Json:
                     "Open files and sockets, of those that the process may have.",
                     "percentunit",
                     Query(
-                        f"{most(of('process_open_fds'), 'instance')}"
-                        f" / {most(of('process_max_fds'), 'instance')}",
+                        f"{most(of_ours(of('process_open_fds')), 'instance')}"
+                        f" / {most(of_ours(of('process_max_fds')), 'instance')}",
                         "{{instance}}",
                     ),
                     width=8,

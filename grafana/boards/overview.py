@@ -30,6 +30,7 @@ from grafana.promql import (
     least,
     most,
     of,
+    of_ours,
     per_minute,
     rare_quantile,
     total,
@@ -38,6 +39,7 @@ from receiver.guards.situation import Answer
 from receiver.run import Outcome
 
 HEALED = f'outcome="{Outcome.HEALED}"'
+ENDED = f'outcome!="{Outcome.CANCELLED}"'
 PROVEN = f'outcome=~"{Outcome.HEALED}|{Outcome.INEFFECTIVE}"'
 CLEAR = "promheal_alert_to_clear_seconds"
 
@@ -54,7 +56,7 @@ def make() -> Json:
                     "Receivers up",
                     "Receivers that Prometheus reached at its last scrape.",
                     "none",
-                    total(of("up")),
+                    total(of_ours(of("up"))),
                     steps={0: BAD, 1: "green"},
                     none="none",
                 ),
@@ -84,9 +86,10 @@ def make() -> Json:
                 ),
                 number(
                     "Healed",
-                    "Of all runs that ended in this time, those that Prometheus proved healed.",
+                    "Of the runs that ended in this time, those that Prometheus proved healed. "
+                    "Those that were cancelled, mostly before they began, do not count.",
                     "percentunit",
-                    f"{healed} / {total(increase('promheal_heals_total'))}",
+                    f"{healed} / {total(increase('promheal_heals_total', ENDED))}",
                     steps={0: BAD, 0.5: FAIR, 0.8: "green"},
                     decimals=0,
                     none="no runs",
@@ -102,7 +105,7 @@ def make() -> Json:
                     none="none proven",
                 ),
                 number(
-                    "Time to clear, median",
+                    "Median to clear",
                     "From an alert's start to the proof that it is healed, in this time.",
                     "s",
                     rare_quantile(0.5, CLEAR, over=LOOKED_AT),
@@ -110,7 +113,7 @@ def make() -> Json:
                     none="none healed",
                 ),
                 number(
-                    "Time to clear, 95 %",
+                    "95 % clear within",
                     "Of 20 healed alerts in this time, 19 took no longer from their start to "
                     "the proof.",
                     "s",
@@ -152,6 +155,7 @@ def make() -> Json:
                         most(of("promheal_strategy_effectiveness_ratio"), "strategy") + " >= 0",
                         "Effectiveness, ever",
                         "percentunit",
+                        none="none proven",
                     ),
                     Column(least(of("promheal_budget_remaining"), "strategy"), "Budget left"),
                     Column(

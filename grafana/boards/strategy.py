@@ -33,6 +33,7 @@ from receiver.metrics import TARGET_BREAKERS
 from receiver.run import Outcome
 
 HERE = (STRATEGY,)
+ENDED = f'outcome!="{Outcome.CANCELLED}"'
 OWN = "strategy:$strategy"
 RUNS = to_runs("${strategy}")
 PAGE = Link("Page of the strategy", "${promheal_url}/strategies/${strategy}", outside=True)
@@ -92,9 +93,9 @@ def make() -> Json:
                 ),
                 number(
                     "Healed",
-                    "Runs that healed, of all that ended in this time.",
+                    "Runs that healed, of all that ended in this time and were not cancelled.",
                     "percentunit",
-                    f"{healed} / {total(increase('promheal_heals_total', STRATEGY))}",
+                    f"{healed} / {total(increase('promheal_heals_total', STRATEGY, ENDED))}",
                     steps={0: BAD, 0.5: FAIR, 0.8: "green"},
                     decimals=0,
                     none="no runs",
@@ -110,7 +111,7 @@ def make() -> Json:
                     none="none proven",
                 ),
                 number(
-                    "Time to clear, median",
+                    "Median to clear",
                     "From an alert's start to the proof that it is healed, in this time.",
                     "s",
                     rare_quantile(
@@ -264,7 +265,8 @@ def make() -> Json:
                             "breaker",
                             "to",
                             matchers=(f'breaker=~"{OWN}|{TARGET_BREAKERS}"',),
-                        ),
+                        )
+                        + " > 0",
                         "{{breaker}}: {{to}}",
                     ),
                     bars=True,

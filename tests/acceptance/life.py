@@ -12,9 +12,11 @@ from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any, NamedTuple
+from urllib.parse import urlencode
 
 from tests.acceptance.server import PATIENCE, Promheal, alert, ask, notification, resolved, strategy
 from tests.acceptance.test_with_alertmanager import Switchboard
+from tests.boards import Query, filled
 from tests.chain import (
     Exporter,
     Program,
@@ -32,6 +34,9 @@ groups:
       - alert: HighLatency
         expr: sick > 0
 """
+ALL = {"job": ".+", "instance": ".+", "strategy": ".+"}
+"""What the variables of boards stand for at first."""
+ONE = {"job": "promheal", "strategy": "high-latency"}
 DORMANT_AFTER = 4
 FALSE = {"action": "command", "argv": ["/bin/false"]}
 
@@ -41,6 +46,22 @@ class Life(NamedTuple):
     server: Promheal
     began: float
     ended: float
+
+    def asked(self, path: str, **query: Any) -> list[Any]:
+        """What Prometheus says to one question."""
+        answer = ask(f"{self.prometheus.url}/api/v1/{path}?{urlencode(query)}").json()
+        assert answer["status"] == "success", answer
+        found: Any = answer["data"]
+        return list(found["result"] if isinstance(found, dict) else found)
+
+    def series(self, query: Query, values: Mapping[str, str]) -> list[Any]:
+        """What Grafana would get for a panel that shows the whole life."""
+        windows = {"__rate_interval": "4s", "__range": f"{int(self.ended - self.began) + 1}s"}
+        expr = filled(query.expr, {**values, **windows})
+        assert "$" not in expr
+        if query.instant:
+            return self.asked("query", query=expr, time=self.ended)
+        return self.asked("query_range", query=expr, start=self.began, end=self.ended, step=1)
 
 
 @contextmanager

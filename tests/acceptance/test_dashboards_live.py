@@ -4,20 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from typing import Any
-from urllib.parse import urlencode
 
 import pytest
 
-from tests.acceptance.life import Life, eventful_life
-from tests.acceptance.server import ask
+from tests.acceptance.life import ALL, ONE, Life, eventful_life
 from tests.boards import Json, Query, committed, filled, label_values, marks, targets, variables
 
 pytestmark = pytest.mark.alone
 
 BOARDS = committed()
 EACH = pytest.mark.parametrize("board", BOARDS, ids=lambda board: board["uid"])
-ALL = {"job": ".+", "instance": ".+", "strategy": ".+"}
-ONE = {"job": "promheal", "strategy": "high-latency"}
 OTHERS = ("high-memory", "queue-stuck", "high-cpu", "low-success-rate")
 
 
@@ -25,24 +21,6 @@ OTHERS = ("high-memory", "queue-stuck", "high-cpu", "low-success-rate")
 def life(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Life]:
     with eventful_life(tmp_path_factory.mktemp("life")) as lived:
         yield lived
-
-
-def asked(life: Life, path: str, **query: Any) -> list[Any]:
-    answer = ask(f"{life.prometheus.url}/api/v1/{path}?{urlencode(query)}").json()
-    assert answer["status"] == "success", answer
-    found: Any = answer["data"]
-    return list(found["result"] if isinstance(found, dict) else found)
-
-
-def series(life: Life, query: Query, values: dict[str, str]) -> list[Any]:
-    """What Grafana would get for a panel that shows the whole life."""
-    seconds = int(life.ended - life.began) + 1
-    windows = {"__rate_interval": "4s", "__range": f"{seconds}s"}
-    expr = filled(query.expr, {**values, **windows})
-    assert "$" not in expr
-    if query.instant:
-        return asked(life, "query", query=expr, time=life.ended)
-    return asked(life, "query_range", query=expr, start=life.began, end=life.ended, step=1)
 
 
 def chosen(board: Json, life: Life) -> list[dict[str, str]]:
@@ -69,14 +47,14 @@ def test_every_panel_gets_an_answer(board: Json, life: Life) -> None:
         empty = [
             query
             for query in targets(board)
-            if not any(numbers(series(life, query, each)) for each in chosen(board, life))
+            if not any(numbers(life.series(query, each)) for each in chosen(board, life))
         ]
     else:
         empty = [
             query
             for query in targets(board)
             for each in chosen(board, life)
-            if not numbers(series(life, query, each))
+            if not numbers(life.series(query, each))
         ]
     assert empty == []
 
@@ -84,7 +62,7 @@ def test_every_panel_gets_an_answer(board: Json, life: Life) -> None:
 @EACH
 def test_every_annotation_marks_something(board: Json, life: Life) -> None:
     for query in marks(board):
-        assert any(series(life, query, each) for each in chosen(board, life)), query
+        assert any(life.series(query, each) for each in chosen(board, life)), query
 
 
 @EACH
@@ -92,7 +70,7 @@ def test_every_variable_has_values(board: Json, life: Life) -> None:
     for one in variables(board):
         selector, label = label_values(one["query"])
         values = filled(selector, ALL)
-        found = asked(life, "series", **{"match[]": values, "start": life.began, "end": life.ended})
+        found = life.asked("series", **{"match[]": values, "start": life.began, "end": life.ended})
         assert {each[label] for each in found} != set(), one
         if label == "strategy":
             assert {each[label] for each in found} == {ONE["strategy"], *OTHERS}
@@ -100,7 +78,14 @@ def test_every_variable_has_values(board: Json, life: Life) -> None:
 
 def test_a_question_that_nothing_answers_is_found(life: Life) -> None:
     nothing = Query("nothing", 'promheal_heals_total{outcome="worse", job=~"$job"}')
-    assert series(life, nothing, ALL) == []
+    assert life.series(nothing, ALL) == []
+
+
+def test_only_receivers_are_counted_where_all_jobs_are_chosen(life: Life) -> None:
+    assert len(life.asked("query", query="up == 1")) > 1
+    board = next(one for one in BOARDS if one["uid"] == "promheal-overview")
+    query = next(one for one in targets(board) if one.where == "Receivers up: A")
+    assert numbers(life.series(query, ALL)) == ["1"]
 
 
 def test_the_breakers_are_what_they_are_called(life: Life) -> None:
@@ -110,7 +95,7 @@ def test_the_breakers_are_what_they_are_called(life: Life) -> None:
     states = ("CLOSED", "HALF_OPEN", "OPEN", "PERMANENT_OPEN")
     last = {
         one["metric"]["breaker"]: states[int(one["values"][-1][1])]
-        for one in series(life, query, ALL)
+        for one in life.series(query, ALL)
         if one["values"][-1][0] >= life.ended - 1.5
     }
     assert last["strategy:queue-stuck"] == "OPEN"

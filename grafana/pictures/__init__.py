@@ -1,0 +1,1 @@
+"""Pictures of the boards for the docs, drawn with Grafana's own components."""
