@@ -543,6 +543,8 @@ def test_a_machine_without_time_zones_says_what_to_install(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     sunday = at("2026-07-12", "UTC")
+    for name in [name for name in sys.modules if name.partition(".")[0] == "tzdata"]:
+        monkeypatch.delitem(sys.modules, name)
     monkeypatch.setitem(sys.modules, "tzdata", None)
     zoneinfo.reset_tzpath(to=[tmp_path])
     ZoneInfo.clear_cache()
