@@ -141,8 +141,13 @@ def start_prometheus(
     alertmanagers: tuple[str, ...] = (),
     external_labels: Mapping[str, str] = {},
     interval: str = "1s",
+    resend: str = "1m",
 ) -> Iterator[Program]:
-    """Prometheus, scraping the addresses of each job and evaluating *rules* every *interval*."""
+    """Prometheus, scraping the addresses of each job and evaluating *rules* every *interval*.
+
+    What fires is told to Alertmanager again after *resend*; the first time may come before
+    Prometheus knows where Alertmanager is.
+    """
     folder.mkdir(parents=True, exist_ok=True)
     (folder / "rules.yml").write_text(rules or "groups: []\n")
     config = {
@@ -172,6 +177,7 @@ def start_prometheus(
             f"--storage.tsdb.path={folder / 'data'}",
             f"--web.listen-address=127.0.0.1:{port}",
             "--web.enable-lifecycle",
+            f"--rules.alert.resend-delay={resend}",
         ],
         f"http://127.0.0.1:{port}",
         folder / "prometheus.log",

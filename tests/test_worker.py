@@ -25,6 +25,7 @@ from hypothesis import strategies as st
 from receiver.errors import ConfigError
 from receiver.web.arbiter import Server
 from receiver.web.worker import Framing, Progress, Refusal
+from tests.chain import wait_until
 
 pytestmark = pytest.mark.alone
 
@@ -133,8 +134,10 @@ class Process:
 
     def worker(self) -> int:
         assert self.arbiter.pid
-        children = Path(f"/proc/{self.arbiter.pid}/task/{self.arbiter.pid}/children").read_text()
-        return int(children.split()[0])
+        children = Path(f"/proc/{self.arbiter.pid}/task/{self.arbiter.pid}/children")
+        # The kernel may leave one out while another ends.
+        found: str = wait_until(children.read_text, what="a worker")
+        return int(found.split(maxsplit=1)[0])
 
     def stop(self) -> int:
         self.arbiter.terminate()
