@@ -149,12 +149,7 @@ def lines(
         .datasource(DATASOURCE)
         .unit(unit)
         .min(0)
-        .legend(
-            c.VizLegendOptions()
-            .display_mode(common.LegendDisplayMode.LIST)
-            .placement(common.LegendPlacement.BOTTOM)
-            .show_legend(show_legend=True)
-        )
+        .legend(_legend())
         .tooltip(
             c.VizTooltipOptions()
             .mode(common.TooltipDisplayMode.MULTI)
@@ -206,12 +201,7 @@ def timeline(
         .per_page(20)
         .line_width(0)
         .fill_opacity(80)
-        .legend(
-            c.VizLegendOptions()
-            .display_mode(common.LegendDisplayMode.LIST)
-            .placement(common.LegendPlacement.BOTTOM)
-            .show_legend(show_legend=True)
-        )
+        .legend(_legend())
         .tooltip(c.VizTooltipOptions().mode(common.TooltipDisplayMode.SINGLE))
         .with_target(_query("A", query.expr, query.legend).range())
     )
@@ -297,6 +287,15 @@ def listing(
 def _query(ref: str, expr: str, legend: str = "") -> prometheus.Dataquery:
     query = prometheus.Dataquery().ref_id(ref).datasource(DATASOURCE).expr(expr)
     return query.legend_format(legend) if legend else query
+
+
+def _legend() -> c.VizLegendOptions:
+    return (
+        c.VizLegendOptions()
+        .display_mode(common.LegendDisplayMode.LIST)
+        .placement(common.LegendPlacement.BOTTOM)
+        .show_legend(show_legend=True)
+    )
 
 
 def _lettered(things: Iterable[T]) -> Iterable[tuple[str, T]]:

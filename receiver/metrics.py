@@ -35,7 +35,7 @@ from receiver.journal import Journal, Snapshot, Transaction
 from receiver.llm import KeySummary
 from receiver.run import Outcome, StepState
 from receiver.settings import EngineSettings
-from receiver.strategy import Strategies
+from receiver.strategy import Budget, Strategies, Strategy
 
 disable_created_metrics()  # type: ignore[no-untyped-call]
 
@@ -221,6 +221,15 @@ def of_run(run: int) -> dict[str, str]:
     return {"run_id": str(run)}
 
 
+def budget_left(
+    transaction: Transaction, strategy: Strategy, *, now: float
+) -> Iterator[tuple[Budget, int]]:
+    """Yield each window of a budget with the runs left on the target that has fewest."""
+    for window in strategy.budget:
+        starts = transaction.most_starts(strategy.name, since=now - window.per)
+        yield window, max(0, window.runs - starts)
+
+
 def label_sets(
     total: Total, strategies: Iterable[str], actions: Iterable[str], channels: Iterable[str] = ()
 ) -> Iterator[tuple[str, ...]]:
@@ -270,9 +279,7 @@ class _JournalCollector(Collector):
 
         def look(transaction: Transaction) -> _Look:
             for strategy in present.strategies:
-                for window in strategy.budget:
-                    starts = transaction.most_starts(strategy.name, since=present.now - window.per)
-                    left = max(0, window.runs - starts)
+                for window, left in budget_left(transaction, strategy, now=present.now):
                     budgets[strategy.name, format_duration(window.per)] = left
                 most = present.engine.storm.targets
                 illness = transaction.illness(

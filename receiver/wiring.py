@@ -175,13 +175,10 @@ class Service:
 
     def ready(self) -> str:
         """Return why it is not ready, or an empty text."""
-        try:
-            self.journal.read(lambda transaction: transaction.dormancy())
-        except JournalError as error:
-            return f"the journal cannot be read: {error}"
-        if not self.acting.is_set():
+        unreadable = self._unreadable()
+        if not unreadable and not self.acting.is_set():
             return "another process acts on this journal"
-        return ""
+        return unreadable
 
     def dead(self) -> str:
         """Return what only a new process mends, or an empty text.
@@ -192,6 +189,9 @@ class Service:
             return "the journal's thread has ended"
         if not self.engine.alive:
             return "a thread of the engine has ended"
+        return self._unreadable()
+
+    def _unreadable(self) -> str:
         try:
             self.journal.read(lambda transaction: transaction.dormancy())
         except JournalError as error:

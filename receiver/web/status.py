@@ -67,7 +67,7 @@ def status(service: Service, seen: Seen) -> dict[str, Any]:
         "backgroundTasks": {
             "totalTasks": len(tasks),
             "activeTasks": sum(not task.paused for task in tasks),
-            "tasks": [_task(task, _iso) for task in tasks],
+            "tasks": [_task(task, iso) for task in tasks],
         },
         "llm": {
             "keyManagement": {
@@ -169,7 +169,7 @@ def _self_healing(service: Service, seen: Seen) -> dict[str, Any]:
     dormancy, engine = seen.dormancy, service.config.settings.engine
     delay = _backoff(dormancy, engine)
     dormant = dormancy.since is not None
-    healed, failed = _heals(seen.snapshot, Outcome.HEALED), _heals(seen.snapshot, *FAILURES)
+    healed, failed = heals(seen.snapshot, Outcome.HEALED), heals(seen.snapshot, *FAILURES)
     return {
         "enabled": service.config.settings.flags.auto_healing,
         "isDormant": dormant,
@@ -178,29 +178,23 @@ def _self_healing(service: Service, seen: Seen) -> dict[str, Any]:
         "consecutiveFailures": dormancy.failures,
         "backoffDelay": round(delay * 1000),
         "backoffUntil": None if dormancy.failed_at is None else dormancy.failed_at + delay,
-        "totalAttempts": healed + failed + _heals(seen.snapshot, Outcome.INCONCLUSIVE),
+        "totalAttempts": healed + failed + heals(seen.snapshot, Outcome.INCONCLUSIVE),
         "successfulHealings": healed,
         "failedHealings": failed,
     }
 
 
-def _heals(snapshot: Snapshot, *outcomes: Outcome) -> int:
+def heals(snapshot: Snapshot, *outcomes: Outcome, strategy: str = "") -> int:
+    """Return how many runs ended so since there is a journal, of one strategy or of all."""
     return int(
         sum(
             number
             for (metric, labels), number in snapshot.totals.items()
-            if metric == HEALS.name and labels[1] in outcomes
+            if metric == HEALS.name
+            and labels[1] in outcomes
+            and (not strategy or labels[0] == strategy)
         )
     )
-
-
-def heals_of(snapshot: Snapshot, strategy: str) -> tuple[int, int]:
-    """Return how many runs of a strategy healed, and how many failed, since there is a journal."""
-
-    def number(*outcomes: Outcome) -> int:
-        return int(sum(snapshot.totals.get((HEALS.name, (strategy, one)), 0.0) for one in outcomes))
-
-    return number(Outcome.HEALED), number(*FAILURES)
 
 
 def _backoff(dormancy: Dormancy, engine: EngineSettings) -> float:
@@ -220,7 +214,7 @@ def _task(task: TaskState, time: Callable[[float], Any]) -> dict[str, Any]:
     }
 
 
-def _iso(at: float) -> str:
+def iso(at: float) -> str:
     return f"{datetime.fromtimestamp(at, UTC):%Y-%m-%dT%H:%M:%SZ}"
 
 

@@ -15,6 +15,7 @@ from werkzeug.exceptions import BadRequest, NotFound
 from receiver.control import MAX_REASON
 from receiver.duration import format_duration
 from receiver.errors import RefusedError
+from receiver.web import status
 from receiver.web.api import MAX_ID
 from receiver.web.pages import shown
 from receiver.web.pages.forms import Tokens, where_from, wishes
@@ -32,7 +33,7 @@ def blueprint(service: Service) -> Blueprint:  # noqa: C901  one function a rout
     tokens = Tokens()
     possible = wishes(service)
     routes.add_app_template_filter(shown.moment, "moment")
-    routes.add_app_template_filter(shown.iso, "iso")
+    routes.add_app_template_filter(status.iso, "iso")
     routes.add_app_template_filter(shown.exact, "exact")
     routes.add_app_template_filter(shown.took, "took")
     routes.add_app_template_filter(shown.word, "word")

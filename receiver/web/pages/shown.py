@@ -8,11 +8,13 @@ from typing import Any, Final
 
 import msgspec
 
+from receiver.breaker import Breaker
 from receiver.duration import format_duration
 from receiver.guards.situation import Reason
 from receiver.journal import Episode, Recorded, Transaction
 from receiver.journal.steering import Key
-from receiver.run import Observation, Phase, Run, State
+from receiver.metrics import budget_left
+from receiver.run import FAILURES, Observation, Outcome, Phase, Run, State
 from receiver.strategy import Strategy
 from receiver.web import status
 from receiver.web.pages import chart
@@ -89,7 +91,7 @@ def overview(service: Service) -> dict[str, Any]:
                 for state in _UNDER_WAY
                 for run in transaction.runs(limit=SHOWN, state=state)
             ],
-            "lines": [_line(transaction, service, seen, strategy) for strategy in strategies],
+            "lines": [_line(transaction, seen, strategy) for strategy in strategies],
             "runs": transaction.runs(limit=SHOWN),
         }
 
@@ -143,7 +145,7 @@ def one_strategy(service: Service, name: str) -> dict[str, Any] | None:
 
     def read(transaction: Transaction) -> dict[str, Any]:
         return {
-            "line": _line(transaction, service, seen, strategy),
+            "line": _line(transaction, seen, strategy),
             "runs": transaction.runs(limit=SHOWN, strategy=name),
             "decisions": transaction.latest_decisions(limit=SHOWN, strategy=name),
         }
@@ -152,14 +154,10 @@ def one_strategy(service: Service, name: str) -> dict[str, Any] | None:
     return {
         "strategy": strategy,
         "steps": [(step, _told(step.params)) for step in strategy.actions],
-        "breaker": next(one for one in status.breakers(service, seen) if one["name"] == scope),
+        "breaker": status.breaker(scope, seen.breakers.get(scope, Breaker()), seen.now),
         "pauses": [pause for pause in seen.pauses if pause.scope == scope],
         **service.journal.read(read),
     }
-
-
-def iso(at: float) -> str:
-    return f"{datetime.fromtimestamp(at, UTC):%Y-%m-%dT%H:%M:%SZ}"
 
 
 def moment(at: float) -> str:
@@ -218,22 +216,18 @@ def _default(field: msgspec.structs.FieldInfo) -> Any:
     return factory() if callable(factory) else field.default
 
 
-def _line(
-    transaction: Transaction, service: Service, seen: status.Seen, strategy: Strategy
-) -> Line:
-    now, name = service.clock(), strategy.name
-    budget = []
-    for window in strategy.budget:
-        used = transaction.most_starts(name, since=now - window.per)
-        budget.append((window.per, max(0, window.runs - used), window.runs))
-    healed, failed = status.heals_of(seen.snapshot, name)
+def _line(transaction: Transaction, seen: status.Seen, strategy: Strategy) -> Line:
+    name = strategy.name
     return Line(
         strategy,
         seen.snapshot.firing.get(name, 0),
         seen.snapshot.in_progress.get(name, 0),
-        healed,
-        failed,
-        tuple(budget),
+        status.heals(seen.snapshot, Outcome.HEALED, strategy=name),
+        status.heals(seen.snapshot, *FAILURES, strategy=name),
+        tuple(
+            (window.per, left, window.runs)
+            for window, left in budget_left(transaction, strategy, now=seen.now)
+        ),
     )
 
 

@@ -29,10 +29,11 @@ function adopt(fresh) {
     if (old && inUse(old)) {
       waiting = true;
     } else if (old) {
-      for (const details of old.querySelectorAll("details")) {
-        const same = [...section.querySelectorAll("details")][[...old.querySelectorAll("details")].indexOf(details)];
+      const fold = section.querySelectorAll("details");
+      old.querySelectorAll("details").forEach((details, place) => {
+        const same = fold[place];
         if (same && !same.classList.contains("act")) same.open = details.open;
-      }
+      });
       section.classList.add("changed");
       old.replaceWith(section);
       section.addEventListener("animationend", () => section.removeAttribute("class"));
