@@ -197,7 +197,11 @@ class _Recording:
         self._code = code
         """The answer to count; None for what no request brought."""
         alerts = [alert for alert in notification.alerts if alert.name != HEARTBEAT]
-        self._beats = len(alerts) < len(notification.alerts)
+        # Alertmanager ends it when Prometheus is silent, and what we fetch proves no way here.
+        self._beats = code is not None and any(
+            alert.name == HEARTBEAT and alert.status is Status.FIRING
+            for alert in notification.alerts
+        )
         self._firing = [alert for alert in alerts if alert.status is Status.FIRING]
         self._admission = Admission(alerts)
         self._strategies = intake.strategies()

@@ -137,7 +137,7 @@ class Present(msgspec.Struct, frozen=True, kw_only=True):
     last_consider: float
     """Seconds since the epoch; 0 before the first."""
     last_heartbeat: float
-    """As `last_consider`."""
+    """As `last_consider`, by the wall clock, with which the rules compare it."""
     journal_writable: bool
     acting: bool
     """Whether this process holds the journal's lock and so is the one that acts."""

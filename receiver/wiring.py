@@ -296,7 +296,7 @@ class Service:
             snapshots.prune(folder, lambda run: self.journal.read(lambda t: t.run(run)) is not None)
 
     def _present(self) -> Present:
-        config = self._config
+        config, lead, beat = self._config, self.clock_lead(), self.intake.last_heartbeat
         return Present(
             strategies=config.strategies,
             engine=config.settings.engine,
@@ -305,13 +305,13 @@ class Service:
             flags=asdict(config.settings.flags),
             queue_length=self.engine.length,
             last_consider=self.reconciler.last_consider,
-            last_heartbeat=self.intake.last_heartbeat,
+            last_heartbeat=beat and beat + lead,
             journal_writable=self.journal.writable,
             acting=self.acting.is_set(),
             config_hash=config.hash,
             reload_successful=self._reload_successful,
             reload_success_at=self._reload_success_at,
-            clock_lead=self.clock_lead(),
+            clock_lead=lead,
             tasks=self.background.tasks,
             keys=self.keys.summary(),
             version=version("promheal"),

@@ -13,6 +13,7 @@ from receiver.intake import HEARTBEAT, PEER_LAG, Intake
 from receiver.journal import Journal, Key, open_journal
 from receiver.matcher import parse_matcher
 from receiver.strategy import Strategies
+from tests.chain import wait_until
 from tests.factories import NOW, FakeClock, alert, notification, resolved, strategy
 
 KEY = ("latency", 'service="checkout"')
@@ -253,4 +254,17 @@ def test_a_heartbeat_is_noted_and_opens_no_episode(world: World) -> None:
 
     world.clock.now += 60
     world.intake.admit(notification(alert()))
+    world.intake.admit(notification(resolved(beat)))
     assert world.intake.last_heartbeat == NOW + 60
+    assert world.total("alerts_received", "resolved") == 0
+
+
+def test_a_heartbeat_that_was_fetched_proves_no_way_here(world: World) -> None:
+    beat = alert(labels={"alertname": HEARTBEAT})
+    world.answers.append([beat])
+
+    world.intake.admit(notification(alert(), truncated=1))
+
+    wait_until(lambda: not world.intake._owed, what="the rest is fetched and recorded")
+    assert not world.answers
+    assert world.intake.last_heartbeat == 0
