@@ -52,6 +52,7 @@ def make() -> Json:
                     total(of("promheal_acting")),
                     steps={0: BAD, 1: "green"},
                     decimals=0,
+                    width=2,
                 ),
                 number(
                     "Journal",
@@ -70,13 +71,14 @@ def make() -> Json:
                     named={0: ("refused", BAD), 1: ("taken", "green")},
                 ),
                 number(
-                    "Configurations",
+                    "Configs",
                     "How many different configurations are in force. More than one: receivers "
                     "that should be the same are not.",
                     "none",
                     f"count(count_values('hash', {of('promheal_config_hash')}))",
                     steps={2: FAIR},
                     decimals=0,
+                    width=2,
                 ),
                 number(
                     "Looked at a target",
@@ -118,6 +120,7 @@ def make() -> Json:
                     total(increase(answers, 'code!="202"')),
                     steps={1: FAIR},
                     decimals=0,
+                    width=2,
                 ),
             ),
             row(
