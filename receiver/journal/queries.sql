@@ -1,52 +1,15 @@
--- Every query, named, with a sentence. Parsed by receiver/journal/queries.py.
-
--- name: admit_again
--- Note that the open episodes of these alerts are said again. A start from after the last
--- notification: the end in between was never told. Else the earliest that any peer says. One
--- statement for many alerts, with a tuple for each in place of ROWS: SQLite works on it while
--- Python does other things. ?1 is now, ?2 the sender.
-update episode set
-    first_seen = iif(a.column2 > last_seen, ?1, first_seen),
-    starts_at = iif(a.column2 > last_seen, a.column2, min(starts_at, a.column2)),
-    annotations = a.column4,
-    generator_url = a.column5,
-    sender = ?2,
-    last_seen = ?1,
-    notifications = notifications + 1
-from (values ROWS) a
-where episode.fingerprint = a.column1 and episode.ends_at is null
-
--- name: admit_new
--- Open an episode for each of these alerts that has none. A start that is not later than the last
--- known end is a peer that lags behind, and opens nothing.
-insert into episode
-    (fingerprint, starts_at, labels, annotations, generator_url, sender, first_seen, last_seen)
-select a.column1, a.column2, a.column3, a.column4, a.column5, ?2, ?1, ?1
-from (values ROWS) a
-where not exists (
-        select 1 from episode e where e.fingerprint = a.column1 and e.ends_at is null)
-  and not exists (
-        select 1 from episode e
-        where e.fingerprint = a.column1 and e.ends_at is not null and e.ends_at >= a.column2)
+-- Every query that both databases understand, named, with a sentence. Those that they do not are in
+-- queries_sqlite.sql and queries_postgres.sql. Parsed by receiver/journal/queries.py.
 
 -- name: give_up
 -- Close what has not been said for so long that its end must have been swallowed. What a strategy
 -- asks for is closed one by one, when Prometheus has been asked.
-update episode set ends_at = max(starts_at, last_seen)
+update episode set ends_at = case when starts_at > last_seen then starts_at else last_seen end
 where ends_at is null and last_seen < :before and id not in (select episode from wanted)
 
 -- name: give_up_one
-update episode set ends_at = max(starts_at, last_seen)
+update episode set ends_at = case when starts_at > last_seen then starts_at else last_seen end
 where id = :id and ends_at is null and last_seen < :before
-
--- name: dispute
--- Note that a closed episode is said to fire: a peer that lags behind, or Alertmanager had given it
--- up while Prometheus was out of its reach.
-update episode set disputed_at = :now
-from json_each(:alerts) a
-where episode.ends_at is not null and episode.ends_at >= a.value ->> 1
-  and episode.id = (
-    select max(id) from episode e where e.fingerprint = a.value ->> 0 and e.ends_at is not null)
 
 -- name: disputed
 select * from episode where disputed_at is not null order by id limit :limit
@@ -59,29 +22,6 @@ where id = :id and not exists (
 
 -- name: let_rest
 update episode set disputed_at = null where id = :id
-
--- name: admit_wanted
--- Note which strategies ask for the open episodes of these fingerprints.
-insert or ignore into wanted (strategy, target, episode)
-select p.value ->> 0, p.value ->> 1, e.id
-from json_each(:pairs) p
-join episode e on e.fingerprint = p.value ->> 2 and e.ends_at is null
-
--- name: admit_resolved
--- Close the open episodes of resolved alerts. An end that lies before the episode's start belongs
--- to an earlier one.
-update episode set
-    ends_at = max(a.value ->> 1, starts_at), last_seen = :now, sender = :sender,
-    notifications = notifications + 1
-from json_each(:alerts) a
-where episode.fingerprint = a.value ->> 0 and episode.ends_at is null
-  and a.value ->> 1 >= episode.starts_at
-returning id
-
--- name: unwant
--- Take back what closed episodes asked for.
-delete from wanted where episode in (select value from json_each(:episodes))
-returning strategy, target
 
 -- name: quarantine
 insert into quarantine (at, sender, problem, raw) values (:now, :sender, :problem, :raw)
@@ -99,7 +39,8 @@ select * from episode where id = :id
 delete from wanted
 
 -- name: want
-insert or ignore into wanted (strategy, target, episode) values (:strategy, :target, :episode)
+insert into wanted (strategy, target, episode) values (:strategy, :target, :episode)
+on conflict do nothing
 
 -- name: wanted_episode
 -- The newest alert that asks for this strategy on this target.
@@ -150,6 +91,7 @@ insert into run (strategy, target, state, reason, until, episode, created_at, no
                  acted_at, config_hash, plan)
 values (:strategy, :target, :state, :reason, :until, :episode, :now, :notified_at, :acted_at,
         :config_hash, :plan)
+returning id
 
 -- name: change_run
 -- Write the whole changeable part of a run, if it is still in the state it was read in.
@@ -177,8 +119,10 @@ update step set saved = :saved where run = :run and phase = 'run' and position =
 select * from step where run = :run order by phase desc, started_at, position
 
 -- name: put_observation
-insert or replace into observation (run, at, verdict, value, detail)
+insert into observation (run, at, verdict, value, detail)
 values (:run, :at, :verdict, :value, :detail)
+on conflict (run, at) do update set
+    verdict = excluded.verdict, value = excluded.value, detail = excluded.detail
 
 -- name: observations
 select at, verdict, value, detail from observation where run = :run order by at
@@ -200,7 +144,7 @@ select * from decision where run = :run order by id
 
 -- name: decisions
 -- A page of decisions, newest first, from before an id.
-select * from decision where id < :before and (:strategy is null or strategy = :strategy)
+select * from decision where id < :before and (cast(:strategy as text) is null or strategy = :strategy)
 order by id desc limit :limit
 
 -- name: pending_on_target
@@ -216,12 +160,12 @@ select * from run where strategy = :strategy and target = :target order by id de
 
 -- name: runs
 -- A page of runs, newest first, from before an id.
-select * from run where id < :before and (:strategy is null or strategy = :strategy)
-  and (:state is null or state = :state) order by id desc limit :limit
+select * from run where id < :before and (cast(:strategy as text) is null or strategy = :strategy)
+  and (cast(:state as text) is null or state = :state) order by id desc limit :limit
 
 -- name: count_total
-insert into total (metric, labels, value) values (?, ?, ?)
-on conflict (metric, labels) do update set value = value + excluded.value
+insert into total (metric, labels, value) values (:metric, :labels, :value)
+on conflict (metric, labels) do update set value = total.value + excluded.value
 
 -- name: totals
 select metric, labels, value from total
@@ -243,7 +187,7 @@ select state, count(*) as n from run where state <> 'finished' group by state
 -- How often the most treated target was acted on since a time, for what is left of the budgets.
 select coalesce(max(n), 0) from (
     select count(*) as n from run where strategy = :strategy and acted_at > :since group by target
-)
+) as t
 
 -- name: newest
 -- The newest time in the journal, which the clock must not go behind.
@@ -252,7 +196,7 @@ select max(at) as at from (
     union all select max(last_seen) from episode
     union all select max(finished_at) from run
     union all select max(acted_at) from run
-    union all select max(at) from audit)
+    union all select max(at) from audit) as t
 
 -- name: prune_decisions
 delete from decision where id in (select id from decision where last_at < :before limit :limit)
@@ -293,14 +237,17 @@ values (:breaker, :event, :at, :run, :started_at, :thresholds, :state)
 
 -- name: breaker_events
 select * from breaker_event
-where (:run is null or run = :run) and (:breaker is null or breaker = :breaker) order by id
+where (cast(:run as bigint) is null or run = :run) and (cast(:breaker as text) is null or breaker = :breaker) order by id
 
 -- name: dormancy
 select failures, failed_at, since, reason from dormancy
 
 -- name: put_dormancy
-insert or replace into dormancy (id, failures, failed_at, since, reason)
+insert into dormancy (id, failures, failed_at, since, reason)
 values (1, :failures, :failed_at, :since, :reason)
+on conflict (id) do update set
+    failures = excluded.failures, failed_at = excluded.failed_at, since = excluded.since,
+    reason = excluded.reason
 
 -- name: ill
 -- How many targets a strategy is asked for, no further than :most: a storm has thousands. What is
@@ -311,7 +258,7 @@ select count(*) from (
         select 1 from run h
         where h.target = w.target and h.state = 'finished' and h.outcome = 'healed'
           and h.finished_at >= e.last_seen)
-    group by w.target limit :most)
+    group by w.target limit :most) as t
 
 -- name: touched
 -- How many runs could be in treatment; where these are few there is no storm to look for.
@@ -320,7 +267,7 @@ select count(*) from (
     union
     select id from run
     where strategy = :strategy and state in ('acting', 'waiting', 'verifying', 'rolling_back')
-    limit :most)
+    limit :most) as t
 
 -- name: held_and_well
 -- How many targets it holds whose alerts have ended: until that is proven they count as ill.
@@ -344,7 +291,7 @@ select count(*) from (
           and not exists (
             select 1 from run h
             where h.target = r.target and h.state = 'finished' and h.outcome = 'healed'
-              and h.finished_at >= e.last_seen)))
+              and h.finished_at >= e.last_seen))) as t
 
 -- name: latest_starts
 -- When a strategy last began on each other target, oldest first.
@@ -360,6 +307,7 @@ select * from pause where ended is null and (until is null or until > :now) orde
 
 -- name: put_pause
 insert into pause (scope, reason, by, since, until) values (:scope, :reason, :by, :now, :until)
+returning id
 
 -- name: lift_pauses
 update pause set ended = :now
@@ -367,8 +315,10 @@ where scope = :scope and ended is null and (until is null or until > :now)
 returning *
 
 -- name: put_veto
-insert or replace into veto (strategy, target, at, by, reason)
+insert into veto (strategy, target, at, by, reason)
 values (:strategy, :target, :now, :by, :reason)
+on conflict (strategy, target) do update set
+    at = excluded.at, by = excluded.by, reason = excluded.reason
 
 -- name: veto
 -- A person's no stands while anything fires for this key that had fired when it was said.
@@ -387,13 +337,11 @@ values (:now, :by, :action, :object, :reason, :detail)
 select * from audit where id < :before order by id desc limit :limit
 
 -- name: put_unlogged
-insert or ignore into unlogged (run) values (:run)
+insert into unlogged (run) values (:run)
+on conflict do nothing
 
 -- name: unlogged
 select u.run from unlogged u join run r on r.id = u.run order by r.finished_at, u.run limit :limit
-
--- name: logged
-delete from unlogged where run in (select value from json_each(:runs))
 
 -- name: put_untold
 insert into untold (run, what) values (:run, :what)
@@ -401,14 +349,13 @@ insert into untold (run, what) values (:run, :what)
 -- name: untold
 select id, run, what from untold order by id limit :limit
 
--- name: told
-delete from untold where id in (select value from json_each(:ids))
-
 -- name: anchor
 select boot, boottime, at from clock
 
 -- name: put_anchor
-insert or replace into clock (id, boot, boottime, at) values (1, :boot, :boottime, :at)
+insert into clock (id, boot, boottime, at) values (1, :boot, :boottime, :at)
+on conflict (id) do update set
+    boot = excluded.boot, boottime = excluded.boottime, at = excluded.at
 
 -- name: waiting_for
 -- How many runs wait for what.
@@ -443,5 +390,5 @@ delete from audit where id in (select id from audit where at < :before limit :li
 -- A page of the runs that acted and have ended, in the order of their end, from after one of them.
 select finished_at, id from run
 where state = 'finished' and acted_at is not null and (finished_at, id) > (:end, :id)
-  and (:strategy is null or strategy = :strategy)
+  and (cast(:strategy as text) is null or strategy = :strategy)
 order by finished_at, id limit :limit

@@ -1,10 +1,9 @@
-"""One SQLite transaction: the port's sentences as named queries, rows as values and back."""
+"""The port's sentences as named queries, rows as values and back; in any database."""
 
 from __future__ import annotations
 
-import sqlite3
+from abc import abstractmethod
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from pathlib import Path
 from typing import Any, Final
 
 import msgspec
@@ -22,13 +21,10 @@ from receiver.journal import (
     Transaction,
     Want,
 )
-from receiver.journal.queries import queries
-from receiver.journal.steering_rows import BIGGEST, SteeringRows
+from receiver.journal.steering_rows import BIGGEST, Row, SteeringRows
 from receiver.run import Observation, Outcome, Phase, Plan, Run, State, Step, StepState, may_follow
 
 _PAGE: Final = 1_000
-_ROWS: Final = 100
-"""Alerts in one statement; SQLite before 3.32 takes no more than 999 values."""
 _CHANGEABLE: Final = (
     "outcome", "cause", "reason", "until", "acted_at", "verify_from", "finished_at",
     "config_hash", "asked_at", "approved_at", "plan",
@@ -48,19 +44,12 @@ _decode_labels = msgspec.json.Decoder(dict[str, str]).decode
 _decode_plan = msgspec.json.Decoder(Plan).decode
 
 
-class SqliteTransaction(SteeringRows, Transaction):
-    """Used by one thread at a time."""
+class Rows(SteeringRows, Transaction):
+    """A transaction of one thread at a time."""
 
-    def __init__(self, connection: sqlite3.Connection, path: Path) -> None:
-        self.connection = connection
-        self._path = path
-        self._queries = queries()
-        self._of_rows: dict[tuple[str, int], str] = {}  # queries by their number of tuples
+    def __init__(self) -> None:
         self._counting: list[tuple[_Total, float]] = []  # by the piece of work that is running
         self._counts: dict[_Total, float] = {}  # by those of the transaction that have succeeded
-
-    def _execute(self, query: str, /, **values: Any) -> sqlite3.Cursor:
-        return self.connection.execute(self._queries[query], values)
 
     # -- counters are summed up in memory and written once for each group of transactions
 
@@ -78,10 +67,8 @@ class SqliteTransaction(SteeringRows, Transaction):
         self._counting.clear()
 
     def write_counts(self) -> None:
-        self.connection.executemany(
-            self._queries["count_total"],
-            [(metric, _text(labels), by) for (metric, labels), by in self._counts.items()],
-        )
+        for (metric, labels), by in self._counts.items():
+            self._execute("count_total", metric=metric, labels=_text(labels), value=by)
         self._counts.clear()
 
     def forget_group(self) -> None:
@@ -94,34 +81,22 @@ class SqliteTransaction(SteeringRows, Transaction):
     def admit(
         self, admission: Admission, wants: Sequence[Want], *, sender: str, now: float
     ) -> Admitted:
-        opened = repeated = 0
-        width = _ROWS * Admission.WIDTH
-        for start in range(0, len(admission.firing), width):
-            values = [now, sender, *admission.firing[start : start + width]]
-            # What is said again is noted before anything new is opened.
-            repeated += self._execute_many("admit_again", values)
-            opened += self._execute_many("admit_new", values)
+        repeated, opened = self._admit_firing(admission, sender=sender, now=now)
         late = admission.firing_alerts - opened - repeated
         if late:
-            said = [admission.firing[at : at + 2] for at in range(0, len(admission.firing), 5)]
-            self._execute("dispute", alerts=_text(said), now=now)
+            firing, width = admission.firing, Admission.WIDTH
+            said = [firing[at : at + 2] for at in range(0, len(firing), width)]
+            self._execute("dispute", **self._table(said), now=now)
         if wants:
-            self._execute("admit_wanted", pairs=_text(wants))
+            self._execute("admit_wanted", **self._table(wants))
         resolved = admission.resolved
         closed: list[int] = []
         released: frozenset[Key] = frozenset()
         if resolved:
-            closed = [
-                row[0]
-                for row in self._execute(
-                    "admit_resolved", alerts=_text(resolved), sender=sender, now=now
-                ).fetchall()
-            ]
+            found = self._execute("admit_resolved", **self._table(resolved), sender=sender, now=now)
+            closed = [row[0] for row in found.fetchall()]
             if closed:
-                released = frozenset(
-                    (row[0], row[1])
-                    for row in self._execute("unwant", episodes=_text(closed)).fetchall()
-                )
+                released = frozenset(self._unwant(closed))
         return Admitted(
             opened=opened,
             repeated=repeated + admission.said_twice,
@@ -131,13 +106,17 @@ class SqliteTransaction(SteeringRows, Transaction):
             released=released,
         )
 
-    def _execute_many(self, name: str, values: Sequence[object]) -> int:
-        """Execute a query with a tuple for each alert; return how many rows it changed."""
-        rows = (len(values) - 2) // Admission.WIDTH
-        if (name, rows) not in self._of_rows:
-            tuples = ", ".join(["(?, ?, ?, ?, ?)"] * rows)
-            self._of_rows[name, rows] = self._queries[name].replace("ROWS", tuples)
-        return self.connection.execute(self._of_rows[name, rows], values).rowcount
+    @abstractmethod
+    def _admit_firing(self, admission: Admission, *, sender: str, now: float) -> tuple[int, int]:
+        """Note the alerts that fire; return how many were said again, and how many are new."""
+
+    @abstractmethod
+    def _table(self, rows: Sequence[Any]) -> dict[str, Any]:
+        """Return some rows of equal length as the values of a query of this database."""
+
+    def _unwant(self, episodes: list[int]) -> list[Key]:
+        found = self._execute("unwant", episodes=self._list(episodes)).fetchall()
+        return [(row[0], row[1]) for row in found]
 
     def quarantine(self, bad: Iterable[Quarantined], *, sender: str, now: float) -> None:
         for one in bad:
@@ -155,7 +134,7 @@ class SqliteTransaction(SteeringRows, Transaction):
             return self._execute("give_up", before=before).rowcount
         given_up = self._execute("give_up_one", id=episode, before=before).rowcount
         if given_up:
-            self._execute("unwant", episodes=_text([episode])).fetchall()
+            self._unwant([episode])
         return given_up
 
     def disputed(self, *, limit: int) -> list[tuple[Episode, float]]:
@@ -207,9 +186,9 @@ class SqliteTransaction(SteeringRows, Transaction):
         ended = self._execute("last_outcome", target=target).fetchone()
         return Holders(
             holder=None if holder is None else holder[0],
-            acting=self._execute("acting", but=but).fetchone()[0],
-            last_end=self._execute("last_end", target=target).fetchone()[0],
-            last_healed=self._execute("last_healed", target=target).fetchone()[0],
+            acting=self._one("acting", but=but),
+            last_end=self._one("last_end", target=target),
+            last_healed=self._one("last_healed", target=target),
             last_outcome=None if ended is None else Outcome(ended[0]),
             starts=tuple(
                 row[0]
@@ -279,7 +258,7 @@ class SqliteTransaction(SteeringRows, Transaction):
         config_hash: str = "",
     ) -> Run:
         acted_at = now if state is State.ACTING else None
-        cursor = self._execute(
+        opened = self._execute(
             "open_run",
             strategy=key[0],
             target=key[1],
@@ -292,10 +271,10 @@ class SqliteTransaction(SteeringRows, Transaction):
             acted_at=acted_at,
             config_hash=config_hash,
             plan=None if plan is None else _text(plan),
-        )
-        assert cursor.lastrowid is not None
+        ).fetchone()
+        assert opened is not None
         return Run(
-            id=cursor.lastrowid,
+            id=opened[0],
             strategy=key[0],
             target=key[1],
             state=state,
@@ -396,33 +375,31 @@ class SqliteTransaction(SteeringRows, Transaction):
         return [_recorded(row) for row in rows]
 
     def snapshot(self) -> Snapshot:
-        (pages,) = self.connection.execute("pragma page_count").fetchone()
-        (page_size,) = self.connection.execute("pragma page_size").fetchone()
         return Snapshot(
             totals={
                 (metric, tuple(_decode(labels))): value
                 for metric, labels, value in self._execute("totals")
             },
             firing={row[0]: row[1] for row in self._execute("firing_by_strategy")},
-            open_alerts=self._execute("open_alerts").fetchone()[0],
+            open_alerts=self._one("open_alerts"),
             in_progress={row[0]: row[1] for row in self._execute("in_progress")},
             states={row[0]: row[1] for row in self._execute("states")},
             waiting={row[0]: row[1] for row in self._execute("waiting_for")},
-            size_bytes=pages * page_size,
+            size_bytes=self._one("size"),
         )
 
     def most_starts(self, strategy: str, *, since: float) -> int:
-        return int(self._execute("most_starts", strategy=strategy, since=since).fetchone()[0])
+        return int(self._one("most_starts", strategy=strategy, since=since))
 
     def newest(self) -> float:
-        return float(self._execute("newest").fetchone()[0] or 0.0)
+        return float(self._one("newest") or 0.0)
 
     def prune(self, *, before: float, limit: int) -> int:
         return sum(
             self._execute(f"prune_{kind}", before=before, limit=limit).rowcount for kind in _PRUNED
         )
 
-    def _run(self, row: sqlite3.Row) -> Run:
+    def _run(self, row: Row) -> Run:
         return _run(row, tuple(_step(step) for step in self._execute("steps", run=row["id"])))
 
 
@@ -430,7 +407,7 @@ def _text(value: object) -> str:
     return _encode(value).decode()
 
 
-def _episode(row: sqlite3.Row) -> Episode:
+def _episode(row: Row) -> Episode:
     return Episode(
         id=row["id"],
         alert=Alert(
@@ -449,11 +426,11 @@ def _episode(row: sqlite3.Row) -> Episode:
     )
 
 
-def _recorded(row: sqlite3.Row) -> Recorded:
+def _recorded(row: Row) -> Recorded:
     return Recorded(**{**dict(row), "answers": _decode(row["answers"])})
 
 
-def _run(row: sqlite3.Row, steps: tuple[Step, ...]) -> Run:
+def _run(row: Row, steps: tuple[Step, ...]) -> Run:
     return Run(
         id=row["id"],
         strategy=row["strategy"],
@@ -478,7 +455,7 @@ def _run(row: sqlite3.Row, steps: tuple[Step, ...]) -> Run:
     )
 
 
-def _step(row: sqlite3.Row) -> Step:
+def _step(row: Row) -> Step:
     return Step(
         index=row["position"],
         phase=Phase(row["phase"]),

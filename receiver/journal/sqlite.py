@@ -1,36 +1,31 @@
-"""The journal in one SQLite file: WAL, `synchronous=FULL`, one writer thread, group commit.
-
-All work that waits when the writer is free shares one transaction and one fsync. A piece of work
-that fails takes nothing with it: then all are done once more, each in a savepoint of its own.
-"""
+"""The journal in one SQLite file: WAL, `synchronous=FULL`, one writer."""
 
 from __future__ import annotations
 
 import fcntl
-import logging
-import queue
 import sqlite3
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import ExitStack, closing
 from importlib.resources import files
 from pathlib import Path
-from time import perf_counter
 from typing import IO, Any, Final, TypeVar
 
+import msgspec
+
 from receiver.errors import JournalError
-from receiver.journal import Journal, Transaction
-from receiver.journal.rows import SqliteTransaction
+from receiver.journal import Admission, Transaction
+from receiver.journal.group import CannotStore, GroupJournal
+from receiver.journal.queries import queries
+from receiver.journal.rows import Rows
 
 T = TypeVar("T")
 
-log: Final = logging.getLogger("promheal.journal")
-
 APPLICATION_ID: Final = 0x70686C6A
 """Written into the file's header, so that a foreign file is known before anything is touched."""
-GROUP: Final = 256
-"""Pieces of work in one transaction at most: a bound on how long the first one waits."""
 
+_ROWS: Final = 100
+"""Alerts in one statement; SQLite before 3.32 takes no more than 999 values."""
 _CONNECT: Final = (
     "pragma busy_timeout = 5000",
     "pragma foreign_keys = on",
@@ -39,29 +34,57 @@ _CONNECT: Final = (
     "pragma temp_store = memory",
 )
 
-
-class _Work:
-    """A piece of work on its way to the writer and back."""
-
-    __slots__ = ("done", "error", "function", "result")
-
-    def __init__(
-        self,
-        function: Callable[[Transaction], Any] | None,
-        done: Callable[[Any, BaseException | None], None],
-    ) -> None:
-        self.function = function
-        self.result: Any = None
-        self.error: BaseException | None = None
-        self.done = done
+_encode = msgspec.json.Encoder().encode
 
 
-class SqliteJournal(Journal):
+class SqliteTransaction(Rows):
+    def __init__(self, connection: sqlite3.Connection, path: Path) -> None:
+        super().__init__()
+        self.connection = connection
+        self._path = path
+        self._queries = queries("sqlite")
+        self._of_rows: dict[tuple[str, int], str] = {}  # queries by their number of tuples
+
+    def _execute(self, query: str, /, **values: Any) -> sqlite3.Cursor:
+        return self._run_sql(self._queries[query], values)
+
+    def _admit_firing(self, admission: Admission, *, sender: str, now: float) -> tuple[int, int]:
+        repeated = opened = 0
+        width = _ROWS * Admission.WIDTH
+        for start in range(0, len(admission.firing), width):
+            values = [now, sender, *admission.firing[start : start + width]]
+            # What is said again is noted before anything new is opened.
+            repeated += self._execute_many("admit_again", values)
+            opened += self._execute_many("admit_new", values)
+        return repeated, opened
+
+    def _execute_many(self, name: str, values: Sequence[object]) -> int:
+        """Execute a query with a tuple for each alert; return how many rows it changed."""
+        rows = (len(values) - 2) // Admission.WIDTH
+        if (name, rows) not in self._of_rows:
+            tuples = ", ".join(["(?, ?, ?, ?, ?)"] * rows)
+            self._of_rows[name, rows] = self._queries[name].replace("ROWS", tuples)
+        return self._run_sql(self._of_rows[name, rows], values).rowcount
+
+    def _run_sql(self, sql: str, values: Any) -> sqlite3.Cursor:
+        try:
+            return self.connection.execute(sql, values)
+        except sqlite3.OperationalError as error:
+            raise CannotStore(f"{self._path}: cannot store: {error}") from error
+
+    def _table(self, rows: Sequence[Any]) -> dict[str, Any]:
+        return {"rows": _encode(rows).decode()}
+
+    def _list(self, values: Sequence[int]) -> str:
+        return _encode(values).decode()
+
+
+class SqliteJournal(GroupJournal):
     def __init__(
         self, path: Path, *, observe_commit: Callable[[float], None] | None = None
     ) -> None:
+        super().__init__(observe_commit=observe_commit)
         self.path = path
-        self._observe_commit = observe_commit
         with ExitStack() as opened, self._explained():
             self._lock_file = opened.enter_context(_lock_file(path))
             writer = opened.enter_context(closing(self._connect()))
@@ -71,37 +94,8 @@ class SqliteJournal(Journal):
             self._reader = SqliteTransaction(opened.enter_context(closing(self._connect())), path)
             opened.pop_all()  # all is well: they stay open until close()
         self._reading = threading.Lock()
-        self._queue: queue.SimpleQueue[_Work] = queue.SimpleQueue()
-        self._closed = False
-        self._thread = threading.Thread(
-            target=self._write, args=(SqliteTransaction(writer, path),), name="journal", daemon=True
-        )
+        self._writer = SqliteTransaction(writer, path)
         self._thread.start()
-
-    @property
-    def alive(self) -> bool:
-        return self._thread.is_alive()
-
-    def atomically(self, work: Callable[[Transaction], T]) -> T:
-        if self._closed:
-            raise JournalError("the journal is closed")
-        waiting = threading.Lock()  # the cheapest thing that one thread can wait for
-        waiting.acquire()
-        piece = _Work(work, lambda _result, _error: waiting.release())
-        self._queue.put(piece)
-        waiting.acquire()
-        if piece.error is not None:
-            raise piece.error
-        return piece.result  # type: ignore[no-any-return]  # what `work` returned, unchanged
-
-    def submit(
-        self,
-        work: Callable[[Transaction], T],
-        done: Callable[[T | None, BaseException | None], None],
-    ) -> None:
-        if self._closed:
-            raise JournalError("the journal is closed")
-        self._queue.put(_Work(work, done))
 
     def read(self, work: Callable[[Transaction], T]) -> T:
         with self._reading, self._explained():
@@ -125,9 +119,7 @@ class SqliteJournal(Journal):
     def close(self) -> None:
         if self._closed:
             return
-        self._closed = True
-        self._queue.put(_Work(None, lambda _result, _error: None))
-        self._thread.join()
+        super().close()
         with self._reading:
             self._reader.connection.close()
         self._lock_file.close()
@@ -144,89 +136,35 @@ class SqliteJournal(Journal):
     def _explained(self) -> _Explained:
         return _Explained(self.path)
 
-    def _write(self, transaction: SqliteTransaction) -> None:
-        closing = False
-        while not closing:
-            batch = [self._queue.get()]
-            while len(batch) < GROUP:
-                try:
-                    batch.append(self._queue.get_nowait())
-                except queue.Empty:
-                    break
-            closing = any(piece.function is None for piece in batch)
-            self._commit(transaction, [piece for piece in batch if piece.function is not None])
-        transaction.connection.close()
+    def _begin(self) -> Rows:
+        self._tell("begin immediate")
+        return self._writer
 
-    def _commit(self, transaction: SqliteTransaction, batch: list[_Work]) -> None:
-        start = perf_counter()
+    def _savepoint(self, _: Rows) -> None:
+        self._tell("savepoint piece")
+
+    def _rollback_to_savepoint(self, _: Rows) -> None:
+        self._tell("rollback to piece")
+
+    def _release_savepoint(self, _: Rows) -> None:
+        self._tell("release piece")
+
+    def _commit(self, _: Rows) -> None:
+        self._tell("commit")
+
+    def _undo(self) -> None:
+        self._writer.forget_group()
+        if self._writer.connection.in_transaction:
+            self._writer.connection.rollback()
+
+    def _end(self) -> None:
+        self._writer.connection.close()
+
+    def _tell(self, command: str) -> None:
         try:
-            if not self._together(transaction, batch):
-                self._one_by_one(transaction, batch)
+            self._writer.connection.execute(command)
         except sqlite3.Error as error:
-            self.writable = False
-            self._undo(transaction)
-            for piece in batch:
-                piece.error = piece.error or JournalError(f"{self.path}: cannot store: {error}")
-        else:
-            self.writable = True
-            if self._observe_commit is not None:
-                self._observe_commit(perf_counter() - start)
-        finally:
-            for piece in batch:
-                try:
-                    piece.done(piece.result, piece.error)
-                except Exception:
-                    log.exception("telling what was stored failed")
-
-    def _together(self, transaction: SqliteTransaction, batch: list[_Work]) -> bool:
-        """Do all pieces in one transaction; False, and nothing is done, when one of them fails.
-
-        Nearly always none does, and each call to SQLite costs the lock of Python's interpreter,
-        so they are not kept apart at first.
-        """
-        connection = transaction.connection
-        connection.execute("begin immediate")
-        try:
-            for piece in batch:
-                assert piece.function is not None
-                piece.result = piece.function(transaction)
-                transaction.keep_counts()
-        except sqlite3.OperationalError:
-            raise  # the disk and not the work: the whole group is told
-        except BaseException:  # noqa: BLE001  it is found again, and told, one by one
-            self._undo(transaction)
-            return False
-        transaction.write_counts()
-        connection.execute("commit")
-        return True
-
-    @staticmethod
-    def _one_by_one(transaction: SqliteTransaction, batch: list[_Work]) -> None:
-        """Do each piece in a savepoint of its own, so that the one that fails fails alone."""
-        connection = transaction.connection
-        connection.execute("begin immediate")
-        for piece in batch:
-            assert piece.function is not None
-            connection.execute("savepoint piece")
-            try:
-                piece.result = piece.function(transaction)
-            except sqlite3.OperationalError:
-                raise
-            except BaseException as error:  # noqa: BLE001  it is the caller's, and raised there
-                piece.error = error
-                transaction.forget_counts()
-                connection.execute("rollback to piece")
-            else:
-                transaction.keep_counts()
-            connection.execute("release piece")
-        transaction.write_counts()
-        connection.execute("commit")
-
-    @staticmethod
-    def _undo(transaction: SqliteTransaction) -> None:
-        transaction.forget_group()
-        if transaction.connection.in_transaction:
-            transaction.connection.rollback()
+            raise CannotStore(f"{self.path}: cannot store: {error}") from error
 
 
 class _Explained:
@@ -239,6 +177,8 @@ class _Explained:
         return None
 
     def __exit__(self, _type: object, error: BaseException | None, _trace: object) -> None:
+        if isinstance(error, CannotStore):
+            raise JournalError(str(error)) from error
         if isinstance(error, sqlite3.OperationalError):
             raise JournalError(f"{self._path}: {error}") from error
         if isinstance(error, sqlite3.DatabaseError):

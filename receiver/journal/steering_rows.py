@@ -1,10 +1,10 @@
-"""The same in SQLite: breakers, dormancy, pauses, vetoes and the audit as rows and back."""
+"""Breakers, dormancy, pauses, vetoes and the audit as rows and back; in any database."""
 
 from __future__ import annotations
 
-import sqlite3
-from collections.abc import Mapping
-from typing import Any, Final, Literal
+from abc import abstractmethod
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any, Final, Literal, Protocol
 
 import msgspec
 
@@ -28,11 +28,36 @@ _encode = msgspec.json.Encoder().encode
 _thresholds = msgspec.json.Decoder(Thresholds).decode
 
 
-class SteeringRows(Steering):
-    connection: sqlite3.Connection
+class Row(Protocol):
+    """Values by position and by name."""
 
-    def _execute(self, query: str, /, **values: Any) -> sqlite3.Cursor:
-        raise NotImplementedError
+    def __getitem__(self, key: int | str, /) -> Any: ...
+    def __iter__(self) -> Iterator[Any]: ...
+    def keys(self) -> Sequence[str]: ...
+
+
+class Cursor(Protocol):
+    @property
+    def rowcount(self) -> int: ...
+    def fetchone(self) -> Row | None: ...
+    def fetchall(self) -> list[Row]: ...
+    def __iter__(self) -> Iterator[Row]: ...
+
+
+class SteeringRows(Steering):
+    @abstractmethod
+    def _execute(self, query: str, /, **values: Any) -> Cursor:
+        """Execute a named query."""
+
+    @abstractmethod
+    def _list(self, values: Sequence[int]) -> Any:
+        """Return some numbers as one value of a query of this database."""
+
+    def _one(self, query: str, /, **values: Any) -> Any:
+        """Return the one value that a query always has."""
+        row = self._execute(query, **values).fetchone()
+        assert row is not None
+        return row[0]
 
     # -- what stops us
 
@@ -95,19 +120,15 @@ class SteeringRows(Steering):
 
     def illness(self, key: Key, *, limit: int, since: float) -> Illness:
         strategy, target = key
-        (ill,) = self._execute("ill", strategy=strategy, most=limit + 1).fetchone()
-        (held,) = self._execute("held_and_well", strategy=strategy).fetchone()
+        ill = self._one("ill", strategy=strategy, most=limit + 1)
+        held = self._one("held_and_well", strategy=strategy)
         if ill + held <= limit:
             return Illness(ill + held, 0)
-        (treated,) = self._execute(
-            "treated", strategy=strategy, target=target, since=since
-        ).fetchone()
+        treated = self._one("treated", strategy=strategy, target=target, since=since)
         return Illness(ill + held, treated)
 
     def touched(self, strategy: str, *, limit: int, since: float) -> int:
-        return int(
-            self._execute("touched", strategy=strategy, most=limit, since=since).fetchone()[0]
-        )
+        return int(self._one("touched", strategy=strategy, most=limit, since=since))
 
     def latest_starts(self, key: Key, *, since: float) -> list[float]:
         return [
@@ -126,13 +147,8 @@ class SteeringRows(Steering):
     def put_pause(
         self, scope: str, *, reason: str, by: str, now: float, until: float | None
     ) -> Pause:
-        cursor = self._execute(
-            "put_pause", scope=scope, reason=reason, by=by, now=now, until=until
-        )  # fmt: skip
-        assert cursor.lastrowid is not None
-        return Pause(
-            id=cursor.lastrowid, scope=scope, reason=reason, by=by, since=now, until=until
-        )  # fmt: skip
+        pause = self._one("put_pause", scope=scope, reason=reason, by=by, now=now, until=until)
+        return Pause(id=pause, scope=scope, reason=reason, by=by, since=now, until=until)
 
     def lift_pauses(self, scope: str, *, now: float) -> list[Pause]:
         return [
@@ -163,7 +179,7 @@ class SteeringRows(Steering):
         return [row[0] for row in self._execute("unlogged", limit=limit)]
 
     def logged(self, runs: list[int]) -> None:
-        self._execute("logged", runs=_encode(runs).decode())
+        self._execute("logged", runs=self._list(runs))
 
     def put_untold(self, run: int, what: Literal["asked", "ended"]) -> None:
         self._execute("put_untold", run=run, what=what)
@@ -172,7 +188,7 @@ class SteeringRows(Steering):
         return [Untold(*row) for row in self._execute("untold", limit=limit)]
 
     def told(self, ids: list[int]) -> None:
-        self._execute("told", ids=_encode(ids).decode())
+        self._execute("told", ids=self._list(ids))
 
     def acted_runs(
         self, *, after: tuple[float, int], limit: int, strategy: str | None = None
@@ -189,11 +205,11 @@ class SteeringRows(Steering):
         self._execute("put_anchor", **msgspec.structs.asdict(anchor))
 
 
-def _breaker(row: sqlite3.Row) -> Breaker:
+def _breaker(row: Row) -> Breaker:
     return Breaker(**{field: row[field] for field in _MEMORY})
 
 
-def _pause(row: sqlite3.Row) -> Pause:
+def _pause(row: Row) -> Pause:
     return Pause(
         id=row["id"],
         scope=row["scope"],

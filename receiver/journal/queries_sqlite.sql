@@ -1,0 +1,71 @@
+-- What SQLite says in its own way, mostly with many rows in one JSON text.
+
+-- name: admit_again
+-- Note that the open episodes of these alerts are said again. A start from after the last
+-- notification: the end in between was never told. Else the earliest that any peer says. One
+-- statement for many alerts, with a tuple for each in place of ROWS: SQLite works on it while
+-- Python does other things. ?1 is now, ?2 the sender.
+update episode set
+    first_seen = iif(a.column2 > last_seen, ?1, first_seen),
+    starts_at = iif(a.column2 > last_seen, a.column2, min(starts_at, a.column2)),
+    annotations = a.column4,
+    generator_url = a.column5,
+    sender = ?2,
+    last_seen = ?1,
+    notifications = notifications + 1
+from (values ROWS) a
+where episode.fingerprint = a.column1 and episode.ends_at is null
+
+-- name: admit_new
+-- Open an episode for each of these alerts that has none. A start that is not later than the last
+-- known end is a peer that lags behind, and opens nothing.
+insert into episode
+    (fingerprint, starts_at, labels, annotations, generator_url, sender, first_seen, last_seen)
+select a.column1, a.column2, a.column3, a.column4, a.column5, ?2, ?1, ?1
+from (values ROWS) a
+where not exists (
+        select 1 from episode e where e.fingerprint = a.column1 and e.ends_at is null)
+  and not exists (
+        select 1 from episode e
+        where e.fingerprint = a.column1 and e.ends_at is not null and e.ends_at >= a.column2)
+
+-- name: dispute
+-- Note that a closed episode is said to fire: a peer that lags behind, or Alertmanager had given it
+-- up while Prometheus was out of its reach.
+update episode set disputed_at = :now
+from json_each(:rows) a
+where episode.ends_at is not null and episode.ends_at >= a.value ->> 1
+  and episode.id = (
+    select max(id) from episode e where e.fingerprint = a.value ->> 0 and e.ends_at is not null)
+
+-- name: admit_wanted
+-- Note which strategies ask for the open episodes of these fingerprints.
+insert or ignore into wanted (strategy, target, episode)
+select p.value ->> 0, p.value ->> 1, e.id
+from json_each(:rows) p
+join episode e on e.fingerprint = p.value ->> 2 and e.ends_at is null
+
+-- name: admit_resolved
+-- Close the open episodes of resolved alerts. An end that lies before the episode's start belongs
+-- to an earlier one.
+update episode set
+    ends_at = max(a.value ->> 1, starts_at), last_seen = :now, sender = :sender,
+    notifications = notifications + 1
+from json_each(:rows) a
+where episode.fingerprint = a.value ->> 0 and episode.ends_at is null
+  and a.value ->> 1 >= episode.starts_at
+returning id
+
+-- name: unwant
+-- Take back what closed episodes asked for.
+delete from wanted where episode in (select value from json_each(:episodes))
+returning strategy, target
+
+-- name: logged
+delete from unlogged where run in (select value from json_each(:runs))
+
+-- name: told
+delete from untold where id in (select value from json_each(:ids))
+
+-- name: size
+select page_count * page_size as bytes from pragma_page_count(), pragma_page_size()
