@@ -26,7 +26,7 @@ $(VENV)/installed: deploy/requirements.txt pyproject.toml
 	PYTHONWARNINGS=ignore $(BIN)/python -m pip install --quiet --no-deps --no-build-isolation --editable .
 	@touch $@
 
-tools: .tools/installed .tools/brokers .tools/browser .tools/grafana-types/installed ## Put Prometheus, Alertmanager and what tests need into .tools; nothing is started
+tools: .tools/installed .tools/brokers .tools/postgres .tools/browser .tools/grafana-types/installed ## Put Prometheus, Alertmanager and what tests need into .tools; nothing is started
 
 .tools/installed: deploy/debian-tools Makefile
 	sh deploy/debian-tools .tools prometheus prometheus-alertmanager libfaketime \
@@ -38,6 +38,10 @@ tools: .tools/installed .tools/brokers .tools/browser .tools/grafana-types/insta
 	sh deploy/debian-tools .tools redis-tools rabbitmq-server erlang-base \
 	  $$(printf 'erlang-%s ' asn1 crypto eldap inets mnesia os-mon parsetools public-key \
 	    runtime-tools ssl syntax-tools tools xmerl)
+	@touch $@
+
+.tools/postgres: deploy/debian-tools
+	sh deploy/debian-tools .tools postgresql-15
 	@touch $@
 
 .tools/browser: deploy/debian-tools
@@ -112,7 +116,7 @@ COMPILE := $(BIN)/pip-compile --quiet --strip-extras --allow-unsafe --generate-h
 # Debian's Python needs more than later ones do, so it chooses: make PYTHON=/usr/bin/python3 in a new clone
 lock: ## Choose the newest versions again, with their hashes
 	$(COMPILE) --extra dev --upgrade --output-file deploy/requirements.txt pyproject.toml
-	$(COMPILE) --upgrade --constraint deploy/requirements.txt \
+	$(COMPILE) --extra postgres --upgrade --constraint deploy/requirements.txt \
 	  --output-file deploy/requirements-runtime.txt pyproject.toml
 	$(COMPILE) --upgrade --constraint deploy/requirements.txt --only-build-deps --build-deps-for wheel \
 	  --output-file deploy/requirements-build.txt pyproject.toml

@@ -17,7 +17,7 @@ from receiver.duration import Duration
 from receiver.matcher import Matcher, MatcherText
 
 MAX_TARGET: Final = 1_024
-"""Characters of a target's key; an alert with longer label values is not a thing we can name."""
+"""Bytes of a target's key; an alert with longer label values is not a thing we can name."""
 
 
 class Mode(StrEnum):
@@ -118,7 +118,7 @@ class Strategy(msgspec.Struct, frozen=True, kw_only=True):
             f"{name}={msgspec.json.encode(value).decode()}"
             for name, value in zip(self.target, values, strict=True)
         )
-        return key if len(key) <= MAX_TARGET else None
+        return key if len(key.encode()) <= MAX_TARGET else None
 
 
 class Strategies:

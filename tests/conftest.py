@@ -12,6 +12,7 @@ import pytest
 from receiver.errors import JournalError
 from receiver.wiring import Options, Service, build
 from tests.brokers import Redis, redis_server
+from tests.postgres import Postgres, postgres
 
 STRATEGIES = """\
 strategies:
@@ -75,3 +76,15 @@ def redis(one_redis: Redis) -> Redis:
     """A real one, and empty."""
     one_redis.client.flushall()
     return one_redis
+
+
+@pytest.fixture(scope="session")
+def one_postgres() -> Iterator[Postgres]:
+    with postgres() as server:
+        yield server
+
+
+@pytest.fixture
+def database(one_postgres: Postgres) -> str:
+    """The URL of a new, empty database of a real PostgreSQL."""
+    return one_postgres.create()

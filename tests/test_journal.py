@@ -11,6 +11,7 @@ from importlib.resources import files
 from pathlib import Path
 
 import msgspec
+import psycopg
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -29,9 +30,12 @@ from tests.factories import NOW, alert, resolved, situation
 KEY = ("latency", 'service="checkout"')
 
 
-@pytest.fixture
-def journal(tmp_path: Path) -> Iterator[Journal]:
-    opened = open_journal(f"sqlite:///{tmp_path}/journal.db")
+@pytest.fixture(params=["sqlite", "postgres"])
+def journal(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Journal]:
+    url = f"sqlite:///{tmp_path}/journal.db"
+    if request.param == "postgres":
+        url = request.getfixturevalue("database")
+    opened = open_journal(url)
     yield opened
     opened.close()
 
@@ -205,7 +209,7 @@ def test_a_target_is_held_by_one_run_at_a_time(journal: Journal) -> None:
     episode = opened_episode(journal)
     journal.atomically(lambda t: t.open_run(KEY, State.ACTING, episode=episode, now=NOW))
 
-    with pytest.raises(sqlite3.IntegrityError):
+    with pytest.raises((sqlite3.IntegrityError, psycopg.IntegrityError)):
         journal.atomically(
             lambda t: t.open_run(("other", KEY[1]), State.ACTING, episode=episode, now=NOW)
         )
@@ -424,7 +428,9 @@ def test_totals_and_times_survive(tmp_path: Path) -> None:
 # -- SQLite
 
 
-def test_it_is_durable_by_its_own_settings(journal: Journal, tmp_path: Path) -> None:
+def test_it_is_durable_by_its_own_settings(tmp_path: Path) -> None:
+    journal = open_journal(f"sqlite:///{tmp_path}/journal.db")
+
     def ask(t: Transaction) -> tuple[object, ...]:
         connection = t.connection  # type: ignore[attr-defined]
         return tuple(
@@ -433,11 +439,12 @@ def test_it_is_durable_by_its_own_settings(journal: Journal, tmp_path: Path) -> 
         )
 
     assert journal.atomically(ask) == ("wal", 2, 1)
+    journal.close()
 
 
-def test_one_process_at_a_time_acts(journal: Journal, tmp_path: Path) -> None:
+def test_one_process_at_a_time_acts(tmp_path: Path) -> None:
     url = f"sqlite:///{tmp_path}/journal.db"
-    other = open_journal(url)
+    journal, other = open_journal(url), open_journal(url)
     assert journal.acquire()
     assert not other.acquire()
     code = f"from receiver.journal import open_journal; print(open_journal({url!r}).acquire())"
@@ -504,7 +511,7 @@ def test_a_journal_of_the_first_version_is_brought_up_to_date_with_what_it_holds
     tmp_path: Path,
 ) -> None:
     path = tmp_path / "journal.db"
-    first = files("receiver.journal").joinpath("migrations", "0001_journal.sql").read_text()
+    first = files("receiver.journal").joinpath("migrations/sqlite/0001_journal.sql").read_text()
     with sqlite3.connect(path) as old:
         old.executescript(first)
         old.execute(f"pragma application_id = {APPLICATION_ID}")
@@ -585,7 +592,8 @@ def test_the_file_stays_where_it_cannot_be_made(tmp_path: Path) -> None:
 
 def test_every_named_query_is_used() -> None:
     source = "".join(path.read_text() for path in Path("receiver/journal").glob("*.py"))
-    unused = [name for name in queries("sqlite") if f'"{name}"' not in source]
+    known = {*queries("sqlite"), *queries("postgres")}
+    unused = [name for name in known if f'"{name}"' not in source]
 
     assert [name for name in unused if not name.startswith("prune_")] == []
 

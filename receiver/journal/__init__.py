@@ -339,16 +339,29 @@ class Journal(ABC):
 def open_journal(url: str, *, observe_commit: Callable[[float], None] | None = None) -> Journal:
     """Open the journal at *url*, and bring its schema up to date.
 
-    *url* is sqlite:///data/promheal.db (relative) or sqlite:////var/lib/promheal.db (absolute).
-    *observe_commit* is told the seconds that each commit took. Raises JournalError when it cannot
-    be opened, is damaged, or is not a journal of promheal.
+    *url* is sqlite:///data/promheal.db (relative), sqlite:////var/lib/promheal.db (absolute) or
+    postgresql://USER@HOST/DATABASE, as libpq reads it. *observe_commit* is told the seconds that
+    each commit took. Raises JournalError when it cannot be opened, is damaged, or is not a journal
+    of promheal.
     """
     from pathlib import Path  # noqa: PLC0415
 
     from receiver.errors import ConfigError  # noqa: PLC0415
+
+    scheme, separator, path = url.partition("://")
+    if scheme in {"postgresql", "postgres"}:
+        try:
+            from receiver.journal.postgres import PostgresJournal  # noqa: PLC0415
+        except ImportError as error:
+            raise ConfigError(
+                f"--storage.url postgresql:// needs what is not installed ({error}): "
+                "pip install 'promheal[postgres]'"
+            ) from None
+        return PostgresJournal(url, observe_commit=observe_commit)
+    if scheme != "sqlite" or not separator or not path.startswith("/") or path == "/":
+        raise ConfigError(
+            f"--storage.url {url!r}: write sqlite:///PATH or postgresql://USER@HOST/DATABASE"
+        )
     from receiver.journal.sqlite import SqliteJournal  # noqa: PLC0415
 
-    scheme, separator, path = url.partition(":///")
-    if scheme != "sqlite" or not separator or not path:
-        raise ConfigError(f"--storage.url {url!r}: write sqlite:///PATH")
-    return SqliteJournal(Path(path), observe_commit=observe_commit)
+    return SqliteJournal(Path(path[1:]), observe_commit=observe_commit)

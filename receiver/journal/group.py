@@ -90,16 +90,16 @@ class GroupJournal(Journal):
         """Begin a transaction that no other writer is beside. Raises CannotStore."""
 
     @abstractmethod
-    def _savepoint(self, transaction: Rows) -> None: ...
+    def _savepoint(self) -> None: ...
 
     @abstractmethod
-    def _rollback_to_savepoint(self, transaction: Rows) -> None: ...
+    def _rollback_to_savepoint(self) -> None: ...
 
     @abstractmethod
-    def _release_savepoint(self, transaction: Rows) -> None: ...
+    def _release_savepoint(self) -> None: ...
 
     @abstractmethod
-    def _commit(self, transaction: Rows) -> None:
+    def _commit(self) -> None:
         """Return when everything is on the disk. Raises CannotStore."""
 
     @abstractmethod
@@ -169,7 +169,7 @@ class GroupJournal(Journal):
             self._undo()
             return False
         transaction.write_counts()
-        self._commit(transaction)
+        self._commit()
         return True
 
     def _one_by_one(self, batch: list[Work]) -> None:
@@ -177,7 +177,7 @@ class GroupJournal(Journal):
         transaction = self._begin()
         for piece in batch:
             assert piece.function is not None
-            self._savepoint(transaction)
+            self._savepoint()
             try:
                 piece.result = piece.function(transaction)
             except CannotStore:
@@ -185,9 +185,9 @@ class GroupJournal(Journal):
             except BaseException as error:  # noqa: BLE001  it is the caller's, and raised there
                 piece.error = error
                 transaction.forget_counts()
-                self._rollback_to_savepoint(transaction)
+                self._rollback_to_savepoint()
             else:
                 transaction.keep_counts()
-            self._release_savepoint(transaction)
+            self._release_savepoint()
         transaction.write_counts()
-        self._commit(transaction)
+        self._commit()

@@ -88,7 +88,8 @@ class Rows(SteeringRows, Transaction):
             said = [firing[at : at + 2] for at in range(0, len(firing), width)]
             self._execute("dispute", **self._table(said), now=now)
         if wants:
-            self._execute("admit_wanted", **self._table(wants))
+            pairs = [(want.strategy, want.target, want.fingerprint) for want in wants]
+            self._execute("admit_wanted", **self._table(pairs))
         resolved = admission.resolved
         closed: list[int] = []
         released: frozenset[Key] = frozenset()

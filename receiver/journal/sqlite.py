@@ -7,7 +7,6 @@ import sqlite3
 import threading
 from collections.abc import Callable, Sequence
 from contextlib import ExitStack, closing
-from importlib.resources import files
 from pathlib import Path
 from typing import IO, Any, Final, TypeVar
 
@@ -16,6 +15,7 @@ import msgspec
 from receiver.errors import JournalError
 from receiver.journal import Admission, Transaction
 from receiver.journal.group import CannotStore, GroupJournal
+from receiver.journal.migrate import scripts
 from receiver.journal.queries import queries
 from receiver.journal.rows import Rows
 
@@ -140,16 +140,16 @@ class SqliteJournal(GroupJournal):
         self._tell("begin immediate")
         return self._writer
 
-    def _savepoint(self, _: Rows) -> None:
+    def _savepoint(self) -> None:
         self._tell("savepoint piece")
 
-    def _rollback_to_savepoint(self, _: Rows) -> None:
+    def _rollback_to_savepoint(self) -> None:
         self._tell("rollback to piece")
 
-    def _release_savepoint(self, _: Rows) -> None:
+    def _release_savepoint(self) -> None:
         self._tell("release piece")
 
-    def _commit(self, _: Rows) -> None:
+    def _commit(self) -> None:
         self._tell("commit")
 
     def _undo(self) -> None:
@@ -219,19 +219,15 @@ def _aside(path: Path) -> str:
 
 def _migrate(connection: sqlite3.Connection) -> None:
     """Apply the migrations that are missing, each in one transaction with its number."""
-    folder = files("receiver.journal").joinpath("migrations")
-    scripts = sorted(
-        (entry for entry in folder.iterdir() if entry.name.endswith(".sql")),
-        key=lambda entry: entry.name,
-    )
+    known = scripts("sqlite")
     (version,) = connection.execute("pragma user_version").fetchone()
-    if version > len(scripts):
+    if version > len(known):
         raise JournalError(
-            f"the journal has schema {version}, this promheal knows {len(scripts)}: "
+            f"the journal has schema {version}, this promheal knows {len(known)}: "
             "it was written by a newer version, which must be used"
         )
-    for number, script in enumerate(scripts[version:], version + 1):
+    for number, script in enumerate(known[version:], version + 1):
         connection.executescript(
-            f"begin immediate;\n{script.read_text(encoding='utf-8')}\n"
+            f"begin immediate;\n{script}\n"
             f"pragma application_id = {APPLICATION_ID};\npragma user_version = {number};\ncommit;"
         )
