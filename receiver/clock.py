@@ -24,7 +24,7 @@ def steady_clock(*, not_before: float = 0.0) -> Clock:
     down does not take us back with it.
     """
     boottime = uptime()
-    return anchored_clock(boottime, max(_wall(), not_before))
+    return anchored_clock(boottime, max(wall(), not_before))
 
 
 def anchored_clock(boottime: float, at: float) -> Clock:
@@ -44,8 +44,9 @@ def boot() -> str:
 
 def lead_of_wall(clock: Clock) -> float:
     """Return by how many seconds the wall clock is ahead of *clock*: it was stepped."""
-    return _wall() - clock()
+    return wall() - clock()
 
 
-def _wall() -> float:
+def wall() -> float:
+    """Return what the machine's clock shows; it may be set, forwards and back."""
     return time.time()  # noqa: TID251  the one place that reads it

@@ -18,7 +18,7 @@ import msgspec
 from receiver.actions import Actions
 from receiver.errors import ConfigError
 from receiver.problem import InvalidConfig, Problem, Report, by_place, quoted, suggestion
-from receiver.services import Health, Inventory, Llm, LogPath, Service
+from receiver.services import Health, HostLabel, Inventory, Llm, LogPath, RunsOn, Service
 from receiver.services.caches import CACHES
 from receiver.services.managers import MANAGERS
 from receiver.services.queues import QUEUES
@@ -224,6 +224,7 @@ def _read_services(
         "cache": Key(read=optional(told_by_key(CACHES, _READERS)), field="cache"),
         "queue": Key(read=optional(told_by_key(QUEUES, _READERS)), field="queue"),
         "logs": Key(read=optional(_READERS.of(LogPath)), field="logs"),
+        "runs_on": Key(read=optional(_read_runs_on), field="runs_on"),
     }
     found = {}
     for name, _, node in entries(tree, "services", report):
@@ -233,6 +234,10 @@ def _read_services(
             if service is not BAD:
                 found[name] = service
     return found
+
+
+def _read_runs_on(node: Node, report: Report) -> Any:
+    return _READERS.of(HostLabel if isinstance(node, Pairs) else RunsOn)(node, report)
 
 
 def _manager(managers: Mapping[str, type[msgspec.Struct]]) -> Read:

@@ -16,6 +16,7 @@ from receiver.errors import UpstreamError
 from receiver.gathering import Config
 from receiver.intake import Fetch
 from receiver.llm import Keys
+from receiver.place import EVERYWHERE, Place
 from receiver.prometheus import Prometheus
 from receiver.prover import PrometheusProver
 from receiver.settings import dotenv
@@ -30,6 +31,13 @@ class Options(msgspec.Struct, frozen=True, kw_only=True):
     dry_run: bool = False
     external_url: str = ""
     """Where people reach us, for the links in what they are told."""
+    data: Path | None = None
+    """Where the healing log and the snapshots go; None: beside the journal's file, or `data`."""
+    receive_only: bool = False
+    """Accept, show and steer, and leave all work to other processes."""
+    place: Place = EVERYWHERE
+    threads: int | None = None
+    """Runs whose steps are executed here at once; None: as many as may be acting at all."""
 
 
 def config(loaded: Loaded, options: Options, clock: Clock, keys: Keys) -> Config:
@@ -99,6 +107,8 @@ def log_file(options: Options, config: Config) -> Path | None:
 
 
 def folder(options: Options) -> Path:
-    """Return where the journal is."""
-    _, _, journal = options.storage_url.partition(":///")
-    return Path(journal).parent
+    """Return where the healing log and the snapshots are."""
+    if options.data is not None:
+        return options.data
+    scheme, _, journal = options.storage_url.partition(":///")
+    return Path(journal).parent if scheme == "sqlite" else Path("data")

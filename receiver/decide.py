@@ -22,6 +22,7 @@ from receiver.guards.monitoring import monitoring
 from receiver.guards.paused import paused
 from receiver.guards.situation import ALLOW, Answer, Situation, Verdict
 from receiver.guards.storm import storm
+from receiver.guards.worker import worker
 
 Guard = Callable[[Situation], Verdict]
 
@@ -32,6 +33,7 @@ GUARDS: Final[tuple[tuple[str, Guard], ...]] = (
     ("current", current),
     ("monitoring", monitoring),
     ("busy", busy),
+    ("worker", worker),
     ("concurrency", concurrency),
     ("grace", grace),
     ("budget", budget),

@@ -26,10 +26,11 @@ from receiver.guards.situation import (
     Signal,
     Situation,
 )
-from receiver.journal import Episode, Journal, Key, Transaction
+from receiver.journal import Episode, Key, Transaction
 from receiver.journal.steering import Illness, Pause
 from receiver.llm import Keys
 from receiver.maintenance import Window, active
+from receiver.place import UNBOUND
 from receiver.prometheus import Prometheus
 from receiver.run import Plan, PlannedStep, Run
 from receiver.services import Inventory
@@ -112,6 +113,9 @@ class Asked(msgspec.Struct, frozen=True, kw_only=True):
     """Nothing was left unasked: only then may it be acted on."""
 
 
+_HOPEFUL: Final = Asked(signal=Signal.FIRING, condition=Condition.TRUE)
+
+
 class Case(msgspec.Struct, frozen=True):
     """What is being decided, by which configuration."""
 
@@ -125,8 +129,7 @@ class Case(msgspec.Struct, frozen=True):
 
 
 class Gathering:
-    def __init__(self, journal: Journal, clock: Clock) -> None:
-        self._journal = journal
+    def __init__(self, clock: Clock) -> None:
         self._clock = clock
 
     def situation(
@@ -136,8 +139,13 @@ class Gathering:
         episode: Episode | None,
         run: Run | None,
         asked: Asked,
+        *,
+        runs_on: str = UNBOUND,
     ) -> Situation:
-        """Return what a decision rests on, the history read in *transaction*."""
+        """Return what a decision rests on, the history read in *transaction*.
+
+        *runs_on* is where the steps of what is planned are to be executed.
+        """
         config, strategy, key = case.config, case.strategy, case.key
         settings = config.settings
         engine = settings.engine
@@ -188,22 +196,26 @@ class Gathering:
                 if strategy.limits is None
                 else tuple(transaction.latest_starts(key, since=now - strategy.limits.per))
             ),
-            breakers=tuple((name, transaction.breaker(name)) for name in names(*key)),
+            breakers=transaction.breakers_named(names(*key)),
+            absent=_absent(transaction, runs_on),
         )
 
-    def ask(self, case: Case, episode: Episode | None) -> Asked:
+    def glance(
+        self, transaction: Transaction, case: Case, episode: Episode, run: Run | None
+    ) -> Situation:
+        """Return what a decision would rest on if others said what lets us act."""
+        return self.situation(transaction, case, episode, run, _HOPEFUL)
+
+    def ask(self, case: Case, episode: Episode | None, situation: Situation | None) -> Asked:
         """Ask Prometheus and Alertmanager, unless the answer could not matter.
 
-        In a storm most have to queue, and while everything is paused nobody needs to know.
+        *situation* is what a `glance` has seen, if there is anything to decide. In a storm most
+        have to queue, and while everything is paused nobody needs to know.
         """
-        if episode is None:
+        if episode is None or situation is None:
             return Asked()
-        hopeful = Asked(signal=Signal.FIRING, condition=Condition.TRUE)
-        situation = self._journal.read(
-            lambda t: self.situation(t, case, episode, t.unfinished(case.key), hopeful)
-        )
         if decide(situation).verdict.reason in _WHATEVER_THEY_SAY:
-            return hopeful
+            return _HOPEFUL
         alert = episode.alert
         judgement = case.config.prover.judge(alert.labels, alert.expression, since=0.0)
         condition, detail = Condition.NONE, judgement.detail
@@ -278,10 +290,22 @@ def _maintenance(windows: tuple[Window, ...], alert: Alert | None, now: float) -
     return None if found is None else Hold(found[0].name, found[1])
 
 
-def plan_for(strategy: Strategy, target: str, episode: Episode, value: float | None) -> Plan:
+def _absent(transaction: Transaction, runs_on: str) -> str:
+    """Return the host or label that has no living worker, or an empty text."""
+    return "" if runs_on == UNBOUND or transaction.has_worker(runs_on) else runs_on
+
+
+def plan_for(
+    strategy: Strategy,
+    target: str,
+    episode: Episode,
+    value: float | None,
+    *,
+    inventory: Inventory | None = None,
+) -> Plan:
     """Render everything now: a run under way does not see a reload.
 
-    Raises TemplateError.
+    Raises ActionError when a template cannot be rendered, or it is not clear where it is to run.
     """
     alert = episode.alert
     variables = _variables(strategy, target, episode, value)
@@ -307,7 +331,23 @@ def plan_for(strategy: Strategy, target: str, episode: Episode, value: float | N
         alert=_about(alert),
         target_labels={name: alert.labels[name] for name in strategy.target} or alert.labels,
         value=value,
+        runs_on=_runs_on(steps, alert.labels, inventory or Inventory({})),
     )
+
+
+def _runs_on(steps: Iterable[PlannedStep], labels: Mapping[str, str], inventory: Inventory) -> str:
+    """Return the one place in which all services of a run are to be touched."""
+    places = {}
+    for step in steps:
+        name = step.params.get("service")
+        if not step.skip and isinstance(name, str) and name in inventory.names:
+            place = inventory.get(name).place(labels)
+            if place != UNBOUND:
+                places[place] = name
+    if len(places) > 1:
+        where = ", ".join(f"{name} on {place}" for place, name in places.items())
+        raise ActionError(f"its services are in several places ({where}); one run has one place")
+    return next(iter(places), UNBOUND)
 
 
 def _about(alert: Alert) -> dict[str, Any]:

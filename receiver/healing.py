@@ -10,6 +10,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
+from itertools import chain, repeat
 from typing import Any, Final
 
 import msgspec
@@ -24,6 +25,7 @@ from receiver.gathering import Config
 from receiver.guards.situation import Reason
 from receiver.journal import Journal, Key, Transaction
 from receiver.metrics import ACTIONS, HEALS, ROLLBACKS, VERIFICATIONS, Metrics, of_run
+from receiver.place import EVERYWHERE, Place
 from receiver.run import (
     FAILURES,
     Observation,
@@ -44,8 +46,11 @@ log: Final = logging.getLogger("promheal.healing")
 PASSED_ON: Final = (Reason.CONCURRENCY, Reason.STORM)
 """What a run waits for that another one hands over."""
 
-_STORE_AGAIN: Final = (0.1, 0.5, 1.0, 2.0, 5.0, 10.0, 20.0, 20.0)
-"""Seconds between attempts to store what an action did."""
+TO_THE_END: Final = 15.0
+"""Seconds after an action's deadline until nothing of it lives, with much to spare."""
+
+_STORE_AGAIN: Final = (0.1, 0.5, 1.0, 2.0, 5.0)
+"""Seconds between attempts to store what an action did; the last stands for all that follow."""
 
 
 class Healing:
@@ -58,8 +63,10 @@ class Healing:
         config: Callable[[], Config],
         wake: Callable[[Key], None],
         ended: Callable[[Run], None] = lambda _: None,
+        place: Place = EVERYWHERE,
     ) -> None:
-        """*ended* is told of each run that has ended."""
+        """*ended* is told of each run that has ended here."""
+        self._place = place
         self.ended = ended
         self._journal = journal
         self._runner = Runner(actions, clock)
@@ -82,10 +89,7 @@ class Healing:
             case State.WAITING:
                 if run.until is not None and self._clock() < run.until:
                     return run.until
-                run = self._journal.atomically(
-                    lambda t: t.change(run, State.ACTING, reason="", until=None)
-                )
-                return self.forward(run, resumed=True)
+                return self._resume(run)
             case State.VERIFYING:
                 return self._verify(run)
             case State.ROLLING_BACK:
@@ -94,6 +98,8 @@ class Healing:
                 raise AssertionError(f"run {run.id} is {run.state}: nothing to carry")
 
     def forward(self, run: Run, *, resumed: bool = False) -> float | None:
+        if run.runs_on not in self._place.executes:
+            return self._clock()  # for those who do: the engine knows where they are
         assert run.plan is not None
         steps = self._runner.forward(run.plan, _past(run), self._context_for(run), resumed=resumed)
         try:
@@ -124,6 +130,12 @@ class Healing:
         self.pass_on()
         # Who wanted its end during the last step is heard before it is proven.
         return self._cancel(after) if after.cancel else self._verify(after)
+
+    def _resume(self, run: Run) -> float | None:
+        if run.runs_on not in self._place.executes:
+            return self._clock()
+        run = self._journal.atomically(lambda t: t.change(run, State.ACTING, reason="", until=None))
+        return self.forward(run, resumed=True)
 
     def _cancel(self, run: Run) -> float | None:
         """Someone wants the end of a run that is between two steps, or being verified."""
@@ -160,6 +172,8 @@ class Healing:
         return self._backward(fresh)
 
     def _backward(self, run: Run) -> float | None:
+        if run.runs_on not in self._place.executes:
+            return self._clock()
         assert run.plan is not None
         steps = self._runner.backward(run.plan, _past(run), self._context_for(run))
         with self._slot():
@@ -192,6 +206,8 @@ class Healing:
         if isinstance(event, Suspended):
             return
         step = event
+        assert run.plan is not None
+        longest = run.plan.steps[step.index].timeout + TO_THE_END
 
         def write(transaction: Transaction) -> bool:
             if step.state is StepState.STARTED and step.phase is Phase.RUN:
@@ -200,6 +216,7 @@ class Healing:
                 if now.cancel:
                     return False
             transaction.put_step(run.id, step)
+            transaction.hold(run.target, 0.0 if step.finished_at is not None else longest)
             if step.finished_at is not None:
                 transaction.count(ACTIONS.name, step.action, step.state)
             return True
@@ -232,7 +249,7 @@ class Healing:
 
     def _store(self, write: Callable[[Transaction], object]) -> None:
         """Write down what has been done already; a full disk may make that wait, not forget it."""
-        for delay in _STORE_AGAIN:
+        for delay in chain(_STORE_AGAIN, repeat(_STORE_AGAIN[-1])):
             try:
                 self._journal.atomically(write)
             except JournalError as error:
@@ -240,7 +257,6 @@ class Healing:
                 time.sleep(delay)
             else:
                 return
-        self._journal.atomically(write)
 
     def _context_for(self, run: Run) -> Callable[[PlannedStep, Step], Context]:
         config = self._config()
@@ -281,6 +297,8 @@ class Healing:
     # -- did it heal?
 
     def _verify(self, run: Run) -> float | None:
+        if not self._place.decides:
+            return self._clock()
         plan = run.plan
         assert plan is not None
         assert run.verify_from is not None

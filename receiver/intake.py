@@ -153,6 +153,7 @@ class Intake:
                 wants: list[Want] | None = wants,
             ) -> None:
                 transaction.settle_dispute(episode, wants, now=self.clock())
+                transaction.wake(_keys(wants or ()))
 
             self.journal.atomically(settle)
             for want in wants or ():
@@ -215,6 +216,8 @@ class _Recording:
         wants = self._wants if unchanged else _wants(strategies, self._firing)
         sender = notification.external_url
         admitted = transaction.admit(self._admission, wants, sender=sender, now=now)
+        # An engine beside us has its jobs in the same transaction; ours is told when it is durable.
+        transaction.wake(_keys(wants) | admitted.released)
         if notification.quarantined:
             transaction.quarantine(notification.quarantined, sender=sender, now=now)
             transaction.count(QUARANTINED.name, by=len(notification.quarantined))
@@ -237,7 +240,7 @@ class _Recording:
         notification = self._notification
         if self._beats:
             self._intake.last_heartbeat = self._intake.clock()
-        for key in {(want.strategy, want.target) for want in wants} | admitted.released:
+        for key in _keys(wants) | admitted.released:
             self._intake.wake(key)
         for bad in notification.quarantined:
             log.warning("an alert was set aside", extra=msgspec.structs.asdict(bad))
@@ -248,6 +251,10 @@ class _Recording:
             )
             self._intake.owe(notification)
         return admitted
+
+
+def _keys(wants: Iterable[Want]) -> set[Key]:
+    return {(want.strategy, want.target) for want in wants}
 
 
 def _wants(strategies: Strategies, alerts: Iterable[Alert]) -> list[Want]:

@@ -138,7 +138,8 @@ class Notices:
     def start(self) -> None:
         """Tell what is untold, since the last promheal too, and what will be."""
         self._wanted.set()
-        self._thread.start()
+        if self._thread.ident is None:
+            self._thread.start()
 
     def wake(self) -> None:
         """There may be something to tell. Never waits."""

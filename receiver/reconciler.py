@@ -8,7 +8,7 @@ verify, record, and say when to look again.
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from datetime import UTC, datetime
 from typing import Final
 
@@ -20,10 +20,11 @@ from receiver.clock import Clock
 from receiver.decide import Decision, decide
 from receiver.errors import ActionError
 from receiver.gathering import Asked, Case, Config, Gathering, plan_for
-from receiver.guards.situation import Answer, Reason, Verdict
+from receiver.guards.situation import Answer, Reason, Situation, Verdict
 from receiver.healing import PASSED_ON, Healing
 from receiver.journal import Episode, Journal, Key, Transaction
 from receiver.metrics import DECISIONS, Metrics, of_run
+from receiver.place import EVERYWHERE, UNBOUND, Place
 from receiver.run import Outcome, Plan, Run, State
 from receiver.strategy import Strategy
 
@@ -35,6 +36,19 @@ class _Planned(msgspec.Struct, frozen=True):
 
     plan: Plan | None = None
     fault: str = ""
+
+    @property
+    def runs_on(self) -> str:
+        return UNBOUND if self.plan is None else self.plan.runs_on
+
+
+class _Seen(msgspec.Struct, frozen=True):
+    """What the journal says before anybody is asked."""
+
+    run: Run | None
+    episode: Episode | None = None
+    situation: Situation | None = None
+    """If others would say what lets us act; None where there is nothing to decide."""
 
 
 class _Settled(msgspec.Struct, frozen=True):
@@ -58,20 +72,22 @@ class Reconciler:
         metrics: Metrics,
         clock: Clock,
         config: Callable[[], Config],
-        wake: Callable[[Key], None],
+        wake_all: Callable[[Iterable[Key]], None],
         would_have: WouldHave = lambda *_: None,
         asked: Callable[[], None] = lambda: None,
+        place: Place = EVERYWHERE,
     ) -> None:
         """*asked* is told when a run waits for a person's approval."""
+        self._place = place
         self._asked = asked
         self._would_have = would_have
         self._journal = journal
         self._healing = healing
-        self._gathering = Gathering(journal, clock)
+        self._gathering = Gathering(clock)
         self._metrics = metrics
         self._clock = clock
         self._config = config
-        self._wake = wake
+        self._wake_all = wake_all
         self.last_consider = 0.0
 
     def consider(self, key: Key) -> float | None:
@@ -80,30 +96,51 @@ class Reconciler:
         Never called for one target by two threads at once: the engine's lines see to it.
         """
         self.last_consider = self._clock()
-        run = self._journal.read(lambda transaction: transaction.unfinished(key))
-        if run is None or run.state is State.PENDING:
-            return self._decide(key)
-        return self._healing.carry(run)
+        config = self._config()
+        seen = self._journal.read(lambda transaction: self._see(transaction, config, key))
+        if seen.run is None or seen.run.state is State.PENDING:
+            # Who only executes steps leaves it to those who decide.
+            return self._decide(key, config, seen) if self._place.decides else self._clock()
+        return self._healing.carry(seen.run)
 
     def resync(self) -> None:
         """Bring up everything that fires and every run that is under way."""
-        for key in sorted(self._journal.read(lambda transaction: transaction.keys())):
-            self._wake(key)
+        self._wake_all(sorted(self._journal.read(lambda transaction: transaction.keys())))
 
     def weigh(self, strategy: Strategy, target: str, episode: Episode | None) -> Decision:
         """Return what would be decided now for an alert, without writing anything down."""
         case = Case(self._config(), strategy, target)
-        asked = self._gathering.ask(case, episode)
-        return self._journal.read(
-            lambda t: decide(
-                self._gathering.situation(t, case, episode, t.unfinished(case.key), asked)
-            )
-        )
+        seen = self._journal.read(lambda t: self._see(t, case.config, case.key, episode))
+        asked = self._gathering.ask(case, episode, seen.situation)
+        runs_on = _plan(case, episode, asked).runs_on
 
-    def _decide(self, key: Key) -> float | None:
-        config = self._config()
+        def weighed(transaction: Transaction) -> Decision:
+            run = transaction.unfinished(case.key)
+            return decide(
+                self._gathering.situation(transaction, case, episode, run, asked, runs_on=runs_on)
+            )
+
+        return self._journal.read(weighed)
+
+    def _see(
+        self, transaction: Transaction, config: Config, key: Key, episode: Episode | None = None
+    ) -> _Seen:
+        """Read at one moment all that is needed to know what to ask others.
+
+        *episode* stands for what the journal says that fires.
+        """
+        run = transaction.unfinished(key)
+        if run is not None and run.state is not State.PENDING and episode is None:
+            return _Seen(run)
+        strategy, episode = config.strategies.get(key[0]), episode or transaction.wanted(key)
+        if strategy is None or episode is None:
+            return _Seen(run, episode)
+        case = Case(config, strategy, key[1])
+        return _Seen(run, episode, self._gathering.glance(transaction, case, episode, run))
+
+    def _decide(self, key: Key, config: Config, seen: _Seen) -> float | None:
         strategy = config.strategies.get(key[0])
-        episode, pending = self._journal.read(lambda t: (t.wanted(key), t.unfinished(key)))
+        pending, episode = seen.run, seen.episode
         place = None if pending is None or pending.reason not in PASSED_ON else pending.reason
         if strategy is None:
             if pending is not None:
@@ -115,7 +152,7 @@ class Reconciler:
             self._healing.pass_on(Reason.STORM)  # one target fewer is ill
             return None
         case = Case(config, strategy, key[1])
-        asked = self._gathering.ask(case, episode)
+        asked = self._gathering.ask(case, episode, seen.situation)
         planned = _plan(case, episode, asked)
         settled = self._journal.atomically(lambda t: self._settle(t, case, asked, planned))
         if settled is None:
@@ -145,7 +182,9 @@ class Reconciler:
         # An alert that came while we asked has waked us once more; now nothing is planned for it.
         episode = None if planned == _Planned() else transaction.wanted(case.key)
         run = transaction.unfinished(case.key)
-        situation = self._gathering.situation(transaction, case, episode, run, asked)
+        situation = self._gathering.situation(
+            transaction, case, episode, run, asked, runs_on=planned.runs_on
+        )
         now = situation.now
         decision = decide(situation)
         verdict = decision.verdict
@@ -215,7 +254,11 @@ def _plan(case: Case, episode: Episode | None, asked: Asked) -> _Planned:
     if episode is None:
         return _Planned()
     try:
-        return _Planned(plan_for(case.strategy, case.target, episode, asked.value))
+        return _Planned(
+            plan_for(
+                case.strategy, case.target, episode, asked.value, inventory=case.config.inventory
+            )
+        )
     except ActionError as error:
         return _Planned(fault=str(error))
 

@@ -120,6 +120,8 @@ class Plan(msgspec.Struct, frozen=True, kw_only=True):
     alert's others: a probe has another job and instance."""
     value: float | None = None
     """The expression's value when it was decided, or None."""
+    runs_on: str = ""
+    """The host or label of the worker that executes its steps; empty for wherever is decided."""
 
 
 class Step(msgspec.Struct, frozen=True, kw_only=True):
@@ -172,6 +174,8 @@ class Run(msgspec.Struct, frozen=True, kw_only=True):
     approved_at: float | None = None
     cancel: str = ""
     """Who wants it cancelled, and why; it is, before its next step."""
+    runs_on: str = ""
+    """As in its plan."""
     plan: Plan | None = None
     """Set when a guard has let it pass."""
     steps: tuple[Step, ...] = ()

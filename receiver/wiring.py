@@ -20,19 +20,22 @@ from receiver.clock import Clock, anchored_clock, boot, lead_of_wall, steady_clo
 from receiver.config_files import Loaded, load
 from receiver.connections import Options
 from receiver.control import Control
+from receiver.engine import Engine
 from receiver.engine.embedded import EmbeddedEngine
 from receiver.errors import ConfigError, JournalError
 from receiver.gathering import Asked, Config
+from receiver.guards.situation import Reason
 from receiver.healing import Healing
 from receiver.healing_log import HealingLog, would_have
 from receiver.intake import Intake
 from receiver.journal import Journal, Key, Transaction, open_journal
 from receiver.journal.steering import Anchor
-from receiver.metrics import Metrics, Present
+from receiver.metrics import Metrics
 from receiver.notices import Notices
 from receiver.problem import format_problem
 from receiver.reconciler import Reconciler
 from receiver.run import Run
+from receiver.scrape import Present, Scrape
 from receiver.services.sampling import Sampling
 from receiver.strategy import Strategies
 
@@ -47,6 +50,8 @@ PRUNE_ROWS: Final = 1_000
 """Rows deleted in one transaction: a notification never waits long for it."""
 TELL: Final = 2.0
 """Seconds that the end waits for a message that is being sent; else the next start sends it."""
+LOOK_AGAIN: Final = 5.0
+"""Seconds after which it is asked again who keeps house, should nothing else bring it up."""
 SAMPLE_EVERY: Final = 30.0  # seconds
 CLOCK_LEAD: Final = 60.0
 """Seconds by which the wall clock may differ from promheal's before it is told."""
@@ -68,16 +73,13 @@ class Service:
         self.metrics = metrics
         self.clock = clock
         self.sampling = Sampling(lambda: self._config.inventory, clock)
-        self.engine = EmbeddedEngine(
-            threads=lambda: self._config.settings.engine.max_concurrent_runs + DECIDING,
-            clock=clock,
-            observe_wait=metrics.queue_wait.observe,
-        )
+        self.engine = self._engine()
         self.intake = Intake(
             journal,
             clock,
             self._detecting,
-            self.engine.wake,
+            # Where it is shared, what is stored is put before the engine in the same transaction.
+            _leave if journal.shared else self.engine.wake,
             lambda: self._fetch,
             lambda alert: (
                 self._config.prover.judge(alert.labels, alert.expression, since=0.0).signal
@@ -97,6 +99,7 @@ class Service:
             lambda: self._config,
             self.engine.wake,
             self._ended,
+            options.place,
         )
         self.reconciler = Reconciler(
             journal,
@@ -104,9 +107,10 @@ class Service:
             metrics,
             clock,
             lambda: self._config,
-            self.engine.wake,
+            self.engine.wake_all,
             self._log_dry_run,
-            self.notices.wake,
+            self._tell,
+            options.place,
         )
         self.control = Control(
             journal, healing, clock, lambda: self._config, self.engine.wake, self.reconciler.resync
@@ -117,8 +121,35 @@ class Service:
         self._reload_success_at = clock()
         self._closing = threading.Event()
         self.acting = threading.Event()
+        self.leading = threading.Event()
+        """Set in the one process that keeps house: resync, retention, messages, the healing log."""
         metrics.expect(loaded.strategies.names, actions.names)
-        metrics.serve(journal, self._present)
+        # What the journal tells is told by those who decide; there may be a worker on each host.
+        metrics.registry.register(Scrape(journal, self._present, whole=options.place.decides))
+
+    def _engine(self) -> Engine:
+        options, metrics = self._options, self.metrics
+
+        def threads() -> int:
+            return options.threads or self._config.settings.engine.max_concurrent_runs
+
+        if not self.journal.shared:
+            return EmbeddedEngine(
+                threads=lambda: threads() + DECIDING,
+                clock=self.clock,
+                observe_wait=metrics.queue_wait.observe,
+            )
+        from receiver.engine.postgres import PostgresEngine  # noqa: PLC0415  what is not installed
+        from receiver.journal.postgres import PostgresJournal  # noqa: PLC0415
+
+        assert isinstance(self.journal, PostgresJournal)
+        return PostgresEngine(
+            self.journal,
+            options.place,
+            threads=lambda: threads() + (DECIDING if options.place.decides else 0),
+            clock=self.clock,
+            observe_wait=metrics.queue_wait.observe,
+        )
 
     @property
     def config(self) -> Config:
@@ -143,7 +174,12 @@ class Service:
 
     def start(self) -> None:
         """Match what fires anew, then act as soon as no other process does."""
-        self.intake.rematch()
+        if self._options.place.decides:
+            self.intake.rematch()
+        if self.journal.shared:
+            self._begin()
+            if not self._options.place.decides:
+                return
         threading.Thread(target=self._lead, name="lead", daemon=True).start()
 
     def reload(self) -> Sequence[str]:
@@ -176,20 +212,21 @@ class Service:
     def ready(self) -> str:
         """Return why it is not ready, or an empty text."""
         unreadable = self._unreadable()
-        if not unreadable and not self.acting.is_set():
+        if not unreadable and not self.acting.is_set() and not self._options.receive_only:
             return "another process acts on this journal"
         return unreadable
 
     def dead(self) -> str:
         """Return what only a new process mends, or an empty text.
 
-        Not what it lives with: a full disk, or another process that acts on the journal.
+        Not what it lives with: a full disk, another process that acts on the journal, or a server
+        that is away.
         """
         if not self.journal.alive:
             return "the journal's thread has ended"
         if not self.engine.alive:
             return "a thread of the engine has ended"
-        return self._unreadable()
+        return "" if self.journal.shared else self._unreadable()
 
     def _unreadable(self) -> str:
         try:
@@ -210,32 +247,61 @@ class Service:
         self.journal.close()
 
     def _lead(self) -> None:
+        """Take the lead as soon as nobody has it, and where it can be lost, again and again."""
         told = False
         while not self._closing.is_set():
             if self.journal.acquire():
-                self.engine.start(self.reconciler.consider)
-                self.background.start()
-                self._expect_probes()
-                self.reconciler.resync()
-                self.healing_log.write()
-                self.notices.start()
-                self.acting.set()
-                return
-            if not told:
+                if not self.leading.is_set():
+                    self._take_lead()
+                if not self.journal.shared:
+                    return
+                if self.journal.news(LOOK_AGAIN):
+                    self._tell()
+                continue
+            self.leading.clear()
+            if not told and not self.journal.shared:
                 log.warning("another process acts on this journal; waiting for it to end")
                 told = True
-            self._closing.wait(0.2)
+            self._closing.wait(LOOK_AGAIN if self.journal.shared else 0.2)
+
+    def _begin(self) -> None:
+        if not self._options.receive_only:
+            self.engine.start(self.reconciler.consider)
+            self.acting.set()
+            if self.journal.shared:  # what waits for a worker may have waited for this one
+                for key in self.journal.read(lambda t: t.pending_for(Reason.NO_WORKER)):
+                    self.engine.wake(key)
+        self.background.start()
+        self._expect_probes()
+
+    def _take_lead(self) -> None:
+        if not self.journal.shared:
+            self._begin()
+        self.leading.set()
+        try:
+            self.reconciler.resync()
+            self.notices.start()
+        except JournalError as error:
+            log.warning("the resync comes later: %s", error)
+        self._tell()
+
+    def _tell(self) -> None:
+        """Write and send what is not written and sent yet, whichever process it comes from."""
+        if self.leading.is_set():
+            self.notices.wake()
+            self.healing_log.write()
 
     def _resync(self) -> None:
         self.intake.settle()
+        if not self.leading.is_set():
+            return
         before = self.clock() - self._config.settings.engine.stale_after
         self.journal.atomically(lambda t: t.give_up(before=before))
         self.reconciler.resync()
         self.healing_log.write()
 
     def _ended(self, _: Run) -> None:
-        self.notices.wake()
-        self.healing_log.write()
+        self._tell()
 
     def _log_dry_run(self, key: Key, alert: Alert, asked: Asked) -> None:
         strategy = self._config.strategies.get(key[0])
@@ -287,6 +353,8 @@ class Service:
         return name in self._config.settings.llm.providers
 
     def _prune(self) -> None:
+        if not self.leading.is_set():
+            return
         before = self.clock() - self._config.settings.journal.retention
         while self.journal.atomically(lambda t: t.prune(before=before, limit=PRUNE_ROWS)):
             if self._closing.is_set():
@@ -307,7 +375,7 @@ class Service:
             last_consider=self.reconciler.last_consider,
             last_heartbeat=beat and beat + lead,
             journal_writable=self.journal.writable,
-            acting=self.acting.is_set(),
+            acting=self.acting.is_set() and self._options.place.decides,
             config_hash=config.hash,
             reload_successful=self._reload_successful,
             reload_success_at=self._reload_success_at,
@@ -317,6 +385,10 @@ class Service:
             version=version("promheal"),
             now=self.clock(),
         )
+
+
+def _leave(_: Key) -> None:
+    """Wake nobody."""
 
 
 def build(options: Options) -> Service:
@@ -343,6 +415,8 @@ def _clock(journal: Journal) -> Clock:
     """
     anchor, newest = journal.read(lambda t: (t.anchor(), t.newest()))
     this = boot()
+    if journal.shared:  # all go by the server's
+        return anchored_clock(uptime(), max(journal.now(), newest))
     if anchor is not None and anchor.boot == this:
         clock = anchored_clock(anchor.boottime, anchor.at)
         if clock() >= newest:

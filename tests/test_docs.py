@@ -20,12 +20,12 @@ import yaml
 from click.testing import CliRunner
 from msgspec import inspect
 
-from receiver import breaker, control, dormancy, intake, metrics, wiring
+from receiver import breaker, control, dormancy, intake, scrape, wiring
 from receiver.actions import GROUP, Action, Actions, discover
 from receiver.alert import MAX_ALERTS, MAX_LABELS, MAX_TEXT, parse_notification
 from receiver.alert_file import read_alert_file
 from receiver.breaker import BreakerEvent, BreakerState, Thresholds
-from receiver.cli import BROKEN, FINDINGS, FINE, WARNINGS, root, serve
+from receiver.cli import BROKEN, FINDINGS, FINE, WARNINGS, root
 from receiver.config_files import Loaded, load
 from receiver.decide import GUARDS
 from receiver.duration import format_duration
@@ -48,7 +48,7 @@ from receiver.strategies_file import _STEP
 from receiver.strategy import Strategy
 from receiver.template import FILTERS, KNOWN, MAX_OUTPUT
 from receiver.verification import LONGEST, LOOKS, SHORTEST
-from receiver.web import api, create_app, steering, webhook, worker
+from receiver.web import api, application, create_app, steering, webhook, worker
 from receiver.web import status as web_status
 from receiver.web.pages.forms import FORM_AGE
 from receiver.web.pages.shown import SHOWN
@@ -546,12 +546,13 @@ def test_the_engine_says_what_the_pages_say_that_it_does() -> None:
     assert f"the file `{engine.pause_file}`" in page
     assert f"From {web_status.WARN_FAILURES} failures in a row on" in page
     assert f"Beyond {wiring.CLOCK_LEAD:g} seconds" in page
-    assert f"up to {metrics.MAX_TARGETS} of targets" in text_of(DOCS / "reference/metrics.md")
+    assert f"up to {scrape.MAX_TARGETS} of targets" in text_of(DOCS / "reference/metrics.md")
 
 
 def test_every_table_of_the_journal_is_documented() -> None:
     schema = "".join(
-        text_of(path) for path in sorted((REPOSITORY / "receiver/journal/migrations").iterdir())
+        text_of(path)
+        for path in sorted((REPOSITORY / "receiver/journal/migrations").glob("postgres/*.sql"))
     )
     rows = table(DOCS / "reference/journal.md", "Look inside", "table").rows
     said = [name for row in rows for name in code(row[0])]
@@ -579,7 +580,7 @@ def test_the_figures_of_the_pages_are_those_of_the_code() -> None:
     )
     assert f"characters for a template, {MAX_OUTPUT:,}" in text_of(DOCS / "reference/templates.md")
     assert f"asked again every {RETRY:g} seconds" in prose(DECISIONS)
-    assert f"within {serve.SHUTDOWN - 5} seconds" in text_of(COMMAND_LINE)
+    assert f"within {application.SHUTDOWN - 5} seconds" in text_of(COMMAND_LINE)
     assert intake.PEER_LAG == 600, "ten minutes, says explanation/alertmanager.md"
     looks = f"`within` / {LOOKS} apart, at least {SHORTEST:g} and at most {LONGEST:g} seconds"
     assert looks in text_of(DOCS / "how-to/prove-a-heal.md")

@@ -1,15 +1,22 @@
+"""What every engine promises; one's own promises are at the end."""
+
 from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 import pytest
 
 from receiver.clock import steady_clock
-from receiver.engine.embedded import RETRY, EmbeddedEngine
+from receiver.engine import Consider, Engine, Key, embedded
+from receiver.engine import postgres as on_postgres
+from receiver.engine.embedded import EmbeddedEngine
+from receiver.engine.postgres import PostgresEngine
+from receiver.journal.postgres import PostgresJournal
+from receiver.place import EVERYWHERE
 
-Key = tuple[str, str]
+Start = Callable[[Consider, int], Engine]
 
 
 class Considered:
@@ -53,25 +60,46 @@ def considered() -> Considered:
     return Considered()
 
 
-@pytest.fixture
-def engine(considered: Considered) -> Iterator[EmbeddedEngine]:
-    started = EmbeddedEngine(threads=lambda: 4, clock=steady_clock())
-    started.start(considered)
-    yield started
+@pytest.fixture(params=["embedded", "postgres"])
+def start(request: pytest.FixtureRequest, considered: Considered) -> Iterator[Start]:
+    """Starts an engine with so many threads."""
+    engines: list[Engine] = []
+    journals: list[PostgresJournal] = []
+
+    def make(consider: Consider, threads: int) -> Engine:
+        clock = steady_clock()
+        engine: Engine
+        if request.param == "embedded":
+            engine = EmbeddedEngine(threads=lambda: threads, clock=clock)
+        else:
+            journal = PostgresJournal(request.getfixturevalue("database"))
+            journals.append(journal)
+            engine = PostgresEngine(journal, EVERYWHERE, threads=lambda: threads, clock=clock)
+        engine.start(consider)
+        engines.append(engine)
+        return engine
+
+    yield make
     considered.gate.set()
-    started.stop(10)
+    for engine in engines:
+        engine.stop(10)
+    for journal in journals:
+        journal.close()
 
 
-def test_a_wake_is_considered(engine: EmbeddedEngine, considered: Considered) -> None:
+@pytest.fixture
+def engine(start: Start, considered: Considered) -> Engine:
+    return start(considered, 4)
+
+
+def test_a_wake_is_considered(engine: Engine, considered: Considered) -> None:
     engine.wake(("s", "t"))
 
     considered.wait_for(1)
     assert considered.calls == [("s", "t")]
 
 
-def test_many_wakes_before_it_is_looked_at_are_one(
-    engine: EmbeddedEngine, considered: Considered
-) -> None:
+def test_many_wakes_before_it_is_looked_at_are_one(engine: Engine, considered: Considered) -> None:
     considered.gate.clear()
     engine.wake(("s", "t"))
     considered.wait_for(1)
@@ -85,7 +113,7 @@ def test_many_wakes_before_it_is_looked_at_are_one(
 
 
 def test_one_target_is_considered_by_one_thread_at_a_time_in_the_order_of_wakes(
-    engine: EmbeddedEngine, considered: Considered
+    engine: Engine, considered: Considered
 ) -> None:
     considered.seconds = 0.01
     for number in range(20):
@@ -97,7 +125,7 @@ def test_one_target_is_considered_by_one_thread_at_a_time_in_the_order_of_wakes(
 
 
 def test_different_targets_are_considered_in_parallel_by_no_more_than_its_threads(
-    engine: EmbeddedEngine, considered: Considered
+    engine: Engine, considered: Considered
 ) -> None:
     considered.seconds = 0.02
     for number in range(40):
@@ -107,9 +135,7 @@ def test_different_targets_are_considered_in_parallel_by_no_more_than_its_thread
     assert considered.most == 4
 
 
-def test_a_target_that_is_stuck_holds_up_no_other(
-    engine: EmbeddedEngine, considered: Considered
-) -> None:
+def test_a_target_that_is_stuck_holds_up_no_other(engine: Engine, considered: Considered) -> None:
     considered.gate.clear()
     for _ in range(3):
         engine.wake(("s", "stuck"))
@@ -122,9 +148,7 @@ def test_a_target_that_is_stuck_holds_up_no_other(
     assert considered.calls[1] == ("s", "free")
 
 
-def test_a_timer_is_kept_and_the_earliest_counts(
-    engine: EmbeddedEngine, considered: Considered
-) -> None:
+def test_a_timer_is_kept_and_the_earliest_counts(engine: Engine, considered: Considered) -> None:
     clock = steady_clock()
     start = time.monotonic()
     engine.wake(("s", "t"), clock() + 60)
@@ -137,9 +161,7 @@ def test_a_timer_is_kept_and_the_earliest_counts(
     assert len(considered.calls) == 1
 
 
-def test_what_it_returns_is_when_it_is_called_again(
-    engine: EmbeddedEngine, considered: Considered
-) -> None:
+def test_what_it_returns_is_when_it_is_called_again(engine: Engine, considered: Considered) -> None:
     considered.again["s", "t"] = steady_clock()() + 0.3
     engine.wake(("s", "t"))
 
@@ -147,8 +169,10 @@ def test_what_it_returns_is_when_it_is_called_again(
     assert considered.times[1] - considered.times[0] >= 0.25
 
 
-def test_an_error_is_not_the_end(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("receiver.engine.embedded.RETRY", 0.05)
+def test_an_error_is_not_the_end(start: Start, monkeypatch: pytest.MonkeyPatch) -> None:
+    for engine in (embedded, on_postgres):
+        assert engine.RETRY > 1, "in earnest it takes its time"
+        monkeypatch.setattr(engine, "RETRY", 0.05)
     calls: list[Key] = []
     done = threading.Event()
 
@@ -158,18 +182,18 @@ def test_an_error_is_not_the_end(monkeypatch: pytest.MonkeyPatch) -> None:
             raise ZeroDivisionError
         done.set()
 
-    engine = EmbeddedEngine(threads=lambda: 1, clock=steady_clock())
-    engine.start(consider)
-    engine.wake(("s", "t"))
+    one = start(consider, 1)
+    one.wake(("s", "t"))
 
     assert done.wait(10)
-    assert RETRY > 1, "in earnest it takes its time"
-    assert engine.stop(5)
+    assert one.alive
+    assert one.stop(5)
 
 
-def test_stopping_waits_for_what_runs_and_begins_nothing_new(considered: Considered) -> None:
-    engine = EmbeddedEngine(threads=lambda: 1, clock=steady_clock())
-    engine.start(considered)
+def test_stopping_waits_for_what_runs_and_begins_nothing_new(
+    start: Start, considered: Considered
+) -> None:
+    engine = start(considered, 1)
     considered.gate.clear()
     engine.wake(("s", "running"))
     considered.wait_for(1)
@@ -182,6 +206,18 @@ def test_stopping_waits_for_what_runs_and_begins_nothing_new(considered: Conside
     assert considered.calls == [("s", "running")]
 
 
+def test_what_is_brought_up_all_together_is_considered(
+    engine: Engine, considered: Considered
+) -> None:
+    engine.wake_all([("s", f"t{number}") for number in range(10)])
+
+    considered.wait_for(10)
+    assert {key[1] for key in considered.calls} == {f"t{number}" for number in range(10)}
+
+
+# -- in one process
+
+
 def test_before_the_start_nothing_is_considered(considered: Considered) -> None:
     engine = EmbeddedEngine(threads=lambda: 1, clock=steady_clock())
 
@@ -192,7 +228,9 @@ def test_before_the_start_nothing_is_considered(considered: Considered) -> None:
     assert considered.calls == []
 
 
-def test_an_idle_engine_does_not_run(engine: EmbeddedEngine, considered: Considered) -> None:
+def test_an_idle_engine_does_not_run(considered: Considered) -> None:
+    engine = EmbeddedEngine(threads=lambda: 4, clock=steady_clock())
+    engine.start(considered)
     engine.wake(("s", "t"))
     engine.wake(("s", "later"), steady_clock()() + 3600)
     considered.wait_for(1)
@@ -201,3 +239,4 @@ def test_an_idle_engine_does_not_run(engine: EmbeddedEngine, considered: Conside
     time.sleep(1.0)
 
     assert time.process_time() - before < 0.005
+    assert engine.stop(10)

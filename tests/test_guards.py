@@ -78,6 +78,8 @@ TABLE: list[tuple[dict[str, Any], str, Answer, Reason | None, float | None]] = [
         "current", Answer.WAIT, Reason.CONDITION_UNKNOWN, NOW + 10,
     ),
     ({"holder": 7}, "busy", Answer.WAIT, Reason.BUSY, None),
+    ({"absent": ""}, "worker", Answer.ALLOW, None, None),
+    ({"absent": "web-1"}, "worker", Answer.WAIT, Reason.NO_WORKER, NOW + 10),
     ({"acting": 7, "max_concurrent_runs": 8}, "concurrency", Answer.ALLOW, None, None),
     ({"acting": 8, "max_concurrent_runs": 8}, "concurrency", Answer.WAIT, Reason.CONCURRENCY, None),
     (
@@ -240,6 +242,7 @@ TOLD: list[tuple[dict[str, Any], str, str]] = [
     ({"condition": Condition.UNKNOWN, "upstream_detail": "timeout"}, "current", "timeout"),
     ({"suspect": "its scrape fails"}, "monitoring", "its scrape fails"),
     ({"holder": 7}, "busy", "run 7 holds the target"),
+    ({"absent": "web-1"}, "worker", "no worker for web-1: start promheal work there"),
     ({"acting": 9}, "concurrency", "9 runs are acting"),
     ({"last_end": NOW}, "grace", ""),
     ({"starts": (NOW,) * 3}, "budget", "3 runs in 1h"),
@@ -293,15 +296,15 @@ def test_the_first_no_decides_and_every_guard_is_heard() -> None:
     assert decision.verdict.reason is Reason.DISABLED
     assert [each.guard for each in decision.answers] == [name for name, _ in GUARDS]
     assert [each.verdict.reason for each in decision.answers] == [
-        Reason.DISABLED, None, None, None, None, Reason.BUSY, Reason.CONCURRENCY,
+        Reason.DISABLED, None, None, None, None, Reason.BUSY, None, Reason.CONCURRENCY,
         Reason.GRACE_PERIOD, None, None, None, None, None, None,
     ]  # fmt: skip
 
 
 def test_the_guards_are_asked_in_the_order_that_is_documented() -> None:
     assert [name for name, _ in GUARDS] == [
-        "paused", "dormant", "maintenance", "current", "monitoring", "busy", "concurrency",
-        "grace", "budget", "backoff", "storm", "breaker", "mode", "approval",
+        "paused", "dormant", "maintenance", "current", "monitoring", "busy", "worker",
+        "concurrency", "grace", "budget", "backoff", "storm", "breaker", "mode", "approval",
     ]  # fmt: skip
 
 

@@ -152,7 +152,7 @@ def test_while_the_server_is_away_it_says_so_at_once_and_it_recovers(mortal: Pos
     with pytest.raises(JournalError):
         journal.read(lambda t: t.newest())
     assert time.monotonic() - began < 0.5, "nothing is tried for a caller"
-    assert not journal.writable
+    assert not bool(journal.writable)
 
     mortal.start()
 

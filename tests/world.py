@@ -48,7 +48,7 @@ class World:
             journal, actions(self.spy), metrics, self.clock, self.config, self.woken.append
         )
         self.reconciler = Reconciler(
-            journal, healing, metrics, self.clock, self.config, self.woken.append
+            journal, healing, metrics, self.clock, self.config, self.woken.extend
         )
         self.control = Control(
             journal, healing, self.clock, self.config, self.woken.append, self.reconciler.resync

@@ -46,8 +46,8 @@ def make() -> Json:
                 "Now",
                 number(
                     "Acting",
-                    "Receivers that act. Of two on one journal, one acts and the other waits for "
-                    "its turn.",
+                    "Processes that decide and act. Of two on one file, one does and the other "
+                    "waits for its turn.",
                     "none",
                     total(of("promheal_acting")),
                     steps={0: BAD, 1: "green"},
@@ -244,7 +244,7 @@ def make() -> Json:
                 ),
                 timeline(
                     "Acting",
-                    "Which receiver acts. Of two on one journal, one does.",
+                    "Which process decides and acts. Of two on one file, one does.",
                     NO_YES_GOOD,
                     Query(most(of("promheal_acting"), "instance"), "{{instance}}"),
                     width=12,
@@ -277,6 +277,23 @@ def make() -> Json:
                     "bytes",
                     Query(most(of("promheal_journal_size_bytes"), "instance"), "{{instance}}"),
                     width=8,
+                ),
+            ),
+            row(
+                "Many machines",
+                lines(
+                    "Workers",
+                    "Living processes by the host or label whose steps they execute; without a "
+                    "name, those that decide and carry everything else.",
+                    "none",
+                    Query(most(of("promheal_workers"), "runs_on"), "{{runs_on}}"),
+                ),
+                lines(
+                    "Runs without a worker",
+                    "Unfinished runs that are bound to a host or label for which no worker lives. "
+                    "Nobody else executes them.",
+                    "none",
+                    Query(most(of("promheal_runs_without_worker")), "runs"),
                 ),
             ),
             row(

@@ -21,6 +21,7 @@ WARNINGS: Final = 3
 
 COMMANDS: Final = {
     "serve": "Receive Alertmanager's notifications and heal.",
+    "work": "Carry the work of many machines, or of one host.",
     "check": "Report every problem of the configuration.",
     "doctor": "Ask everything that it names whether it will work.",
     "once": "Take alerts from a file through the whole way, once.",
@@ -40,6 +41,7 @@ COMMANDS: Final = {
     "tasks": "List and steer the background tasks of a running server.",
     "audit": "List what people changed, newest first.",
     "log": "Write what was done as lines, for other programs.",
+    "journal": "Move the journal from SQLite to PostgreSQL, and back.",
     "config": "Write snippets for other programs' configuration.",
     "demo": "Make a real service sick and watch it being healed.",
 }

@@ -30,7 +30,21 @@ storage_url = click.option(
     default="sqlite:///data/promheal.db",
     show_default=True,
     metavar="URL",
-    help="The journal: sqlite:///RELATIVE or sqlite:////ABSOLUTE path.",
+    help="The journal: sqlite:///RELATIVE or sqlite:////ABSOLUTE path, or for many machines "
+    "postgresql://USER@HOST/DATABASE.",
+)
+storage_path = click.option(
+    "--storage.path",
+    "storage_path",
+    type=click.Path(path_type=Path, file_okay=False),
+    help="Where the healing log and the snapshots go. [default: where the journal's file is, or "
+    "data]",
+)
+web_config = click.option(
+    "--web.config.file",
+    "web_config",
+    type=click.Path(path_type=Path, dir_okay=False),
+    help="TLS, users, tokens and roles, in the format of Prometheus' own web configuration.",
 )
 dry_run = click.option("--dry-run", is_flag=True, help="Decide and record, never act.")
 output = click.option(

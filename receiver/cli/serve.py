@@ -2,53 +2,13 @@
 
 from __future__ import annotations
 
-import ipaddress
-import logging
-from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
-from typing import Any, Final
 
 import click
+from msgspec.structs import replace
 
-from receiver.actions import discover
 from receiver.cli import options as shared
-from receiver.config_files import load
-from receiver.errors import ConfigError
-from receiver.journal import open_journal
-from receiver.metrics import CODES
-from receiver.settings import taken
-from receiver.web import create_app
-from receiver.web.access import Access, Asked, Denied
-from receiver.web.arbiter import Server
-from receiver.web.gate import Gate, Headers, added
-from receiver.web.notify_socket import VARIABLES, NotifySocket
-from receiver.web.watched import WatchedConfig
-from receiver.web.web_config import Loaded, WebConfig
-from receiver.web.webhook import PATH, Webhook
-from receiver.web.worker import Taken
-from receiver.wiring import Options, Service, build
-
-log: Final = logging.getLogger("promheal")
-
-SHUTDOWN: Final = 30
-"""Seconds that actions under way may take after SIGTERM."""
-
-_REMEDY: Final = """\
-Have every caller say who it is:
-
-    promheal config web --out web.yml
-    promheal serve --web.config.file web.yml --web.listen-address {listen}
-
-That writes tokens for Alertmanager, for Prometheus and for you into a file as this one, which you
-can also write yourself:
-
-    bearer_tokens:
-      # A token: openssl rand -hex 32 > token. Its hash: tr -d '\\n' < token | sha256sum
-      - {{name: alertmanager, role: webhook, sha256: ""}}
-      - {{name: me, role: operator, sha256: ""}}
-    tls_server_config:
-      cert_file: server.crt
-      key_file: server.key"""
+from receiver.web.application import run
 
 
 @click.command("serve")
@@ -61,12 +21,7 @@ can also write yourself:
     metavar="HOST:PORT",
     help="Where to listen. Beyond this machine only with --web.config.file.",
 )
-@click.option(
-    "--web.config.file",
-    "web_config",
-    type=click.Path(path_type=Path, dir_okay=False),
-    help="TLS, users, tokens and roles, in the format of Prometheus' own web configuration.",
-)
+@shared.web_config
 @click.option(
     "--web.external-url",
     "external_url",
@@ -75,6 +30,12 @@ can also write yourself:
     "and what people are told links to it.",
 )
 @shared.storage_url
+@shared.storage_path
+@click.option(
+    "--receive-only",
+    is_flag=True,
+    help="Accept, show and steer, and leave all work to others (promheal work) on the same server.",
+)
 @shared.dry_run
 @shared.logging_options
 def command(
@@ -83,163 +44,16 @@ def command(
     web_config: Path | None,
     external_url: str | None,
     storage_url: str,
+    storage_path: Path | None,
     *,
+    receive_only: bool,
     dry_run: bool,
 ) -> None:
     """Receive Alertmanager's notifications on POST /webhook, heal, and prove it.
 
     Send SIGHUP, or POST /-/reload, to read the configuration again; SIGTERM to end.
     """
-    watched = None
-    if web_config is not None:
-        watched = WatchedConfig(web_config, lambda old, new: _may_replace(listen, old, new))
-    config = watched.now() if watched else WebConfig()
-    _refuse_to_be_open(listen, config, web_config)
-    if not _is_loopback(listen) and config.tls is None:
-        log.warning("without tls_server_config, passwords and tokens can be read on their way")
-    systemd = taken(VARIABLES)
     options = shared.options(
         config_file, storage_url, dry_run=dry_run, external_url=external_url or ""
     )
-    # What is wrong with the files is said before anything is started, with exit code 2.
-    load(options.config_file, discover(), options.environ)
-    open_journal(storage_url).close()
-    server = Server(
-        lambda: _Application(options, watched, systemd, loopback=_is_loopback(listen)),
-        {
-            "bind": [listen],
-            "graceful_timeout": SHUTDOWN,
-            "worker_exit": lambda _server, worker: worker.wsgi.close(),
-            "proc_name": "promheal",
-            **_tls(watched),
-        },
-        multiproc_dir=options.environ.get("PROMETHEUS_MULTIPROC_DIR", ""),
-    )
-    server.run()
-
-
-def _tls(watched: WatchedConfig | None) -> dict[str, object]:
-    """Return gunicorn's settings for TLS: none where it is not served."""
-    if watched is None or watched.loaded.context is None:
-        return {}
-    # gunicorn serves TLS when it has a file for it; what it does with TLS, the context says.
-    return {
-        "certfile": str(watched.loaded.files[0]),
-        "ssl_context": lambda _config, _default: watched.context(),
-    }
-
-
-class _Application:
-    """The WSGI application with the hooks that the worker calls."""
-
-    def __init__(
-        self,
-        options: Options,
-        watched: WatchedConfig | None,
-        systemd: Mapping[str, str],
-        *,
-        loopback: bool,
-    ) -> None:
-        self._service: Service = build(options)
-        self._webhook = Webhook(self._service)
-        self._access = Access(
-            watched.now if watched else WebConfig,
-            loopback=loopback,
-            external_url=options.external_url,
-            on_refused=lambda status: self._service.intake.reject(str(status)),
-        )
-        self._app = Gate(create_app(self._service, self._webhook), self._access)
-        self._service.start()
-        self._systemd = NotifySocket(
-            systemd, self._service.dead, lambda: self._service.ready() or "ready"
-        )
-        self._systemd.start()
-        log.info("ready to receive", extra={"config": str(options.config_file)})
-
-    def __call__(
-        self, environ: dict[str, Any], start_response: Callable[..., Any]
-    ) -> Iterable[bytes]:
-        return self._app(environ, start_response)
-
-    def take(self, request: Taken, tell: Callable[[int, bytes, Headers], None]) -> bool:
-        """Take a notification without waiting for its commit; the worker offers each request."""
-        if request.method != "POST" or request.path != PATH:
-            return False
-        verdict = self._access.judge(
-            Asked(
-                method=request.method,
-                path=request.path,
-                authorization=request.authorization,
-                address=request.sender,
-                host=request.host,
-                origin=request.origin,
-                site=request.site,
-            )
-        )
-        more = added(self._access.headers)
-        if isinstance(verdict, Denied):
-            tell(verdict.status, verdict.body, [*verdict.headers, *more])
-        else:
-            self._webhook.answer(
-                request.kind,
-                request.encoding,
-                request.body,
-                request.sender,
-                lambda status, body: tell(status, body, more),
-            )
-        return True
-
-    def on_hup(self) -> None:
-        try:
-            self._service.reload()
-        except ConfigError:
-            return  # the service has logged it, and exports that the reload failed
-
-    def on_refused(self, status: int) -> None:
-        code = str(status)
-        self._service.intake.reject(code if code in CODES else "400")
-
-    def close(self) -> None:
-        self._systemd.close()
-        self._service.close(timeout=SHUTDOWN - 5)
-
-
-def _is_loopback(listen: str) -> bool:
-    """Whether only this machine can reach *listen*. Raises ConfigError if it is no address."""
-    host, colon, port = listen.rpartition(":")
-    bare = host.removeprefix("[").removesuffix("]")
-    if not colon or not port.isdigit() or int(port) > 65535:
-        raise ConfigError(f"--web.listen-address {listen!r}: write HOST:PORT, as 127.0.0.1:3001")
-    try:
-        return bare == "localhost" or ipaddress.ip_address(bare).is_loopback
-    except ValueError:
-        raise ConfigError(
-            f"--web.listen-address {listen!r}: {bare!r} is no IP address; write 127.0.0.1:{port}, "
-            f"or 0.0.0.0:{port} for every address of this machine"
-        ) from None
-
-
-def _refuse_to_be_open(listen: str, config: WebConfig, web_config: Path | None) -> None:
-    """Raise ConfigError if whoever reaches this machine could restart its services."""
-    if config.restricts or _is_loopback(listen):
-        return
-    file = web_config or "web.yml"
-    more = (
-        "TLS alone keeps nobody out. " if config.tls else ""
-    ) + f"{file} names no users, no tokens and no client certificates. "
-    raise ConfigError(
-        f"--web.listen-address {listen!r} can be reached from other machines, and this server "
-        "has no access control: whoever can post alerts there can restart your services. "
-        f"{more if web_config else ''}{_REMEDY.format(listen=listen)}"
-    )
-
-
-def _may_replace(listen: str, old: Loaded, new: Loaded) -> None:
-    """Raise ConfigError if a running server cannot take *new*."""
-    if (old.context is None) != (new.context is None):
-        raise ConfigError("TLS is switched on and off by a restart; take it then, or undo it")
-    if not (new.config.restricts or _is_loopback(listen)):
-        raise ConfigError(
-            f"it would open {listen} to everybody: it names no users, no tokens and no client "
-            "certificates"
-        )
+    run(replace(options, data=storage_path, receive_only=receive_only), listen, web_config)

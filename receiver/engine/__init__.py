@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import Protocol
 
 Key = tuple[str, str]
@@ -19,5 +19,16 @@ class Engine(Protocol):
     def wake(self, key: Key, at: float | None = None) -> None:
         """Have *key* considered at *at*, or as soon as can be."""
 
+    def wake_all(self, keys: Iterable[Key]) -> None:
+        """Have everything considered that is not to be considered at any time yet."""
+
     def stop(self, timeout: float) -> bool:
         """Begin nothing new; True when all that ran has ended within *timeout* seconds."""
+
+    @property
+    def alive(self) -> bool:
+        """Whether all its threads live, where it was started and not stopped."""
+
+    @property
+    def length(self) -> int:
+        """Keys that are ready and not yet being considered."""

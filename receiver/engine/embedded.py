@@ -10,7 +10,7 @@ import heapq
 import logging
 import threading
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from queue import SimpleQueue
 from time import monotonic, perf_counter
 from typing import Final
@@ -65,6 +65,10 @@ class EmbeddedEngine:
                 heapq.heappush(self._timers, (at, key))
                 self._changed.notify()
 
+    def wake_all(self, keys: Iterable[Key]) -> None:
+        for key in keys:
+            self.wake(key)
+
     def stop(self, timeout: float) -> bool:
         with self._changed:
             self._stopping = True
@@ -79,7 +83,6 @@ class EmbeddedEngine:
 
     @property
     def alive(self) -> bool:
-        """Whether all its threads live, where it was started and not stopped."""
         with self._changed:
             if self._consider is None or self._stopping:
                 return True
@@ -87,7 +90,6 @@ class EmbeddedEngine:
 
     @property
     def length(self) -> int:
-        """Keys that are ready and not yet being considered."""
         with self._changed:
             return len(self._waiting)
 

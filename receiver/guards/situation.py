@@ -33,6 +33,7 @@ class Reason(StrEnum):
     CONDITION_UNKNOWN = "condition_unknown"
     MONITORING_SUSPECT = "monitoring_suspect"
     BUSY = "busy"
+    NO_WORKER = "no_worker"
     CONCURRENCY = "concurrency"
     GRACE_PERIOD = "grace_period"
     BUDGET_EXHAUSTED = "budget_exhausted"
@@ -158,6 +159,8 @@ class Situation(msgspec.Struct, frozen=True, kw_only=True):
     acting: int = 0
     """Other runs that hold a slot."""
     max_concurrent_runs: int = 8
+    absent: str = ""
+    """The host, or label, whose worker would execute the steps, and of which none lives."""
     last_end: float | None = None
     """When the last run on this target ended, by this or another strategy."""
     last_healed: float | None = None

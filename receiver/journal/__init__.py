@@ -6,6 +6,7 @@ a decision rests on is read in the transaction that records it.
 
 from __future__ import annotations
 
+import secrets
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, ClassVar, TypeVar
@@ -13,6 +14,7 @@ from typing import Any, ClassVar, TypeVar
 import msgspec
 
 from receiver.alert import Alert, Quarantined
+from receiver.clock import wall
 from receiver.decide import Decision
 from receiver.journal.steering import Key as Key
 from receiver.journal.steering import Steering
@@ -135,7 +137,23 @@ class Snapshot(msgspec.Struct, frozen=True, kw_only=True):
     """Unfinished runs by state."""
     waiting: Mapping[str, int]
     """Pending runs by what they wait for."""
+    workers: Mapping[str, int]
+    """Living processes by what they execute steps for."""
+    without_worker: int
+    """Unfinished runs whose steps nobody would execute now."""
     size_bytes: int
+
+
+class Worker(msgspec.Struct, frozen=True, kw_only=True):
+    """A process that carries work, where there are several."""
+
+    id: str
+    host: str
+    names: tuple[str, ...]
+    """What it executes steps for; `` for runs that are bound to no host."""
+    version: str
+    seen: float
+    """When it was last heard of, seconds since the epoch by the server's clock."""
 
 
 class Transaction(Steering):
@@ -197,6 +215,28 @@ class Transaction(Steering):
 
     @abstractmethod
     def next_pending(self, reason: str) -> Key | None: ...
+
+    # -- other processes; without effect where one does it all
+
+    @abstractmethod
+    def wake(self, keys: Iterable[Key], at: float | None = None, *, idle: bool = False) -> set[str]:
+        """Have *keys* considered at *at*, or as soon as can be, when this transaction is durable.
+
+        *idle*: only those that are not to be considered at any time yet. Returns the queues in
+        which that was put; none where the engine is in this process, and told by its own `wake`.
+        """
+
+    @abstractmethod
+    def hold(self, target: str, seconds: float) -> None:
+        """Keep a target that is being considered from others for so long, heard of or not."""
+
+    @abstractmethod
+    def has_worker(self, name: str) -> bool:
+        """Whether a living process executes steps for this host or label."""
+
+    @abstractmethod
+    def workers(self) -> list[Worker]:
+        """Return the living processes that carry work."""
 
     # -- what was decided and done
 
@@ -330,7 +370,29 @@ class Journal(ABC):
 
     @abstractmethod
     def acquire(self) -> bool:
-        """Become the one process that acts on this journal; False while another one is."""
+        """Become, or stay, the one process that acts; where it is shared, that keeps house.
+
+        False while another one is.
+        """
+
+    # -- where several processes act beside each other; here, that one does it all
+
+    @property
+    def shared(self) -> bool:
+        """Whether several processes act on it beside each other."""
+        return False
+
+    def news(self, timeout: float) -> bool:
+        """Wait for something that who keeps house must tell people; False after *timeout* s."""
+        raise NotImplementedError(f"who acts alone is told by itself, and not after {timeout} s")
+
+    def now(self) -> float:
+        """Return the time that all who share it go by, seconds since the epoch."""
+        return wall()
+
+    def secret(self, name: str) -> bytes:  # noqa: ARG002  there is nobody to share it with
+        """Return random bytes that all who share it have in common."""
+        return secrets.token_bytes(32)
 
     @abstractmethod
     def close(self) -> None: ...

@@ -10,22 +10,21 @@ from __future__ import annotations
 import logging
 import re
 import threading
-from collections.abc import Callable, Sequence
-from contextlib import ExitStack, suppress
-from functools import cache
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager, suppress
 from typing import Any, Final, TypeVar
 
 import psycopg
-from psycopg import errors
 from psycopg_pool import ConnectionPool, PoolTimeout
 
 from receiver.errors import JournalError
-from receiver.journal import Admission, Transaction
+from receiver.journal import Transaction
 from receiver.journal.group import CannotStore, GroupJournal
+from receiver.journal.jobs import engine_version, install
 from receiver.journal.migrate import scripts
-from receiver.journal.queries import queries
+from receiver.journal.postgres_rows import PostgresTransaction, execute, shared, told
 from receiver.journal.rows import Rows
-from receiver.journal.steering_rows import Cursor, Row
+from receiver.place import LEASE
 
 T = TypeVar("T")
 
@@ -58,72 +57,6 @@ _SETTINGS: Final = (
     "set default_transaction_isolation to 'read committed'; "
     "set jit to off"
 )
-_AWAY: Final = (
-    errors.ConnectionException, errors.OperatorIntervention, errors.InsufficientResources,
-    errors.LockNotAvailable, errors.SystemError, errors.ReadOnlySqlTransaction,
-    errors.IdleInTransactionSessionTimeout, errors.InFailedSqlTransaction,
-)  # fmt: skip
-"""The server's fault, and not that of a statement."""
-
-
-class _Named(tuple[Any, ...]):
-    """A row of a result, by position and by name."""
-
-    __slots__ = ()
-    names: tuple[str, ...]
-
-    def __getitem__(self, key: Any) -> Any:
-        return tuple.__getitem__(self, self.names.index(key) if isinstance(key, str) else key)
-
-    def keys(self) -> tuple[str, ...]:
-        return self.names
-
-
-def _rows(cursor: psycopg.Cursor[Any]) -> Callable[[Sequence[Any]], _Named]:
-    return _row_of(tuple(column.name for column in cursor.description or ()))
-
-
-@cache
-def _row_of(names: tuple[str, ...]) -> type[_Named]:
-    return type("Named", (_Named,), {"names": names, "__slots__": ()})
-
-
-class PostgresTransaction(Rows):
-    def __init__(self, connection: psycopg.Connection[Any]) -> None:
-        super().__init__()
-        self.connection = connection
-        self._queries = queries("postgres")
-
-    def _execute(self, query: str, /, **values: Any) -> Cursor:
-        for name, value in values.items():
-            if isinstance(value, str) and "\0" in value:  # a text of PostgreSQL has none
-                values[name] = value.replace("\0", "\ufffd")
-        return execute(self.connection, self._queries[query], values)
-
-    def _admit_firing(self, admission: Admission, *, sender: str, now: float) -> tuple[int, int]:
-        if not admission.firing:
-            return 0, 0
-        fingerprints, starts, labels, annotations, links = (
-            admission.firing[column :: Admission.WIDTH] for column in range(Admission.WIDTH)
-        )
-        # What is said again is noted before anything new is opened.
-        repeated, opened = (
-            self._execute(
-                query, fingerprints=_clean(fingerprints), starts=starts, labels=labels,
-                annotations=annotations, links=_clean(links), sender=sender, now=now,
-            ).rowcount
-            for query in ("admit_again", "admit_new")
-        )  # fmt: skip
-        return repeated, opened
-
-    def _table(self, rows: Sequence[Any]) -> dict[str, Any]:
-        return {
-            f"column_{index}": _clean(column)
-            for index, column in enumerate(zip(*rows, strict=True))
-        }
-
-    def _list(self, values: Sequence[int]) -> list[int]:
-        return list(values)
 
 
 class PostgresJournal(GroupJournal):
@@ -144,6 +77,7 @@ class PostgresJournal(GroupJournal):
         """Why nothing can be stored now; while it says so, nothing is tried for a caller."""
         self._leading: psycopg.Connection[Any] | None = None
         self._closing = threading.Event()
+        self._fence = threading.local()
         self._readers = ConnectionPool(
             url, kwargs={"autocommit": True, **CONNECT}, min_size=1, max_size=READERS,
             configure=_configure, timeout=2.0, reconnect_timeout=0, open=True, name="readers",
@@ -151,8 +85,23 @@ class PostgresJournal(GroupJournal):
         self._thread.start()
 
     @property
-    def alive(self) -> bool:
-        return self._thread.is_alive()
+    def shared(self) -> bool:
+        return True
+
+    def atomically(self, work: Callable[[Transaction], T]) -> T:
+        return super().atomically(self._fenced(work))
+
+    @contextmanager
+    def fenced(self, target: str, epoch: int) -> Iterator[None]:
+        """Have all that this thread stores carry the epoch of its claim.
+
+        Then `atomically` raises FencedError, and stores nothing, once another has taken over.
+        """
+        self._fence.claim = target, epoch
+        try:
+            yield
+        finally:
+            self._fence.claim = None
 
     def read(self, work: Callable[[Transaction], T]) -> T:
         if self._closed:
@@ -174,28 +123,32 @@ class PostgresJournal(GroupJournal):
             raise JournalError(f"{self._shown}: {told(error)}") from error
 
     def acquire(self) -> bool:
-        """Become the one process that keeps house; the server frees it with the connection."""
-        if self._leading is not None:
-            try:
-                self._leading.execute("select 1")
-            except psycopg.Error:
+        # The server frees the lock with the connection, however the process ends.
+        try:
+            if self._leading is None:
+                self._leading = psycopg.connect(self.url, autocommit=True, **CONNECT)
+                self._leading.execute("listen promheal_news")
+            row = self._leading.execute(LEADER).fetchone()
+        except psycopg.Error:
+            if self._leading is not None:
                 self._leading.close()
                 self._leading = None
-                return False
-            return True
-        try:
-            connection = psycopg.connect(self.url, autocommit=True, **CONNECT)
-        except psycopg.Error:
+            return False
+        return row is not None and bool(row[0])
+
+    def news(self, timeout: float) -> bool:
+        if self._leading is None:
             return False
         try:
-            row = connection.execute(LEADER).fetchone()
+            return any(self._leading.notifies(timeout=timeout, stop_after=1))
         except psycopg.Error:
-            row = None
-        if row is None or not row[0]:
-            connection.close()
-            return False
-        self._leading = connection
-        return True
+            return False  # `acquire` finds out why
+
+    def now(self) -> float:
+        return self.read(lambda t: shared(t).now())
+
+    def secret(self, name: str) -> bytes:
+        return self.read(lambda t: shared(t).secret(name))
 
     def close(self) -> None:
         if self._closed:
@@ -205,6 +158,17 @@ class PostgresJournal(GroupJournal):
         self._readers.close()
         if self._leading is not None:
             self._leading.close()
+
+    def _fenced(self, work: Callable[[Transaction], T]) -> Callable[[Transaction], T]:
+        claim = getattr(self._fence, "claim", None)
+        if claim is None:
+            return work
+
+        def checked(transaction: Transaction) -> T:
+            shared(transaction).check(*claim)
+            return work(transaction)
+
+        return checked
 
     def _put(self, piece: Any) -> None:
         if self._away:
@@ -276,26 +240,9 @@ class PostgresJournal(GroupJournal):
                 continue
             self._readers.check()
             self._away = ""
+            self.writable = True
             log.warning("%s is back", self._shown)
             return
-
-
-def execute(
-    connection: psycopg.Connection[Any], query: str, values: dict[str, Any] | None = None
-) -> psycopg.Cursor[Row]:
-    """Execute a query. Raises CannotStore when it is not the query's fault that it fails."""
-    cursor = psycopg.Cursor(connection, row_factory=_rows)
-    try:
-        return cursor.execute(query.encode(), values)
-    except psycopg.Error as error:
-        if connection.closed or isinstance(error, _AWAY):
-            raise CannotStore(f"cannot store: {told(error)}") from error
-        raise
-
-
-def told(error: BaseException) -> str:
-    """Return what an error says in one line."""
-    return " ".join(str(error).split()) or type(error).__name__
 
 
 def shown(url: str) -> str:
@@ -303,13 +250,6 @@ def shown(url: str) -> str:
     known = psycopg.conninfo.conninfo_to_dict(url)
     host, name = known.get("host", "localhost"), known.get("dbname", "")
     return f"postgresql://{host}:{known.get('port', 5432)}/{name}"
-
-
-def _clean(column: Sequence[Any]) -> list[Any]:
-    return [
-        value.replace("\0", "\ufffd") if isinstance(value, str) and "\0" in value else value
-        for value in column
-    ]
 
 
 def _configure(connection: psycopg.Connection[Any]) -> None:
@@ -356,6 +296,14 @@ def _migrate(connection: psycopg.Connection[Any], name: str) -> None:
                 (version + 1, _works_with(script, version + 1)),
             )
             log.info("the journal has schema %d now", version + 1)
+    with connection.transaction():
+        connection.execute(MIGRATION)
+        others = connection.execute(
+            "select 1 from worker where engine <> %s and seen > now() - make_interval(secs => %s)",
+            (engine_version(), LEASE),
+        )
+        for script in install(connection, alone=others.fetchone() is None):
+            log.info("the engine has %s now", script)
     if works_with > len(known):
         raise JournalError(
             f"{name} has schema {version}, this promheal knows {len(known)}: "

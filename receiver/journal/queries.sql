@@ -62,24 +62,21 @@ select * from run where strategy = :strategy and target = :target and state <> '
 -- name: run_by_id
 select * from run where id = :id
 
--- name: holder
--- Another run that holds the target.
-select id from run
-where target = :target and state in ('acting', 'waiting', 'verifying', 'rolling_back')
-  and id <> :but
-
--- name: acting
--- How many other runs hold a slot.
-select count(*) as n from run where state in ('acting', 'rolling_back') and id <> :but
-
--- name: last_end
--- When the last run that acted on this target ended.
-select max(finished_at) as at from run
-where target = :target and state = 'finished' and acted_at is not null
-
--- name: last_healed
-select max(finished_at) as at from run
-where target = :target and state = 'finished' and outcome = 'healed'
+-- name: history
+-- What other runs did: which one holds the target, how many hold a slot, and how the last ones that
+-- acted on the target ended, and when.
+select
+    (select id from run
+     where target = :target and state in ('acting', 'waiting', 'verifying', 'rolling_back')
+       and id <> :but) as holder,
+    (select count(*) from run where state in ('acting', 'rolling_back') and id <> :but) as acting,
+    (select max(finished_at) from run
+     where target = :target and state = 'finished' and acted_at is not null) as last_end,
+    (select max(finished_at) from run
+     where target = :target and state = 'finished' and outcome = 'healed') as last_healed,
+    (select outcome from run
+     where target = :target and state = 'finished' and acted_at is not null
+     order by finished_at desc limit 1) as last_outcome
 
 -- name: starts
 -- When this strategy began to act on this target, oldest first.
@@ -88,16 +85,17 @@ where strategy = :strategy and target = :target and acted_at > :since order by a
 
 -- name: open_run
 insert into run (strategy, target, state, reason, until, episode, created_at, notified_at,
-                 acted_at, config_hash, plan)
+                 acted_at, config_hash, plan, runs_on)
 values (:strategy, :target, :state, :reason, :until, :episode, :now, :notified_at, :acted_at,
-        :config_hash, :plan)
+        :config_hash, :plan, :runs_on)
 returning id
 
 -- name: change_run
 -- Write the whole changeable part of a run, if it is still in the state it was read in.
 update run set state = :state, outcome = :outcome, cause = :cause, reason = :reason, until = :until,
     acted_at = :acted_at, verify_from = :verify_from, finished_at = :finished_at,
-    config_hash = :config_hash, asked_at = :asked_at, approved_at = :approved_at, plan = :plan
+    config_hash = :config_hash, asked_at = :asked_at, approved_at = :approved_at, plan = :plan,
+    runs_on = :runs_on
 where id = :id and state = :before
 
 -- name: ask_cancel
@@ -212,14 +210,11 @@ delete from episode where id in (
 -- name: prune_quarantine
 delete from quarantine where id in (select id from quarantine where at < :before limit :limit)
 
--- name: last_outcome
--- How the last run that acted on this target ended.
-select outcome from run
-where target = :target and state = 'finished' and acted_at is not null
-order by finished_at desc limit 1
-
 -- name: breaker
 select failures, trips, tripped_at, until, trial from breaker where name = :name
+
+-- name: breakers_named
+select * from breaker where name in (:first, :second, :third)
 
 -- name: breakers
 select * from breaker order by name
@@ -336,15 +331,8 @@ values (:now, :by, :action, :object, :reason, :detail)
 -- A page of the audit, newest first, from before an id.
 select * from audit where id < :before order by id desc limit :limit
 
--- name: put_unlogged
-insert into unlogged (run) values (:run)
-on conflict do nothing
-
 -- name: unlogged
 select u.run from unlogged u join run r on r.id = u.run order by r.finished_at, u.run limit :limit
-
--- name: put_untold
-insert into untold (run, what) values (:run, :what)
 
 -- name: untold
 select id, run, what from untold order by id limit :limit

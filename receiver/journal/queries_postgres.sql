@@ -78,3 +78,124 @@ delete from untold where id = any(:ids)
 -- Bytes of promheal's tables and of its jobs, with their indexes.
 select coalesce(sum(pg_total_relation_size(oid)), 0)::bigint from pg_class
 where relnamespace = current_schema()::regnamespace and relkind = 'r'
+
+-- name: sequence
+-- What numbers the rows of a table, where anything does.
+select pg_get_serial_sequence(table_name, column_name) from information_schema.columns
+where table_schema = current_schema() and table_name = :table and is_identity = 'YES'
+
+-- name: now
+select extract(epoch from clock_timestamp())::double precision
+
+-- name: secret
+select value from secret where name = :name
+
+-- name: put_unlogged
+-- Who keeps house hears of it.
+with put as (insert into unlogged (run) values (:run) on conflict do nothing)
+select pg_notify('promheal_news', '')
+
+-- name: put_untold
+with put as (insert into untold (run, what) values (:run, :what))
+select pg_notify('promheal_news', '')
+
+-- name: routes
+-- Where the next step of these runs is executed: a run that has begun belongs to its place.
+select r.strategy, r.target, r.runs_on
+from unnest(cast(:strategies as text[]), cast(:targets as text[])) as k (strategy, target)
+join run r on r.strategy = k.strategy and r.target = k.target
+where r.state in ('acting', 'waiting', 'rolling_back') and r.runs_on <> ''
+
+-- name: jobs_to_do
+select id, queueing_lock as name, extract(epoch from scheduled_at)::double precision as due
+from procrastinate_jobs
+where status = 'todo' and queueing_lock = any(:names)
+
+-- name: jobs_due
+select count(*) from procrastinate_jobs
+where status = 'todo' and (scheduled_at is null or scheduled_at <= now())
+
+-- name: forget_job
+select procrastinate_cancel_job_v1(:id, false, true)
+
+-- name: defer_jobs
+-- One job for each key, in the order of time: within one target the earliest comes first, whoever
+-- waits for a later time.
+select procrastinate_defer_jobs_v1(array_agg(
+    row(j.queue, :task, 1700000000 - extract(epoch from coalesce(j.at, now()))::integer, j.target,
+        j.name, jsonb_build_object('strategy', j.strategy, 'target', j.target), j.at
+    )::procrastinate_job_to_defer_v1))
+from (
+    select queue, strategy, target, name, to_timestamp(at) as at
+    from unnest(cast(:queues as text[]), cast(:strategies as text[]), cast(:targets as text[]),
+                cast(:names as text[]), cast(:times as double precision[]))
+        as k (queue, strategy, target, name, at)
+) as j
+
+-- name: end_job
+select procrastinate_finish_job_v1(id, 'succeeded', true) from procrastinate_jobs where id = :id
+
+-- name: knock
+-- Who stands next in a target's line may be considered now.
+select pg_notify(:channel || queue_name, :payload) from procrastinate_jobs
+where lock = :target and status = 'todo' and (scheduled_at is null or scheduled_at <= now())
+limit 1
+
+-- name: claim
+insert into claim (target, epoch, worker, until)
+values (:target, nextval('epoch'), :worker, clock_timestamp() + make_interval(secs => :lease))
+on conflict (target) do update set
+    epoch = excluded.epoch, worker = excluded.worker, until = excluded.until
+where claim.until <= clock_timestamp()
+returning epoch
+
+-- name: claimed_until
+-- When nobody has the target in hand any more, if somebody has.
+select extract(epoch from until)::double precision from claim
+where target = :target and until > clock_timestamp()
+
+-- name: holds
+select 1 from claim where target = :target and epoch = :epoch
+
+-- name: hold
+update claim set until = clock_timestamp() + make_interval(secs => :seconds) where target = :target
+
+-- name: release
+delete from claim where target = :target and epoch = :epoch
+
+-- name: renew
+update claim set until = greatest(until, clock_timestamp() + make_interval(secs => :lease))
+where epoch = any(:epochs)
+
+-- name: beat
+insert into worker (id, host, names, version, engine, seen)
+values (:id, :host, :names, :version, :engine, clock_timestamp())
+on conflict (id) do update set seen = excluded.seen
+
+-- name: leave
+delete from worker where id = :id
+
+-- name: workers
+select id, host, names, version, extract(epoch from seen)::double precision as seen from worker
+where seen > clock_timestamp() - make_interval(secs => :lease) order by host, id
+
+-- name: has_worker
+select exists (
+    select 1 from worker
+    where :name = any(names) and seen > clock_timestamp() - make_interval(secs => :lease))
+
+-- name: without_worker
+-- Runs whose steps nobody would execute now.
+select count(*) from run r
+where r.state <> 'finished'
+  and (r.state = 'pending' and r.reason = 'no_worker' or r.runs_on <> '' and not exists (
+    select 1 from worker w
+    where r.runs_on = any(w.names) and w.seen > clock_timestamp() - make_interval(secs => :lease)))
+
+-- name: prune_workers
+delete from worker where id in (
+    select id from worker where seen < to_timestamp(:before) limit :limit)
+
+-- name: prune_claims
+delete from claim where target in (
+    select target from claim where until < to_timestamp(:before) limit :limit)

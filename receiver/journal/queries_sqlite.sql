@@ -69,3 +69,13 @@ delete from untold where id in (select value from json_each(:ids))
 
 -- name: size
 select page_count * page_size as bytes from pragma_page_count(), pragma_page_size()
+
+-- name: put_unlogged
+insert into unlogged (run) values (:run) on conflict do nothing
+
+-- name: put_untold
+insert into untold (run, what) values (:run, :what)
+
+-- name: without_worker
+-- There are no workers, so nobody executes what is bound to a host.
+select count(*) from run where state = 'pending' and reason = 'no_worker'

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from abc import abstractmethod
-from collections.abc import Callable, Iterable, Mapping, Sequence
-from typing import Any, Final
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from typing import Any, ClassVar, Final
 
 import msgspec
 
@@ -22,12 +23,13 @@ from receiver.journal import (
     Want,
 )
 from receiver.journal.steering_rows import BIGGEST, Row, SteeringRows
+from receiver.place import LEASE, UNBOUND
 from receiver.run import Observation, Outcome, Phase, Plan, Run, State, Step, StepState, may_follow
 
 _PAGE: Final = 1_000
 _CHANGEABLE: Final = (
     "outcome", "cause", "reason", "until", "acted_at", "verify_from", "finished_at",
-    "config_hash", "asked_at", "approved_at", "plan",
+    "config_hash", "asked_at", "approved_at", "plan", "runs_on",
 )  # fmt: skip
 
 _PRUNED: Final = (
@@ -46,6 +48,9 @@ _decode_plan = msgspec.json.Decoder(Plan).decode
 
 class Rows(SteeringRows, Transaction):
     """A transaction of one thread at a time."""
+
+    pruned: ClassVar[tuple[str, ...]] = ()
+    """What this database has besides that is forgotten in time."""
 
     def __init__(self) -> None:
         self._counting: list[tuple[_Total, float]] = []  # by the piece of work that is running
@@ -75,6 +80,27 @@ class Rows(SteeringRows, Transaction):
         """The transaction has failed, and what it counted has not happened."""
         self._counting.clear()
         self._counts.clear()
+
+    # -- all of it, from one journal into another; *table* is one of receiver.journal.copying
+
+    def number(self, table: str) -> int:
+        """Return how many rows a table has."""
+        return int(self._ask(f"select count(*) from {table}").fetchone()[0])  # noqa: S608
+
+    @abstractmethod
+    def dump(self, table: str, batch: int) -> Iterator[list[Row]]:
+        """Yield all rows of a table, so many at once."""
+
+    @abstractmethod
+    def load(self, table: str, rows: list[Row]) -> None:
+        """Write rows of the same table of another journal."""
+
+    def loaded(self, table: str) -> None:
+        """All rows of a table are there: the next one has a number of its own."""
+
+    @abstractmethod
+    def _ask(self, sql: str) -> Any:
+        """Execute SQL that is not among the named queries."""
 
     # -- what arrives
 
@@ -183,14 +209,15 @@ class Rows(SteeringRows, Transaction):
 
     def history(self, key: Key, *, but: int, since: float) -> Holders:
         strategy, target = key
-        holder = self._execute("holder", target=target, but=but).fetchone()
-        ended = self._execute("last_outcome", target=target).fetchone()
+        seen = self._execute("history", target=target, but=but).fetchone()
+        assert seen is not None
+        ended = seen["last_outcome"]
         return Holders(
-            holder=None if holder is None else holder[0],
-            acting=self._one("acting", but=but),
-            last_end=self._one("last_end", target=target),
-            last_healed=self._one("last_healed", target=target),
-            last_outcome=None if ended is None else Outcome(ended[0]),
+            holder=seen["holder"],
+            acting=seen["acting"],
+            last_end=seen["last_end"],
+            last_healed=seen["last_healed"],
+            last_outcome=None if ended is None else Outcome(ended),
             starts=tuple(
                 row[0]
                 for row in self._execute("starts", strategy=strategy, target=target, since=since)
@@ -272,6 +299,7 @@ class Rows(SteeringRows, Transaction):
             acted_at=acted_at,
             config_hash=config_hash,
             plan=None if plan is None else _text(plan),
+            runs_on=_place(plan),
         ).fetchone()
         assert opened is not None
         return Run(
@@ -286,12 +314,14 @@ class Rows(SteeringRows, Transaction):
             notified_at=episode.first_seen,
             acted_at=acted_at,
             config_hash=config_hash,
+            runs_on=_place(plan),
             plan=plan,
         )
 
     def change(self, run: Run, state: State, **changes: Any) -> Run:
         assert may_follow(run.state, state), f"run {run.id}: {run.state} -> {state}"
         after = msgspec.structs.replace(run, state=state, **changes)
+        after = msgspec.structs.replace(after, runs_on=_place(after.plan))
         values = {name: getattr(after, name) for name in _CHANGEABLE}
         values["plan"] = None if after.plan is None else _text(after.plan)
         cursor = self._execute("change_run", id=run.id, before=run.state, state=state, **values)
@@ -386,6 +416,11 @@ class Rows(SteeringRows, Transaction):
             in_progress={row[0]: row[1] for row in self._execute("in_progress")},
             states={row[0]: row[1] for row in self._execute("states")},
             waiting={row[0]: row[1] for row in self._execute("waiting_for")},
+            workers={
+                UNBOUND: 0,
+                **Counter(name for worker in self.workers() for name in worker.names),
+            },
+            without_worker=self._one("without_worker", lease=LEASE),
             size_bytes=self._one("size"),
         )
 
@@ -397,11 +432,16 @@ class Rows(SteeringRows, Transaction):
 
     def prune(self, *, before: float, limit: int) -> int:
         return sum(
-            self._execute(f"prune_{kind}", before=before, limit=limit).rowcount for kind in _PRUNED
+            self._execute(f"prune_{kind}", before=before, limit=limit).rowcount
+            for kind in (*_PRUNED, *self.pruned)
         )
 
     def _run(self, row: Row) -> Run:
         return _run(row, tuple(_step(step) for step in self._execute("steps", run=row["id"])))
+
+
+def _place(plan: Plan | None) -> str:
+    return UNBOUND if plan is None else plan.runs_on
 
 
 def _text(value: object) -> str:
@@ -451,6 +491,7 @@ def _run(row: Row, steps: tuple[Step, ...]) -> Run:
         asked_at=row["asked_at"],
         approved_at=row["approved_at"],
         cancel=row["cancel"],
+        runs_on=row["runs_on"],
         plan=None if row["plan"] is None else _decode_plan(row["plan"]),
         steps=steps,
     )

@@ -5,7 +5,7 @@ from __future__ import annotations
 import fcntl
 import sqlite3
 import threading
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, closing
 from pathlib import Path
 from typing import IO, Any, Final, TypeVar
@@ -13,11 +13,12 @@ from typing import IO, Any, Final, TypeVar
 import msgspec
 
 from receiver.errors import JournalError
-from receiver.journal import Admission, Transaction
+from receiver.journal import Admission, Transaction, Worker
 from receiver.journal.group import CannotStore, GroupJournal
 from receiver.journal.migrate import scripts
 from receiver.journal.queries import queries
 from receiver.journal.rows import Rows
+from receiver.journal.steering_rows import Row
 
 T = TypeVar("T")
 
@@ -77,6 +78,34 @@ class SqliteTransaction(Rows):
 
     def _list(self, values: Sequence[int]) -> str:
         return _encode(values).decode()
+
+    def _ask(self, sql: str) -> sqlite3.Cursor:
+        return self._run_sql(sql, ())
+
+    def dump(self, table: str, batch: int) -> Iterator[list[Row]]:
+        cursor = self._ask(f"select * from {table} order by 1")  # noqa: S608
+        while rows := cursor.fetchmany(batch):
+            yield rows
+
+    def load(self, table: str, rows: list[Row]) -> None:
+        names = rows[0].keys()
+        values = ", ".join("?" * len(names))
+        sql = f"insert into {table} ({', '.join(names)}) values ({values})"  # noqa: S608
+        self.connection.executemany(sql, [tuple(row) for row in rows])
+
+    # -- there are no other processes
+
+    def wake(self, *_: object, **__: object) -> set[str]:
+        return set()
+
+    def hold(self, *_: object) -> None:
+        pass
+
+    def has_worker(self, _: str) -> bool:
+        return False
+
+    def workers(self) -> list[Worker]:
+        return []
 
 
 class SqliteJournal(GroupJournal):

@@ -91,6 +91,10 @@ class Steering(ABC):
         """Return those that have something to remember, by name."""
 
     @abstractmethod
+    def breakers_named(self, names: tuple[str, str, str]) -> tuple[tuple[str, Breaker], ...]:
+        """Return these three, with their names."""
+
+    @abstractmethod
     def happen(self, name: str, happening: Happening) -> BreakerState | None:
         """Tell a breaker what happened; return its state if that changed, and None if not."""
 

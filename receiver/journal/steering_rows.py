@@ -68,6 +68,12 @@ class SteeringRows(Steering):
     def breakers(self) -> Mapping[str, Breaker]:
         return {row["name"]: _breaker(row) for row in self._execute("breakers")}
 
+    def breakers_named(self, names: tuple[str, str, str]) -> tuple[tuple[str, Breaker], ...]:
+        first, second, third = names
+        rows = self._execute("breakers_named", first=first, second=second, third=third)
+        known = {row["name"]: _breaker(row) for row in rows}
+        return tuple((name, known.get(name, Breaker())) for name in names)
+
     def happen(self, name: str, happening: Happening) -> BreakerState | None:
         before = self.breaker(name)
         became = after(before, happening)

@@ -12,6 +12,7 @@ import msgspec
 
 from receiver.duration import Duration
 from receiver.errors import ActionError
+from receiver.place import LABEL, NAME, UNBOUND, host_of
 from receiver.services.manager import Manager as Manager
 from receiver.services.manager import ServiceState as ServiceState
 from receiver.services.manager import ServiceStatus as ServiceStatus
@@ -88,6 +89,14 @@ class Llm(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True)
     knows are tried by their keys; others (a local one) count as usable."""
 
 
+class HostLabel(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """A label of the alert that names the host, such as `instance`; a port at its end is cut."""
+
+    label: Annotated[str, msgspec.Meta(pattern="^[A-Za-z_][A-Za-z0-9_]*$")]
+
+
+RunsOn = Annotated[str, msgspec.Meta(pattern=f"^({NAME}|{LABEL})$")]
+"""A host, or a label of its worker: `web-1`, `zone=a`."""
 LogPath = Annotated[str, msgspec.Meta(pattern="^/")]
 
 
@@ -104,6 +113,23 @@ class Service(msgspec.Struct, frozen=True, kw_only=True):
     queue: Queue | None = None
     logs: LogPath | None = None
     """The whole path of its log, of which `snapshot` keeps the end."""
+    runs_on: RunsOn | HostLabel | None = None
+    """Whose worker touches it; without it, who decides does."""
+
+    def place(self, labels: Mapping[str, str]) -> str:
+        """Return whose worker touches it for an alert with *labels*.
+
+        Raises ActionError when the alert's label names no host.
+        """
+        if not isinstance(self.runs_on, HostLabel):
+            return self.runs_on or UNBOUND
+        host = host_of(labels.get(self.runs_on.label, ""))
+        if not host:
+            raise ActionError(
+                f"{self.name} runs on the host that the alert's label {self.runs_on.label!r} "
+                "names, and it names none"
+            )
+        return host
 
 
 class Inventory:

@@ -25,12 +25,21 @@ def create_app(service: Service, receiving: webhook.Webhook | None = None) -> Fl
     app = Flask("receiver.web", static_folder="static", template_folder="templates")
     app.url_map.merge_slashes = False  # the name of a breaker may hold two
     app.url_map.converters["task"] = steering.TaskConverter
-    app.json.sort_keys = False  # type: ignore[attr-defined]  # the default provider's
     app.register_blueprint(webhook.blueprint(receiving))
-    app.register_blueprint(probes.blueprint(service))
     app.register_blueprint(api.blueprint(service))
     app.register_blueprint(steering.blueprint(service))
     app.register_blueprint(pages.blueprint(service))
+    return _with_basics(app, service)
+
+
+def create_worker_app(service: Service) -> Flask:
+    """Return that of a process that executes steps and is asked nothing: its probes and metrics."""
+    return _with_basics(Flask("receiver.web", static_folder=None), service)
+
+
+def _with_basics(app: Flask, service: Service) -> Flask:
+    app.json.sort_keys = False  # type: ignore[attr-defined]  # the default provider's
+    app.register_blueprint(probes.blueprint(service))
     app.register_error_handler(RefusedError, _refused)
     app.register_error_handler(JournalError, _cannot_store)
     app.register_error_handler(HTTPException, _http_error)

@@ -113,7 +113,9 @@ class Server(World):
         self.clock.now = now
         metrics, woken = Metrics(), self.woken.append
         healing = Healing(journal, Actions([action]), metrics, self.clock, self.config, woken)
-        self.reconciler = Reconciler(journal, healing, metrics, self.clock, self.config, woken)
+        self.reconciler = Reconciler(
+            journal, healing, metrics, self.clock, self.config, self.woken.extend
+        )
         self.control = Control(
             journal, healing, self.clock, self.config, woken, self.reconciler.resync
         )

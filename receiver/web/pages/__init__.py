@@ -30,7 +30,7 @@ _POLICY: Final = (
 
 def blueprint(service: Service) -> Blueprint:  # noqa: C901  one function a route
     routes = Blueprint("page", __name__)
-    tokens = Tokens()
+    tokens = Tokens(service.journal.secret("forms"))
     possible = wishes(service)
     routes.add_app_template_filter(shown.moment, "moment")
     routes.add_app_template_filter(status.iso, "iso")

@@ -6,7 +6,6 @@ can send one in the user's name.
 
 from __future__ import annotations
 
-import secrets
 from collections.abc import Callable, Mapping
 from typing import Final
 
@@ -32,10 +31,9 @@ class _Hourly(TimestampSigner):
 
 
 class Tokens:
-    def __init__(self) -> None:
-        self._signer = URLSafeTimedSerializer(
-            secrets.token_bytes(32), salt="promheal form", signer=_Hourly
-        )
+    def __init__(self, secret: bytes) -> None:
+        """*secret*: what all receivers have in common, for one may show what another is sent."""
+        self._signer = URLSafeTimedSerializer(secret, salt="promheal form", signer=_Hourly)
 
     def issue(self) -> str:
         return str(self._signer.dumps(user()))

@@ -13,8 +13,8 @@ from receiver.duration import format_duration
 from receiver.guards.situation import Reason
 from receiver.journal import Episode, Recorded, Transaction
 from receiver.journal.steering import Key
-from receiver.metrics import budget_left
 from receiver.run import FAILURES, Observation, Outcome, Phase, Run, State
+from receiver.scrape import budget_left
 from receiver.strategy import Strategy
 from receiver.web import status
 from receiver.web.pages import chart

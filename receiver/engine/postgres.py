@@ -1,0 +1,373 @@
+"""The carrier of work on many machines: procrastinate's queues, in the journal's own database.
+
+A key that is to be considered is a job with its target as the lock, so that two keys of one target
+are never considered at the same time, by whichever process. Jobs are put and ended in the journal's
+transactions. Who begins one claims the target: from then on its writes carry the claim's epoch, and
+once it was not heard of for a lease another process ends the job and has the key considered anew.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import os
+import socket
+import threading
+from collections.abc import Callable, Iterable
+from contextlib import suppress
+from importlib.metadata import version
+from secrets import token_hex
+from time import perf_counter
+from typing import Any, Final
+
+import psycopg
+from procrastinate import App, JobContext, PsycopgConnector
+from procrastinate.exceptions import ConnectorException
+from procrastinate.jobs import Job, Status
+from procrastinate.manager import JobManager
+
+from receiver.clock import Clock
+from receiver.engine import Consider, Key
+from receiver.errors import FencedError, JournalError
+from receiver.journal import Transaction, Worker
+from receiver.journal.jobs import CHANNEL, KNOCK, TASK, engine_version, queue_of
+from receiver.journal.postgres import CONNECT, SCHEMA, PostgresJournal
+from receiver.journal.postgres_rows import PostgresTransaction, shared
+from receiver.place import LEASE, Place
+
+log: Final = logging.getLogger("promheal.engine")
+logging.getLogger("procrastinate").setLevel(logging.WARNING)  # it tells of each job at its start
+
+BEAT: Final = 5.0
+"""Seconds between two signs of life."""
+RETRY: Final = 5.0
+"""Seconds until a key is considered again after an error that was not the target's."""
+AGAIN: Final = 0.5
+"""Seconds until procrastinate's worker is run again when it has ended."""
+POLL: Final = 5.0
+"""Seconds between two looks for jobs, should a notification have been lost."""
+
+
+class PostgresEngine:
+    def __init__(
+        self,
+        journal: PostgresJournal,
+        place: Place,
+        *,
+        threads: Callable[[], int],
+        clock: Clock,
+        host: str = "",
+        observe_wait: Callable[[float], None] | None = None,
+    ) -> None:
+        self._journal = journal
+        self._threads = threads
+        self._clock = clock
+        self._observe_wait = observe_wait
+        self.worker = Worker(
+            id=f"{host or socket.gethostname()}:{os.getpid()}:{token_hex(4)}",
+            host=host or socket.gethostname(),
+            names=tuple(sorted(place.executes)),
+            version=version("promheal"),
+            seen=0.0,
+        )
+        self._queues = sorted(queue_of(name) for name in place.executes)
+        self._consider: Consider | None = None
+        self._epochs: set[int] = set()  # of the claims in hand; guarded by _lock
+        self._lock = threading.Lock()
+        self._stopping = threading.Event()
+        self._loop: asyncio.AbstractEventLoop | None = None
+        self._running: asyncio.Task[None] | None = None
+        self._app: App | None = None
+        self._knocking: set[asyncio.Task[None]] = set()
+        self._thread = threading.Thread(target=self._run, name="engine", daemon=True)
+        self._pulse = threading.Thread(target=self._beat, name="pulse", daemon=True)
+
+    def start(self, consider: Consider) -> None:
+        self._consider = consider
+        self._say_alive()
+        self._thread.start()
+        self._pulse.start()
+
+    def wake(self, key: Key, at: float | None = None) -> None:
+        self._put([key], at)
+
+    def wake_all(self, keys: Iterable[Key]) -> None:
+        self._put(list(keys), None, idle=True)
+
+    def _put(self, wanted: list[Key], at: float | None, *, idle: bool = False) -> None:
+        try:
+            queues = self._journal.atomically(lambda t: t.wake(wanted, at, idle=idle))
+        except JournalError as error:
+            log.warning("not woken, which the next resync makes good: %s", error)
+        else:
+            self._set_timers(queues, at)
+
+    def stop(self, timeout: float) -> bool:
+        again = self._stopping.is_set()
+        self._stopping.set()
+        if self._consider is None:
+            return True
+        loop, running = self._loop, self._running
+        if loop is not None and running is not None and not again:
+            with suppress(RuntimeError):  # it has ended
+                loop.call_soon_threadsafe(running.cancel)
+        self._thread.join(timeout)
+        with suppress(JournalError):
+            self._journal.atomically(lambda t: shared(t).leave(self.worker.id))
+        return not self._thread.is_alive()
+
+    @property
+    def alive(self) -> bool:
+        if self._consider is None or self._stopping.is_set():
+            return True
+        return self._thread.is_alive() and self._pulse.is_alive()
+
+    @property
+    def length(self) -> int:
+        try:
+            return self._journal.read(lambda t: shared(t).jobs_due())
+        except JournalError:
+            return 0  # that it is away is said elsewhere
+
+    # -- procrastinate
+
+    def _run(self) -> None:
+        asyncio.run(self._serve())
+
+    async def _serve(self) -> None:
+        self._loop = asyncio.get_running_loop()
+        while not self._stopping.is_set():
+            self._running = asyncio.create_task(self._work())
+            try:
+                await self._running
+            except asyncio.CancelledError:
+                pass  # by `stop`
+            except (ConnectorException, psycopg.Error, OSError) as error:
+                log.warning("the engine is run again: %s", " ".join(str(error).split()))
+            except Exception:
+                log.exception("the engine is run again")
+            if not self._stopping.is_set():
+                await asyncio.sleep(AGAIN)
+
+    async def _work(self) -> None:
+        """Run procrastinate's worker until it is stopped, or PostgreSQL goes away."""
+        connector = PsycopgConnector(
+            conninfo=self._journal.url,
+            kwargs={**CONNECT, "options": f"-c search_path={SCHEMA}"},
+            min_size=1,
+            max_size=3,
+            timeout=5.0,
+        )
+        app = App(connector=connector)
+        app.job_manager = jobs = _Jobs(connector)
+        app.task(name=TASK, pass_context=True)(self._carry)
+        async with app.open_async():
+            self._app = app
+            beside = [
+                asyncio.create_task(self._take_over(app)),
+                asyncio.create_task(self._until_heard(jobs)),
+            ]
+            try:
+                await app.run_worker_async(
+                    queues=self._queues,
+                    name=self.worker.id,
+                    concurrency=self._threads(),
+                    install_signal_handlers=False,
+                    fetch_job_polling_interval=POLL,
+                    update_heartbeat_interval=BEAT,
+                    stalled_worker_timeout=LEASE,
+                    delete_jobs="always",
+                )
+            finally:
+                self._app = None
+                for task in beside:
+                    task.cancel()
+
+    async def _carry(self, context: JobContext, strategy: str, target: str) -> None:
+        """Consider a key in a thread of its own: a daemon, so that nobody waits for it at exit."""
+        loop = asyncio.get_running_loop()
+        ended = loop.create_future()
+        job = context.job.id
+        assert job is not None
+        fetched = perf_counter()
+
+        def consider() -> None:
+            if self._observe_wait is not None:
+                self._observe_wait(perf_counter() - fetched)
+            while not self._considered(job, (strategy, target)):
+                if self._stopping.wait(RETRY):
+                    break  # it is taken over when its lease has ended
+            with suppress(RuntimeError):  # the loop has ended
+                loop.call_soon_threadsafe(ended.set_result, None)
+
+        threading.Thread(target=consider, name=f"engine-{job}", daemon=True).start()
+        await ended
+
+    def _considered(self, job: int, key: Key) -> bool:
+        """Consider a key; False when the journal could not take what came of it."""
+        try:
+            self._consider_job(job, key)
+        except JournalError as error:
+            log.warning("considering %s on %s is not at its end: %s", *key, error)
+            return False
+        except FencedError as error:
+            log.warning("%s", error)
+        return True
+
+    def _consider_job(self, job: int, key: Key) -> None:
+        claimed = self._journal.atomically(lambda t: _claim(t, key, self.worker.id))
+        if isinstance(claimed, float):  # a lease that has not ended
+            self._set_timers(
+                self._journal.atomically(lambda t: _end(t, job, key, claimed)), claimed
+            )
+            return
+        with self._lock:
+            self._epochs.add(claimed)
+        try:
+            with self._journal.fenced(key[1], claimed):
+                again = self._look(key)
+                queues = self._journal.atomically(lambda t: _end(t, job, key, again, claimed))
+        finally:
+            with self._lock:
+                self._epochs.discard(claimed)
+        self._set_timers(queues, again)
+
+    def _look(self, key: Key) -> float | None:
+        assert self._consider is not None
+        try:
+            return self._consider(key)
+        except FencedError:
+            raise
+        except Exception:
+            log.exception("considering %s on %s failed; again in %g s", *key, RETRY)
+            return self._clock() + RETRY
+
+    # -- timers: procrastinate looks for what has become due only now and then
+
+    def _set_timers(self, queues: set[str], at: float | None) -> None:
+        loop = self._loop
+        if at is None or loop is None or not queues:
+            return
+        delay = max(0.0, at - self._clock())
+        with suppress(RuntimeError):  # the loop has ended
+            loop.call_soon_threadsafe(loop.call_later, delay, self._knock, queues)
+
+    def _knock(self, queues: Iterable[str]) -> None:
+        if self._loop is not None:
+            knocking = self._loop.create_task(self._knocked(queues))
+            self._knocking.add(knocking)  # or nobody would hold it until its end
+            knocking.add_done_callback(self._knocking.discard)
+
+    async def _knocked(self, queues: Iterable[str]) -> None:
+        app = self._app
+        if app is not None:
+            with suppress(ConnectorException):  # what is lost is found by polling
+                await app.connector.execute_query_all_async(
+                    "select pg_notify(name, %(payload)s) from unnest(%(names)s::text[]) as name",
+                    names=[CHANNEL + queue for queue in queues],
+                    payload=KNOCK,
+                )
+
+    async def _until_heard(self, jobs: _Jobs) -> None:
+        """Knock at our own door, to find what came after the first look and before we listened."""
+        while not jobs.heard:
+            await asyncio.sleep(0.1)
+            await self._knocked(self._queues)
+
+    # -- who lives, and whose work is left
+
+    def _beat(self) -> None:
+        while not self._stopping.wait(BEAT):
+            self._say_alive()
+        while self._thread.is_alive():  # what is in hand is not taken over while it ends
+            self._say_alive()
+            self._thread.join(BEAT)
+
+    def _say_alive(self) -> None:
+        with self._lock:
+            epochs = list(self._epochs)
+        try:
+            self._journal.atomically(
+                lambda t: shared(t).beat(self.worker, engine_version(), epochs)
+            )
+        except JournalError as error:
+            log.warning("cannot say that we live: %s", error)
+
+    async def _take_over(self, app: App) -> None:
+        """End the jobs of processes that are not heard of, and have their keys considered anew."""
+        while True:
+            await asyncio.sleep(LEASE / 2)
+            try:
+                left = await app.job_manager.get_stalled_jobs(seconds_since_heartbeat=LEASE)
+            except ConnectorException:
+                continue
+            for job in left:
+                await asyncio.to_thread(self._take, job)
+
+    def _take(self, job: Job) -> None:
+        assert job.id is not None
+        number, key = job.id, (str(job.task_kwargs["strategy"]), str(job.task_kwargs["target"]))
+
+        def take(transaction: Transaction) -> bool:
+            if shared(transaction).claimed_until(key[1]) is not None:
+                return False
+            _end(transaction, number, key, 0.0)
+            return True
+
+        try:
+            taken = self._journal.atomically(take)
+        except JournalError:
+            return
+        if taken:
+            log.warning(
+                "%s on %s was left by a process that is not heard of; considered anew", *key
+            )
+
+
+class _Jobs(JobManager):
+    """procrastinate's way to its jobs, but for how they are ended, and for a wake that it loses.
+
+    A notification that comes while it looks for a job is forgotten when the look finds none
+    (measured with 3.10), and the job would wait for the next poll.
+    """
+
+    def __init__(self, connector: PsycopgConnector) -> None:
+        super().__init__(connector)
+        self.heard = 0
+
+    async def listen_for_jobs(self, *, on_notification: Any, queues: Any = None) -> None:
+        async def heard(**notification: Any) -> None:
+            self.heard += 1
+            await on_notification(**notification)
+
+        await super().listen_for_jobs(on_notification=heard, queues=queues)
+
+    async def fetch_job(self, queues: Iterable[str] | None, worker_id: int) -> Job | None:
+        while True:
+            before = self.heard
+            job = await super().fetch_job(queues, worker_id)
+            if job is not None or self.heard == before:
+                return job
+
+    async def finish_job(self, job: Job, status: Status, delete_job: bool) -> None:  # noqa: FBT001  as it is called
+        """Leave it: a job is ended in the transaction of the journal that says what comes next."""
+
+
+def _claim(transaction: Transaction, key: Key, worker: str) -> int | float:
+    """Take the target in hand: the epoch, or as a float when the lease of who has it ends."""
+    epoch = shared(transaction).claim(key[1], worker)
+    if epoch is not None:
+        return epoch
+    return shared(transaction).claimed_until(key[1]) or 0.0
+
+
+def _end(
+    transaction: Transaction, job: int, key: Key, again: float | None, epoch: int | None = None
+) -> set[str]:
+    """End a job, and say when its key is to be considered again."""
+    ours: PostgresTransaction = shared(transaction)
+    if epoch is not None:
+        ours.release(key[1], epoch)
+    queues = set() if again is None else ours.wake([key], again)
+    ours.end_job(job, key[1])
+    return queues

@@ -1,0 +1,51 @@
+"""From one journal into another that is empty: all that was received, decided and done."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Final
+
+from receiver.errors import RefusedError
+from receiver.journal import Journal, Transaction
+from receiver.journal.rows import Rows
+
+TABLES: Final = (
+    "episode", "wanted", "run", "step", "observation", "decision", "quarantine", "total",
+    "breaker", "breaker_event", "dormancy", "pause", "veto", "audit", "unlogged", "untold", "clock",
+)  # fmt: skip
+"""All that both databases have, what others refer to first."""
+BATCH: Final = 1_000
+"""Rows that are in memory at once."""
+
+
+def copy(source: Journal, target: Journal, told: Callable[[str, int], None]) -> None:
+    """Copy everything in one transaction, or nothing; *told* hears of each table with its rows.
+
+    Raises RefusedError when a promheal uses either, or the target is not empty.
+    """
+    for journal, which in ((source, "first"), (target, "second")):
+        if not journal.acquire() or journal.read(lambda t: t.workers()):
+            raise RefusedError(
+                f"a promheal uses the {which} journal: end every one on both, and try again",
+                status=409,
+            )
+    target.atomically(lambda into: source.read(lambda of: _copy(of, into, told)))
+
+
+def _copy(source: Transaction, target: Transaction, told: Callable[[str, int], None]) -> None:
+    assert isinstance(source, Rows)
+    assert isinstance(target, Rows)
+    for table in TABLES:
+        if target.number(table):
+            raise RefusedError(
+                f"the second journal is not empty, its table {table} has rows; nothing was copied",
+                status=409,
+            )
+    for table in TABLES:
+        for rows in source.dump(table, BATCH):
+            target.load(table, rows)
+        target.loaded(table)
+        count = source.number(table)
+        if target.number(table) != count:
+            raise RefusedError(f"not every row of {table} arrived; nothing was copied", status=409)
+        told(table, count)

@@ -1,0 +1,245 @@
+"""One transaction in PostgreSQL, with what processes must agree on: wakes, claims and workers."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from functools import cache
+from typing import Any, ClassVar, Final
+
+import psycopg
+from psycopg import errors
+
+from receiver.errors import FencedError
+from receiver.journal import Admission, Key, Transaction, Worker
+from receiver.journal.group import CannotStore
+from receiver.journal.jobs import CHANNEL, KNOCK, TASK, queue_of
+from receiver.journal.queries import queries
+from receiver.journal.rows import Rows
+from receiver.journal.steering_rows import Cursor, Row
+from receiver.place import LEASE, UNBOUND
+
+_AWAY: Final = (
+    errors.ConnectionException, errors.OperatorIntervention, errors.InsufficientResources,
+    errors.LockNotAvailable, errors.SystemError, errors.ReadOnlySqlTransaction,
+    errors.IdleInTransactionSessionTimeout, errors.InFailedSqlTransaction,
+)  # fmt: skip
+"""The server's fault, and not that of a statement."""
+
+
+class _Named(tuple[Any, ...]):
+    """A row of a result, by position and by name."""
+
+    __slots__ = ()
+    names: tuple[str, ...]
+
+    def __getitem__(self, key: Any) -> Any:
+        return tuple.__getitem__(self, self.names.index(key) if isinstance(key, str) else key)
+
+    def keys(self) -> tuple[str, ...]:
+        return self.names
+
+
+def _rows(cursor: psycopg.Cursor[Any]) -> Callable[[Sequence[Any]], _Named]:
+    return _row_of(tuple(column.name for column in cursor.description or ()))
+
+
+@cache
+def _row_of(names: tuple[str, ...]) -> type[_Named]:
+    return type("Named", (_Named,), {"names": names, "__slots__": ()})
+
+
+class PostgresTransaction(Rows):
+    pruned: ClassVar[tuple[str, ...]] = ("workers", "claims")
+
+    def __init__(self, connection: psycopg.Connection[Any]) -> None:
+        super().__init__()
+        self.connection = connection
+        self._queries = queries("postgres")
+
+    def _execute(self, query: str, /, **values: Any) -> Cursor:
+        for name, value in values.items():
+            if isinstance(value, str) and "\0" in value:  # a text of PostgreSQL has none
+                values[name] = value.replace("\0", "\ufffd")
+        return execute(self.connection, self._queries[query], values)
+
+    def _admit_firing(self, admission: Admission, *, sender: str, now: float) -> tuple[int, int]:
+        if not admission.firing:
+            return 0, 0
+        fingerprints, starts, labels, annotations, links = (
+            admission.firing[column :: Admission.WIDTH] for column in range(Admission.WIDTH)
+        )
+        # What is said again is noted before anything new is opened.
+        repeated, opened = (
+            self._execute(
+                query, fingerprints=_clean(fingerprints), starts=starts, labels=labels,
+                annotations=annotations, links=_clean(links), sender=sender, now=now,
+            ).rowcount
+            for query in ("admit_again", "admit_new")
+        )  # fmt: skip
+        return repeated, opened
+
+    def _table(self, rows: Sequence[Any]) -> dict[str, Any]:
+        return {
+            f"column_{index}": _clean(column)
+            for index, column in enumerate(zip(*rows, strict=True))
+        }
+
+    def _list(self, values: Sequence[int]) -> list[int]:
+        return list(values)
+
+    def _ask(self, sql: str) -> psycopg.Cursor[Row]:
+        return execute(self.connection, sql)
+
+    def dump(self, table: str, batch: int) -> Iterator[list[Row]]:
+        with self.connection.cursor("dump", row_factory=_rows) as cursor:
+            cursor.execute(f"select * from {table} order by 1".encode())  # noqa: S608
+            while rows := cursor.fetchmany(batch):
+                yield list(rows)
+
+    def load(self, table: str, rows: list[Row]) -> None:
+        names = ", ".join(rows[0].keys())
+        with (
+            self.connection.cursor() as cursor,
+            cursor.copy(f"copy {table} ({names}) from stdin".encode()) as copy,
+        ):
+            for row in rows:
+                copy.write_row(_clean(list(row)))
+
+    def loaded(self, table: str) -> None:
+        sequence = self._execute("sequence", table=table).fetchone()
+        if sequence is not None:
+            self._ask(f"select setval('{sequence[0]}', max(id)) from {table} having max(id) > 0")  # noqa: S608
+
+    # -- who is considered, where and when
+
+    def wake(self, keys: Iterable[Key], at: float | None = None, *, idle: bool = False) -> set[str]:
+        """As the port says. Seen as pending, a job is begun only after this transaction.
+
+        Whoever begins one claims its target first, and for that waits for the writers before it.
+        """
+        wanted = {_name(key): key for key in keys}
+        if not wanted:
+            return set()
+        there = {row["name"]: row for row in self._execute("jobs_to_do", names=list(wanted))}
+        for name, job in there.items():
+            due = job["due"]
+            if idle or due is None or (at is not None and due <= at):
+                del wanted[name]
+            else:
+                self._execute("forget_job", id=job["id"])
+        if not wanted:
+            return set()
+        strategies, targets = zip(*wanted.values(), strict=True)
+        routes = {
+            (row[0], row[1]): row[2]
+            for row in self._execute("routes", strategies=list(strategies), targets=list(targets))
+        }
+        queues = [queue_of(routes.get(key, UNBOUND)) for key in wanted.values()]
+        self._execute(
+            "defer_jobs", task=TASK, queues=queues, strategies=list(strategies),
+            targets=list(targets), names=list(wanted), times=[at] * len(wanted),
+        )  # fmt: skip
+        return set(queues)
+
+    def jobs_due(self) -> int:
+        """Return how many keys are to be considered now, and are not yet."""
+        return int(self._one("jobs_due"))
+
+    def end_job(self, job: int, target: str) -> None:
+        """End a job, and let the next in its target's line in."""
+        self._execute("end_job", id=job)
+        self._execute("knock", target=target, channel=CHANNEL, payload=KNOCK)
+
+    # -- who has it in hand
+
+    def claim(self, target: str, worker: str) -> int | None:
+        """Take a target in hand, and return the epoch that writes carry; None while it is taken."""
+        row = self._execute("claim", target=target, worker=worker, lease=LEASE).fetchone()
+        return None if row is None else int(row[0])
+
+    def claimed_until(self, target: str) -> float | None:
+        """Return when the lease of who has a target in hand ends; None when nobody has."""
+        row = self._execute("claimed_until", target=target).fetchone()
+        return None if row is None else float(row[0])
+
+    def check(self, target: str, epoch: int) -> None:
+        """Raise FencedError unless *epoch* still is the one of the target's claim."""
+        if self._execute("holds", target=target, epoch=epoch).fetchone() is None:
+            raise FencedError(f"somebody else has taken {target} over; nothing was stored")
+
+    def hold(self, target: str, seconds: float) -> None:
+        self._execute("hold", target=target, seconds=max(seconds, LEASE))
+
+    def release(self, target: str, epoch: int) -> None:
+        self._execute("release", target=target, epoch=epoch)
+
+    # -- who is there, and what they have in common
+
+    def now(self) -> float:
+        return float(self._one("now"))
+
+    def secret(self, name: str) -> bytes:
+        return bytes(self._one("secret", name=name))
+
+    def beat(self, worker: Worker, engine: str, epochs: Sequence[int]) -> None:
+        """Say that *worker* lives, and has the targets of these epochs in hand."""
+        self._execute(
+            "beat", id=worker.id, host=worker.host, names=list(worker.names),
+            version=worker.version, engine=engine,
+        )  # fmt: skip
+        if epochs:
+            self._execute("renew", epochs=list(epochs), lease=LEASE)
+
+    def leave(self, worker: str) -> None:
+        self._execute("leave", id=worker)
+
+    def has_worker(self, name: str) -> bool:
+        return bool(self._one("has_worker", name=name, lease=LEASE))
+
+    def workers(self) -> list[Worker]:
+        return [
+            Worker(
+                id=row["id"],
+                host=row["host"],
+                names=tuple(row["names"]),
+                version=row["version"],
+                seen=row["seen"],
+            )
+            for row in self._execute("workers", lease=LEASE)
+        ]
+
+
+def execute(
+    connection: psycopg.Connection[Any], query: str, values: dict[str, Any] | None = None
+) -> psycopg.Cursor[Row]:
+    """Execute a query. Raises CannotStore when it is not the query's fault that it fails."""
+    cursor = psycopg.Cursor(connection, row_factory=_rows)
+    try:
+        return cursor.execute(query.encode(), values)
+    except psycopg.Error as error:
+        if connection.closed or isinstance(error, _AWAY):
+            raise CannotStore(f"cannot store: {told(error)}") from error
+        raise
+
+
+def shared(transaction: Transaction) -> PostgresTransaction:
+    """Return a transaction of a journal that is shared as what it is."""
+    assert isinstance(transaction, PostgresTransaction)
+    return transaction
+
+
+def _name(key: Key) -> str:
+    """Return what a key's one pending job is known by."""
+    return "\n".join(key)
+
+
+def told(error: BaseException) -> str:
+    """Return what an error says in one line."""
+    return " ".join(str(error).split()) or type(error).__name__
+
+
+def _clean(column: Sequence[Any]) -> list[Any]:
+    return [
+        value.replace("\0", "\ufffd") if isinstance(value, str) and "\0" in value else value
+        for value in column
+    ]

@@ -1,0 +1,302 @@
+"""What is read at scrape: lifetime totals and the present, from the journal and this process.
+
+What comes from the journal is the same in every replica; what is a process' own differs. While the
+journal cannot be read only the latter is shown, and that it is so.
+"""
+
+from __future__ import annotations
+
+import platform
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from typing import Final
+
+import msgspec
+from prometheus_client.core import (
+    CounterMetricFamily,
+    GaugeMetricFamily,
+    InfoMetricFamily,
+    Metric,
+)
+from prometheus_client.registry import Collector
+
+from receiver.background import TaskState
+from receiver.breaker import MAIN, Breaker, BreakerState
+from receiver.dormancy import Dormancy
+from receiver.dormancy import backoff as _backoff
+from receiver.duration import format_duration
+from receiver.errors import JournalError
+from receiver.journal import Journal, Snapshot, Transaction
+from receiver.llm import KeySummary
+from receiver.metrics import HEALS, TOTALS, label_sets
+from receiver.run import Outcome
+from receiver.settings import EngineSettings
+from receiver.strategy import Budget, Strategies, Strategy
+
+
+class Present(msgspec.Struct, frozen=True, kw_only=True):
+    """What this process knows besides the journal, asked at scrape."""
+
+    strategies: Strategies
+    engine: EngineSettings
+    actions: tuple[str, ...]
+    channels: tuple[str, ...]
+    flags: dict[str, bool]
+    queue_length: int
+    last_consider: float
+    """Seconds since the epoch; 0 before the first."""
+    last_heartbeat: float
+    """As `last_consider`, by the wall clock, with which the rules compare it."""
+    journal_writable: bool
+    acting: bool
+    """Whether this process holds the journal's lock and so is the one that acts."""
+    config_hash: str
+    reload_successful: bool
+    reload_success_at: float
+    clock_lead: float
+    """Seconds by which the wall clock is ahead of promheal's."""
+    tasks: tuple[TaskState, ...]
+    keys: KeySummary
+    version: str
+    now: float
+
+
+MAX_TARGETS: Final = 100
+"""Breakers of targets that are shown."""
+
+
+def budget_left(
+    transaction: Transaction, strategy: Strategy, *, now: float
+) -> Iterator[tuple[Budget, int]]:
+    """Yield each window of a budget with the runs left on the target that has fewest."""
+    for window in strategy.budget:
+        starts = transaction.most_starts(strategy.name, since=now - window.per)
+        yield window, max(0, window.runs - starts)
+
+
+class _Look(msgspec.Struct, frozen=True):
+    """What a scrape reads of the journal."""
+
+    snapshot: Snapshot
+    dormancy: Dormancy
+    breakers: Mapping[str, Breaker]
+    budgets: Mapping[tuple[str, str], float]
+    storms: Mapping[tuple[str], float]
+
+
+class Scrape(Collector):
+    def __init__(
+        self, journal: Journal, present: Callable[[], Present], *, whole: bool = True
+    ) -> None:
+        self._whole = whole
+        self._journal = journal
+        self._present = present
+
+    def describe(self) -> Iterable[Metric]:
+        return ()  # registering must not read the journal
+
+    def collect(self) -> Iterator[Metric]:
+        present = self._present()
+        if not self._whole:
+            yield from self._of_process(present, readable=True)
+            return
+        try:
+            looked = _look(self._journal, present)
+        except JournalError:
+            yield from self._of_process(present, readable=False)
+        else:
+            yield from self._totals(looked.snapshot, present)
+            yield from self._of_journal(looked, present)
+            yield from self._of_process(present, readable=True)
+
+    @staticmethod
+    def _of_journal(looked: _Look, present: Present) -> Iterator[Metric]:
+        snapshot, dormancy = looked.snapshot, looked.dormancy
+        names = present.strategies.names
+        yield gauges(
+            "alerts_firing", "Open episodes by strategy.", ["strategy"],
+            (((name,), snapshot.firing.get(name, 0)) for name in names),
+        )  # fmt: skip
+        yield gauges(
+            "heals_in_progress", "Runs that hold a target.", ["strategy"],
+            (((name,), snapshot.in_progress.get(name, 0)) for name in names),
+        )  # fmt: skip
+        yield gauges(
+            "strategy_effectiveness_ratio",
+            "Healed runs of those whose end is proven, 0 to 1; NaN before the first.",
+            ["strategy"],
+            (((name,), _effectiveness(snapshot, name)) for name in names),
+        )
+        yield gauges(
+            "budget_remaining",
+            "Runs left in a budget's window, on the target that has fewest.",
+            ["strategy", "window"],
+            looked.budgets.items(),
+        )
+        yield gauges(
+            "breaker_state",
+            "1 for the state that a breaker is in; targets' while they are not closed.",
+            ["breaker", "state"],
+            _breaker_rows(looked.breakers, names, present.now),
+        )
+        yield gauge("dormant", "1 while the engine has stopped itself.", dormancy.since is not None)
+        yield gauge("consecutive_failures", "Runs that failed since one healed.", dormancy.failures)
+        backoff = present.engine.backoff
+        yield gauge(
+            "backoff_seconds", "Seconds after the last failure for which nothing begins.",
+            _backoff(dormancy.failures, first=backoff.first, most=backoff.most)
+            if dormancy.failures else 0.0,
+        )  # fmt: skip
+        yield gauges(
+            "storm_active", "1 while more targets are ill than are treated at once.",
+            ["strategy"], looked.storms.items(),
+        )  # fmt: skip
+        yield gauge("journal_size_bytes", "Size of the journal.", snapshot.size_bytes)
+        yield gauge(
+            "runs_without_worker",
+            "Unfinished runs that are bound to a host or label without a living worker.",
+            snapshot.without_worker,
+        )
+        yield gauges(
+            "workers", "Living processes by what they execute steps for; empty: what is unbound.",
+            ["runs_on"], (((name,), number) for name, number in snapshot.workers.items()),
+        )  # fmt: skip
+
+    @staticmethod
+    def _of_process(present: Present, *, readable: bool) -> Iterator[Metric]:
+        yield gauges(
+            "background_tasks", "Background tasks by state.", ["state"],
+            (
+                (("active",), sum(not task.paused for task in present.tasks)),
+                (("paused",), sum(task.paused for task in present.tasks)),
+            ),
+        )  # fmt: skip
+        keys = present.keys
+        yield gauges(
+            "llm_keys", "Keys of language model providers by the last probe.", ["state"],
+            (
+                (("active",), keys.active),
+                (("failed",), keys.failed),
+                (("unknown",), keys.total - keys.active - keys.failed),
+            ),
+        )  # fmt: skip
+        yield gauge(
+            "clock_lead_seconds",
+            "How far the wall clock is ahead of promheal's own, which no step moves.",
+            present.clock_lead,
+        )
+        yield gauges(
+            "feature_enabled", "Feature flags.", ["flag"],
+            (((flag,), on) for flag, on in present.flags.items()),
+        )  # fmt: skip
+        yield gauge(
+            "queue_length", "Targets that are ready to be considered.", present.queue_length
+        )
+        yield gauge(
+            "journal_writable", "1 while the journal stores what it is given.",
+            present.journal_writable and readable,
+        )  # fmt: skip
+        yield gauge("acting", "1 in a process that decides and acts.", present.acting)
+        yield gauge(
+            "last_consider_timestamp_seconds",
+            "When the engine last looked at a target.",
+            present.last_consider,
+        )
+        yield gauge(
+            "last_heartbeat_timestamp_seconds",
+            "When the alert PromhealWatchdog last arrived; 0 before the first.",
+            present.last_heartbeat,
+        )
+        yield gauge(
+            "config_last_reload_successful", "1 when the last reload was taken.",
+            present.reload_successful,
+        )  # fmt: skip
+        yield gauge(
+            "config_last_reload_success_timestamp_seconds", "When a configuration was last taken.",
+            present.reload_success_at,
+        )  # fmt: skip
+        yield gauge(
+            "config_hash", "48 bits of the configuration's SHA-256, to compare replicas.",
+            int(present.config_hash[:12] or "0", 16),
+        )  # fmt: skip
+        yield InfoMetricFamily(
+            "promheal_build",
+            "Version of promheal and of Python.",
+            value={"version": present.version, "python": platform.python_version()},
+        )
+
+    @staticmethod
+    def _totals(snapshot: Snapshot, present: Present) -> Iterator[Metric]:
+        for total in TOTALS:
+            family = CounterMetricFamily(
+                f"promheal_{total.name}", total.help, labels=list(total.labels)
+            )
+            for values in label_sets(
+                total, present.strategies.names, present.actions, present.channels
+            ):
+                family.add_metric(values, snapshot.totals.get((total.name, values), 0.0))
+            yield family
+
+
+def _look(journal: Journal, present: Present) -> _Look:
+    budgets: dict[tuple[str, str], float] = {}
+    storms: dict[tuple[str], float] = {}
+
+    def look(transaction: Transaction) -> _Look:
+        for strategy in present.strategies:
+            for window, left in budget_left(transaction, strategy, now=present.now):
+                budgets[strategy.name, format_duration(window.per)] = left
+            most = present.engine.storm.targets
+            illness = transaction.illness(
+                (strategy.name, ""), limit=most, since=present.now - present.engine.stale_after
+            )
+            storms[(strategy.name,)] = illness.ill > most
+        return _Look(
+            transaction.snapshot(),
+            transaction.dormancy(),
+            transaction.breakers(),
+            budgets,
+            storms,
+        )
+
+    return journal.read(look)
+
+
+def gauge(name: str, text: str, value: float) -> Metric:
+    return GaugeMetricFamily(f"promheal_{name}", text, value=value)
+
+
+def gauges(
+    name: str, text: str, labels: list[str], rows: Iterable[tuple[tuple[str, ...], float]]
+) -> Metric:
+    family = GaugeMetricFamily(f"promheal_{name}", text, labels=labels)
+    for values, number in rows:
+        family.add_metric(values, number)
+    return family
+
+
+def _breaker_rows(
+    breakers: Mapping[str, Breaker], strategies: Iterable[str], now: float
+) -> Iterator[tuple[tuple[str, str], float]]:
+    """Yield each breaker's states, of which one is 1: main, strategies', and targets' not closed.
+
+    Targets are named by alerts' labels, so there are no more than MAX_TARGETS of them.
+    """
+    always = (MAIN, *(f"strategy:{name}" for name in strategies))
+    targets = [
+        name
+        for name, one in breakers.items()
+        if name.startswith("target:") and one.state(now) is not BreakerState.CLOSED
+    ]
+    for name in (*always, *targets[:MAX_TARGETS]):
+        current = breakers.get(name, Breaker()).state(now)
+        for state in BreakerState:
+            yield (name, str(state)), state is current
+
+
+def _effectiveness(snapshot: Snapshot, strategy: str) -> float:
+    def heals(outcome: Outcome) -> float:
+        return snapshot.totals.get((HEALS.name, (strategy, outcome)), 0.0)
+
+    healed = heals(Outcome.HEALED)
+    proven = healed + heals(Outcome.INEFFECTIVE)
+    return healed / proven if proven else float("nan")
