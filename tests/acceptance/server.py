@@ -66,7 +66,82 @@ def ask(
             return Answer(error.code, error.read().decode())
 
 
-class Promheal:
+class Served:
+    """What a promheal that serves is told and asked, wherever it runs."""
+
+    def ask(self, path: str, body: bytes | None = None) -> Answer:
+        raise NotImplementedError
+
+    def post(self, *alerts: Mapping[str, Any], **fields: Any) -> Answer:
+        """Send one notification."""
+        return self.deliver(json.dumps(notification(*alerts, **fields)).encode())
+
+    def deliver(self, body: bytes) -> Answer:
+        return self.ask("/webhook", body)
+
+    def get(self, path: str) -> Any:
+        answer = self.ask(path)
+        assert answer.status == 200, answer
+        return answer.json()
+
+    def runs(self, strategy: str = "", state: str = "") -> list[dict[str, Any]]:
+        """All runs, oldest first."""
+        found: list[dict[str, Any]] = []
+        wanted = "".join(f"&{n}={v}" for n, v in (("strategy", strategy), ("state", state)) if v)
+        page: dict[str, Any] = {"next": 2**62}
+        while page["next"] is not None:
+            page = self.get(f"/api/runs?limit=500&before={page['next']}{wanted}")
+            found += page["runs"]
+        return found[::-1]
+
+    def run(self, number: int) -> dict[str, Any]:
+        found: dict[str, Any] = self.get(f"/api/runs/{number}")
+        return found
+
+    def alerts(self) -> dict[str, dict[str, Any]]:
+        """What fires, by fingerprint."""
+        found: dict[str, dict[str, Any]] = {}
+        offset: int | None = 0
+        while offset is not None:
+            page = self.get(f"/api/alerts?limit=500&offset={offset}")
+            found |= {alert["fingerprint"]: alert for alert in page["alerts"]}
+            offset = page["next"]
+        return found
+
+    def until(
+        self, strategy: str, true: Callable[[list[dict[str, Any]]], Any], what: str = ""
+    ) -> list[dict[str, Any]]:
+        """Wait until *true* of a strategy's runs, and return them in full, oldest first."""
+
+        def look() -> Any:
+            runs = self.runs(strategy)
+            return runs if true(runs) else None
+
+        found = wait_until(look, within=PATIENCE, what=f"{strategy}: {what}")
+        return [self.run(run["id"]) for run in found]
+
+    def finished(self, strategy: str, number: int = 1) -> list[dict[str, Any]]:
+        """Wait until *number* runs of a strategy are finished, and return these."""
+        runs = self.until(
+            strategy,
+            lambda runs: sum(run["state"] == "finished" for run in runs) >= number,
+            f"{number} finished",
+        )
+        return [run for run in runs if run["state"] == "finished"]
+
+    def metrics(self) -> dict[Series, float]:
+        text = self.ask("/metrics").body
+        return {
+            (sample.name, frozenset(sample.labels.items())): sample.value
+            for family in text_string_to_metric_families(text)
+            for sample in family.samples
+        }
+
+    def metric(self, name: str, **labels: str) -> float:
+        return self.metrics()[f"promheal_{name}", frozenset(labels.items())]
+
+
+class Promheal(Served):
     """`python -m receiver serve` in a process group of its own, on a journal that stays."""
 
     def __init__(
@@ -101,13 +176,7 @@ class Promheal:
         self.configure(strategies, **settings)
 
     def configure(self, strategies: Mapping[str, Any], **settings: Any) -> None:
-        """Write the three files. JSON is YAML."""
-        for name, content in (
-            ("promheal.yml", settings),
-            ("healing_strategies.yml", {"strategies": dict(strategies)}),
-            ("services.yml", {"services": {}}),
-        ):
-            (self.folder / name).write_text(json.dumps(content, indent=1) + "\n")
+        write_configuration(self.folder, strategies, settings)
 
     def configure_web(self, web: Mapping[str, Any]) -> None:
         """Write the web configuration, at one stroke: it is read while it runs."""
@@ -213,78 +282,8 @@ class Promheal:
         finally:
             self.__exit__()
 
-    # -- what it is told and asked
-
     def ask(self, path: str, body: bytes | None = None) -> Answer:
         return ask(self.url + path, body, token=self.token, context=self.context)
-
-    def post(self, *alerts: Mapping[str, Any], **fields: Any) -> Answer:
-        """Send one notification."""
-        return self.deliver(json.dumps(notification(*alerts, **fields)).encode())
-
-    def deliver(self, body: bytes) -> Answer:
-        return self.ask("/webhook", body)
-
-    def get(self, path: str) -> Any:
-        answer = self.ask(path)
-        assert answer.status == 200, answer
-        return answer.json()
-
-    def runs(self, strategy: str = "", state: str = "") -> list[dict[str, Any]]:
-        """All runs, oldest first."""
-        found: list[dict[str, Any]] = []
-        wanted = "".join(f"&{n}={v}" for n, v in (("strategy", strategy), ("state", state)) if v)
-        page: dict[str, Any] = {"next": 2**62}
-        while page["next"] is not None:
-            page = self.get(f"/api/runs?limit=500&before={page['next']}{wanted}")
-            found += page["runs"]
-        return found[::-1]
-
-    def run(self, number: int) -> dict[str, Any]:
-        found: dict[str, Any] = self.get(f"/api/runs/{number}")
-        return found
-
-    def alerts(self) -> dict[str, dict[str, Any]]:
-        """What fires, by fingerprint."""
-        found: dict[str, dict[str, Any]] = {}
-        offset: int | None = 0
-        while offset is not None:
-            page = self.get(f"/api/alerts?limit=500&offset={offset}")
-            found |= {alert["fingerprint"]: alert for alert in page["alerts"]}
-            offset = page["next"]
-        return found
-
-    def until(
-        self, strategy: str, true: Callable[[list[dict[str, Any]]], Any], what: str = ""
-    ) -> list[dict[str, Any]]:
-        """Wait until *true* of a strategy's runs, and return them in full, oldest first."""
-
-        def look() -> Any:
-            runs = self.runs(strategy)
-            return runs if true(runs) else None
-
-        found = wait_until(look, within=PATIENCE, what=f"{strategy}: {what}")
-        return [self.run(run["id"]) for run in found]
-
-    def finished(self, strategy: str, number: int = 1) -> list[dict[str, Any]]:
-        """Wait until *number* runs of a strategy are finished, and return these."""
-        runs = self.until(
-            strategy,
-            lambda runs: sum(run["state"] == "finished" for run in runs) >= number,
-            f"{number} finished",
-        )
-        return [run for run in runs if run["state"] == "finished"]
-
-    def metrics(self) -> dict[Series, float]:
-        text = self.ask("/metrics").body
-        return {
-            (sample.name, frozenset(sample.labels.items())): sample.value
-            for family in text_string_to_metric_families(text)
-            for sample in family.samples
-        }
-
-    def metric(self, name: str, **labels: str) -> float:
-        return self.metrics()[f"promheal_{name}", frozenset(labels.items())]
 
 
 # ── what happens ──
@@ -333,23 +332,11 @@ def stamp(at: float) -> str:
 
 
 class Undaunted(Promheal):
-    """A promheal that goes on however often it fails and however much is ill.
-
-    For what must hold besides; what stops it has tests of its own.
-    """
+    """A promheal that goes on however often it fails and however much is ill."""
 
     def configure(self, strategies: Mapping[str, Any], **settings: Any) -> None:
-        never = {"failures": 1_000_000}
-        settings["engine"] = {
-            "storm": {"targets": 1_000_000},
-            "dormant_after": 1_000_000,
-            "backoff": {"first": "1ms", "most": "1ms"},
-            "main_breaker": never,
-            "target_breaker": never,
-            **settings.get("engine", {}),
-        }
-        keen = {name: {"breaker": never, **each} for name, each in strategies.items()}
-        super().configure(keen, **settings)
+        keen, calm = undaunted(strategies, settings)
+        super().configure(keen, **calm)
 
 
 class Sender:
@@ -370,6 +357,41 @@ class Sender:
 
 
 # ── what is done about it ──
+
+
+def write_configuration(
+    folder: Path,
+    strategies: Mapping[str, Any],
+    settings: Mapping[str, Any],
+    services: Mapping[str, Any] = {},
+) -> None:
+    """Write the three files. JSON is YAML."""
+    for name, content in (
+        ("promheal.yml", settings),
+        ("healing_strategies.yml", {"strategies": strategies}),
+        ("services.yml", {"services": services}),
+    ):
+        (folder / name).write_text(json.dumps(content, indent=1) + "\n")
+
+
+def undaunted(
+    strategies: Mapping[str, Any], settings: Mapping[str, Any]
+) -> tuple[dict[str, Any], dict[str, Any]]:
+    """Return the same, so that no failure and no number of the ill stops anything.
+
+    For what must hold besides; what stops it has tests of its own.
+    """
+    never = {"failures": 1_000_000}
+    engine = {
+        "storm": {"targets": 1_000_000},
+        "dormant_after": 1_000_000,
+        "backoff": {"first": "1ms", "most": "1ms"},
+        "main_breaker": never,
+        "target_breaker": never,
+        **settings.get("engine", {}),
+    }
+    keen = {name: {"breaker": never, **each} for name, each in strategies.items()}
+    return keen, {**settings, "engine": engine}
 
 
 def strategy(*actions: Mapping[str, Any], match: str, **keys: Any) -> dict[str, Any]:
