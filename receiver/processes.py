@@ -1,4 +1,4 @@
-"""Which processes use this machine most? From /proc, without arguments, which may hold secrets."""
+"""Which processes are there, and which use this machine most? From /proc, without arguments."""
 
 from __future__ import annotations
 
@@ -9,6 +9,8 @@ from pathlib import Path
 from typing import Final, NamedTuple
 
 import msgspec
+
+from receiver.clock import boot
 
 _TICK: Final = os.sysconf("SC_CLK_TCK")
 _PAGE: Final = os.sysconf("SC_PAGE_SIZE")
@@ -78,6 +80,20 @@ def top(most: int, *, over: float) -> tuple[ProcessFigures, ...]:
     largest = sorted(found, key=lambda one: one.resident_bytes, reverse=True)[:most]
     wanted = {one.pid for one in (*found[:most], *largest)}
     return tuple(one for one in found if one.pid in wanted)
+
+
+def machine() -> str:
+    """Return what tells this machine, since its start, and a container on it from every other."""
+    return f"{boot()}/{Path('/proc/self/ns/pid').stat().st_ino}"
+
+
+def born(pid: int) -> int:
+    """Return when a process was started, in ticks since the machine was; 0 when it has ended."""
+    try:
+        rest = Path(f"/proc/{pid}/stat").read_bytes().rpartition(b")")[2].split()
+    except OSError:
+        return 0
+    return 0 if rest[0] in {b"Z", b"X"} else int(rest[19])
 
 
 def _all() -> Iterator[tuple[int, _Stat]]:

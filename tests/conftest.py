@@ -11,6 +11,7 @@ import pytest
 
 from receiver.errors import JournalError
 from receiver.wiring import Options, Service, build
+from tests.acceptance.server import journals_in_postgres
 from tests.brokers import Redis, redis_server
 from tests.postgres import Postgres, postgres
 
@@ -27,6 +28,24 @@ strategies:
 
 # In the background of a shell SIGINT is ignored, and so it would be by all that tests start.
 signal.signal(signal.SIGINT, signal.default_int_handler)
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption(
+        "--storage",
+        choices=["sqlite", "postgres"],
+        default="sqlite",
+        help="where the acceptance tests have their journals",
+    )
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _journals(request: pytest.FixtureRequest) -> Iterator[None]:
+    if request.config.getoption("--storage") == "sqlite":
+        yield
+        return
+    with journals_in_postgres():
+        yield
 
 
 @pytest.fixture

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import signal
+import subprocess
+import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -21,7 +24,7 @@ from receiver.journal import Journal, Transaction, Worker, postgres_rows
 from receiver.journal.jobs import CENTRAL, install, queue_of
 from receiver.journal.postgres import PostgresJournal
 from receiver.journal.postgres_rows import shared
-from receiver.place import EVERYWHERE, Place
+from receiver.place import EVERYWHERE, LEASE, Place
 from tests.brokers import eventually
 from tests.factories import NOW
 
@@ -205,7 +208,7 @@ def test_news_during_the_look_is_looked_at_again(start: Start, journal: Postgres
 
 
 def claim(journal: PostgresJournal, worker: str = "w") -> int | None:
-    return journal.atomically(lambda t: shared(t).claim(KEY[1], worker))
+    return journal.atomically(lambda t: shared(t).claim(KEY, 1, worker))
 
 
 def test_a_target_in_hand_is_nobody_elses_until_its_lease_ends(
@@ -298,6 +301,33 @@ def test_what_a_dead_process_left_is_considered_anew_and_it_cannot_come_back(
     assert audits(journal) == []
     time.sleep(0.5)
     assert calls.calls == [("successor", KEY)], "and the zombie ended no job of its successor"
+
+
+def test_what_a_process_that_has_ended_left_on_this_machine_waits_for_no_lease(
+    start: Start, journal: PostgresJournal
+) -> None:
+    code = (
+        "import os, signal, sys, time\n"
+        "from receiver.clock import steady_clock\n"
+        "from receiver.engine.postgres import PostgresEngine\n"
+        "from receiver.journal.postgres import PostgresJournal\n"
+        "from receiver.place import EVERYWHERE\n"
+        "journal = PostgresJournal(sys.argv[1])\n"
+        "engine = PostgresEngine(journal, EVERYWHERE, threads=lambda: 1, clock=steady_clock())\n"
+        "engine.start(lambda key: os.kill(os.getpid(), signal.SIGKILL))\n"
+        "engine.wake(('latency', 't'))\n"
+        "time.sleep(60)\n"
+    )
+    died = subprocess.run([sys.executable, "-c", code, journal.url], check=False)
+    assert died.returncode == -signal.SIGKILL
+    assert journal.read(lambda t: shared(t).claimed_until("t")) is not None
+    calls = Calls()
+    began = time.monotonic()
+
+    start(calls.of("successor"))
+
+    eventually(lambda: calls.calls == [("successor", ("latency", "t"))])
+    assert time.monotonic() - began < 5.0 < LEASE
 
 
 def test_a_long_look_is_not_taken_over_while_its_process_lives(

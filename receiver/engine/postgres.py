@@ -34,6 +34,7 @@ from receiver.journal.jobs import CHANNEL, KNOCK, TASK, engine_version, queue_of
 from receiver.journal.postgres import CONNECT, SCHEMA, PostgresJournal
 from receiver.journal.postgres_rows import PostgresTransaction, shared
 from receiver.place import LEASE, Place
+from receiver.processes import born, machine
 
 log: Final = logging.getLogger("promheal.engine")
 logging.getLogger("procrastinate").setLevel(logging.WARNING)  # it tells of each job at its start
@@ -66,6 +67,9 @@ class PostgresEngine:
         self.worker = Worker(
             id=f"{host or socket.gethostname()}:{os.getpid()}:{token_hex(4)}",
             host=host or socket.gethostname(),
+            machine=machine(),
+            pid=os.getpid(),
+            born=born(os.getpid()),
             names=tuple(sorted(place.executes)),
             version=version("promheal"),
             seen=0.0,
@@ -85,6 +89,7 @@ class PostgresEngine:
     def start(self, consider: Consider) -> None:
         self._consider = consider
         self._say_alive()
+        self._bury()
         self._thread.start()
         self._pulse.start()
 
@@ -215,7 +220,7 @@ class PostgresEngine:
         return True
 
     def _consider_job(self, job: int, key: Key) -> None:
-        claimed = self._journal.atomically(lambda t: _claim(t, key, self.worker.id))
+        claimed = self._journal.atomically(lambda t: _claim(t, key, job, self.worker.id))
         if isinstance(claimed, float):  # a lease that has not ended
             self._set_timers(
                 self._journal.atomically(lambda t: _end(t, job, key, claimed)), claimed
@@ -279,6 +284,7 @@ class PostgresEngine:
     def _beat(self) -> None:
         while not self._stopping.wait(BEAT):
             self._say_alive()
+            self._bury()
         while self._thread.is_alive():  # what is in hand is not taken over while it ends
             self._say_alive()
             self._thread.join(BEAT)
@@ -292,6 +298,18 @@ class PostgresEngine:
             )
         except JournalError as error:
             log.warning("cannot say that we live: %s", error)
+
+    def _bury(self) -> None:
+        """See which processes of this machine have ended: nobody need wait for their leases."""
+        try:
+            neighbours = self._journal.read(lambda t: shared(t).neighbours(self.worker))
+            for worker, pid, since in neighbours:
+                if born(pid) != since:
+                    left = self._journal.atomically(lambda t, w=worker: shared(t).bury(w))  # type: ignore[misc]
+                    for key in left:
+                        log.warning("%s on %s was left by a process that has ended", *key)
+        except JournalError as error:
+            log.warning("whether others live is not known: %s", error)
 
     async def _take_over(self, app: App) -> None:
         """End the jobs of processes that are not heard of, and have their keys considered anew."""
@@ -353,9 +371,9 @@ class _Jobs(JobManager):
         """Leave it: a job is ended in the transaction of the journal that says what comes next."""
 
 
-def _claim(transaction: Transaction, key: Key, worker: str) -> int | float:
+def _claim(transaction: Transaction, key: Key, job: int, worker: str) -> int | float:
     """Take the target in hand: the epoch, or as a float when the lease of who has it ends."""
-    epoch = shared(transaction).claim(key[1], worker)
+    epoch = shared(transaction).claim(key, job, worker)
     if epoch is not None:
         return epoch
     return shared(transaction).claimed_until(key[1]) or 0.0

@@ -149,6 +149,11 @@ class Worker(msgspec.Struct, frozen=True, kw_only=True):
 
     id: str
     host: str
+    machine: str = ""
+    """Which machine or container, for its other processes, who can see whether it lives."""
+    pid: int = 0
+    born: int = 0
+    """When the process was started, in ticks since the machine was."""
     names: tuple[str, ...]
     """What it executes steps for; `` for runs that are bound to no host."""
     version: str

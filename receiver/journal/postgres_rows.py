@@ -152,9 +152,11 @@ class PostgresTransaction(Rows):
 
     # -- who has it in hand
 
-    def claim(self, target: str, worker: str) -> int | None:
+    def claim(self, key: Key, job: int, worker: str) -> int | None:
         """Take a target in hand, and return the epoch that writes carry; None while it is taken."""
-        row = self._execute("claim", target=target, worker=worker, lease=LEASE).fetchone()
+        row = self._execute(
+            "claim", strategy=key[0], target=key[1], job=job, worker=worker, lease=LEASE
+        ).fetchone()
         return None if row is None else int(row[0])
 
     def claimed_until(self, target: str) -> float | None:
@@ -184,11 +186,27 @@ class PostgresTransaction(Rows):
     def beat(self, worker: Worker, engine: str, epochs: Sequence[int]) -> None:
         """Say that *worker* lives, and has the targets of these epochs in hand."""
         self._execute(
-            "beat", id=worker.id, host=worker.host, names=list(worker.names),
-            version=worker.version, engine=engine,
+            "beat", id=worker.id, host=worker.host, machine=worker.machine, pid=worker.pid,
+            born=worker.born, names=list(worker.names), version=worker.version, engine=engine,
         )  # fmt: skip
         if epochs:
             self._execute("renew", epochs=list(epochs), lease=LEASE)
+
+    def neighbours(self, worker: Worker) -> list[tuple[str, int, int]]:
+        """Return other processes of its machine: id, pid and when they were started."""
+        rows = self._execute("neighbours", machine=worker.machine, id=worker.id)
+        return [(row[0], row[1], row[2]) for row in rows]
+
+    def bury(self, worker: str) -> list[Key]:
+        """End what a process had in hand that is known to be dead; return what it considered."""
+        left = self._execute("claims_of", worker=worker).fetchall()
+        for row in left:
+            key = (row["strategy"], row["target"])
+            self.release(row["target"], row["epoch"])
+            self.wake([key], 0.0)
+            self.end_job(row["job"], row["target"])
+        self.leave(worker)
+        return [(row["strategy"], row["target"]) for row in left]
 
     def leave(self, worker: str) -> None:
         self._execute("leave", id=worker)

@@ -9,6 +9,7 @@ import http.client
 import json
 import os
 import signal
+import sqlite3
 import ssl
 import subprocess
 import sys
@@ -16,16 +17,18 @@ import time
 import urllib.error
 import urllib.request
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from contextlib import contextmanager, suppress
+from contextlib import closing, contextmanager, suppress
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, NamedTuple, Self
 
+import psycopg
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
 from receiver.alert import fingerprint
 from tests.chain import free_port, wait_until
+from tests.postgres import Postgres, postgres
 
 PATIENCE = 60.0
 """Seconds that anything may take on a machine that has more to do than to run this."""
@@ -35,6 +38,28 @@ RESUMED = 5.0
 Series = tuple[str, frozenset[tuple[str, str]]]
 """A metric's name and its labels."""
 HELD = {"acting", "waiting", "verifying", "rolling_back"}
+
+
+_servers: list[Postgres] = []
+_databases: dict[Path, str] = {}
+
+
+@contextmanager
+def journals_in_postgres() -> Iterator[None]:
+    """Have every journal of the tests in a real PostgreSQL: `pytest --storage=postgres`."""
+    with postgres(durable=True) as server:
+        _servers.append(server)
+        yield
+        _servers.clear()
+
+
+def storage(journal: Path) -> str:
+    """What --storage.url is for a journal, which *journal* stands for, wherever journals are."""
+    if not _servers:
+        return f"sqlite:///{journal}"
+    if journal not in _databases:
+        _databases[journal] = _servers[0].create()
+    return _databases[journal]
 
 
 class Answer(NamedTuple):
@@ -161,6 +186,7 @@ class Promheal(Served):
         self.folder = folder
         self.log = folder / "promheal.log"
         self.journal = journal or folder / "journal.db"
+        self.storage_url = storage(self.journal)
         self.port = port or free_port()
         self.url = f"{'https' if context else 'http'}://127.0.0.1:{self.port}"
         self.arguments: list[str] = []
@@ -183,6 +209,19 @@ class Promheal(Served):
         (self.folder / "web.new").write_text(json.dumps(web, indent=1) + "\n")
         (self.folder / "web.new").rename(self.folder / "web.yml")
 
+    def sql(self, *statements: str) -> int:
+        """Execute statements on its journal, past promheal; the rows that the last one changed."""
+        changed = 0
+        if self.storage_url.startswith("postgresql:"):
+            with psycopg.connect(self.storage_url, options="-c search_path=promheal") as server:
+                for statement in statements:
+                    changed = server.execute(statement.encode()).rowcount
+            return changed
+        with closing(sqlite3.connect(self.journal, timeout=30)) as file, file:
+            for statement in statements:
+                changed = file.execute(statement).rowcount
+        return changed
+
     # -- its life
 
     def launch(self) -> None:
@@ -198,7 +237,7 @@ class Promheal(Served):
                 [
                     *(sys.executable, "-m", "receiver", "serve"),
                     f"--config.file={self.folder / 'promheal.yml'}",
-                    f"--storage.url=sqlite:///{self.journal}",
+                    f"--storage.url={self.storage_url}",
                     f"--web.listen-address=127.0.0.1:{self.port}",
                     *self.arguments,
                 ],

@@ -8,12 +8,11 @@ from __future__ import annotations
 
 import json
 import os
-import sqlite3
 import subprocess
 import sys
 import time
 from collections.abc import Iterator
-from contextlib import ExitStack, closing
+from contextlib import ExitStack
 from datetime import datetime
 from pathlib import Path
 from typing import Any, Final
@@ -333,8 +332,7 @@ def test_a_promheal_that_has_lost_its_clock_regains_a_budget_so_these_tests_can_
             lambda: waiting(server).get("x", ("",))[0] == "budget_exhausted", within=PATIENCE
         )
         assert server.stop() == 0
-        with closing(sqlite3.connect(server.journal)) as journal, journal:
-            assert journal.execute("delete from clock").rowcount == 1
+        assert server.sql("delete from clock") == 1
         server.wall.set(DAY)
         server.start()
         assert server.metric("clock_lead_seconds") == pytest.approx(0, abs=1)

@@ -10,12 +10,11 @@ import json
 import os
 import random
 import signal
-import sqlite3
 import threading
 import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import closing, contextmanager
+from contextlib import contextmanager
 from http.client import HTTPException
 from pathlib import Path
 from typing import Any, Final
@@ -377,13 +376,22 @@ def test_killed_in_the_arbiter_alone_all_of_it_ends(tmp_path: Path, spies: Spies
 @contextmanager
 def refusing(server: Promheal, condition: str) -> Iterator[None]:
     """Have the journal refuse what *condition* says of a run's new row: a point between commits."""
-    with closing(sqlite3.connect(server.journal, timeout=30)) as journal:
-        journal.execute(
-            f"create trigger refuse before update on run when {condition} "
-            "begin select raise(abort, 'refused by a test'); end"
+    if server.storage_url.startswith("postgresql:"):
+        server.sql(
+            "create function refuse() returns trigger language plpgsql as "
+            "$$ begin raise 'refused by a test'; end $$",
+            f"create trigger refuse before update on run for each row when ({condition}) "
+            "execute function refuse()",
         )
         yield
-        journal.execute("drop trigger refuse")
+        server.sql("drop trigger refuse on run", "drop function refuse")
+        return
+    server.sql(
+        f"create trigger refuse before update on run when {condition} "
+        "begin select raise(abort, 'refused by a test'); end"
+    )
+    yield
+    server.sql("drop trigger refuse")
 
 
 def test_killed_between_the_failure_of_a_step_and_what_follows_from_it(

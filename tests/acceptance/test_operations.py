@@ -14,7 +14,6 @@ from __future__ import annotations
 import http.server
 import os
 import re
-import sqlite3
 import subprocess
 import sys
 import threading
@@ -320,9 +319,7 @@ def clock_stepped(place: Place) -> None:
     """What promheal goes by is an hour behind the wall clock, on a machine that has been up."""
     place.start()
     assert place.server.stop() == 0
-    with sqlite3.connect(place.server.journal) as journal:
-        journal.execute("update clock set at = at - 3600")
-    journal.close()
+    place.server.sql("update clock set at = at - 3600")
     place.server.start()
 
 
