@@ -84,6 +84,7 @@ class Spy(Action):
         later: float = 0.0
         skips: bool = False
         saves: str = ""
+        service: str = ""
 
     def __init__(self) -> None:
         self.calls: list[str] = []

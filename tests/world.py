@@ -13,6 +13,7 @@ from receiver.healing import Healing
 from receiver.intake import Intake
 from receiver.journal import Journal, Key
 from receiver.metrics import Metrics
+from receiver.place import EVERYWHERE, Place
 from receiver.reconciler import Reconciler
 from receiver.run import Run
 from receiver.services import Inventory
@@ -32,7 +33,7 @@ KEY = ("latency", 'service="checkout"')
 
 
 class World:
-    def __init__(self, journal: Journal, *strategies: Strategy) -> None:
+    def __init__(self, journal: Journal, *strategies: Strategy, place: Place = EVERYWHERE) -> None:
         self.journal = journal
         self.clock = FakeClock()
         self.prover = ScriptedProver()
@@ -44,11 +45,13 @@ class World:
         self.settings = Settings(prometheus=PrometheusSettings(url="http://scripted.example"))
         self.strategies = Strategies(strategies or (strategy(),))
         metrics = Metrics()
+        self.inventory = Inventory({})
         healing = Healing(
-            journal, actions(self.spy), metrics, self.clock, self.config, self.woken.append
-        )
+            journal, actions(self.spy), metrics, self.clock, self.config, self.woken.append,
+            place=place,
+        )  # fmt: skip
         self.reconciler = Reconciler(
-            journal, healing, metrics, self.clock, self.config, self.woken.extend
+            journal, healing, metrics, self.clock, self.config, self.woken.extend, place=place
         )
         self.control = Control(
             journal, healing, self.clock, self.config, self.woken.append, self.reconciler.resync
@@ -66,7 +69,7 @@ class World:
         return Config(
             settings=self.settings,
             strategies=self.strategies,
-            inventory=Inventory({}),
+            inventory=self.inventory,
             prover=self.prover,
             hash="abc",
             silenced=lambda _: self.silenced,

@@ -77,11 +77,17 @@ def command(
 def acting_service(config_file: Path, storage_url: str, *, dry_run: bool) -> Iterator[Service]:
     """Yield a service that is not started, and that no other acts beside: we carry its runs.
 
-    Raises JournalError while a server acts on the journal. A dry run needs not be alone.
+    Raises JournalError while a server acts on the journal, and ConfigError where several may. A dry
+    run needs not be alone.
     """
     service = build(shared.options(config_file, storage_url))
     try:
         if not dry_run:
+            if service.journal.shared:
+                raise ConfigError(
+                    f"--storage.url {storage_url}: there others act beside each other; post the "
+                    "alerts to a receiver, or name a file of your own: sqlite:///PATH"
+                )
             if not service.journal.acquire():
                 raise JournalError(
                     f"a server acts on {storage_url}, and one at a time may; let Alertmanager tell "
