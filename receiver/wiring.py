@@ -332,7 +332,12 @@ class Service:
         ]
 
     def _expect_probes(self) -> None:
-        """Have a task for each provider of language models; each is probed at once."""
+        """Have a task for each provider of language models; each is probed at once.
+
+        Not by who only executes steps: there may be one on each host.
+        """
+        if not self._options.place.decides:
+            return
         known = {task.id for task in self.background.tasks}
         for name in self._config.settings.llm.providers:
             if f"key_probe:{name}" not in known:

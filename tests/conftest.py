@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from receiver.errors import JournalError
+from receiver.journal import open_journal
 from receiver.wiring import Options, Service, build
 from tests.acceptance.server import journals_in_postgres
 from tests.brokers import Redis, redis_server
@@ -103,7 +104,20 @@ def one_postgres() -> Iterator[Postgres]:
         yield server
 
 
+@pytest.fixture(scope="session")
+def _migrated(one_postgres: Postgres) -> str:
+    url = one_postgres.create()
+    open_journal(url).close()
+    return url
+
+
 @pytest.fixture
-def database(one_postgres: Postgres) -> str:
-    """The URL of a new, empty database of a real PostgreSQL."""
+def database(one_postgres: Postgres, _migrated: str) -> str:
+    """The URL of a new database of a real PostgreSQL, with an empty journal."""
+    return one_postgres.create(_migrated)
+
+
+@pytest.fixture
+def empty_database(one_postgres: Postgres) -> str:
+    """The URL of a new database that no promheal has seen."""
     return one_postgres.create()

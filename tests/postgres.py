@@ -75,11 +75,12 @@ class Postgres:
             self.process.wait(60)
             self.process = None
 
-    def create(self) -> str:
-        """The URL of a new database."""
+    def create(self, of: str = "template1") -> str:
+        """The URL of a new database, with all that *of* has."""
         name = f"d{os.getpid()}_{next(self._numbers)}"
+        template = of.rpartition("/")[2]
         with psycopg.connect(self.url(), autocommit=True) as connection:
-            connection.execute(f"create database {name}".encode())
+            connection.execute(f"create database {name} template {template}".encode())
         return self.url(name)
 
     def _answers(self) -> bool:

@@ -285,9 +285,7 @@ def test_what_a_dead_process_left_is_considered_anew_and_it_cannot_come_back(
     zombie.wake(KEY)
     assert taken.wait(10)
     with psycopg.connect(journal.url, options="-c search_path=promheal") as connection:
-        connection.execute(
-            "update procrastinate_workers set last_heartbeat = now() - interval '1h'"
-        )
+        connection.execute("delete from procrastinate_workers")
     calls = Calls()
     start(calls.of("successor"))
 
@@ -421,9 +419,9 @@ def _procrastinate_as_of(connection: psycopg.Connection[tuple[object, ...]], las
 
 @pytest.mark.parametrize("alone", [True, False])
 def test_the_schema_of_an_earlier_procrastinate_is_upgraded_with_its_jobs(
-    database: str, *, alone: bool
+    empty_database: str, *, alone: bool
 ) -> None:
-    with psycopg.connect(database, autocommit=True) as connection:
+    with psycopg.connect(empty_database, autocommit=True) as connection:
         _procrastinate_as_of(connection, "03.03")
         connection.execute(
             "select procrastinate_defer_jobs_v1(array[row("

@@ -241,9 +241,9 @@ def test_a_schema_of_the_next_version_is_worked_with_if_it_says_so(database: str
 
 @pytest.mark.parametrize("known", range(1, len(scripts("postgres"))))
 def test_a_journal_of_each_earlier_version_is_brought_up_to_date_with_what_it_holds(
-    database: str, known: int
+    empty_database: str, known: int
 ) -> None:
-    with psycopg.connect(database, autocommit=True) as old:
+    with psycopg.connect(empty_database, autocommit=True) as old:
         old.execute("create schema promheal")
         old.execute("set search_path to promheal")
         old.execute(
@@ -258,7 +258,7 @@ def test_a_journal_of_each_earlier_version_is_brought_up_to_date_with_what_it_ho
             " values ('latency', 'x', 'acting', 1, 5, 5, 6)"
         )
 
-    journal = open_journal(database)
+    journal = open_journal(empty_database)
 
     run = journal.read(lambda t: t.run(1))
     assert run is not None
@@ -267,10 +267,11 @@ def test_a_journal_of_each_earlier_version_is_brought_up_to_date_with_what_it_ho
     journal.close()
 
 
-def test_two_that_start_at_once_migrate_once(database: str) -> None:
+def test_two_that_start_at_once_migrate_once(empty_database: str) -> None:
     opened: list[Journal] = []
     threads = [
-        threading.Thread(target=lambda: opened.append(open_journal(database))) for _ in range(4)
+        threading.Thread(target=lambda: opened.append(open_journal(empty_database)))
+        for _ in range(4)
     ]
     for thread in threads:
         thread.start()

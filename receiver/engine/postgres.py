@@ -16,8 +16,9 @@ import threading
 from collections.abc import Callable, Iterable
 from contextlib import suppress
 from importlib.metadata import version
+from math import inf
 from secrets import token_hex
-from time import perf_counter
+from time import monotonic, perf_counter
 from typing import Any, Final
 
 import psycopg
@@ -76,6 +77,7 @@ class PostgresEngine:
         )
         self._queues = sorted(queue_of(name) for name in place.executes)
         self._consider: Consider | None = None
+        self._in_touch = inf  # since when the server has been answering, by the monotonic clock
         self._epochs: set[int] = set()  # of the claims in hand; guarded by _lock
         self._lock = threading.Lock()
         self._stopping = threading.Event()
@@ -297,7 +299,10 @@ class PostgresEngine:
                 lambda t: shared(t).beat(self.worker, engine_version(), epochs)
             )
         except JournalError as error:
+            self._in_touch = inf
             log.warning("cannot say that we live: %s", error)
+        else:
+            self._in_touch = min(self._in_touch, monotonic())
 
     def _bury(self) -> None:
         """See which processes of this machine have ended: nobody need wait for their leases."""
@@ -312,9 +317,15 @@ class PostgresEngine:
             log.warning("whether others live is not known: %s", error)
 
     async def _take_over(self, app: App) -> None:
-        """End the jobs of processes that are not heard of, and have their keys considered anew."""
+        """End the jobs of processes that are not heard of, and have their keys considered anew.
+
+        Not before the server has been answering for a lease: when it was away, the others need as
+        long as we do to be heard again.
+        """
         while True:
             await asyncio.sleep(LEASE / 2)
+            if monotonic() - self._in_touch < LEASE:
+                continue
             try:
                 left = await app.job_manager.get_stalled_jobs(seconds_since_heartbeat=LEASE)
             except ConnectorException:

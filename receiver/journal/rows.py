@@ -113,9 +113,7 @@ class Rows(SteeringRows, Transaction):
             firing, width = admission.firing, Admission.WIDTH
             said = [firing[at : at + 2] for at in range(0, len(firing), width)]
             self._execute("dispute", **self._table(said), now=now)
-        if wants:
-            pairs = [(want.strategy, want.target, want.fingerprint) for want in wants]
-            self._execute("admit_wanted", **self._table(pairs))
+        self._want(wants)
         resolved = admission.resolved
         closed: list[int] = []
         released: frozenset[Key] = frozenset()
@@ -140,6 +138,12 @@ class Rows(SteeringRows, Transaction):
     @abstractmethod
     def _table(self, rows: Sequence[Any]) -> dict[str, Any]:
         """Return some rows of equal length as the values of a query of this database."""
+
+    def _want(self, wants: Sequence[Want]) -> None:
+        """Note what the open episodes of these alerts ask for."""
+        if wants:
+            pairs = [(want.strategy, want.target, want.fingerprint) for want in wants]
+            self._execute("admit_wanted", **self._table(pairs))
 
     def _unwant(self, episodes: list[int]) -> list[Key]:
         found = self._execute("unwant", episodes=self._list(episodes)).fetchall()
@@ -183,11 +187,7 @@ class Rows(SteeringRows, Transaction):
         self._execute("want_nothing")
         offset = 0
         while page := self.open_episodes(limit=_PAGE, offset=offset):
-            for episode in page:
-                for want in select(episode.alert):
-                    self._execute(
-                        "want", strategy=want.strategy, target=want.target, episode=episode.id
-                    )
+            self._want([want for episode in page for want in select(episode.alert)])
             offset += len(page)
 
     # -- what is to be considered
