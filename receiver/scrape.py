@@ -7,6 +7,7 @@ journal cannot be read only the latter is shown, and that it is so.
 from __future__ import annotations
 
 import platform
+from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Final
 
@@ -25,9 +26,10 @@ from receiver.dormancy import Dormancy
 from receiver.dormancy import backoff as _backoff
 from receiver.duration import format_duration
 from receiver.errors import JournalError
-from receiver.journal import Journal, Snapshot, Transaction
+from receiver.journal import Journal, Snapshot, Transaction, Worker
 from receiver.llm import KeySummary
 from receiver.metrics import HEALS, TOTALS, label_sets
+from receiver.place import UNBOUND
 from receiver.run import Outcome
 from receiver.settings import EngineSettings
 from receiver.strategy import Budget, Strategies, Strategy
@@ -158,7 +160,7 @@ class Scrape(Collector):
         )
         yield gauges(
             "workers", "Living processes by what they execute steps for; empty: what is unbound.",
-            ["runs_on"], (((name,), number) for name, number in snapshot.workers.items()),
+            ["runs_on"], _by_place(snapshot.workers),
         )  # fmt: skip
 
     @staticmethod
@@ -259,6 +261,11 @@ def _look(journal: Journal, present: Present) -> _Look:
         )
 
     return journal.read(look)
+
+
+def _by_place(workers: Iterable[Worker]) -> Iterator[tuple[tuple[str], float]]:
+    counts = Counter(name for worker in workers for name in worker.names)
+    yield from (((name,), number) for name, number in {UNBOUND: 0, **counts}.items())
 
 
 def gauge(name: str, text: str, value: float) -> Metric:

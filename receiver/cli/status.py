@@ -68,6 +68,13 @@ class _Alerts(_Part, frozen=True, kw_only=True):
     firing: int = 0
 
 
+class _Worker(_Part, frozen=True, kw_only=True):
+    host: str
+    runs_on: list[str] = []
+    version: str = ""
+    seen: float = 0.0
+
+
 class _Config(_Part, frozen=True, kw_only=True):
     hash: str = ""
 
@@ -84,6 +91,7 @@ class _Status(_Part, frozen=True, kw_only=True):
     alerts: _Alerts = _Alerts()
     runs: dict[str, int] = {}
     waiting: dict[str, int] = {}
+    workers: list[_Worker] = []
     config: _Config = _Config()
     issues: list[str] = []
     recommendations: list[str] = []
@@ -133,6 +141,20 @@ def _text(status: _Status) -> str:
     parts = [
         table(rows),
         _titled("breakers not closed", breakers.text(tripped) if tripped else ""),
+        _titled(
+            "workers",
+            table(
+                [
+                    [
+                        one.host,
+                        ", ".join(name or "what is bound to none" for name in one.runs_on),
+                        one.version,
+                        moment(one.seen),
+                    ]
+                    for one in status.workers
+                ]
+            ),
+        ),
         _titled("pauses", pause.text(status.pauses) if status.pauses else ""),
         _titled("tasks that do not run as they should", tasks.text(idle) if idle else ""),
         _titled("keys not active", table(failed)),

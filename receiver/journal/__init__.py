@@ -123,27 +123,6 @@ class Holders(msgspec.Struct, frozen=True, kw_only=True):
     starts: tuple[float, ...]
 
 
-class Snapshot(msgspec.Struct, frozen=True, kw_only=True):
-    """What the metrics and the status show of the present."""
-
-    totals: Mapping[tuple[str, tuple[str, ...]], float]
-    """Lifetime counters by (metric, label values)."""
-    firing: Mapping[str, int]
-    """Open episodes by strategy."""
-    open_alerts: int
-    in_progress: Mapping[str, int]
-    """Runs that hold a target, by strategy."""
-    states: Mapping[str, int]
-    """Unfinished runs by state."""
-    waiting: Mapping[str, int]
-    """Pending runs by what they wait for."""
-    workers: Mapping[str, int]
-    """Living processes by what they execute steps for."""
-    without_worker: int
-    """Unfinished runs whose steps nobody would execute now."""
-    size_bytes: int
-
-
 class Worker(msgspec.Struct, frozen=True, kw_only=True):
     """A process that carries work, where there are several."""
 
@@ -159,6 +138,27 @@ class Worker(msgspec.Struct, frozen=True, kw_only=True):
     version: str
     seen: float
     """When it was last heard of, seconds since the epoch by the server's clock."""
+
+
+class Snapshot(msgspec.Struct, frozen=True, kw_only=True):
+    """What the metrics and the status show of the present."""
+
+    totals: Mapping[tuple[str, tuple[str, ...]], float]
+    """Lifetime counters by (metric, label values)."""
+    firing: Mapping[str, int]
+    """Open episodes by strategy."""
+    open_alerts: int
+    in_progress: Mapping[str, int]
+    """Runs that hold a target, by strategy."""
+    states: Mapping[str, int]
+    """Unfinished runs by state."""
+    waiting: Mapping[str, int]
+    """Pending runs by what they wait for."""
+    workers: tuple[Worker, ...]
+    """The living processes that carry work, where there may be several."""
+    without_worker: int
+    """Unfinished runs whose steps nobody would execute now."""
+    size_bytes: int
 
 
 class Transaction(Steering):

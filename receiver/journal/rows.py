@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from abc import abstractmethod
-from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any, ClassVar, Final
 
@@ -416,10 +415,7 @@ class Rows(SteeringRows, Transaction):
             in_progress={row[0]: row[1] for row in self._execute("in_progress")},
             states={row[0]: row[1] for row in self._execute("states")},
             waiting={row[0]: row[1] for row in self._execute("waiting_for")},
-            workers={
-                UNBOUND: 0,
-                **Counter(name for worker in self.workers() for name in worker.names),
-            },
+            workers=tuple(self.workers()),
             without_worker=self._one("without_worker", lease=LEASE),
             size_bytes=self._one("size"),
         )

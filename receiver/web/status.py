@@ -14,7 +14,7 @@ import msgspec
 from receiver.background import TaskState, load
 from receiver.breaker import PERMANENT_REASON, Breaker, BreakerState
 from receiver.dormancy import Dormancy, backoff
-from receiver.journal import Snapshot, Transaction
+from receiver.journal import Snapshot, Transaction, Worker
 from receiver.journal.steering import Pause
 from receiver.llm import Keys
 from receiver.metrics import HEALS
@@ -90,6 +90,7 @@ def status(service: Service, seen: Seen) -> dict[str, Any]:
             if state is not State.FINISHED
         },
         "waiting": dict(seen.snapshot.waiting),
+        "workers": [_worker(one) for one in seen.snapshot.workers],
         "config": {"hash": service.config.hash, "files": [str(path) for path in service.files]},
         "issues": issues,
         "recommendations": recommendations,
@@ -121,6 +122,10 @@ def breaker(name: str, one: Breaker, now: float) -> dict[str, Any]:
         "trial": one.trial,
         "permanentOpenReason": PERMANENT_REASON if permanent else None,
     }
+
+
+def _worker(one: Worker) -> dict[str, Any]:
+    return {"host": one.host, "runsOn": list(one.names), "version": one.version, "seen": one.seen}
 
 
 def pause(one: Pause) -> dict[str, Any]:
@@ -255,6 +260,11 @@ def _of_process(service: Service) -> Iterable[tuple[str, str]]:
 
 
 def _of_engine(service: Service, seen: Seen) -> Iterable[tuple[str, str]]:
+    if seen.snapshot.without_worker:
+        yield (
+            f"WARNING: {seen.snapshot.without_worker} runs are bound to a host without a worker",
+            "Start promheal work on it; promheal run ID says which host it is",
+        )
     dormancy, after = seen.dormancy, service.config.settings.engine.dormant_after
     if dormancy.since is not None:
         yield (
