@@ -169,7 +169,7 @@ def made(journal: PostgresJournal, place: Place | None = None, **steps: float) -
 
 def lives(journal: PostgresJournal, name: str) -> None:
     worker = Worker(id=name, host=name, names=(name,), version="1", seen=0.0)
-    journal.atomically(lambda t: shared(t).beat(worker, "3", []))
+    journal.atomically(lambda t: shared(t).beat(worker, "3", 1, []))
 
 
 def at_host(central: World, journal: PostgresJournal, **steps: float) -> World:

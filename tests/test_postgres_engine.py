@@ -208,7 +208,7 @@ def test_news_during_the_look_is_looked_at_again(start: Start, journal: Postgres
 
 
 def claim(journal: PostgresJournal, worker: str = "w") -> int | None:
-    return journal.atomically(lambda t: shared(t).claim(KEY, 1, worker))
+    return journal.atomically(lambda t: shared(t).claim(KEY[1], worker))
 
 
 def test_a_target_in_hand_is_nobody_elses_until_its_lease_ends(
@@ -385,7 +385,7 @@ def test_a_process_is_listed_while_it_lives(start: Start, journal: PostgresJourn
 
 def test_who_is_not_heard_of_is_not_listed(impatient: None, journal: PostgresJournal) -> None:
     worker = Worker(id="w", host="web-1", names=("web-1",), version="1", seen=0.0)
-    journal.atomically(lambda t: shared(t).beat(worker, "3", []))
+    journal.atomically(lambda t: shared(t).beat(worker, "3", 1, []))
     assert journal.read(lambda t: t.has_worker("web-1"))
 
     time.sleep(1.1)

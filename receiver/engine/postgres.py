@@ -13,7 +13,7 @@ import logging
 import os
 import socket
 import threading
-from collections.abc import Callable, Iterable
+from collections.abc import Awaitable, Callable, Iterable
 from contextlib import suppress
 from importlib.metadata import version
 from math import inf
@@ -77,6 +77,7 @@ class PostgresEngine:
         )
         self._queues = sorted(queue_of(name) for name in place.executes)
         self._consider: Consider | None = None
+        self._number = 0  # procrastinate's for this process
         self._in_touch = inf  # since when the server has been answering, by the monotonic clock
         self._epochs: set[int] = set()  # of the claims in hand; guarded by _lock
         self._lock = threading.Lock()
@@ -166,7 +167,7 @@ class PostgresEngine:
             timeout=5.0,
         )
         app = App(connector=connector)
-        app.job_manager = jobs = _Jobs(connector)
+        app.job_manager = jobs = _Jobs(connector, self._called)
         app.task(name=TASK, pass_context=True)(self._carry)
         async with app.open_async():
             self._app = app
@@ -189,6 +190,11 @@ class PostgresEngine:
                 self._app = None
                 for task in beside:
                     task.cancel()
+
+    async def _called(self, number: int) -> None:
+        """Procrastinate calls this process by a number now; what it begins carries that."""
+        self._number = number
+        await asyncio.to_thread(self._say_alive)
 
     async def _carry(self, context: JobContext, strategy: str, target: str) -> None:
         """Consider a key in a thread of its own: a daemon, so that nobody waits for it at exit."""
@@ -222,7 +228,7 @@ class PostgresEngine:
         return True
 
     def _consider_job(self, job: int, key: Key) -> None:
-        claimed = self._journal.atomically(lambda t: _claim(t, key, job, self.worker.id))
+        claimed = self._journal.atomically(lambda t: _claim(t, key[1], self.worker.id))
         if isinstance(claimed, float):  # a lease that has not ended
             self._set_timers(
                 self._journal.atomically(lambda t: _end(t, job, key, claimed)), claimed
@@ -296,7 +302,7 @@ class PostgresEngine:
             epochs = list(self._epochs)
         try:
             self._journal.atomically(
-                lambda t: shared(t).beat(self.worker, engine_version(), epochs)
+                lambda t: shared(t).beat(self.worker, engine_version(), self._number, epochs)
             )
         except JournalError as error:
             self._in_touch = inf
@@ -360,9 +366,18 @@ class _Jobs(JobManager):
     (measured with 3.10), and the job would wait for the next poll.
     """
 
-    def __init__(self, connector: PsycopgConnector) -> None:
+    def __init__(
+        self, connector: PsycopgConnector, called: Callable[[int], Awaitable[None]]
+    ) -> None:
+        """*called* is told what procrastinate calls this process, before it begins anything."""
         super().__init__(connector)
         self.heard = 0
+        self._called = called
+
+    async def register_worker(self) -> int:
+        number = await super().register_worker()
+        await self._called(number)
+        return number
 
     async def listen_for_jobs(self, *, on_notification: Any, queues: Any = None) -> None:
         async def heard(**notification: Any) -> None:
@@ -382,12 +397,12 @@ class _Jobs(JobManager):
         """Leave it: a job is ended in the transaction of the journal that says what comes next."""
 
 
-def _claim(transaction: Transaction, key: Key, job: int, worker: str) -> int | float:
+def _claim(transaction: Transaction, target: str, worker: str) -> int | float:
     """Take the target in hand: the epoch, or as a float when the lease of who has it ends."""
-    epoch = shared(transaction).claim(key, job, worker)
+    epoch = shared(transaction).claim(target, worker)
     if epoch is not None:
         return epoch
-    return shared(transaction).claimed_until(key[1]) or 0.0
+    return shared(transaction).claimed_until(target) or 0.0
 
 
 def _end(

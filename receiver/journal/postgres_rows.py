@@ -152,11 +152,9 @@ class PostgresTransaction(Rows):
 
     # -- who has it in hand
 
-    def claim(self, key: Key, job: int, worker: str) -> int | None:
+    def claim(self, target: str, worker: str) -> int | None:
         """Take a target in hand, and return the epoch that writes carry; None while it is taken."""
-        row = self._execute(
-            "claim", strategy=key[0], target=key[1], job=job, worker=worker, lease=LEASE
-        ).fetchone()
+        row = self._execute("claim", target=target, worker=worker, lease=LEASE).fetchone()
         return None if row is None else int(row[0])
 
     def claimed_until(self, target: str) -> float | None:
@@ -183,11 +181,15 @@ class PostgresTransaction(Rows):
     def secret(self, name: str) -> bytes:
         return bytes(self._one("secret", name=name))
 
-    def beat(self, worker: Worker, engine: str, epochs: Sequence[int]) -> None:
-        """Say that *worker* lives, and has the targets of these epochs in hand."""
+    def beat(self, worker: Worker, engine: str, number: int, epochs: Sequence[int]) -> None:
+        """Say that *worker* lives, and has the targets of these epochs in hand.
+
+        *engine* is its version of procrastinate, and *number* what that calls it.
+        """
         self._execute(
             "beat", id=worker.id, host=worker.host, machine=worker.machine, pid=worker.pid,
-            born=worker.born, names=list(worker.names), version=worker.version, engine=engine,
+            born=worker.born, number=number, names=list(worker.names), version=worker.version,
+            engine=engine,
         )  # fmt: skip
         if epochs:
             self._execute("renew", epochs=list(epochs), lease=LEASE)
@@ -199,14 +201,14 @@ class PostgresTransaction(Rows):
 
     def bury(self, worker: str) -> list[Key]:
         """End what a process had in hand that is known to be dead; return what it considered."""
-        left = self._execute("claims_of", worker=worker).fetchall()
-        for row in left:
-            key = (row["strategy"], row["target"])
-            self.release(row["target"], row["epoch"])
-            self.wake([key], 0.0)
-            self.end_job(row["job"], row["target"])
+        for claim in self._execute("claims_of", worker=worker).fetchall():
+            self.release(claim["target"], claim["epoch"])
+        left = self._execute("jobs_of", worker=worker).fetchall()
+        for job in left:
+            self.wake([(job["strategy"], job["target"])], 0.0)
+            self.end_job(job["id"], job["target"])
         self.leave(worker)
-        return [(row["strategy"], row["target"]) for row in left]
+        return [(job["strategy"], job["target"]) for job in left]
 
     def leave(self, worker: str) -> None:
         self._execute("leave", id=worker)

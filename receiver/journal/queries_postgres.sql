@@ -142,12 +142,10 @@ where lock = :target and status = 'todo' and (scheduled_at is null or scheduled_
 limit 1
 
 -- name: claim
-insert into claim (target, strategy, job, epoch, worker, until)
-values (:target, :strategy, :job, nextval('epoch'), :worker,
-        clock_timestamp() + make_interval(secs => :lease))
+insert into claim (target, epoch, worker, until)
+values (:target, nextval('epoch'), :worker, clock_timestamp() + make_interval(secs => :lease))
 on conflict (target) do update set
-    strategy = excluded.strategy, job = excluded.job, epoch = excluded.epoch,
-    worker = excluded.worker, until = excluded.until
+    epoch = excluded.epoch, worker = excluded.worker, until = excluded.until
 where claim.until <= clock_timestamp()
 returning epoch
 
@@ -170,16 +168,22 @@ update claim set until = greatest(until, clock_timestamp() + make_interval(secs 
 where epoch = any(:epochs)
 
 -- name: beat
-insert into worker (id, host, machine, pid, born, names, version, engine, seen)
-values (:id, :host, :machine, :pid, :born, :names, :version, :engine, clock_timestamp())
-on conflict (id) do update set seen = excluded.seen
+insert into worker (id, host, machine, pid, born, number, names, version, engine, seen)
+values (:id, :host, :machine, :pid, :born, :number, :names, :version, :engine, clock_timestamp())
+on conflict (id) do update set number = excluded.number, seen = excluded.seen
 
 -- name: neighbours
 -- Other processes of a machine.
 select id, pid, born from worker where machine = :machine and id <> :id
 
 -- name: claims_of
-select target, strategy, job, epoch from claim where worker = :worker
+select target, epoch from claim where worker = :worker
+
+-- name: jobs_of
+-- What a process has begun, claimed already or not yet.
+select j.id, j.args ->> 'strategy' as strategy, j.args ->> 'target' as target
+from procrastinate_jobs j join worker w on w.number = j.worker_id
+where w.id = :worker and j.status = 'doing'
 
 -- name: leave
 delete from worker where id = :id

@@ -187,6 +187,8 @@ class Promheal(Served):
         self.log = folder / "promheal.log"
         self.journal = journal or folder / "journal.db"
         self.storage_url = storage(self.journal)
+        self.shared = self.storage_url.startswith("postgresql:")
+        """Whether several may act on its journal beside each other."""
         self.port = port or free_port()
         self.url = f"{'https' if context else 'http'}://127.0.0.1:{self.port}"
         self.arguments: list[str] = []
@@ -212,7 +214,7 @@ class Promheal(Served):
     def sql(self, *statements: str) -> int:
         """Execute statements on its journal, past promheal; the rows that the last one changed."""
         changed = 0
-        if self.storage_url.startswith("postgresql:"):
+        if self.shared:
             with psycopg.connect(self.storage_url, options="-c search_path=promheal") as server:
                 for statement in statements:
                     changed = server.execute(statement.encode()).rowcount
@@ -238,6 +240,7 @@ class Promheal(Served):
                     *(sys.executable, "-m", "receiver", "serve"),
                     f"--config.file={self.folder / 'promheal.yml'}",
                     f"--storage.url={self.storage_url}",
+                    f"--storage.path={self.journal.parent}",
                     f"--web.listen-address=127.0.0.1:{self.port}",
                     *self.arguments,
                 ],

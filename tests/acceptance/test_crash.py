@@ -376,7 +376,7 @@ def test_killed_in_the_arbiter_alone_all_of_it_ends(tmp_path: Path, spies: Spies
 @contextmanager
 def refusing(server: Promheal, condition: str) -> Iterator[None]:
     """Have the journal refuse what *condition* says of a run's new row: a point between commits."""
-    if server.storage_url.startswith("postgresql:"):
+    if server.shared:
         server.sql(
             "create function refuse() returns trigger language plpgsql as "
             "$$ begin raise 'refused by a test'; end $$",

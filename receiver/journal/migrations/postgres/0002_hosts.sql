@@ -7,12 +7,10 @@ create index run_elsewhere on run (runs_on) where runs_on <> '' and state <> 'fi
 create sequence epoch;
 
 create table claim (                                -- a target that is being considered
-    target   text primary key,
-    strategy text not null,
-    job      bigint not null,                       -- procrastinate's
-    epoch    bigint not null,                       -- every write of its holder carries it
-    worker   text not null,
-    until    timestamptz not null                   -- nobody else takes it over before
+    target text primary key,
+    epoch  bigint not null,                         -- every write of its holder carries it
+    worker text not null,
+    until  timestamptz not null                     -- nobody else takes it over before
 );
 create index claim_worker on claim (worker);
 
@@ -22,6 +20,7 @@ create table worker (                               -- a process that carries wo
     machine text not null,                          -- and for who could see that it has ended
     pid     bigint not null,
     born    bigint not null,                        -- when the process was started, for pids recur
+    number  bigint not null,                        -- procrastinate's for it
     names   text[] not null,                        -- what it executes steps for; '' for unbound ones
     version text not null,
     engine  text not null,                          -- version of procrastinate
