@@ -10,7 +10,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable, Iterable
 from datetime import UTC, datetime
-from typing import Final
+from typing import Final, Protocol
 
 import msgspec
 
@@ -60,6 +60,10 @@ class _Settled(msgspec.Struct, frozen=True):
     """It is not what was decided the last time."""
 
 
+class WakeAll(Protocol):
+    def __call__(self, keys: Iterable[Key], *, idle: bool = False) -> None: ...
+
+
 WouldHave = Callable[[Key, Alert, Asked], None]
 """Is told of each alert that a server with --dry-run would have acted on."""
 
@@ -72,7 +76,7 @@ class Reconciler:
         metrics: Metrics,
         clock: Clock,
         config: Callable[[], Config],
-        wake_all: Callable[[Iterable[Key]], None],
+        wake_all: WakeAll,
         would_have: WouldHave = lambda *_: None,
         asked: Callable[[], None] = lambda: None,
         place: Place = EVERYWHERE,
@@ -103,9 +107,12 @@ class Reconciler:
             return self._decide(key, config, seen) if self._place.decides else self._clock()
         return self._healing.carry(seen.run)
 
-    def resync(self) -> None:
-        """Bring up everything that fires and every run that is under way."""
-        self._wake_all(sorted(self._journal.read(lambda transaction: transaction.keys())))
+    def resync(self, *, idle: bool = False) -> None:
+        """Bring up everything that fires and every run that is under way.
+
+        *idle*: what has a time at which it is looked at may be left out, for nothing has changed.
+        """
+        self._wake_all(sorted(self._journal.read(lambda t: t.keys())), idle=idle)
 
     def weigh(self, strategy: Strategy, target: str, episode: Episode | None) -> Decision:
         """Return what would be decided now for an alert, without writing anything down."""

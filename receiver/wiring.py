@@ -297,7 +297,7 @@ class Service:
             return
         before = self.clock() - self._config.settings.engine.stale_after
         self.journal.atomically(lambda t: t.give_up(before=before))
-        self.reconciler.resync()
+        self.reconciler.resync(idle=True)
         self.healing_log.write()
 
     def _ended(self, _: Run) -> None:

@@ -215,6 +215,17 @@ def test_what_is_brought_up_all_together_is_considered(
     assert {key[1] for key in considered.calls} == {f"t{number}" for number in range(10)}
 
 
+def test_what_is_brought_up_all_together_need_not_wait_for_its_time(
+    engine: Engine, considered: Considered
+) -> None:
+    for number in range(10):
+        engine.wake(("s", f"t{number}"), steady_clock()() + 600)
+
+    engine.wake_all([("s", f"t{number}") for number in range(10)])
+
+    considered.wait_for(10)
+
+
 # -- in one process
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
@@ -51,7 +52,7 @@ class World:
             place=place,
         )  # fmt: skip
         self.reconciler = Reconciler(
-            journal, healing, metrics, self.clock, self.config, self.woken.extend, place=place
+            journal, healing, metrics, self.clock, self.config, self.wake_all, place=place
         )
         self.control = Control(
             journal, healing, self.clock, self.config, self.woken.append, self.reconciler.resync
@@ -64,6 +65,9 @@ class World:
             lambda: None,
             lambda alert: self.prover.signal,
         )
+
+    def wake_all(self, keys: Iterable[Key], *, idle: bool = False) -> None:
+        self.woken.extend(keys)
 
     def config(self) -> Config:
         return Config(

@@ -19,8 +19,8 @@ class Engine(Protocol):
     def wake(self, key: Key, at: float | None = None) -> None:
         """Have *key* considered at *at*, or as soon as can be."""
 
-    def wake_all(self, keys: Iterable[Key]) -> None:
-        """Have everything considered that is not to be considered at any time yet."""
+    def wake_all(self, keys: Iterable[Key], *, idle: bool = False) -> None:
+        """Have all of them considered; *idle*: an engine may leave out what has a time already."""
 
     def stop(self, timeout: float) -> bool:
         """Begin nothing new; True when all that ran has ended within *timeout* seconds."""

@@ -65,7 +65,7 @@ class EmbeddedEngine:
                 heapq.heappush(self._timers, (at, key))
                 self._changed.notify()
 
-    def wake_all(self, keys: Iterable[Key]) -> None:
+    def wake_all(self, keys: Iterable[Key], *, idle: bool = False) -> None:  # noqa: ARG002  it costs nothing
         for key in keys:
             self.wake(key)
 

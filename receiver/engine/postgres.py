@@ -99,8 +99,8 @@ class PostgresEngine:
     def wake(self, key: Key, at: float | None = None) -> None:
         self._put([key], at)
 
-    def wake_all(self, keys: Iterable[Key]) -> None:
-        self._put(list(keys), None, idle=True)
+    def wake_all(self, keys: Iterable[Key], *, idle: bool = False) -> None:
+        self._put(list(keys), None, idle=idle)
 
     def _put(self, wanted: list[Key], at: float | None, *, idle: bool = False) -> None:
         try:

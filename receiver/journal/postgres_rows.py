@@ -121,12 +121,15 @@ class PostgresTransaction(Rows):
         if not wanted:
             return set()
         there = {row["name"]: row for row in self._execute("jobs_to_do", names=list(wanted))}
+        too_late = []
         for name, job in there.items():
             due = job["due"]
             if idle or due is None or (at is not None and due <= at):
                 del wanted[name]
             else:
-                self._execute("forget_job", id=job["id"])
+                too_late.append(job["id"])
+        if too_late:
+            self._execute("forget_jobs", ids=too_late)
         if not wanted:
             return set()
         strategies, targets = zip(*wanted.values(), strict=True)

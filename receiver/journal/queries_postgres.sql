@@ -115,8 +115,8 @@ where status = 'todo' and queueing_lock = any(:names)
 select count(*) from procrastinate_jobs
 where status = 'todo' and (scheduled_at is null or scheduled_at <= now())
 
--- name: forget_job
-select procrastinate_cancel_job_v1(:id, false, true)
+-- name: forget_jobs
+select count(procrastinate_cancel_job_v1(id, false, true)) from unnest(cast(:ids as bigint[])) as id
 
 -- name: defer_jobs
 -- One job for each key, in the order of time: within one target the earliest comes first, whoever

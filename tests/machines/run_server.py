@@ -114,7 +114,7 @@ class Server(World):
         metrics, woken = Metrics(), self.woken.append
         healing = Healing(journal, Actions([action]), metrics, self.clock, self.config, woken)
         self.reconciler = Reconciler(
-            journal, healing, metrics, self.clock, self.config, self.woken.extend
+            journal, healing, metrics, self.clock, self.config, self.wake_all
         )
         self.control = Control(
             journal, healing, self.clock, self.config, woken, self.reconciler.resync
