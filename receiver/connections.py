@@ -33,8 +33,10 @@ class Options(msgspec.Struct, frozen=True, kw_only=True):
     """Where people reach us, for the links in what they are told."""
     data: Path | None = None
     """Where the healing log and the snapshots go; None: beside the journal's file, or `data`."""
-    receive_only: bool = False
-    """Accept, show and steer, and leave all work to other processes."""
+    receives: bool = True
+    """Accept, show and steer."""
+    works: bool = True
+    """Decide and act, as far as *place* says; else all work is left to other processes."""
     place: Place = EVERYWHERE
     threads: int | None = None
     """Runs whose steps are executed here at once; None: as many as may be acting at all."""

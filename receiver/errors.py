@@ -5,6 +5,7 @@ PromhealError
 ├── PayloadError      the sender's request: 400, 413 or 415; the same body can never be read
 ├── RefusedError      an operator's wish that cannot be granted: 400, 404 or 409
 ├── JournalError      our disk: 503, and Alertmanager sends it again
+│   └── AwayError     our database server cannot be reached; it may be back soon
 ├── FencedError       a lease of ours that ended: somebody else has the target in hand now
 ├── ActionError       the thing being healed, or the way to it: the run rolls back
 │   └── TemplateError the operator's template met a value that it cannot take
@@ -42,6 +43,10 @@ class RefusedError(PromhealError):
 
 class JournalError(PromhealError):
     """The journal cannot take it now; nothing was stored."""
+
+
+class AwayError(JournalError):
+    """The journal's server cannot be reached; it may be back soon."""
 
 
 class FencedError(PromhealError):

@@ -11,7 +11,6 @@ import msgspec
 
 from receiver.alert import Alert
 from receiver.alertmanager import Alertmanager
-from receiver.breaker import names
 from receiver.channels import Channels
 from receiver.clock import Clock
 from receiver.decide import decide
@@ -152,9 +151,20 @@ class Gathering:
         now = self._clock()
         alert = None if episode is None else episode.alert
         furthest = max((budget.per for budget in strategy.budget), default=0.0)
-        history = transaction.history(key, but=0 if run is None else run.id, since=now - furthest)
-        dormancy = transaction.dormancy()
-        illness = _illness(transaction, key, engine.storm.targets, now - engine.stale_after)
+        most, lately = engine.storm.targets, now - engine.stale_after
+        history = transaction.history(
+            key,
+            now=now,
+            but=0 if run is None else run.id,
+            since=now - furthest,
+            most=most,
+            lately=lately,
+        )
+        dormancy = history.dormancy
+        # To find out how many are ill costs more than all else here.
+        illness = Illness(0, 0)
+        if history.touched >= most:
+            illness = transaction.illness(key, limit=most, since=lately)
         return Situation(
             now=now,
             strategy=strategy,
@@ -170,8 +180,8 @@ class Gathering:
             enabled=settings.flags.auto_healing,
             preventive=settings.flags.preventive_healing,
             dry_run=config.dry_run,
-            pause=_pause(config.pause_file, transaction.pauses(now=now), key, now),
-            rejected=transaction.veto(key),
+            pause=_pause(config.pause_file, history.pauses, key, now),
+            rejected=history.veto,
             maintenance=_maintenance(settings.maintenance, alert, now),
             approval_for=engine.approval,
             asked_at=None if run is None else run.asked_at,
@@ -196,7 +206,7 @@ class Gathering:
                 if strategy.limits is None
                 else tuple(transaction.latest_starts(key, since=now - strategy.limits.per))
             ),
-            breakers=transaction.breakers_named(names(*key)),
+            breakers=history.breakers,
             absent=_absent(transaction, runs_on),
         )
 
@@ -252,13 +262,6 @@ class Gathering:
             silenced=case.config.silenced(alert),
             complete=True,
         )
-
-
-def _illness(transaction: Transaction, key: Key, most: int, since: float) -> Illness:
-    """Return how many are ill, if it could matter: to find out costs more than all else here."""
-    if transaction.touched(key[0], limit=most, since=since) < most:
-        return Illness(0, 0)
-    return transaction.illness(key, limit=most, since=since)
 
 
 def _pause(file: Path | None, pauses: Iterable[Pause], key: Key, now: float) -> Hold | None:

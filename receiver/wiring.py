@@ -212,9 +212,9 @@ class Service:
     def ready(self) -> str:
         """Return why it is not ready, or an empty text."""
         unreadable = self._unreadable()
-        if not unreadable and not self.acting.is_set() and not self._options.receive_only:
+        if not unreadable and not self.acting.is_set() and self._options.works:
             return "another process acts on this journal"
-        return unreadable
+        return unreadable or self.engine.trouble
 
     def dead(self) -> str:
         """Return what only a new process mends, or an empty text.
@@ -265,7 +265,7 @@ class Service:
             self._closing.wait(LOOK_AGAIN if self.journal.shared else 0.2)
 
     def _begin(self) -> None:
-        if not self._options.receive_only:
+        if self._options.works:
             self.engine.start(self.reconciler.consider)
             self.acting.set()
             if self.journal.shared:  # what waits for a worker may have waited for this one

@@ -268,11 +268,15 @@ def test_the_history_is_that_of_other_runs(journal: Journal) -> None:
         lambda t: t.open_run(KEY, State.ACTING, episode=episode, now=NOW + 20)
     )
 
-    history = journal.read(lambda t: t.history(KEY, but=mine.id, since=NOW))
+    history = journal.read(
+        lambda t: t.history(KEY, now=NOW, but=mine.id, since=NOW, most=9, lately=0.0)
+    )
     assert (history.holder, history.acting) == (None, 0), "the asking run does not count"
     assert (history.last_end, history.last_healed) == (NOW + 11, NOW + 1)
     assert history.starts == (NOW + 10, NOW + 20)
-    other = journal.read(lambda t: t.history(("other", KEY[1]), but=0, since=0.0))
+    other = journal.read(
+        lambda t: t.history(("other", KEY[1]), now=NOW, but=0, since=0.0, most=9, lately=0.0)
+    )
     assert (other.holder, other.acting, other.starts) == (mine.id, 1, ())
 
 
@@ -285,7 +289,7 @@ def test_what_never_acted_is_no_history(journal: Journal) -> None:
 
     journal.atomically(drop)
 
-    history = journal.read(lambda t: t.history(KEY, but=0, since=0.0))
+    history = journal.read(lambda t: t.history(KEY, now=NOW, but=0, since=0.0, most=9, lately=0.0))
     assert (history.last_end, history.starts) == (None, ())
 
 

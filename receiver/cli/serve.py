@@ -56,4 +56,4 @@ def command(
     options = shared.options(
         config_file, storage_url, dry_run=dry_run, external_url=external_url or ""
     )
-    run(replace(options, data=storage_path, receive_only=receive_only), listen, web_config)
+    run(replace(options, data=storage_path, works=not receive_only), listen, web_config)

@@ -69,6 +69,7 @@ def command(
             data=storage_path,
             place=_place(host, labels),
             threads=threads,
+            receives=False,
         ),
         listen,
         web_config,

@@ -30,5 +30,9 @@ class Engine(Protocol):
         """Whether all its threads live, where it was started and not stopped."""
 
     @property
+    def trouble(self) -> str:
+        """Why nothing can be considered now, though it lives; or an empty text."""
+
+    @property
     def length(self) -> int:
         """Keys that are ready and not yet being considered."""

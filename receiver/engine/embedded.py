@@ -89,6 +89,10 @@ class EmbeddedEngine:
             return all(thread.is_alive() for thread in (self._timer, *self._threads))
 
     @property
+    def trouble(self) -> str:
+        return ""
+
+    @property
     def length(self) -> int:
         with self._changed:
             return len(self._waiting)

@@ -131,6 +131,11 @@ class PostgresEngine:
         return self._thread.is_alive() and self._pulse.is_alive()
 
     @property
+    def trouble(self) -> str:
+        idle = self._consider is None or self._stopping.is_set()
+        return "" if idle or self._app is not None else "the engine does not reach its jobs"
+
+    @property
     def length(self) -> int:
         try:
             return self._journal.read(lambda t: shared(t).jobs_due())

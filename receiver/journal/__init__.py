@@ -14,10 +14,12 @@ from typing import Any, ClassVar, TypeVar
 import msgspec
 
 from receiver.alert import Alert, Quarantined
+from receiver.breaker import Breaker
 from receiver.clock import wall
 from receiver.decide import Decision
+from receiver.dormancy import Dormancy
 from receiver.journal.steering import Key as Key
-from receiver.journal.steering import Steering
+from receiver.journal.steering import Pause, Steering
 from receiver.run import Observation, Outcome, Plan, Run, State, Step
 
 T = TypeVar("T")
@@ -111,8 +113,8 @@ class Recorded(msgspec.Struct, frozen=True, kw_only=True):
     times: int
 
 
-class Holders(msgspec.Struct, frozen=True, kw_only=True):
-    """The history that the guards rest on."""
+class History(msgspec.Struct, frozen=True, kw_only=True):
+    """What the guards rest on."""
 
     holder: int | None
     acting: int
@@ -121,6 +123,15 @@ class Holders(msgspec.Struct, frozen=True, kw_only=True):
     last_outcome: Outcome | None
     """How the last run that acted on this target ended."""
     starts: tuple[float, ...]
+    dormancy: Dormancy
+    pauses: tuple[Pause, ...]
+    """Those that are in force, the oldest first."""
+    veto: str
+    """Who said no and why, while anything fires that it was said to; else nothing."""
+    breakers: tuple[tuple[str, Breaker], ...]
+    """The main one, the strategy's and the target's, by name."""
+    touched: int
+    """Runs of the strategy that hold a target, or have begun lately; no more than asked for."""
 
 
 class Worker(msgspec.Struct, frozen=True, kw_only=True):
@@ -212,8 +223,13 @@ class Transaction(Steering):
         """The run of this strategy on this target that has no outcome yet, with its steps."""
 
     @abstractmethod
-    def history(self, key: Key, *, but: int, since: float) -> Holders:
-        """What other runs (not *but*) did on this target; starts after *since*."""
+    def history(
+        self, key: Key, *, now: float, but: int, since: float, most: int, lately: float
+    ) -> History:
+        """Return what other runs (not *but*) did on this target, and all else that stops us.
+
+        Starts after *since*; *most* runs of the strategy that began after *lately* are enough.
+        """
 
     @abstractmethod
     def pending_on(self, target: str) -> list[Key]: ...

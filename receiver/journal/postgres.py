@@ -15,14 +15,23 @@ from contextlib import ExitStack, contextmanager, suppress
 from typing import Any, Final, TypeVar
 
 import psycopg
+from psycopg import errors
+from psycopg.pq import TransactionStatus
 from psycopg_pool import ConnectionPool, PoolTimeout
 
-from receiver.errors import JournalError
+from receiver.errors import AwayError, FencedError, JournalError
 from receiver.journal import Transaction
-from receiver.journal.group import CannotStore, GroupJournal
+from receiver.journal.group import CannotStore, GroupJournal, Work
 from receiver.journal.jobs import engine_version, install
 from receiver.journal.migrate import scripts
-from receiver.journal.postgres_rows import PostgresTransaction, execute, shared, told
+from receiver.journal.postgres_rows import (
+    PostgresTransaction,
+    execute,
+    explained,
+    shared,
+    told,
+)
+from receiver.journal.queries import queries
 from receiver.journal.rows import Rows
 from receiver.place import LEASE
 
@@ -37,6 +46,8 @@ WRITER: Final = "select pg_advisory_xact_lock(1885891690, 1)"
 LEADER: Final = "select pg_try_advisory_lock(1885891690, 2)"
 MIGRATION: Final = "select pg_advisory_xact_lock(1885891690, 3)"
 
+PATIENCE: Final = 10
+"""Seconds for which another writer is waited for; one that takes longer is stuck."""
 READERS: Final = 4
 AGAIN: Final = 0.5
 """Seconds between attempts to reach a server that is away."""
@@ -50,7 +61,7 @@ CONNECT: Final[dict[str, Any]] = {
 }
 _SETTINGS: Final = (
     f"set search_path to {SCHEMA}; "
-    "set lock_timeout to '10s'; "
+    f"set lock_timeout to '{PATIENCE}s'; "
     "set statement_timeout to '20s'; "
     # A promheal that is cut off in the middle of a transaction holds up all others no longer.
     "set idle_in_transaction_session_timeout to '5s'; "
@@ -69,7 +80,8 @@ class PostgresJournal(GroupJournal):
                 connection = opened.enter_context(psycopg.connect(url, autocommit=True, **CONNECT))
                 _migrate(connection, self._shown)
             except psycopg.Error as error:
-                raise JournalError(f"{self._shown}: {told(error)}") from error
+                kind = AwayError if _may_be_back(error) else JournalError
+                raise kind(f"{self._shown}: {told(error)}") from error
             opened.pop_all()
         _configure(connection)
         self._writer: PostgresTransaction | None = PostgresTransaction(connection)
@@ -80,7 +92,7 @@ class PostgresJournal(GroupJournal):
         self._fence = threading.local()
         self._readers = ConnectionPool(
             url, kwargs={"autocommit": True, **CONNECT}, min_size=1, max_size=READERS,
-            configure=_configure, timeout=2.0, reconnect_timeout=0, open=True, name="readers",
+            configure=_configure, timeout=10.0, reconnect_timeout=0, open=True, name="readers",
         )  # fmt: skip
         self._thread.start()
 
@@ -110,13 +122,19 @@ class PostgresJournal(GroupJournal):
             raise JournalError(self._away)
         try:
             with self._readers.connection() as connection:
-                # One snapshot for everything that *work* reads.
-                execute(connection, "begin isolation level repeatable read read only")
                 try:
-                    return work(PostgresTransaction(connection))
-                finally:
+                    with connection.pipeline() as pipeline:
+                        # One snapshot for everything that *work* reads.
+                        execute(connection, "begin isolation level repeatable read read only")
+                        transaction = PostgresTransaction(connection)
+                        transaction.pipeline = pipeline
+                        found = work(transaction)
+                        execute(connection, "rollback")
+                except BaseException:
                     with suppress(psycopg.Error):
                         connection.execute("rollback")
+                    raise
+                return found
         except CannotStore as error:
             raise JournalError(str(error)) from error
         except (PoolTimeout, psycopg.Error) as error:
@@ -176,18 +194,51 @@ class PostgresJournal(GroupJournal):
         super()._put(piece)
 
     def _begin(self) -> Rows:
-        if self._writer is None:
+        writer = self._writer
+        if writer is None:
             raise CannotStore(self._away)
-        # Both in one message; the lock is waited for where the transaction has begun, and under
-        # `read committed` each statement after it sees what those before us wrote.
+        if writer.connection.info.transaction_status is not TransactionStatus.INTRANS:
+            # Both in one message; the lock is waited for where the transaction has begun, and under
+            # `read committed` each statement after it sees what those before us wrote.
+            try:
+                execute(writer.connection, f"begin; {WRITER}")
+            except CannotStore as error:
+                if writer.connection.closed:  # restarted while nothing was stored
+                    writer = self._writer = self._connected()
+                elif isinstance(error.__cause__, errors.LockNotAvailable):
+                    self._end_who_is_stuck(writer)
+                else:
+                    raise
+                execute(writer.connection, f"begin; {WRITER}")
+        return writer
+
+    def _end_who_is_stuck(self, writer: PostgresTransaction) -> None:
+        """End a writer that holds up all others: a process that was stopped in the middle of one.
+
+        `idle_in_transaction_session_timeout` does not see one that had sent more than it waits for.
+        """
+        writer.connection.execute("rollback")
+        for row in execute(
+            writer.connection, queries("postgres")["end_stuck"], {"seconds": PATIENCE}
+        ):
+            log.error("ended the connection of a process that was stuck (backend %d)", row[0])
+
+    def _together(self, batch: list[Work]) -> bool:
+        """As all journals, in a pipeline: what nobody waits for is sent with what comes next."""
+        self._begin()
+        writer = self._writer
+        assert writer is not None
         try:
-            execute(self._writer.connection, f"begin; {WRITER}")
-        except CannotStore:
-            if not self._writer.connection.closed:
-                raise
-            self._writer = self._connected()  # it may have been restarted while nothing was stored
-            execute(self._writer.connection, f"begin; {WRITER}")
-        return self._writer
+            with explained(writer.connection), writer.connection.pipeline() as pipeline:
+                writer.pipeline = pipeline
+                done = super()._together(batch)
+        except (psycopg.Error, FencedError):
+            done = False  # found at the end: whose it is comes out one by one
+        finally:
+            writer.pipeline = None
+        if not done:
+            self._undo()
+        return done
 
     def _savepoint(self) -> None:
         self._tell("savepoint piece")
@@ -243,6 +294,14 @@ class PostgresJournal(GroupJournal):
             self.writable = True
             log.warning("%s is back", self._shown)
             return
+
+
+def _may_be_back(error: psycopg.Error) -> bool:
+    """Whether nobody answered, or a server that is not ready yet: what it refuses, it refuses."""
+    if not isinstance(error, psycopg.OperationalError):
+        return False
+    said = str(error)
+    return "FATAL" not in said or "starting up" in said or "shutting down" in said
 
 
 def shown(url: str) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from functools import cache
 from typing import Any, ClassVar, Final
 
@@ -15,13 +16,15 @@ from receiver.journal.group import CannotStore
 from receiver.journal.jobs import CHANNEL, KNOCK, TASK, queue_of
 from receiver.journal.queries import queries
 from receiver.journal.rows import Rows
-from receiver.journal.steering_rows import Cursor, Row
+from receiver.journal.steering_rows import Row
 from receiver.place import LEASE, UNBOUND
 
+FENCED: Final = "PH001"
+"""What the function `fence` raises."""
 _AWAY: Final = (
     errors.ConnectionException, errors.OperatorIntervention, errors.InsufficientResources,
     errors.LockNotAvailable, errors.SystemError, errors.ReadOnlySqlTransaction,
-    errors.IdleInTransactionSessionTimeout, errors.InFailedSqlTransaction,
+    errors.IdleInTransactionSessionTimeout,
 )  # fmt: skip
 """The server's fault, and not that of a statement."""
 
@@ -54,9 +57,11 @@ class PostgresTransaction(Rows):
     def __init__(self, connection: psycopg.Connection[Any]) -> None:
         super().__init__()
         self.connection = connection
+        self.pipeline: psycopg.Pipeline | None = None
+        """While there is one, an answer is waited for when it is looked at, and not before."""
         self._queries = queries("postgres")
 
-    def _execute(self, query: str, /, **values: Any) -> Cursor:
+    def _execute(self, query: str, /, **values: Any) -> Answer:
         for name, value in values.items():
             if isinstance(value, str) and "\0" in value:  # a text of PostgreSQL has none
                 values[name] = value.replace("\0", "\ufffd")
@@ -70,13 +75,20 @@ class PostgresTransaction(Rows):
         )
         # What is said again is noted before anything new is opened.
         repeated, opened = (
-            self._execute(
+            self._changed(
                 query, fingerprints=_clean(fingerprints), starts=starts, labels=labels,
                 annotations=annotations, links=_clean(links), sender=sender, now=now,
-            ).rowcount
+            )
             for query in ("admit_again", "admit_new")
         )  # fmt: skip
         return repeated, opened
+
+    def _changed(self, query: str, /, **values: Any) -> int:
+        cursor = self._execute(query, **values)
+        if self.pipeline is not None:
+            with explained(self.connection):
+                self.pipeline.sync()
+        return cursor.rowcount
 
     def _table(self, rows: Sequence[Any]) -> dict[str, Any]:
         return {
@@ -87,23 +99,21 @@ class PostgresTransaction(Rows):
     def _list(self, values: Sequence[int]) -> list[int]:
         return list(values)
 
-    def _ask(self, sql: str) -> psycopg.Cursor[Row]:
+    def _ask(self, sql: str) -> Answer:
         return execute(self.connection, sql)
 
     def dump(self, table: str, batch: int) -> Iterator[list[Row]]:
-        with self.connection.cursor("dump", row_factory=_rows) as cursor:
-            cursor.execute(f"select * from {table} order by 1".encode())  # noqa: S608
-            while rows := cursor.fetchmany(batch):
-                yield list(rows)
+        self._ask(f"declare dump cursor for select * from {table} order by 1")  # noqa: S608
+        while rows := self._ask(f"fetch {batch} from dump").fetchall():
+            yield rows
+        self._ask("close dump")
 
     def load(self, table: str, rows: list[Row]) -> None:
-        names = ", ".join(rows[0].keys())
-        with (
-            self.connection.cursor() as cursor,
-            cursor.copy(f"copy {table} ({names}) from stdin".encode()) as copy,
-        ):
-            for row in rows:
-                copy.write_row(_clean(list(row)))
+        names = rows[0].keys()
+        values = ", ".join(["%s"] * len(names))
+        sql = f"insert into {table} ({', '.join(names)}) values ({values})"  # noqa: S608
+        with self.connection.cursor() as cursor:
+            cursor.executemany(sql.encode(), [_clean(list(row)) for row in rows])
 
     def loaded(self, table: str) -> None:
         sequence = self._execute("sequence", table=table).fetchone()
@@ -166,9 +176,8 @@ class PostgresTransaction(Rows):
         return None if row is None else float(row[0])
 
     def check(self, target: str, epoch: int) -> None:
-        """Raise FencedError unless *epoch* still is the one of the target's claim."""
-        if self._execute("holds", target=target, epoch=epoch).fetchone() is None:
-            raise FencedError(f"somebody else has taken {target} over; nothing was stored")
+        """Raise FencedError, now or with the next answer, unless *epoch* is still the target's."""
+        self._execute("fence", target=target, epoch=epoch)
 
     def hold(self, target: str, seconds: float) -> None:
         self._execute("hold", target=target, seconds=max(seconds, LEASE))
@@ -232,14 +241,46 @@ class PostgresTransaction(Rows):
         ]
 
 
+class Answer:
+    """What a query finds: in a pipeline it may still be on its way."""
+
+    def __init__(self, cursor: psycopg.Cursor[Row]) -> None:
+        self._cursor = cursor
+
+    @property
+    def rowcount(self) -> int:
+        return self._cursor.rowcount
+
+    def fetchone(self) -> Row | None:
+        with explained(self._cursor.connection):
+            return self._cursor.fetchone()
+
+    def fetchall(self) -> list[Row]:
+        with explained(self._cursor.connection):
+            return self._cursor.fetchall()
+
+    def __iter__(self) -> Iterator[Row]:
+        return iter(self.fetchall())
+
+
 def execute(
     connection: psycopg.Connection[Any], query: str, values: dict[str, Any] | None = None
-) -> psycopg.Cursor[Row]:
+) -> Answer:
     """Execute a query. Raises CannotStore when it is not the query's fault that it fails."""
-    cursor = psycopg.Cursor(connection, row_factory=_rows)
+    cursor: psycopg.Cursor[Row] = psycopg.Cursor(connection, row_factory=_rows)
+    with explained(connection):
+        cursor.execute(query.encode(), values)
+    return Answer(cursor)
+
+
+@contextmanager
+def explained(connection: psycopg.Connection[Any]) -> Iterator[None]:
+    """Turn the server's faults into CannotStore, and that of the fence into FencedError."""
     try:
-        return cursor.execute(query.encode(), values)
+        yield
     except psycopg.Error as error:
+        if error.sqlstate == FENCED:
+            raise FencedError(f"{told(error)}; nothing was stored") from error
         if connection.closed or isinstance(error, _AWAY):
             raise CannotStore(f"cannot store: {told(error)}") from error
         raise

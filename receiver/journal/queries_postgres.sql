@@ -79,6 +79,16 @@ delete from untold where id = any(:ids)
 select coalesce(sum(pg_total_relation_size(oid)), 0)::bigint from pg_class
 where relnamespace = current_schema()::regnamespace and relkind = 'r'
 
+-- name: end_stuck
+-- End who has held the writers' lock for too long. They are found first: a condition that ends
+-- connections might be asked of others.
+with stuck as materialized (
+    select l.pid from pg_locks l join pg_stat_activity a on a.pid = l.pid
+    where l.locktype = 'advisory' and l.classid = 1885891690 and l.objid = 1 and l.granted
+      and l.database = (select oid from pg_database where datname = current_database())
+      and a.xact_start < clock_timestamp() - make_interval(secs => :seconds))
+select pid, pg_terminate_backend(pid) from stuck
+
 -- name: sequence
 -- What numbers the rows of a table, where anything does.
 select pg_get_serial_sequence(table_name, column_name) from information_schema.columns
@@ -154,8 +164,9 @@ returning epoch
 select extract(epoch from until)::double precision from claim
 where target = :target and until > clock_timestamp()
 
--- name: holds
-select 1 from claim where target = :target and epoch = :epoch
+-- name: fence
+-- Fails unless this epoch still is that of who has the target in hand.
+select fence(:target, :epoch)
 
 -- name: hold
 update claim set until = clock_timestamp() + make_interval(secs => :seconds) where target = :target

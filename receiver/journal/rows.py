@@ -9,19 +9,27 @@ from typing import Any, ClassVar, Final
 import msgspec
 
 from receiver.alert import Alert, Quarantined, Status
+from receiver.breaker import Breaker, names
 from receiver.decide import Decision
 from receiver.journal import (
     Admission,
     Admitted,
     Episode,
-    Holders,
+    History,
     Key,
     Recorded,
     Snapshot,
     Transaction,
     Want,
 )
-from receiver.journal.steering_rows import BIGGEST, Row, SteeringRows
+from receiver.journal.steering_rows import (
+    BIGGEST,
+    Row,
+    SteeringRows,
+    breaker_in,
+    dormancy_in,
+    pause_in,
+)
 from receiver.place import LEASE, UNBOUND
 from receiver.run import Observation, Outcome, Phase, Plan, Run, State, Step, StepState, may_follow
 
@@ -161,8 +169,8 @@ class Rows(SteeringRows, Transaction):
 
     def give_up(self, *, before: float, episode: int | None = None) -> int:
         if episode is None:
-            return self._execute("give_up", before=before).rowcount
-        given_up = self._execute("give_up_one", id=episode, before=before).rowcount
+            return self._changed("give_up", before=before)
+        given_up = self._changed("give_up_one", id=episode, before=before)
         if given_up:
             self._unwant([episode])
         return given_up
@@ -176,7 +184,7 @@ class Rows(SteeringRows, Transaction):
         if wants is None:
             self._execute("let_rest", id=episode.id)
             return
-        if not self._execute("reopen", id=episode.id, now=now).rowcount:
+        if not self._changed("reopen", id=episode.id, now=now):
             self._execute("let_rest", id=episode.id)
             return
         for want in wants:
@@ -206,21 +214,38 @@ class Rows(SteeringRows, Transaction):
         row = self._execute("unfinished_run", strategy=key[0], target=key[1]).fetchone()
         return None if row is None else self._run(row)
 
-    def history(self, key: Key, *, but: int, since: float) -> Holders:
+    def history(
+        self, key: Key, *, now: float, but: int, since: float, most: int, lately: float
+    ) -> History:
         strategy, target = key
-        seen = self._execute("history", target=target, but=but).fetchone()
-        assert seen is not None
-        ended = seen["last_outcome"]
-        return Holders(
-            holder=seen["holder"],
-            acting=seen["acting"],
-            last_end=seen["last_end"],
-            last_healed=seen["last_healed"],
+        first, second, third = names(*key)
+        # All are on their way before the first answer is waited for.
+        seen = self._execute("history", target=target, but=but)
+        starts = self._execute("starts", strategy=strategy, target=target, since=since)
+        dormancy = self._execute("dormancy")
+        pauses = self._execute("pauses", now=now)
+        veto = self._execute("veto", strategy=strategy, target=target)
+        known = self._execute("breakers_named", first=first, second=second, third=third)
+        touched = self._execute("touched", strategy=strategy, most=most, since=lately)
+        row, no, few = seen.fetchone(), veto.fetchone(), touched.fetchone()
+        assert row is not None
+        assert few is not None
+        ended = row["last_outcome"]
+        breakers = {one["name"]: breaker_in(one) for one in known}
+        return History(
+            holder=row["holder"],
+            acting=row["acting"],
+            last_end=row["last_end"],
+            last_healed=row["last_healed"],
             last_outcome=None if ended is None else Outcome(ended),
-            starts=tuple(
-                row[0]
-                for row in self._execute("starts", strategy=strategy, target=target, since=since)
+            starts=tuple(start[0] for start in starts),
+            dormancy=dormancy_in(dormancy.fetchone()),
+            pauses=tuple(pause_in(one) for one in pauses),
+            veto="" if no is None else f"{no['by']}: {no['reason']}",
+            breakers=tuple(
+                (name, breakers.get(name, Breaker())) for name in (first, second, third)
             ),
+            touched=few[0],
         )
 
     def pending_on(self, target: str) -> list[Key]:
@@ -323,8 +348,8 @@ class Rows(SteeringRows, Transaction):
         after = msgspec.structs.replace(after, runs_on=_place(after.plan))
         values = {name: getattr(after, name) for name in _CHANGEABLE}
         values["plan"] = None if after.plan is None else _text(after.plan)
-        cursor = self._execute("change_run", id=run.id, before=run.state, state=state, **values)
-        assert cursor.rowcount == 1, f"run {run.id} is not {run.state} any more"
+        changed = self._changed("change_run", id=run.id, before=run.state, state=state, **values)
+        assert changed == 1, f"run {run.id} is not {run.state} any more"
         return after
 
     def finish(self, run: Run, outcome: Outcome, reason: str, *, now: float) -> Run:
@@ -428,11 +453,13 @@ class Rows(SteeringRows, Transaction):
 
     def prune(self, *, before: float, limit: int) -> int:
         return sum(
-            self._execute(f"prune_{kind}", before=before, limit=limit).rowcount
+            self._changed(f"prune_{kind}", before=before, limit=limit)
             for kind in (*_PRUNED, *self.pruned)
         )
 
     def _run(self, row: Row) -> Run:
+        if row["state"] == State.PENDING:
+            return _run(row, ())
         return _run(row, tuple(_step(step) for step in self._execute("steps", run=row["id"])))
 
 

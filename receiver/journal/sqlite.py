@@ -49,6 +49,9 @@ class SqliteTransaction(Rows):
     def _execute(self, query: str, /, **values: Any) -> sqlite3.Cursor:
         return self._run_sql(self._queries[query], values)
 
+    def _changed(self, query: str, /, **values: Any) -> int:
+        return self._execute(query, **values).rowcount
+
     def _admit_firing(self, admission: Admission, *, sender: str, now: float) -> tuple[int, int]:
         repeated = opened = 0
         width = _ROWS * Admission.WIDTH

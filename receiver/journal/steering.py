@@ -91,10 +91,6 @@ class Steering(ABC):
         """Return those that have something to remember, by name."""
 
     @abstractmethod
-    def breakers_named(self, names: tuple[str, str, str]) -> tuple[tuple[str, Breaker], ...]:
-        """Return these three, with their names."""
-
-    @abstractmethod
     def happen(self, name: str, happening: Happening) -> BreakerState | None:
         """Tell a breaker what happened; return its state if that changed, and None if not."""
 
@@ -118,10 +114,6 @@ class Steering(ABC):
 
         Treated in vain are those that were acted on after *since* and fire all the same.
         """
-
-    @abstractmethod
-    def touched(self, strategy: str, *, limit: int, since: float) -> int:
-        """How many runs of a strategy hold a target, or began after *since*; *limit* is enough."""
 
     @abstractmethod
     def latest_starts(self, key: Key, *, since: float) -> list[float]:
@@ -148,10 +140,6 @@ class Steering(ABC):
     @abstractmethod
     def put_veto(self, key: Key, *, by: str, reason: str, now: float) -> None:
         """Note a person's no to everything that fires for *key* now."""
-
-    @abstractmethod
-    def veto(self, key: Key) -> str:
-        """Return who said no and why, while anything fires that it was said to; else nothing."""
 
     @abstractmethod
     def put_audit(

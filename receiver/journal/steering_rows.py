@@ -53,6 +53,10 @@ class SteeringRows(Steering):
     def _list(self, values: Sequence[int]) -> Any:
         """Return some numbers as one value of a query of this database."""
 
+    @abstractmethod
+    def _changed(self, query: str, /, **values: Any) -> int:
+        """Execute a named query, and return how many rows it has changed."""
+
     def _one(self, query: str, /, **values: Any) -> Any:
         """Return the one value that a query always has."""
         row = self._execute(query, **values).fetchone()
@@ -63,16 +67,10 @@ class SteeringRows(Steering):
 
     def breaker(self, name: str) -> Breaker:
         row = self._execute("breaker", name=name).fetchone()
-        return Breaker() if row is None else _breaker(row)
+        return Breaker() if row is None else breaker_in(row)
 
     def breakers(self) -> Mapping[str, Breaker]:
-        return {row["name"]: _breaker(row) for row in self._execute("breakers")}
-
-    def breakers_named(self, names: tuple[str, str, str]) -> tuple[tuple[str, Breaker], ...]:
-        first, second, third = names
-        rows = self._execute("breakers_named", first=first, second=second, third=third)
-        known = {row["name"]: _breaker(row) for row in rows}
-        return tuple((name, known.get(name, Breaker())) for name in names)
+        return {row["name"]: breaker_in(row) for row in self._execute("breakers")}
 
     def happen(self, name: str, happening: Happening) -> BreakerState | None:
         before = self.breaker(name)
@@ -116,8 +114,7 @@ class SteeringRows(Steering):
         ]
 
     def dormancy(self) -> Dormancy:
-        row = self._execute("dormancy").fetchone()
-        return AWAKE if row is None else Dormancy(**dict(row))
+        return dormancy_in(self._execute("dormancy").fetchone())
 
     def put_dormancy(self, dormancy: Dormancy) -> None:
         self._execute("put_dormancy", **msgspec.structs.asdict(dormancy))
@@ -133,9 +130,6 @@ class SteeringRows(Steering):
         treated = self._one("treated", strategy=strategy, target=target, since=since)
         return Illness(ill + held, treated)
 
-    def touched(self, strategy: str, *, limit: int, since: float) -> int:
-        return int(self._one("touched", strategy=strategy, most=limit, since=since))
-
     def latest_starts(self, key: Key, *, since: float) -> list[float]:
         return [
             row[0]
@@ -148,7 +142,7 @@ class SteeringRows(Steering):
     # -- people
 
     def pauses(self, *, now: float) -> list[Pause]:
-        return [_pause(row) for row in self._execute("pauses", now=now)]
+        return [pause_in(row) for row in self._execute("pauses", now=now)]
 
     def put_pause(
         self, scope: str, *, reason: str, by: str, now: float, until: float | None
@@ -158,15 +152,11 @@ class SteeringRows(Steering):
 
     def lift_pauses(self, scope: str, *, now: float) -> list[Pause]:
         return [
-            _pause(row) for row in self._execute("lift_pauses", scope=scope, now=now).fetchall()
+            pause_in(row) for row in self._execute("lift_pauses", scope=scope, now=now).fetchall()
         ]
 
     def put_veto(self, key: Key, *, by: str, reason: str, now: float) -> None:
         self._execute("put_veto", strategy=key[0], target=key[1], by=by, reason=reason, now=now)
-
-    def veto(self, key: Key) -> str:
-        row = self._execute("veto", strategy=key[0], target=key[1]).fetchone()
-        return "" if row is None else f"{row['by']}: {row['reason']}"
 
     def put_audit(
         self, action: str, object_: str, *, by: str, reason: str, now: float, detail: str = ""
@@ -211,11 +201,15 @@ class SteeringRows(Steering):
         self._execute("put_anchor", **msgspec.structs.asdict(anchor))
 
 
-def _breaker(row: Row) -> Breaker:
+def dormancy_in(row: Row | None) -> Dormancy:
+    return AWAKE if row is None else Dormancy(**dict(row))
+
+
+def breaker_in(row: Row) -> Breaker:
     return Breaker(**{field: row[field] for field in _MEMORY})
 
 
-def _pause(row: Row) -> Pause:
+def pause_in(row: Row) -> Pause:
     return Pause(
         id=row["id"],
         scope=row["scope"],

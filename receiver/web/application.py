@@ -6,12 +6,13 @@ import ipaddress
 import logging
 from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
+from time import monotonic, sleep
 from typing import Any, Final
 
 from receiver.actions import discover
 from receiver.config_files import load
-from receiver.errors import ConfigError
-from receiver.journal import open_journal
+from receiver.errors import AwayError, ConfigError
+from receiver.journal import Journal, open_journal
 from receiver.metrics import CODES
 from receiver.settings import taken
 from receiver.web import create_app, create_worker_app
@@ -27,6 +28,8 @@ from receiver.wiring import Options, Service, build
 
 log: Final = logging.getLogger("promheal")
 
+WAIT: Final = 60.0
+"""Seconds that a database server is waited for at the start."""
 SHUTDOWN: Final = 30
 """Seconds that actions under way may take after SIGTERM."""
 
@@ -60,9 +63,9 @@ def run(options: Options, listen: str, web_config: Path | None) -> None:
     systemd = taken(VARIABLES)
     # What is wrong with the files is said before anything is started, with exit code 2.
     load(options.config_file, discover(), options.environ)
-    journal = open_journal(options.storage_url)
+    journal = _journal(options.storage_url)
     journal.close()
-    if not journal.shared and (options.receive_only or not options.place.decides):
+    if not journal.shared and not (options.receives and options.works):
         raise ConfigError(
             f"--storage.url {options.storage_url}: with a file one process does it all; several "
             "share a server: --storage.url postgresql://USER@HOST/DATABASE"
@@ -78,6 +81,19 @@ def run(options: Options, listen: str, web_config: Path | None) -> None:
         },
         multiproc_dir=options.environ.get("PROMETHEUS_MULTIPROC_DIR", ""),
     ).run()
+
+
+def _journal(url: str) -> Journal:
+    """Open the journal. A server that is away at our start, as after a power cut, is waited for."""
+    until = monotonic() + WAIT
+    while True:
+        try:
+            return open_journal(url)
+        except AwayError as error:
+            if monotonic() > until:
+                raise
+            log.warning("waiting for the journal: %s", error)
+            sleep(1.0)
 
 
 def _tls(watched: WatchedConfig | None) -> dict[str, object]:
@@ -104,7 +120,7 @@ class Application:
     ) -> None:
         self._service: Service = build(options)
         # Who only executes steps is posted nothing.
-        self._webhook = Webhook(self._service) if options.place.decides else None
+        self._webhook = Webhook(self._service) if options.receives else None
         self._access = Access(
             watched.now if watched else WebConfig,
             loopback=loopback,
@@ -115,7 +131,11 @@ class Application:
         if self._webhook is not None:
             app = create_app(self._service, self._webhook)
         self._app = Gate(app, self._access)
-        self._service.start()
+        try:
+            self._service.start()
+        except BaseException:
+            self._service.close(timeout=0)  # or what has been started would keep the process
+            raise
         self._systemd = NotifySocket(
             systemd, self._service.dead, lambda: self._service.ready() or "ready"
         )

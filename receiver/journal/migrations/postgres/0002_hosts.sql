@@ -14,6 +14,13 @@ create table claim (                                -- a target that is being co
 );
 create index claim_worker on claim (worker);
 
+create function fence(held text, mine bigint) returns void language plpgsql as $$
+begin
+    if not exists (select 1 from claim where target = held and epoch = mine) then
+        raise exception 'somebody else has taken % over', held using errcode = 'PH001';
+    end if;
+end $$;
+
 create table worker (                               -- a process that carries work
     id      text primary key,
     host    text not null,                          -- where it is, for people
