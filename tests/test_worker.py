@@ -59,13 +59,14 @@ class App:
         self.refused.append(status)
 
     def take(self, request, tell):
-        if request.path != "/later":
+        if request.path not in ("/later", "/refused"):
             return False
         body = request.body.read()
         size = int(request.kind or 0)
         said = json.dumps([request.method, request.encoding, request.sender]).encode()
         answer = said + body + bytes(size)
-        threading.Timer(0.05, tell, [202, answer]).start()
+        status = 202 if request.path == "/later" else 503
+        threading.Timer(0.05, tell, [status, answer]).start()
         return True
 
     def __call__(self, environ, start_response):
@@ -85,6 +86,9 @@ class App:
             return iter([b"a", b"", b"b", b"c"])
         elif path == "/fail":
             raise RuntimeError("on purpose")
+        elif path == "/unavailable":
+            start_response("503 Service Unavailable", [("Content-Length", "2")])
+            return [b"no"]
         elif path == "/exit":
             raise SystemExit(1)
         elif path == "/late":
@@ -274,6 +278,18 @@ def test_what_is_taken_is_answered_in_order_on_its_connection(server: Process) -
         assert client.answer()[0] == 200
         client.send(post(b"4", "Connection: close", path="/later"))
         assert client.answer() == (202, b'["POST", "", "127.0.0.1"]4')
+        assert client.ended()
+
+
+@pytest.mark.parametrize("path", ["/refused", "/unavailable"])
+def test_a_503_ends_its_connection_so_that_the_next_may_reach_another(
+    server: Process, path: str
+) -> None:
+    with Client(server.port) as client:
+        client.send(GET)
+        assert client.answer()[0] == 200
+        client.send(post(b"", path=path))
+        assert client.answer()[0] == 503
         assert client.ended()
 
 

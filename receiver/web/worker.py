@@ -19,6 +19,9 @@ answer is 400. Whatever looks doubtful goes to the parser at once, for it to ref
 
 TLS is done in the same loop: a slow handshake, too, costs a buffer and has the deadline.
 
+A 503 ends its connection: where several receivers share an address, the next try can then reach
+another. Alertmanager keeps a connection, and so one receiver, as long as it may.
+
 HTTP/1 on TCP or Unix sockets; HTTP/2, uwsgi and the PROXY protocol are not served. Linux only:
 epoll.
 """
@@ -404,7 +407,7 @@ class Reply:
     It holds the headers back until the first of the body comes: one packet instead of two.
     """
 
-    __slots__ = ("_conn", "_held", "client", "server", "started")
+    __slots__ = ("_conn", "_held", "client", "server", "started", "unavailable")
 
     def __init__(self, conn: Connection) -> None:
         self._conn = conn
@@ -413,6 +416,8 @@ class Reply:
         self.server = conn.server
         self.started = False
         """Something was sent."""
+        self.unavailable = False
+        """It is a 503."""
 
     @property
     def sock(self) -> Reply:
@@ -421,6 +426,7 @@ class Reply:
     def sendall(self, data: bytes) -> None:
         if self._held is None:
             self._held = data
+            self.unavailable = data[8:13] == b" 503 "
             return
         data, self._held = self._held + data, b""
         self.started = True
@@ -821,7 +827,7 @@ class CompleteRequestWorker(ThreadWorker):  # type: ignore[misc]  # gunicorn has
         stays = self.alive and bool(self.cfg.keepalive) and not req.should_close()
 
         def tell(status: int, body: bytes, more: Sequence[tuple[str, str]] = ()) -> None:
-            self._tell(conn, status, body, more, stays=stays)
+            self._tell(conn, status, body, more, stays=stays and status != 503)
 
         return bool(take(taken, tell))
 
@@ -891,4 +897,4 @@ class CompleteRequestWorker(ThreadWorker):  # type: ignore[misc]  # gunicorn has
             if reply.started:
                 return False
             raise Refusal(500, "internal", "the request failed; the log says why") from error
-        return stays
+        return stays and not reply.unavailable
