@@ -62,8 +62,8 @@ tools: .tools/installed .tools/brokers .tools/postgres .tools/browser .tools/gra
 demo: install .tools/installed ## Make a service sick, and watch it being healed and proven
 	$(BIN)/promheal demo $(ARGS)
 
-compose-demo: ## The same in containers, with Grafana; needs Docker and its compose plugin
-	@deploy/compose/demo
+compose-demo: ## The same in containers, with Grafana (ARGS=scale: many of them); needs Docker and its compose plugin
+	@deploy/compose/demo $(ARGS)
 
 image: ## Build the image promheal; needs Docker
 	docker build --file deploy/Dockerfile --tag promheal .

@@ -11,6 +11,7 @@ import sys
 import tomllib
 import zipfile
 from collections.abc import Iterable, Iterator
+from importlib import import_module
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +19,6 @@ import pytest
 import yaml
 
 from deploy.generate import generated
-from receiver.cli.serve import command as serve
 from tests.tools import REPOSITORY, tool
 
 DEPLOY = REPOSITORY / "deploy"
@@ -70,8 +70,10 @@ def test_the_image_holds_what_the_tests_ran_with(name: str) -> None:
 
 
 def test_the_image_holds_what_promheal_needs() -> None:
-    needed = {re.split(r"[\[<>=~!]", text)[0] for text in PROJECT["dependencies"]}
+    wanted = [*PROJECT["dependencies"], *PROJECT["optional-dependencies"]["postgres"]]
+    needed = {re.split(r"[\[<>=~!]", text)[0] for text in wanted}
     assert needed <= set(locked("requirements-runtime.txt"))
+    assert "psycopg-binary" in locked("requirements-runtime.txt"), "the image has no libpq"
     assert not {"pytest", "mypy", "ruff"} & set(locked("requirements-runtime.txt"))
 
 
@@ -153,36 +155,76 @@ def test_the_build_sees_enough_for_a_whole_wheel_and_no_more(tmp_path: Path) -> 
 # --- options --------------------------------------------------------------------------------------
 
 
-def serve_options(words: Iterable[str]) -> set[str]:
+def options(words: Iterable[str]) -> set[str]:
     return {word.partition("=")[0] for word in words if word.startswith("--")}
 
 
-def started_with() -> Iterator[tuple[str, set[str]]]:
-    """The options of `promheal serve` in each file that starts it."""
-    unit = (SYSTEMD / "promheal.service").read_text()
-    (line,) = re.findall(r"^ExecStart=((?:.*\\\n)*.*)$", unit, re.MULTILINE)
-    yield "systemd", serve_options(shlex.split(line.replace("\\\n", "")))
-    yield "systemd's ARGS", serve_options(shlex.split(re.findall(r'ARGS="(.+)"', unit)[0]))
+def unit_command(path: Path) -> list[str]:
+    (line,) = re.findall(r"^ExecStart=((?:.*\\\n)*.*)$", path.read_text(), re.MULTILINE)
+    return shlex.split(line.replace("\\\n", ""))[1:]
+
+
+def unit_arguments(path: Path) -> list[str]:
+    return shlex.split(re.findall(r'ARGS="(.+)"', path.read_text())[0])
+
+
+def started_with() -> Iterator[tuple[str, list[str]]]:
+    """The words after `promheal` in each file that starts it."""
+    for path in sorted(SYSTEMD.glob("*.service")):
+        command = unit_command(path)
+        yield path.name, command
+        yield f"{path.name}'s ARGS", [command[0], *unit_arguments(path)]
     (command,) = re.findall(r"^CMD (\[.+?\])", DOCKERFILE.read_text(), re.MULTILINE | re.DOTALL)
-    yield "image", serve_options(json.loads(command.replace("\\\n", "")))
-    yield "Kubernetes", serve_options(container(manifest("StatefulSet"))["args"])
+    yield "image", json.loads(command.replace("\\\n", ""))
+    for name in ("receiver-1", "worker-1"):
+        yield name, compose(SCALE)["services"][name]["command"]
+    yield "Kubernetes", container(manifest("StatefulSet"))["args"]
 
 
 def test_everything_that_starts_it_knows_its_options() -> None:
-    known = {option for parameter in serve.params for option in parameter.opts}
-    for where, options in started_with():
-        assert options, where
-        assert options <= known, where
+    for where, (command, *words) in started_with():
+        known = {
+            option
+            for parameter in import_module(f"receiver.cli.{command}").command.params
+            for option in parameter.opts
+        }
+        assert options(words), where
+        assert options(words) <= known, where
 
 
 # --- compose --------------------------------------------------------------------------------------
 
 COMPOSE = DEPLOY / "compose.yaml"
+SCALE = DEPLOY / "compose-scale.yaml"
+EACH_COMPOSE = pytest.mark.parametrize("path", [COMPOSE, SCALE], ids=lambda path: path.name)
 
 
-def compose() -> dict[str, Any]:
-    read: dict[str, Any] = yaml.safe_load(COMPOSE.read_text())
+def compose(path: Path = COMPOSE) -> dict[str, Any]:
+    """The file, with what its services extend. Lists grow by that, as in Docker's own merging."""
+    read: dict[str, Any] = yaml.safe_load(path.read_text())
+    for name, service in read["services"].items():
+        extended = service.pop("extends", None)
+        if extended is None:
+            continue
+        base = compose(DEPLOY / extended["file"])["services"][extended["service"]]
+        assert "depends_on" not in base, "what it depends on would have to be here as well"
+        merged = {**base, **service}
+        for key in ("networks", "volumes", "secrets", "ports"):
+            if key in base and key in service:
+                merged[key] = [*base[key], *service[key]]
+        read["services"][name] = merged
     return read
+
+
+def secrets(service: dict[str, Any]) -> dict[str, str]:
+    """The secrets of a service by the files that they are there."""
+    found = {}
+    for secret in service.get("secrets", []):
+        source, target = (
+            (secret["source"], secret["target"]) if isinstance(secret, dict) else (secret, secret)
+        )
+        found[str(Path("/run/secrets") / target)] = source
+    return found
 
 
 def compose_problems(read: dict[str, Any]) -> list[str]:
@@ -209,14 +251,15 @@ def compose_problems(read: dict[str, Any]) -> list[str]:
         found += [
             f"{name}: {key} is for everybody to read"
             for key in service.get("environment", {})
-            if "PASSWORD" in key
+            if "PASSWORD" in key and not key.endswith("_FILE")
         ]
     return found
 
 
-def test_compose_is_valid_and_hardened() -> None:
-    passes("check-jsonschema", "--builtin-schema", "vendor.compose-spec", COMPOSE)
-    assert compose_problems(compose()) == []
+@EACH_COMPOSE
+def test_compose_is_valid_and_hardened(path: Path) -> None:
+    passes("check-jsonschema", "--builtin-schema", "vendor.compose-spec", path)
+    assert compose_problems(compose(path)) == []
 
 
 def test_a_careless_compose_is_found(tmp_path: Path) -> None:
@@ -232,21 +275,126 @@ def test_a_careless_compose_is_found(tmp_path: Path) -> None:
     fails("check-jsonschema", "--builtin-schema", "vendor.compose-spec", path)
 
 
-def test_compose_mounts_what_exists() -> None:
-    read = compose()
-    mounted = [
-        volume.split(":")[0]
-        for service in read["services"].values()
-        for volume in service.get("volumes", [])
-    ]
-    for source in mounted:
-        assert source in read["volumes"] or (DEPLOY / source).exists(), source
+@EACH_COMPOSE
+def test_compose_names_what_exists(path: Path, tmp_path: Path) -> None:
+    shutil.copy(DEPLOY / "compose/demo", tmp_path)
+    subprocess.run([tmp_path / "demo", "secrets"], check=True)
+    read = compose(path)
+    used: dict[str, set[str]] = {"networks": set(), "volumes": set(), "secrets": set()}
+    for service in read["services"].values():
+        used["networks"] |= set(service["networks"])
+        used["secrets"] |= set(secrets(service).values())
+        for volume in service.get("volumes", []):
+            source = volume.split(":")[0]
+            if source.startswith("."):
+                assert (DEPLOY / source).exists(), source
+            else:
+                used["volumes"].add(source)
+        assert set(service.get("depends_on", ())) <= set(read["services"])
+    for kind, names in used.items():
+        assert names == set(read[kind])
+    for secret in read["secrets"].values():
+        assert (tmp_path / secret["file"].removeprefix("compose/")).stat().st_size, secret
 
 
 def test_nobody_can_log_in_to_grafana() -> None:
     environment = compose()["services"]["grafana"]["environment"]
     assert environment["GF_SECURITY_DISABLE_INITIAL_ADMIN_CREATION"] == "true"
     assert environment["GF_AUTH_ANONYMOUS_ORG_ROLE"] == "Viewer"
+
+
+MANY = compose(SCALE)["services"]
+RECEIVERS = [name for name in MANY if name.startswith("receiver-")]
+WORKERS = [name for name in MANY if name.startswith("worker-")]
+
+
+def on(network: str) -> set[str]:
+    """The services on a network of compose-scale.yaml."""
+    return {name for name, service in MANY.items() if network in service["networks"]}
+
+
+def test_many_machines_are_three_receivers_and_two_workers_around_one_database() -> None:
+    assert (len(RECEIVERS), len(WORKERS)) == (3, 2)
+    assert on("database") == {"postgres", *RECEIVERS, *WORKERS}
+    assert MANY["postgres"]["networks"] == ["database"]
+    assert not {"alertmanager", *RECEIVERS} & on("shop"), "only workers reach what is healed"
+    networks = compose(SCALE)["networks"]
+    assert {name for name, one in networks.items() if not one.get("internal")} == {"outside"}
+    assert not {"postgres", *RECEIVERS, *WORKERS} & {*on("outside")}
+    for name in (*RECEIVERS, *WORKERS):
+        assert MANY[name]["depends_on"] == {"postgres": {"condition": "service_healthy"}}
+        assert "ports" not in MANY[name]
+    for receiver in RECEIVERS:
+        assert "--receive-only" in MANY[receiver]["command"]
+    assert [name for name, service in MANY.items() if "build" in service] == ["receiver-1"]
+
+
+def test_alertmanager_reaches_every_receiver_by_one_name() -> None:
+    config = yaml.safe_load((DEPLOY / "compose/alertmanager.yml").read_text())
+    (webhook,) = config["receivers"][0]["webhook_configs"]
+    assert webhook["url"] == "http://promheal:3001/webhook"
+    named = {
+        name
+        for name, service in MANY.items()
+        if isinstance(service["networks"], dict)
+        and "promheal" in (service["networks"].get("inside") or {}).get("aliases", [])
+    }
+    assert named == set(RECEIVERS)
+    assert {*RECEIVERS, "alertmanager"} <= on("inside")
+    assert compose(SCALE)["services"]["alertmanager"] == compose()["services"]["alertmanager"]
+
+
+def test_prometheus_scrapes_every_receiver_and_worker_and_else_the_same() -> None:
+    one, many = (
+        yaml.safe_load((DEPLOY / name).read_text())
+        for name in ("compose/prometheus.yml", "compose/scale/prometheus.yml")
+    )
+    (job,) = (job for job in many["scrape_configs"] if job["job_name"] == "promheal")
+    listens = {
+        f"{name}:{word.rpartition(':')[2]}"
+        for name in (*RECEIVERS, *WORKERS)
+        for word in MANY[name]["command"]
+        if word.startswith("--web.listen-address=")
+    }
+    assert set(job["static_configs"][0]["targets"]) == listens
+    assert {*RECEIVERS, *WORKERS} <= on("inside") & {*MANY}
+    assert "prometheus" in on("inside")
+    for config in (one, many):
+        for each in config["scrape_configs"]:
+            if each["job_name"] == "promheal":
+                del each["static_configs"]
+    assert one == many
+
+
+def test_the_password_of_the_database_is_read_from_a_file_that_is_there(tmp_path: Path) -> None:
+    shutil.copy(DEPLOY / "compose/demo", tmp_path)
+    subprocess.run([tmp_path / "demo", "secrets"], check=True)
+    password = (tmp_path / "secrets/database.password").read_text()
+    files = compose(SCALE)["secrets"]
+    for name in (*RECEIVERS, *WORKERS):
+        service = MANY[name]
+        environment = service["environment"]
+        read = files[secrets(service)[environment["PGSERVICEFILE"]]]["file"]
+        text = (tmp_path / read.removeprefix("compose/")).read_text()
+        assert text == f"[{environment['PGSERVICE']}]\npassword={password}\n"
+        assert re.search(r"--storage.url=postgresql://promheal@postgres:5432/promheal$",
+                         "\n".join(service["command"]), re.MULTILINE)  # fmt: skip
+    postgres = MANY["postgres"]
+    assert postgres["environment"]["POSTGRES_PASSWORD_FILE"] in secrets(postgres)
+    ((read,),) = (
+        re.findall(
+            r"^\\set password `cat (\S+)`$",
+            (DEPLOY / "compose/scale/promheal.sql").read_text(),
+            re.MULTILINE,
+        ),
+    )
+    assert files[secrets(postgres)[read]]["file"] == "compose/secrets/database.password"
+
+
+def test_the_health_of_a_worker_is_asked_where_it_listens() -> None:
+    for name in WORKERS:
+        (port,) = (word.rpartition(":")[2] for word in MANY[name]["command"] if ".0.0:" in word)
+        assert MANY[name]["environment"]["PROMHEAL_URL"] == f"http://127.0.0.1:{port}"
 
 
 @pytest.mark.parametrize("folder", ["compose", "kubernetes/promheal/config"])
@@ -258,12 +406,13 @@ def test_the_configurations_of_others_are_taken_by_them(tmp_path: Path) -> None:
     (tmp_path / "token").touch()
     shutil.copy(REPOSITORY / "receiver/demo/rules.yml", tmp_path / "demo.yml")
     shutil.copytree(REPOSITORY / "rules", tmp_path / "rules")
-    for name in ("prometheus.yml", "alertmanager.yml"):
+    for name in ("prometheus.yml", "scale/prometheus.yml", "alertmanager.yml"):
         text = (DEPLOY / "compose" / name).read_text()
-        (tmp_path / name).write_text(
+        (tmp_path / Path(name).name).write_text(
             text.replace("/run/secrets/promheal.token", str(tmp_path / "token"))
         )
-    passes("promtool", "check", "config", tmp_path / "prometheus.yml")
+        if name.endswith("prometheus.yml"):
+            passes("promtool", "check", "config", tmp_path / "prometheus.yml")
     passes("amtool", "check-config", tmp_path / "alertmanager.yml")
 
 
