@@ -19,11 +19,13 @@ import pytest
 import yaml
 
 from deploy.generate import generated
+from receiver.web.application import SHUTDOWN
 from tests.tools import REPOSITORY, tool
 
 DEPLOY = REPOSITORY / "deploy"
 SYSTEMD = DEPLOY / "systemd"
 KUBERNETES = DEPLOY / "kubernetes"
+COMPONENT = "app.kubernetes.io/component"
 GITHUB = REPOSITORY / ".github"
 PROJECT = tomllib.loads((REPOSITORY / "pyproject.toml").read_text())["project"]
 PINNED = re.compile(r"[\w./-]+:v?\d[\w.-]*@sha256:[0-9a-f]{64}")
@@ -179,6 +181,8 @@ def started_with() -> Iterator[tuple[str, list[str]]]:
     for name in ("receiver-1", "worker-1"):
         yield name, compose(SCALE)["services"][name]["command"]
     yield "Kubernetes", container(manifest("StatefulSet"))["args"]
+    for name in ("receiver", "worker"):
+        yield f"Kubernetes {name}", container(scaled("Deployment", name))["args"]
 
 
 def test_everything_that_starts_it_knows_its_options() -> None:
@@ -518,8 +522,8 @@ def manifest(kind: str, folder: str = "promheal") -> dict[str, Any]:
     return found[0]
 
 
-def pod() -> dict[str, Any]:
-    template: dict[str, Any] = manifest("StatefulSet")["spec"]["template"]
+def pod(workload: dict[str, Any]) -> dict[str, Any]:
+    template: dict[str, Any] = workload["spec"]["template"]
     return template
 
 
@@ -527,6 +531,63 @@ def container(workload: dict[str, Any]) -> dict[str, Any]:
     (only,) = workload["spec"]["template"]["spec"]["containers"]
     assert isinstance(only, dict)
     return only
+
+
+def files_of(words: Iterable[str]) -> list[str]:
+    """The files that a command line and an environment name."""
+    return re.findall(r"(?:^|=|sqlite:///)(/[\w./-]+)", "\n".join(words), re.MULTILINE)
+
+
+def rendered(folder: str) -> list[dict[str, Any]]:
+    """What Kustomize makes of a folder, as far as the folders here go."""
+    (read,) = documents(KUBERNETES / folder / "kustomization.yaml")
+    found: list[dict[str, Any]] = []
+    for name in read["resources"]:
+        path = KUBERNETES / folder / name
+        found += documents(path) if path.is_file() else rendered(name.removeprefix("../"))
+    for patch in read.get("patches", []):
+        target, change = patch["target"], yaml.safe_load(patch["patch"])
+        hit = [
+            one
+            for one in found
+            if re.fullmatch(target["kind"], one["kind"])
+            and one["metadata"]["name"] == target["name"]
+        ]
+        assert {one["kind"] for one in hit} == set(target["kind"].split("|"))
+        if isinstance(change, dict):
+            assert change["$patch"] == "delete"
+            found = [one for one in found if one not in hit]
+            continue
+        ((one,), (step,)) = hit, change
+        *way, last = (part.replace("~1", "/") for part in step["path"].strip("/").split("/"))
+        assert step["op"] == "add"
+        for part in way:
+            one = one[part]
+        one[last] = step["value"]
+    return found
+
+
+SCALED = rendered("scale")
+ONE = {"one": manifest("StatefulSet")}
+SEVERAL = {
+    one["spec"]["template"]["metadata"]["labels"][COMPONENT]: one
+    for one in SCALED
+    if one["kind"] == "Deployment"
+}
+POSTGRES = {"postgres": manifest("StatefulSet", "postgres")}
+
+
+def scaled(kind: str, name: str) -> dict[str, Any]:
+    (found,) = (
+        one
+        for one in SCALED
+        if one["kind"] == kind and one["metadata"]["name"].removeprefix("promheal-") == name
+    )
+    return found
+
+
+def each(workloads: dict[str, dict[str, Any]]) -> pytest.MarkDecorator:
+    return pytest.mark.parametrize("workload", workloads.values(), ids=list(workloads))
 
 
 def pod_problems(spec: dict[str, Any]) -> list[str]:
@@ -570,10 +631,12 @@ def test_a_manifest_with_a_typing_error_is_found(tmp_path: Path) -> None:
     assert "terminationGracePeriod" in fails("kubernetes-validate", "--strict", path)
 
 
-def test_the_pod_is_restricted() -> None:
-    assert pod_problems(pod()["spec"]) == []
+@each({**ONE, **SEVERAL, **POSTGRES})
+def test_the_pod_is_restricted(workload: dict[str, Any]) -> None:
+    assert pod_problems(pod(workload)["spec"]) == []
     labels = manifest("Namespace")["metadata"]["labels"]
     assert labels["pod-security.kubernetes.io/enforce"] == "restricted"
+    assert workload["metadata"]["namespace"] == manifest("Namespace")["metadata"]["name"]
 
 
 def test_a_careless_pod_is_found() -> None:
@@ -586,7 +649,8 @@ def test_a_careless_pod_is_found() -> None:
 
 
 def test_the_manifests_mean_the_same_pod_and_port() -> None:
-    template, own = pod(), container(manifest("StatefulSet"))
+    workload = manifest("StatefulSet")
+    template, own = pod(workload), container(workload)
     labels, ports = template["metadata"]["labels"], {port["name"] for port in own["ports"]}
     for selector in (
         manifest("StatefulSet")["spec"]["selector"]["matchLabels"],
@@ -607,26 +671,171 @@ def test_the_manifests_mean_the_same_pod_and_port() -> None:
     assert manifest("Service")["metadata"]["name"] == manifest("StatefulSet")["spec"]["serviceName"]
 
 
-def test_what_is_mounted_exists_and_files_are_looked_for_where_it_is() -> None:
-    spec, own = pod()["spec"], container(manifest("StatefulSet"))
-    claims = manifest("StatefulSet")["spec"]["volumeClaimTemplates"]
+@each({**ONE, **SEVERAL, **POSTGRES})
+def test_what_is_mounted_exists_and_files_are_looked_for_where_it_is(
+    workload: dict[str, Any],
+) -> None:
+    spec, own = pod(workload)["spec"], container(workload)
+    claims = workload["spec"].get("volumeClaimTemplates", [])
     there = {one["name"] for one in spec["volumes"]} | {one["metadata"]["name"] for one in claims}
     assert {mount["name"] for mount in own["volumeMounts"]} == there
     mounted = [mount["mountPath"] for mount in own["volumeMounts"]]
-    files = re.findall(r"(?:=|sqlite:///)(/[\w./-]+)", " ".join(own["args"]))
-    assert len(files) == 3
+    named = [one["value"] for one in own.get("env", [])]
+    files = files_of([*own.get("args", []), *named])
+    assert len(files) >= 2
     for file in files:
-        assert str(Path(file).parent) in mounted
+        assert {file, str(Path(file).parent)} & {*mounted}, file
 
 
-def test_the_network_is_open_for_what_the_configuration_names() -> None:
+@each(SEVERAL)
+def test_receivers_and_workers_read_the_password_of_the_database(workload: dict[str, Any]) -> None:
+    own = container(workload)
+    environment = {one["name"]: one["value"] for one in own["env"]}
+    assert environment == {
+        "PGSERVICEFILE": "/etc/promheal-database/pg_service.conf",
+        "PGSERVICE": "promheal",
+    }
+    service, port = manifest("Service", "postgres"), 5432
+    assert service["spec"]["ports"][0]["port"] == port
+    url = f"postgresql://promheal@{service['metadata']['name']}:{port}/promheal"
+    assert f"--storage.url={url}" in own["args"]
+
+
+@each(SEVERAL)
+def test_the_manifests_of_receivers_and_of_workers_mean_the_same_pods(
+    workload: dict[str, Any],
+) -> None:
+    template, own = pod(workload), container(workload)
+    labels = template["metadata"]["labels"]
+    role = labels[COMPONENT]
+    assert workload["spec"]["selector"]["matchLabels"] == labels
+    assert scaled("PodDisruptionBudget", role)["spec"]["selector"]["matchLabels"] == labels
+    assert scaled("NetworkPolicy", role)["spec"]["podSelector"]["matchLabels"] == labels
+    for spread in template["spec"]["topologySpreadConstraints"]:
+        assert spread["labelSelector"]["matchLabels"] == labels
+        # Without it, pods of the old version would say where those of the new may be.
+        assert spread["matchLabelKeys"] == ["pod-template-hash"]
+    monitor = manifest("PodMonitor", "monitoring")["spec"]
+    assert monitor["selector"]["matchLabels"].items() <= labels.items()
+    (port,) = own["ports"]
+    (scraped,) = monitor["podMetricsEndpoints"]
+    (ingress,) = scaled("NetworkPolicy", role)["spec"]["ingress"]
+    probes = [own[f"{kind}Probe"]["httpGet"] for kind in ("startup", "liveness", "readiness")]
+    assert {scraped["port"], ingress["ports"][0]["port"], *(one["port"] for one in probes)} == {
+        port["name"]
+    }
+    assert f"--web.listen-address=0.0.0.0:{port['containerPort']}" in own["args"]
+
+
+def test_receivers_and_workers_are_in_the_place_of_the_one_pod() -> None:
+    assert sorted((one["kind"], one["metadata"]["name"]) for one in SCALED) == [
+        ("Deployment", "promheal-receiver"),
+        ("Deployment", "promheal-worker"),
+        ("Namespace", "promheal"),
+        ("NetworkPolicy", "promheal-receiver"),
+        ("NetworkPolicy", "promheal-worker"),
+        ("PodDisruptionBudget", "promheal-receiver"),
+        ("PodDisruptionBudget", "promheal-worker"),
+        ("Service", "promheal"),
+        ("ServiceAccount", "promheal"),
+        ("ServiceAccount", "promheal-receiver"),
+    ]
+
+
+def test_the_service_leads_to_every_receiver_and_to_no_worker() -> None:
+    service = scaled("Service", "promheal")
+    assert service["spec"]["selector"] == pod(SEVERAL["receiver"])["metadata"]["labels"]
+    assert service["spec"]["clusterIP"] == "None"  # Alertmanager is given all addresses
+    (port,) = container(SEVERAL["receiver"])["ports"]
+    assert service["spec"]["ports"] == [
+        {"name": "http", "port": port["containerPort"], "targetPort": port["name"]}
+    ]
+
+
+@each(SEVERAL)
+def test_a_rolling_update_replaces_one_after_the_other_and_lets_it_end(
+    workload: dict[str, Any],
+) -> None:
+    assert workload["spec"]["strategy"]["rollingUpdate"] == {"maxUnavailable": 0, "maxSurge": 1}
+    budget = scaled("PodDisruptionBudget", pod(workload)["metadata"]["labels"][COMPONENT])
+    assert budget["spec"]["maxUnavailable"] == 1 < workload["spec"]["replicas"]
+    before = container(workload).get("lifecycle", {}).get("preStop", {}).get("exec", {})
+    waits = int(before.get("command", ["sleep", "0"])[1])
+    patience = pod(workload)["spec"]["terminationGracePeriodSeconds"]
+    assert waits + SHUTDOWN < patience
+
+
+def test_receivers_have_no_right_to_act_and_workers_have_that_of_the_one_pod() -> None:
+    receiver, worker = (pod(SEVERAL[role])["spec"] for role in ("receiver", "worker"))
+    subjects = [one["name"] for one in manifest("RoleBinding", "heal")["subjects"]]
+    assert [worker["serviceAccountName"]] == subjects
+    assert receiver["serviceAccountName"] not in subjects
+    assert receiver["automountServiceAccountToken"] is False
+    accounts = [one for one in SCALED if one["kind"] == "ServiceAccount"]
+    assert {one["metadata"]["name"] for one in accounts} == {
+        receiver["serviceAccountName"],
+        worker["serviceAccountName"],
+    }
+    assert all(one["automountServiceAccountToken"] is False for one in accounts)
+    assert "--receive-only" in container(SEVERAL["receiver"])["args"]
+
+
+def reaches(policy: dict[str, Any]) -> set[int]:
+    """The ports that a policy lets pods go out to."""
+    return {port["port"] for rule in policy["spec"]["egress"] for port in rule["ports"]}
+
+
+def test_the_network_lets_alertmanager_to_receivers_and_workers_to_what_they_heal() -> None:
+    receiver, worker = (scaled("NetworkPolicy", role) for role in ("receiver", "worker"))
+    assert reaches(receiver) == {53, 5432, 9090, 9093}
+    assert reaches(worker) == {53, 443, 5432, 6443, 9090, 9093}
+    assert "alertmanager" in str(receiver["spec"]["ingress"])
+    assert "alertmanager" not in str(worker["spec"]["ingress"])
+    database = manifest("NetworkPolicy", "postgres")["spec"]
+    labels = pod(POSTGRES["postgres"])["metadata"]["labels"]
+    assert database["podSelector"]["matchLabels"] == labels
+    assert database["policyTypes"] == ["Ingress", "Egress"]
+    assert "egress" not in database
+    (rule,) = database["ingress"]
+    (client,) = rule["from"]
+    for policy in (receiver, worker):
+        own = policy["spec"]["podSelector"]["matchLabels"]
+        assert client["podSelector"]["matchLabels"].items() <= own.items()
+        (out,) = (rule for rule in policy["spec"]["egress"] if {"port": 5432} in rule["ports"])
+        assert out["to"] == [{"podSelector": {"matchLabels": labels}}]
+
+
+def test_postgres_is_the_same_everywhere_and_is_no_promheal() -> None:
+    workload = POSTGRES["postgres"]
+    image = container(workload)["image"]
+    assert PINNED.fullmatch(image)
+    assert image == MANY["postgres"]["image"]
+    labels = pod(workload)["metadata"]["labels"]
+    assert workload["spec"]["selector"]["matchLabels"] == labels
+    assert manifest("Service", "postgres")["spec"]["selector"] == labels
+    monitor = manifest("PodMonitor", "monitoring")["spec"]["selector"]["matchLabels"]
+    assert not monitor.items() <= labels.items()
+    ours, theirs = (
+        re.sub(
+            r"^--.*\n|`cat .*`",
+            "",
+            (DEPLOY / folder / "promheal.sql").read_text(),
+            flags=re.MULTILINE,
+        )
+        for folder in ("compose/scale", "kubernetes/postgres")
+    )
+    assert ours == theirs
+
+
+@pytest.mark.parametrize(
+    "policy",
+    [manifest("NetworkPolicy"), *(scaled("NetworkPolicy", role) for role in SEVERAL)],
+    ids=["one", *SEVERAL],
+)
+def test_the_network_is_open_for_what_the_configuration_names(policy: dict[str, Any]) -> None:
     read = yaml.safe_load((KUBERNETES / "promheal/config/promheal.yml").read_text())
     urls = [read[name]["url"] for name in ("prometheus", "alertmanager")]
-    (out,) = (
-        rule
-        for rule in manifest("NetworkPolicy")["spec"]["egress"]
-        if "monitoring" in str(rule.get("to"))
-    )
+    (out,) = (rule for rule in policy["spec"]["egress"] if "monitoring" in str(rule.get("to")))
     assert {int(url.rpartition(":")[2]) for url in urls} == {port["port"] for port in out["ports"]}
 
 
@@ -640,19 +849,21 @@ def test_it_may_touch_what_the_inventory_names_and_nothing_else() -> None:
         manifest("Role", "heal")["metadata"]["namespace"]
     }
     (subject,) = manifest("RoleBinding", "heal")["subjects"]
-    assert subject["name"] == pod()["spec"]["serviceAccountName"]
+    assert subject["name"] == pod(manifest("StatefulSet"))["spec"]["serviceAccountName"]
     assert subject["namespace"] == manifest("StatefulSet")["metadata"]["namespace"]
 
 
-@pytest.mark.parametrize("folder", ["promheal", "heal", "monitoring"])
+@pytest.mark.parametrize("folder", ["promheal", "heal", "monitoring", "scale", "postgres"])
 def test_kustomize_has_all_files_and_the_version(folder: str) -> None:
     (read,) = documents(KUBERNETES / folder / "kustomization.yaml")
     there = {path.name for path in (KUBERNETES / folder).glob("*.yaml")} - {"kustomization.yaml"}
     assert {name for name in read["resources"] if "/" not in name} == there
     for generator in read.get("configMapGenerator", []):
         assert all((KUBERNETES / folder / file).exists() for file in generator["files"])
-    for image in read.get("images", []):
-        assert image["newTag"] == PROJECT["version"]
+    # An overlay's images are its own: those of its base are only for what the base has.
+    ours = [one for name in there for one in documents(KUBERNETES / folder / name)]
+    tags = [one["newTag"] for one in read.get("images", []) if one["name"] == "promheal"]
+    assert tags == [PROJECT["version"]] * ("'image': 'promheal'" in str(ours))
 
 
 def test_what_is_generated_is_new() -> None:
