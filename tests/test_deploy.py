@@ -448,16 +448,20 @@ def verify(path: Path) -> str:
 
 
 UNIT = (SYSTEMD / "promheal.service").read_text()
+WORK = (SYSTEMD / "promheal-work.service").read_text()
+EACH_UNIT = pytest.mark.parametrize("text", [UNIT, WORK], ids=["serve", "work"])
 
 
-def test_the_unit_is_known_to_systemd_and_exposes_little(tmp_path: Path) -> None:
-    path = unit(tmp_path, UNIT)
+@EACH_UNIT
+def test_the_unit_is_known_to_systemd_and_exposes_little(text: str, tmp_path: Path) -> None:
+    path = unit(tmp_path, text)
     passes(*exposed(path, 15))
     assert verify(path) == ""
 
 
-def test_the_unit_that_may_call_sudo_exposes_little_more(tmp_path: Path) -> None:
-    path = unit(tmp_path, UNIT, SYSTEMD / "sudo.conf")
+@EACH_UNIT
+def test_the_unit_that_may_call_sudo_exposes_little_more(text: str, tmp_path: Path) -> None:
+    path = unit(tmp_path, text, SYSTEMD / "sudo.conf")
     passes(*exposed(path, 25))
     fails(*exposed(path, 15))
     assert verify(path) == ""
@@ -470,14 +474,33 @@ def test_a_careless_unit_is_found(tmp_path: Path) -> None:
     assert "Unknown key" in verify(unit(tmp_path, UNIT.replace("ProtectHome=", "ProtectHom=")))
 
 
-def test_systemd_waits_for_what_promheal_promises() -> None:
-    said = dict(re.findall(r"^(\w+)=(.*)$", UNIT, re.MULTILINE))
+def test_a_worker_is_in_the_sandbox_of_promheal() -> None:
+    def sandbox(text: str) -> list[str]:
+        _, _, rest = text.partition("CapabilityBoundingSet=")
+        return [line for line in rest.splitlines() if not line.startswith("#")]
+
+    assert sandbox(WORK) == sandbox(UNIT) != []
+
+
+@EACH_UNIT
+def test_systemd_waits_for_what_promheal_promises(text: str) -> None:
+    said = dict(re.findall(r"^(\w+)=(.*)$", text, re.MULTILINE))
     assert said["Type"] == "notify"
     assert said["NotifyAccess"] == "all"
     assert said["WatchdogSec"] == "2min"  # above gunicorn's 60 s
     assert said["ExecReload"] == "/bin/kill -HUP $MAINPID"
     assert said["KillMode"] == "mixed"
+    assert int(said["TimeoutStopSec"].removesuffix("s")) > SHUTDOWN
     assert "ProcSubset" not in said, "the clock reads /proc/sys/kernel/random/boot_id"
+
+
+def test_what_needs_a_database_is_started_until_it_is_there(tmp_path: Path) -> None:
+    for text in (WORK, (SYSTEMD / "postgres.conf").read_text()):
+        said = dict(re.findall(r"^(\w+)=(.*)$", text, re.MULTILINE))
+        assert said["StartLimitIntervalSec"] == "0"
+        assert said.get("RestartPreventExitStatus", "") == ""
+    path = unit(tmp_path, UNIT, SYSTEMD / "postgres.conf")
+    assert verify(path) == ""
 
 
 SUDO = re.compile(r'promheal ALL=\(root:root\) NOPASSWD: /[\w/.-]+ ""')
