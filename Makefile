@@ -40,8 +40,8 @@ tools: .tools/installed .tools/brokers .tools/postgres .tools/browser .tools/gra
 	    runtime-tools ssl syntax-tools tools xmerl)
 	@touch $@
 
-.tools/postgres: deploy/debian-tools
-	sh deploy/debian-tools .tools postgresql-15
+.tools/postgres: deploy/debian-tools Makefile
+	sh deploy/debian-tools .tools postgresql-15 postgresql-client-15
 	@touch $@
 
 .tools/browser: deploy/debian-tools

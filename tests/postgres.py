@@ -26,10 +26,18 @@ _SETTINGS = (
 
 
 class Postgres:
-    """A server in a folder of its own; `promheal` may do everything there, without a password."""
+    """A server in a folder of its own; its superuser may do everything, without a password."""
 
-    def __init__(self, folder: Path, *, address: str = "127.0.0.1", durable: bool = True) -> None:
+    def __init__(
+        self,
+        folder: Path,
+        *,
+        address: str = "127.0.0.1",
+        durable: bool = True,
+        superuser: str = "promheal",
+    ) -> None:
         self.folder = folder
+        self.superuser = superuser
         self.address = address
         self.durable = durable
         """Whether a commit is on the disk when it returns; without it tests are faster."""
@@ -52,10 +60,12 @@ class Postgres:
         self._env = {
             "PATH": os.defpath, "LC_ALL": "C", "LD_LIBRARY_PATH": ":".join(sorted(libraries)),
         }  # fmt: skip
-        self._call("initdb", "--auth=trust", "--username=promheal", "--encoding=UTF8", "--no-sync")
+        self._call(
+            "initdb", "--auth=trust", f"--username={superuser}", "--encoding=UTF8", "--no-sync"
+        )
 
     def url(self, name: str = "postgres") -> str:
-        return f"postgresql://promheal@{self.address}:{self.port}/{name}"
+        return f"postgresql://{self.superuser}@{self.address}:{self.port}/{name}"
 
     def start(self) -> None:
         fsync = "on" if self.durable else "off"
@@ -83,6 +93,13 @@ class Postgres:
             connection.execute(f"create database {name} template {template}".encode())
         return self.url(name)
 
+    def client(self) -> dict[str, str]:
+        """The environment in which psql, pg_dump and the like are found, and find this server."""
+        return {
+            **self._env, "PATH": f"{self._bin}:{os.defpath}",
+            "PGHOST": self.address, "PGPORT": str(self.port), "PGUSER": self.superuser,
+        }  # fmt: skip
+
     def _answers(self) -> bool:
         with suppress(psycopg.OperationalError):
             psycopg.connect(self.url(), connect_timeout=2).close()
@@ -100,11 +117,11 @@ class Postgres:
 
 
 @contextmanager
-def postgres(*, durable: bool = False) -> Iterator[Postgres]:
+def postgres(*, durable: bool = False, superuser: str = "promheal") -> Iterator[Postgres]:
     # Not below pytest's folder, which only its user may enter.
     with tempfile.TemporaryDirectory(prefix="promheal-pg-", ignore_cleanup_errors=True) as folder:
         Path(folder).chmod(0o755)
-        server = Postgres(Path(folder), durable=durable)
+        server = Postgres(Path(folder), durable=durable, superuser=superuser)
         server.start()
         try:
             yield server

@@ -503,6 +503,19 @@ def test_what_needs_a_database_is_started_until_it_is_there(tmp_path: Path) -> N
     assert verify(path) == ""
 
 
+def test_a_worker_finds_its_variables_in_the_file_of_the_how_to() -> None:
+    text = (REPOSITORY / "docs/how-to/scale-out.md").read_text()
+    (block,) = re.findall(
+        r"^; /etc/default/promheal-work\n(.*?)^```$", text, re.MULTILINE | re.DOTALL
+    )
+    given = dict(line.split("=", 1) for line in block.splitlines())
+    used = set(
+        re.findall(r"\$\{?(\w+)\}?", "\n".join(unit_command(SYSTEMD / "promheal-work.service")))
+    )
+    assert used | {"PGPASSFILE"} == set(given)
+    assert WORK.count("EnvironmentFile=/etc/default/promheal-work\n") == 1
+
+
 SUDO = re.compile(r'promheal ALL=\(root:root\) NOPASSWD: /[\w/.-]+ ""')
 
 
