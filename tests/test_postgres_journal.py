@@ -14,6 +14,7 @@ from receiver.errors import AwayError, ConfigError, JournalError
 from receiver.journal import Admission, Journal, Transaction, Want, open_journal
 from receiver.journal.migrate import scripts
 from receiver.run import State
+from receiver.web import application
 from tests.brokers import eventually
 from tests.factories import NOW, alert, resolved
 from tests.postgres import Postgres, postgres
@@ -307,6 +308,28 @@ def test_what_the_server_refuses_is_not_waited_for(one_postgres: Postgres) -> No
 
     with pytest.raises(AwayError):
         open_journal("postgresql://promheal@127.0.0.1:1/x")
+
+
+@pytest.mark.slow
+def test_a_server_that_is_away_at_the_start_is_waited_for(mortal: Postgres) -> None:
+    url = mortal.create()
+    mortal.stop()
+    starting = threading.Timer(2.0, mortal.start)
+    starting.start()
+
+    application._journal(url).close()
+
+    starting.join()
+
+
+def test_a_server_that_stays_away_is_not_waited_for_for_ever(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    assert application.WAIT == 60.0
+    monkeypatch.setattr(application, "WAIT", 0.5)
+
+    with pytest.raises(AwayError):
+        application._journal("postgresql://promheal@127.0.0.1:1/x")
 
 
 def test_without_the_extra_it_says_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -62,6 +62,12 @@ def storage(journal: Path) -> str:
     return _databases[journal]
 
 
+def only_in_a_file(why: str) -> None:
+    """Leave a test out whose promise is another one where journals are in PostgreSQL."""
+    if _servers:
+        pytest.skip(why)
+
+
 class Answer(NamedTuple):
     status: int
     body: str

@@ -26,6 +26,7 @@ from tests.acceptance.server import (
     Spies,
     alert,
     alive,
+    only_in_a_file,
     stamp,
     strategy,
 )
@@ -323,6 +324,7 @@ def test_an_action_may_end_though_the_clock_is_set_ahead_after_sigterm(tmp_path:
 def test_a_promheal_that_has_lost_its_clock_regains_a_budget_so_these_tests_can_fail(
     tmp_path: Path,
 ) -> None:
+    only_in_a_file("with PostgreSQL all go by the server's clock")
     spies = Spies(tmp_path / "spies")
     keys = {"budget": [{"runs": 1, "per": "1h"}], "grace_period": "50ms"}
     what = {"x": strategy(spies.step("x"), match="X", **keys)}

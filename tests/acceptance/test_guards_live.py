@@ -13,7 +13,17 @@ from typing import Any
 import pytest
 
 from receiver.decide import GUARDS
-from tests.acceptance.server import PATIENCE, Promheal, Spies, alert, alive, ask, resolved, strategy
+from tests.acceptance.server import (
+    PATIENCE,
+    Promheal,
+    Spies,
+    alert,
+    alive,
+    ask,
+    only_in_a_file,
+    resolved,
+    strategy,
+)
 from tests.chain import start_prometheus, wait_until
 
 GRACE = 2.0
@@ -215,6 +225,7 @@ def test_a_flag_that_is_switched_off_stops_what_would_act_next(
 
 
 def test_of_two_on_one_journal_one_acts_and_the_other_accepts(tmp_path: Path, spies: Spies) -> None:
+    only_in_a_file("in PostgreSQL both act: test_many_machines.py")
     what = {"x": strategy(spies.step("x"), match="X")}
     quick = {"resync": "1s"}
     one = Promheal(tmp_path / "one", what, journal=tmp_path / "journal.db", engine=quick)

@@ -26,7 +26,7 @@ import promql_parser
 import pytest
 
 from receiver.guards.situation import Reason
-from tests.acceptance.server import PATIENCE, Promheal, Spies, alert, strategy
+from tests.acceptance.server import PATIENCE, Promheal, Spies, alert, only_in_a_file, strategy
 from tests.acceptance.terminal import Terminal
 from tests.tools import REPOSITORY
 
@@ -317,6 +317,7 @@ def started_again(place: Place) -> None:
 
 def clock_stepped(place: Place) -> None:
     """What promheal goes by is an hour behind the wall clock, on a machine that has been up."""
+    only_in_a_file("with PostgreSQL all go by the server's clock")
     place.start()
     assert place.server.stop() == 0
     place.server.sql("update clock set at = at - 3600")
