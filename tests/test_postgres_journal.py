@@ -11,7 +11,14 @@ import psycopg
 import pytest
 
 from receiver.errors import AwayError, ConfigError, JournalError
-from receiver.journal import Admission, Journal, Transaction, Want, open_journal
+from receiver.journal import (
+    Admission,
+    Journal,
+    Transaction,
+    Want,
+    open_journal,
+    prepare_journal,
+)
 from receiver.journal.migrate import scripts
 from receiver.run import State
 from receiver.web import application
@@ -36,6 +43,17 @@ def mortal() -> Iterator[Postgres]:
     """One that a test may end."""
     with postgres() as server:
         yield server
+
+
+def test_it_is_prepared_without_a_thread(database: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What is forked then may find a lock of OpenSSL held for ever by a thread that was ending."""
+    with monkeypatch.context() as patch:
+        patch.setattr(threading.Thread, "start", lambda self: pytest.fail("a thread"))
+        assert prepare_journal(database)
+    with psycopg.connect(database) as connection:
+        assert connection.execute("select max(version) from promheal.migration").fetchone() == (
+            len(scripts("postgres")),
+        )
 
 
 def test_what_one_reads_and_then_writes_no_other_changes_meanwhile(
@@ -317,7 +335,7 @@ def test_a_server_that_is_away_at_the_start_is_waited_for(mortal: Postgres) -> N
     starting = threading.Timer(2.0, mortal.start)
     starting.start()
 
-    application._journal(url).close()
+    assert application._prepared(url)
 
     starting.join()
 
@@ -329,7 +347,7 @@ def test_a_server_that_stays_away_is_not_waited_for_for_ever(
     monkeypatch.setattr(application, "WAIT", 0.5)
 
     with pytest.raises(AwayError):
-        application._journal("postgresql://promheal@127.0.0.1:1/x")
+        application._prepared("postgresql://promheal@127.0.0.1:1/x")
 
 
 def test_without_the_extra_it_says_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:

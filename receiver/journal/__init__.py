@@ -9,7 +9,8 @@ from __future__ import annotations
 import secrets
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from typing import Any, ClassVar, TypeVar
+from types import ModuleType
+from typing import Any, ClassVar, Final, TypeVar
 
 import msgspec
 
@@ -24,6 +25,7 @@ from receiver.run import Observation, Outcome, Plan, Run, State, Step
 
 T = TypeVar("T")
 
+_POSTGRES: Final = {"postgresql", "postgres"}
 _json = msgspec.json.Encoder().encode
 
 
@@ -432,15 +434,9 @@ def open_journal(url: str, *, observe_commit: Callable[[float], None] | None = N
     from receiver.errors import ConfigError  # noqa: PLC0415
 
     scheme, separator, path = url.partition("://")
-    if scheme in {"postgresql", "postgres"}:
-        try:
-            from receiver.journal.postgres import PostgresJournal  # noqa: PLC0415
-        except ImportError as error:
-            raise ConfigError(
-                f"--storage.url postgresql:// needs what is not installed ({error}): "
-                "pip install 'promheal[postgres]'"
-            ) from None
-        return PostgresJournal(url, observe_commit=observe_commit)
+    if scheme in _POSTGRES:
+        found: Journal = _postgres().PostgresJournal(url, observe_commit=observe_commit)
+        return found
     if scheme != "sqlite" or not separator or not path.startswith("/") or path == "/":
         raise ConfigError(
             f"--storage.url {url!r}: write sqlite:///PATH or postgresql://USER@HOST/DATABASE"
@@ -448,3 +444,30 @@ def open_journal(url: str, *, observe_commit: Callable[[float], None] | None = N
     from receiver.journal.sqlite import SqliteJournal  # noqa: PLC0415
 
     return SqliteJournal(Path(path[1:]), observe_commit=observe_commit)
+
+
+def prepare_journal(url: str) -> bool:
+    """Do what `open_journal` does, leave nothing open, and return whether it is a shared one.
+
+    For who forks afterwards: PostgreSQL's client begins no thread here. What OpenSSL holds while
+    one ends (its join does not wait for that) is held for ever in a process that is forked then.
+    """
+    if url.partition("://")[0] in _POSTGRES:
+        _postgres().prepare(url)
+        return True
+    open_journal(url).close()
+    return False
+
+
+def _postgres() -> ModuleType:
+    from importlib import import_module  # noqa: PLC0415
+
+    from receiver.errors import ConfigError  # noqa: PLC0415
+
+    try:
+        return import_module("receiver.journal.postgres")
+    except ImportError as error:
+        raise ConfigError(
+            f"--storage.url postgresql:// needs what is not installed ({error}): "
+            "pip install 'promheal[postgres]'"
+        ) from None

@@ -75,14 +75,7 @@ class PostgresJournal(GroupJournal):
         super().__init__(observe_commit=observe_commit)
         self.url = url
         self._shown = shown(url)
-        with ExitStack() as opened:
-            try:
-                connection = opened.enter_context(psycopg.connect(url, autocommit=True, **CONNECT))
-                _migrate(connection, self._shown)
-            except psycopg.Error as error:
-                kind = AwayError if _may_be_back(error) else JournalError
-                raise kind(f"{self._shown}: {told(error)}") from error
-            opened.pop_all()
+        connection = _opened(url)
         _configure(connection)
         self._writer: PostgresTransaction | None = PostgresTransaction(connection)
         self._away = ""
@@ -304,11 +297,29 @@ def _may_be_back(error: psycopg.Error) -> bool:
     return "FATAL" not in said or "starting up" in said or "shutting down" in said
 
 
+def prepare(url: str) -> None:
+    """As `open_journal` does it, and leave nothing open."""
+    _opened(url).close()
+
+
 def shown(url: str) -> str:
     """Return *url* as it may be logged."""
     known = psycopg.conninfo.conninfo_to_dict(url)
     host, name = known.get("host", "localhost"), known.get("dbname", "")
     return f"postgresql://{host}:{known.get('port', 5432)}/{name}"
+
+
+def _opened(url: str) -> psycopg.Connection[Any]:
+    """Connect to a database whose schema is up to date."""
+    with ExitStack() as opened:
+        try:
+            connection = opened.enter_context(psycopg.connect(url, autocommit=True, **CONNECT))
+            _migrate(connection, shown(url))
+        except psycopg.Error as error:
+            kind = AwayError if _may_be_back(error) else JournalError
+            raise kind(f"{shown(url)}: {told(error)}") from error
+        opened.pop_all()
+    return connection
 
 
 def _configure(connection: psycopg.Connection[Any]) -> None:

@@ -12,7 +12,7 @@ from typing import Any, Final
 from receiver.actions import discover
 from receiver.config_files import load
 from receiver.errors import AwayError, ConfigError
-from receiver.journal import Journal, open_journal
+from receiver.journal import prepare_journal
 from receiver.metrics import CODES
 from receiver.settings import taken
 from receiver.web import create_app, create_worker_app
@@ -63,9 +63,7 @@ def run(options: Options, listen: str, web_config: Path | None) -> None:
     systemd = taken(VARIABLES)
     # What is wrong with the files is said before anything is started, with exit code 2.
     load(options.config_file, discover(), options.environ)
-    journal = _journal(options.storage_url)
-    journal.close()
-    if not journal.shared and not (options.receives and options.works):
+    if not _prepared(options.storage_url) and not (options.receives and options.works):
         raise ConfigError(
             f"--storage.url {options.storage_url}: with a file one process does it all; several "
             "share a server: --storage.url postgresql://USER@HOST/DATABASE"
@@ -83,12 +81,15 @@ def run(options: Options, listen: str, web_config: Path | None) -> None:
     ).run()
 
 
-def _journal(url: str) -> Journal:
-    """Open the journal. A server that is away at our start, as after a power cut, is waited for."""
+def _prepared(url: str) -> bool:
+    """Prepare the journal, and return whether it is shared.
+
+    A server that is away at our start, as after a power cut, is waited for.
+    """
     until = monotonic() + WAIT
     while True:
         try:
-            return open_journal(url)
+            return prepare_journal(url)
         except AwayError as error:
             if monotonic() > until:
                 raise
