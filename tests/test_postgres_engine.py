@@ -153,6 +153,30 @@ def test_a_wake_in_the_middle_of_a_look_around_is_not_lost(start: Start) -> None
     assert time.monotonic() - began < engines.POLL
 
 
+def test_after_the_server_was_away_it_listens_again(start: Start, database: str) -> None:
+    calls = Calls()
+    engine = start(calls.of("one"))
+    engine.wake(("one", "t0"))
+    eventually(lambda: len(calls.calls) == 1)
+
+    name = database.rpartition("/")[2]
+    elsewhere = database.removesuffix(name) + "postgres"
+    with psycopg.connect(elsewhere, autocommit=True) as server:
+        server.execute(f"alter database {name} allow_connections false".encode())
+        server.execute(
+            "select pg_terminate_backend(pid) from pg_stat_activity where datname = %s", [name]
+        )
+        time.sleep(3 * engines.AGAIN)
+        server.execute(f"alter database {name} allow_connections true".encode())
+    time.sleep(engines.POLL)
+    began = time.monotonic()
+    for number in range(1, 4):
+        engine.wake(("one", f"t{number}"))
+        eventually(lambda n=number: len(calls.calls) == n + 1)  # type: ignore[misc]
+
+    assert time.monotonic() - began < engines.POLL
+
+
 def test_a_time_is_kept_to_a_fraction_of_a_look_around(start: Start) -> None:
     calls = Calls()
     engine = start(calls.of("one"))

@@ -389,7 +389,10 @@ class _Jobs(JobManager):
             self.heard += 1
             await on_notification(**notification)
 
-        await super().listen_for_jobs(on_notification=heard, queues=queues)
+        while True:
+            with suppress(ConnectorException):  # a server that is away at once ends its listening
+                await super().listen_for_jobs(on_notification=heard, queues=queues)
+            await asyncio.sleep(AGAIN)
 
     async def fetch_job(self, queues: Iterable[str] | None, worker_id: int) -> Job | None:
         while True:
