@@ -6,7 +6,7 @@ BIN    := $(VENV)/bin
 export PATH := $(CURDIR)/$(BIN):$(CURDIR)/.tools/usr/bin:$(PATH)
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
-.PHONY: help install tools demo compose-demo image test docs pictures kill-sweep check bench mutate format lock generate clean
+.PHONY: help install tools demo compose-demo image test docs pictures acceptance-postgres kill-sweep check bench mutate format lock generate clean
 
 help: ## Show this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
@@ -85,6 +85,9 @@ docs: install ## Build the site of docs/ into build/site
 pictures: install tools .tools/grafana-pictures/installed ## Draw the page and the boards anew, as the docs show them; some minutes
 	$(BIN)/python -m tests.acceptance.pictures docs/pictures
 	$(BIN)/python -m grafana.pictures .tools/grafana-pictures/node_modules docs/pictures
+
+acceptance-postgres: install tools ## Every acceptance test once more, with the journals in PostgreSQL; some ten minutes
+	$(BIN)/python -m pytest -n 4 --dist worksteal --storage=postgres -m 'not alone' tests/acceptance
 
 kill-sweep: install tools ## kill -9 in the middle of every action, 20 times; a minute or two
 	KILLS=20 $(BIN)/python -m pytest --quiet tests/acceptance/test_kill_sweep.py
