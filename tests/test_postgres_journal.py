@@ -16,10 +16,12 @@ from receiver.journal import (
     Journal,
     Transaction,
     Want,
+    Worker,
     open_journal,
     prepare_journal,
 )
 from receiver.journal.migrate import scripts
+from receiver.journal.postgres import PostgresJournal
 from receiver.run import State
 from receiver.web import application
 from tests.brokers import eventually
@@ -30,9 +32,9 @@ KEY = ("latency", 'service="checkout"')
 
 
 @pytest.fixture
-def journals(database: str) -> Iterator[tuple[Journal, Journal]]:
+def journals(database: str) -> Iterator[tuple[PostgresJournal, PostgresJournal]]:
     """Two processes on one database, as far as the database can tell."""
-    first, second = open_journal(database), open_journal(database)
+    first, second = PostgresJournal(database), PostgresJournal(database)
     yield first, second
     first.close()
     second.close()
@@ -198,6 +200,24 @@ def test_a_server_that_was_restarted_meanwhile_costs_no_notification(mortal: Pos
 
     assert len(journal.read(lambda t: t.audits(limit=9))) == 1
     journal.close()
+
+
+def test_a_sign_of_life_waits_for_no_writer(journals: tuple[PostgresJournal, ...]) -> None:
+    first, second = journals
+    entered, leave = threading.Event(), threading.Event()
+
+    def slow(_: Transaction) -> None:
+        entered.set()
+        leave.wait(10)
+
+    first.submit(slow, lambda _, __: None)
+    assert entered.wait(10)
+    worker = Worker(id="w", host="web-1", names=("web-1",), version="1", seen=0.0)
+
+    second.aside(lambda t: t.beat(worker, "3", 1, []))
+
+    assert second.read(lambda t: t.has_worker("web-1"))
+    leave.set()
 
 
 def test_text_that_the_server_does_not_take_is_stored_without_it(

@@ -306,8 +306,8 @@ class PostgresEngine:
         with self._lock:
             epochs = list(self._epochs)
         try:
-            self._journal.atomically(
-                lambda t: shared(t).beat(self.worker, engine_version(), self._number, epochs)
+            self._journal.aside(
+                lambda t: t.beat(self.worker, engine_version(), self._number, epochs)
             )
         except JournalError as error:
             self._in_touch = inf

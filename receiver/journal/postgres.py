@@ -133,6 +133,25 @@ class PostgresJournal(GroupJournal):
         except (PoolTimeout, psycopg.Error) as error:
             raise JournalError(f"{self._shown}: {told(error)}") from error
 
+    def aside(self, work: Callable[[PostgresTransaction], T]) -> T:
+        """Do *work* in a transaction of its own, beside the writers: it rests on nothing of theirs.
+
+        Signs of life come from each host, and must come while a writer takes its time.
+        """
+        if self._closed or self._away:
+            raise JournalError(self._away or "the journal is closed")
+        try:
+            with (
+                self._readers.connection() as connection,
+                explained(connection),
+                connection.transaction(),
+            ):
+                return work(PostgresTransaction(connection))
+        except CannotStore as error:
+            raise JournalError(str(error)) from error
+        except (PoolTimeout, psycopg.Error) as error:
+            raise JournalError(f"{self._shown}: {told(error)}") from error
+
     def acquire(self) -> bool:
         # The server frees the lock with the connection, however the process ends.
         try:
