@@ -29,7 +29,6 @@ from receiver.errors import JournalError
 from receiver.journal import Journal, Snapshot, Transaction, Worker
 from receiver.llm import KeySummary
 from receiver.metrics import HEALS, TOTALS, label_sets
-from receiver.place import UNBOUND
 from receiver.run import Outcome
 from receiver.settings import EngineSettings
 from receiver.strategy import Budget, Strategies, Strategy
@@ -62,6 +61,8 @@ class Present(msgspec.Struct, frozen=True, kw_only=True):
     now: float
 
 
+_NOT_BOUND: Final = "(unbound)"
+"""Stands for what is bound to no host or label; none can be called so."""
 MAX_TARGETS: Final = 100
 """Breakers of targets that are shown."""
 
@@ -159,7 +160,7 @@ class Scrape(Collector):
             snapshot.without_worker,
         )
         yield gauges(
-            "workers", "Living processes by what they execute steps for; empty: what is unbound.",
+            "workers", "Living processes by the host or label whose steps they execute.",
             ["runs_on"], _by_place(snapshot.workers),
         )  # fmt: skip
 
@@ -264,8 +265,8 @@ def _look(journal: Journal, present: Present) -> _Look:
 
 
 def _by_place(workers: Iterable[Worker]) -> Iterator[tuple[tuple[str], float]]:
-    counts = Counter(name for worker in workers for name in worker.names)
-    yield from (((name,), number) for name, number in {UNBOUND: 0, **counts}.items())
+    counts = Counter(name or _NOT_BOUND for worker in workers for name in worker.names)
+    yield from (((name,), number) for name, number in {_NOT_BOUND: 0, **counts}.items())
 
 
 def gauge(name: str, text: str, value: float) -> Metric:

@@ -283,8 +283,8 @@ def make() -> Json:
                 "Many machines",
                 lines(
                     "Workers",
-                    "Living processes by the host or label whose steps they execute; without a "
-                    "name, those that decide and carry everything else.",
+                    "Living processes by the host or label whose steps they execute. Unbound is "
+                    "what has none; they decide, too.",
                     "none",
                     Query(most(of("promheal_workers"), "runs_on"), "{{runs_on}}"),
                 ),
