@@ -7,7 +7,6 @@ import subprocess
 import sys
 import threading
 from collections.abc import Callable, Iterator
-from importlib.resources import files
 from pathlib import Path
 
 import msgspec
@@ -22,6 +21,7 @@ from receiver.decide import decide
 from receiver.dormancy import AWAKE
 from receiver.errors import ConfigError, JournalError
 from receiver.journal import Admission, Admitted, Episode, Journal, Transaction, Want, open_journal
+from receiver.journal.migrate import scripts
 from receiver.journal.queries import queries
 from receiver.journal.sqlite import APPLICATION_ID
 from receiver.run import TRANSITIONS, Observation, Outcome, Phase, State, Step, StepState
@@ -511,18 +511,23 @@ def test_a_journal_of_a_newer_version_is_refused(tmp_path: Path) -> None:
         open_journal(f"sqlite:///{path}")
 
 
-def test_a_journal_of_the_first_version_is_brought_up_to_date_with_what_it_holds(
-    tmp_path: Path,
+@pytest.mark.parametrize("known", range(1, len(scripts("sqlite"))))
+def test_a_journal_of_each_earlier_version_is_brought_up_to_date_with_what_it_holds(
+    tmp_path: Path, known: int
 ) -> None:
     path = tmp_path / "journal.db"
-    first = files("receiver.journal").joinpath("migrations/sqlite/0001_journal.sql").read_text()
     with sqlite3.connect(path) as old:
-        old.executescript(first)
+        for script in scripts("sqlite")[:known]:
+            old.executescript(script)
         old.execute(f"pragma application_id = {APPLICATION_ID}")
-        old.execute("pragma user_version = 1")
+        old.execute(f"pragma user_version = {known}")
         old.execute(
             "insert into run (strategy, target, state, episode, created_at, notified_at, acted_at)"
             " values ('latency', 'x', 'acting', 1, 5, 5, 6)"
+        )
+        old.execute(
+            "insert into step (run, phase, position, action, state, started_at)"
+            " values (1, 'run', 0, 'log', 'started', 6)"
         )
     old.close()
 
@@ -531,7 +536,10 @@ def test_a_journal_of_the_first_version_is_brought_up_to_date_with_what_it_holds
     run = journal.read(lambda t: t.run(1))
     assert run is not None
     assert (run.state, run.acted_at, run.asked_at, run.cancel) == (State.ACTING, 6.0, None, "")
+    assert run.runs_on == ""
+    assert [(step.state, step.saved) for step in run.steps] == [(StepState.STARTED, {})]
     assert journal.read(lambda t: (t.breakers(), t.dormancy(), t.anchor())) == ({}, AWAKE, None)
+    assert journal.read(lambda t: t.untold(limit=9)) == []
     assert journal.read(lambda t: t.newest()) == 6.0
     journal.close()
 
