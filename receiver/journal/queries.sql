@@ -256,12 +256,16 @@ select count(*) from (
     group by w.target limit :most) as t
 
 -- name: touched
--- How many runs could be in treatment; where these are few there is no storm to look for.
+-- How many runs could be in treatment; where these are few there is no storm to look for. Each part
+-- is limited too: PostgreSQL reads all of both before it knows what their union is.
 select count(*) from (
-    select id from run where strategy = :strategy and acted_at > :since
+    select id from (
+        select id from run where strategy = :strategy and acted_at > :since limit :most) as acted
     union
-    select id from run
-    where strategy = :strategy and state in ('acting', 'waiting', 'verifying', 'rolling_back')
+    select id from (
+        select id from run
+        where strategy = :strategy and state in ('acting', 'waiting', 'verifying', 'rolling_back')
+        limit :most) as held
     limit :most) as t
 
 -- name: held_and_well
