@@ -8,11 +8,13 @@ from typing import Any
 import psycopg
 import pytest
 
-from receiver.journal import open_journal
+from receiver.journal import Admission, open_journal
 from receiver.journal.postgres import SCHEMA
 from receiver.journal.queries import queries
+from tests.factories import NOW, alert
 
 RUNS = 5_000
+ALERTS = 200
 
 
 @pytest.fixture
@@ -47,3 +49,21 @@ def test_a_storm_is_looked_for_in_no_more_runs_than_matter(
 
     assert row is not None
     assert rows_read(row[0][0]["Plan"]) <= 10
+
+
+def test_what_was_planned_on_a_new_journal_does_not_read_all_that_came_since(
+    database: str,
+) -> None:
+    journal = open_journal(database)
+    for number in range(ALERTS):
+        admission = Admission([alert(labels={"alertname": "A", "service": f"s{number}"})])
+        journal.atomically(lambda t, a=admission: t.admit(a, (), sender="am", now=NOW))  # type: ignore[misc]
+    journal.close()
+
+    with psycopg.connect(database) as connection:
+        read = connection.execute(
+            "select seq_tup_read from pg_stat_user_tables where relname = 'episode'"
+        ).fetchone()
+
+    assert read is not None
+    assert read[0] < ALERTS, "not every alert for each alert"

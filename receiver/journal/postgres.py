@@ -66,6 +66,8 @@ _SETTINGS: Final = (
     # A promheal that is cut off in the middle of a transaction holds up all others no longer.
     "set idle_in_transaction_session_timeout to '5s'; "
     "set default_transaction_isolation to 'read committed'; "
+    # Each query has an index. Plans are kept, and those of a new journal would read all of a table.
+    "set enable_seqscan to off; "
     "set jit to off"
 )
 
