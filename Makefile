@@ -102,7 +102,7 @@ check: install tools ## Lint, types, layers, formats, generated files, shipped c
 	$(BIN)/python -m pytest --quiet tests/test_docs.py tests/test_schemas.py tests/test_deploy.py \
 	  tests/test_dashboards.py tests/test_dashboard_types.py
 
-bench: install tools .tools/wrk ## Measure beside bare Flask; writes nothing
+bench: install tools .tools/wrk ## Measure beside bare Flask (ARGS=scale: SQLite and PostgreSQL; ARGS=capacity: a plan)
 	$(BIN)/python -m bench $(ARGS)
 
 mutate: install ## Change what decides, place by place, and see that a test fails

@@ -1,1 +1,1 @@
-"""`make bench`: promheal beside bare Flask, in one run. Timings are ratios; machines are noisy."""
+"""`make bench`: promheal measured beside others, in one run. Ratios count; machines are noisy."""

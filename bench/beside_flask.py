@@ -90,7 +90,7 @@ def main(arguments: Sequence[str]) -> None:
         folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="promheal-bench-")))
         bare = stack.enter_context(servers.flask(folder, "bare", options.threads))
         durable = stack.enter_context(servers.flask(folder, "durable", options.threads))
-        ours = stack.enter_context(servers.promheal(folder))
+        ours = stack.enter_context(servers.promheal(servers.configure(folder / "promheal")))
         report = {"at_rest": at_rest([bare, durable, ours], options.idle)}
         show(f"At rest, {options.idle:g} s, all processes of a server together", report["at_rest"])
         report["to_action"] = [spread(to_action(ours, range(100)))]

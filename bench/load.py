@@ -8,7 +8,7 @@ import subprocess
 import sys
 import time
 import urllib.request
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -16,14 +16,21 @@ from bench import servers
 from bench.servers import Server
 
 SCRIPT = Path(__file__).with_name("post.lua")
+PATIENCE = 30.0
+"""Seconds that an action may take to begin."""
 
 
-def load(server: Server, name: str, size: int, concurrency: int, seconds: float) -> dict[str, Any]:
-    """Have wrk post as fast as it can; return requests a second and latencies in ms."""
+def load(
+    server: Server, name: str, size: int, concurrency: int, seconds: float, *, who: int = 0
+) -> dict[str, Any]:
+    """Have wrk post as fast as it can; return requests a second and latencies in ms.
+
+    *who* tells its alerts from those of others that load at the same time.
+    """
     wrk, environ = servers.tool("wrk")
     command = [
         wrk, "-t1", f"-c{concurrency}", f"-d{seconds:g}s", "-s", str(SCRIPT),
-        f"{server.url}/webhook", "--", name, str(size),
+        f"{server.url}/webhook", "--", name, str(size), str(who),
     ]  # fmt: skip
     output = subprocess.run(command, env=environ, capture_output=True, text=True, check=True).stdout
     line = next(line for line in output.splitlines() if line.startswith("RESULT "))
@@ -39,15 +46,41 @@ def to_action(server: Server, numbers: Sequence[int]) -> list[float]:
     for number in numbers:
         time.sleep(0.2)  # one at a time: this is a latency and not a throughput
         before[number] = post(server, "BenchTimed", [f"timed-{number}"])
-    time.sleep(1)
+    deadline = time.monotonic() + PATIENCE
+    while len(taken := _started(server, before)) < len(before):
+        if time.monotonic() > deadline:
+            sys.exit(f"{server.name}: {len(taken)} of {len(before)} actions were started")
+        time.sleep(0.5)
+    return taken
+
+
+def _started(server: Server, before: Mapping[int, int]) -> list[float]:
     taken = []
     for run in get(server, "/api/runs?limit=500&strategy=timed")["runs"]:
         number = int(run["target"].split("timed-")[1].split('"')[0])
         if number in before:
             steps = get(server, f"/api/runs/{run['id']}")["steps"]
-            taken += [(int(step["result"]["output"]) - before[number]) / 1e6 for step in steps]
-    if len(taken) != len(before):
-        sys.exit(f"{server.name}: {len(taken)} of {len(before)} actions were started")
+            taken += [
+                (int(step["result"]["output"]) - before[number]) / 1e6
+                for step in steps
+                if step["finishedAt"]
+            ]
+    return taken
+
+
+def to_host(server: Server, told: Path, numbers: Sequence[int]) -> list[float]:
+    """As `to_action`, for an action of a service: it leaves its word in the file *told*."""
+    taken = []
+    for number in numbers:
+        told.unlink(missing_ok=True)
+        time.sleep(0.2)
+        before = post(server, "BenchBoundTimed", [f"bound-{number}"])
+        deadline = time.monotonic() + PATIENCE
+        while not (told.exists() and told.read_text()):
+            if time.monotonic() > deadline:
+                sys.exit(f"{server.name}: the action of {number} was not started")
+            time.sleep(0.005)
+        taken.append((int(told.read_text()) - before) / 1e6)
     return taken
 
 

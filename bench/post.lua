@@ -1,4 +1,4 @@
--- Alertmanager's webhook body with different fingerprints each time: wrk -s post.lua URL -- NAME N
+-- Alertmanager's webhook body with different fingerprints each time: wrk -s post.lua URL -- NAME N WHO
 local counter = 0
 local template
 
@@ -19,7 +19,7 @@ end
 function init(args)
   name = args[1]
   size = tonumber(args[2])
-  counter = os.time() % 100000 * 100000 + thread_number * 10000000000
+  counter = os.time() % 100000 * 100000 + thread_number * 1e10 + tonumber(args[3]) * 1e12
   wrk.method = "POST"
   wrk.headers["Content-Type"] = "application/json"
   wrk.headers["User-Agent"] = "Alertmanager/0.25.0"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import shutil
 import signal
 import socket
@@ -11,10 +12,22 @@ import sys
 import time
 import urllib.request
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
+HOST = "web-1"
+SERVICES = """\
+services:
+  bench: {runs_on: web-1, manager: {command: {restart: [/bin/true]}}}
+  clock: {runs_on: web-1, manager: {command: {restart: [FOLDER/clock]}}}
+"""
+CLOCK = """\
+#!/bin/sh
+exec /bin/date +%s%N >"$0.told"
+"""
+_WAKED = re.compile(r"^voluntary_ctxt_switches:\s+(\d+)$", re.MULTILINE)
+TOOLS = Path(__file__).parent.parent / ".tools/usr"
 STRATEGIES = """\
 strategies:
   recorded:            # the bench's alerts match nothing: they are recorded
@@ -30,6 +43,18 @@ strategies:
     match: ['alertname="BenchTimed"']
     target: [instance]
     actions: [{action: command, argv: [/bin/date, "+%s%N"]}]
+  cheap:               # and these do as little as a run with two steps can
+    match: ['alertname="BenchCheap"']
+    target: [instance]
+    actions: [{action: log, message: first}, {action: log, message: second}]
+  bound:               # and these the same on a host
+    match: ['alertname="BenchBound"']
+    target: [instance]
+    actions: [{action: restart_service, service: bench}, {action: restart_service, service: bench}]
+  bound_timed:
+    match: ['alertname="BenchBoundTimed"']
+    target: [instance]
+    actions: [{action: restart_service, service: clock}]
 """
 
 
@@ -43,8 +68,9 @@ class Server:
         """The process and its descendants."""
         found = [self.pid]
         for pid in found:
-            for thread in Path(f"/proc/{pid}/task").iterdir():
-                found += [int(child) for child in (thread / "children").read_text().split()]
+            for thread in Path(f"/proc/{pid}/task").glob("*"):
+                with suppress(FileNotFoundError, ProcessLookupError):  # it has just ended
+                    found += map(int, (thread / "children").read_text().split())
         return found
 
     def memory(self) -> tuple[float, float]:
@@ -58,11 +84,23 @@ class Server:
         return totals["Rss"] / 1024, totals["Pss"] / 1024
 
     def cpu(self) -> float:
-        """Seconds of CPU that all threads have used, to the nanosecond."""
-        files = (
-            file for pid in self.pids() for file in Path(f"/proc/{pid}/task").glob("*/schedstat")
-        )
-        return sum(int(file.read_text().split()[0]) for file in files) / 1e9
+        """Seconds of CPU, to the nanosecond but for processes below it that have ended."""
+        used = 0.0
+        for pid in self.pids():
+            with suppress(OSError):
+                used += time.clock_gettime(~pid << 3 | 2)  # clock_getcpuclockid(3), of any process
+        _, _, stat = Path(f"/proc/{self.pid}/stat").read_text().rpartition(")")
+        ended = sum(int(ticks) for ticks in stat.split()[13:15])
+        return used + ended / os.sysconf("SC_CLK_TCK")
+
+    def wakeups(self) -> int:
+        """How often a thread that lives has been waked."""
+        found = 0
+        for pid in self.pids():
+            for file in Path(f"/proc/{pid}/task").glob("*/status"):
+                with suppress(FileNotFoundError, ProcessLookupError):
+                    found += int(_WAKED.findall(file.read_text())[0])
+        return found
 
     def settle(self) -> None:
         """Wait until what an earlier load has left to be considered is done."""
@@ -77,7 +115,7 @@ class Server:
 
 @contextmanager
 def flask(folder: Path, app: str, threads: int) -> Iterator[Server]:
-    port = _free_port()
+    port = free_port()
     command = [
         sys.executable, "-m", "gunicorn", "--worker-class", "gthread", "--workers", "1",
         "--threads", str(threads), "--keep-alive", "75", "--bind", f"127.0.0.1:{port}",
@@ -88,19 +126,35 @@ def flask(folder: Path, app: str, threads: int) -> Iterator[Server]:
         yield server
 
 
-@contextmanager
-def promheal(folder: Path) -> Iterator[Server]:
-    port = _free_port()
+def configure(folder: Path, engine: str = "") -> Path:
+    """Write the three files into *folder*; *engine* is more for the engine's settings."""
+    folder.mkdir(exist_ok=True)
     # Each alert is another target, and none is ever well: no storm is to be seen in that.
-    (folder / "promheal.yml").write_text("engine: {storm: {targets: 1000000}}\n")
-    (folder / "services.yml").write_text("services: {}\n")
+    settings = f"engine: {{storm: {{targets: 1000000}}{engine}}}\n"
+    (folder / "promheal.yml").write_text(settings)
+    (folder / "services.yml").write_text(SERVICES.replace("FOLDER", str(folder)))
+    (folder / "clock").write_text(CLOCK)
+    (folder / "clock").chmod(0o755)
     (folder / "healing_strategies.yml").write_text(STRATEGIES)
-    command = [
-        sys.executable, "-m", "receiver", "serve", "--config.file", str(folder / "promheal.yml"),
-        "--storage.url", f"sqlite:///{folder}/promheal.db",
-        "--web.listen-address", f"127.0.0.1:{port}", "--log.level", "warn",
+    return folder
+
+
+@contextmanager
+def promheal(
+    folder: Path,
+    *options: str,
+    command: str = "serve",
+    name: str = "promheal",
+    storage: str | None = None,
+) -> Iterator[Server]:
+    """Run a promheal with the files in *folder*; its journal is there too unless *storage* says."""
+    port = free_port()
+    argv = [
+        sys.executable, "-m", "receiver", command, "--config.file", str(folder / "promheal.yml"),
+        "--storage.url", storage or f"sqlite:///{folder}/promheal.db",
+        "--web.listen-address", f"127.0.0.1:{port}", "--log.level", "warn", *options,
     ]  # fmt: skip
-    with _running("promheal", command, port, "/-/ready", folder, dict(os.environ)) as server:
+    with _running(name, argv, port, "/-/ready", folder, dict(os.environ)) as server:
         yield server
 
 
@@ -138,7 +192,7 @@ def _wait(url: str, process: subprocess.Popen[bytes], log: Path) -> None:
     sys.exit(f"{url} did not come up:\n{log.read_text()}")
 
 
-def _free_port() -> int:
+def free_port() -> int:
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         return int(probe.getsockname()[1])
@@ -146,9 +200,12 @@ def _free_port() -> int:
 
 def tool(name: str) -> tuple[str, dict[str, str]]:
     """The path of a Debian tool, and the environment that it needs from .tools."""
-    tools = Path(__file__).parent.parent / ".tools/usr"
-    found = shutil.which(name) or shutil.which(name, path=str(tools / "bin"))
+    found = shutil.which(name) or shutil.which(name, path=str(TOOLS / "bin"))
     if found is None:
         sys.exit(f"{name} is missing: run `make bench`, which fetches it")
-    libraries = next((tools / "lib").glob("*-linux-gnu"), tools / "lib")
-    return found, {**os.environ, "LD_LIBRARY_PATH": str(libraries)}
+    return found, {**os.environ, **libraries()}
+
+
+def libraries() -> dict[str, str]:
+    folder = next((TOOLS / "lib").glob("*-linux-gnu"), TOOLS / "lib")
+    return {"LD_LIBRARY_PATH": str(folder)}
