@@ -24,7 +24,6 @@ from bench.lives import Lives, Piece
 from bench.load import show
 from bench.processes import Processes
 from bench.queueing import Life, Pause, Simulation, Station, Use, Write, Writer
-from receiver.engine.postgres import BEAT
 from receiver.journal.group import GROUP
 from receiver.settings import JournalSettings
 
@@ -98,8 +97,6 @@ class Plant:
             [self._process() for _ in range(number)]
             for number in (world.hosts, world.receivers, world.workers)
         )
-        for each in (*hosts, *workers):
-            self.simulation.live(self._pulse(each))
         self.hosts, self.receivers, self.workers = cycle(hosts), cycle(receivers), cycle(workers)
 
     def arrivals(self, rate: float, until: float) -> Life:
@@ -136,13 +133,6 @@ class Plant:
                 yield Pause(self.world.action)
             begun = piece.name == "step" and not begun
             yield Write(process.writer, max(0.0, self.costs(piece) - self.alone), piece.name)
-
-    def _pulse(self, process: Process) -> Life:
-        yield Pause(self.simulation.random.uniform(0.0, BEAT))
-        beat = max(0.0, self.costs(self.lives.beat) - self.alone)
-        while True:
-            yield Write(process.writer, beat, self.lives.beat.name)
-            yield Pause(BEAT)
 
     def costs(self, piece: Piece) -> float:
         return piece.seconds + piece.messages * self.world.round_trip
@@ -181,11 +171,10 @@ def simulate(world: World, lives: Lives, *, seed: int = 1) -> Load:
 def most_alerts(world: World, lives: Lives) -> float:
     """The most alerts in an hour for which *world* holds, in tenths of what would fill the lock."""
     plant = Plant(1, world, lives)
-    pulse = plant.costs(lives.beat) * (world.hosts + world.workers) / BEAT
     life = sum(plant.costs(piece) for phase in lives.phases for piece in phase.pieces)
     for tenths in range(10, 0, -1):
-        alerts = HOUR * (FULL - pulse) / life * tenths / 10
-        if alerts > 0 and simulate(msgspec.structs.replace(world, alerts=alerts), lives).holds:
+        alerts = HOUR * FULL / life * tenths / 10
+        if simulate(msgspec.structs.replace(world, alerts=alerts), lives).holds:
             return alerts
     return 0.0
 
@@ -209,10 +198,16 @@ def costs(lives: Lives) -> list[dict[str, Any]]:
         }
         for phase in lives.phases
     ]
-    for piece, name in ((lives.beat, "every process"), (lives.alone, "an empty transaction")):
-        told = {"phase": name, "what is stored": piece.name, "messages": piece.messages}
-        rows.append({**told, "lock, ms": round(1000 * piece.seconds, 2), "computing, ms": ""})
-    return rows
+    alone = {"phase": "nothing", "what is stored": lives.alone.name}
+    return [
+        *rows,
+        {
+            **alone,
+            "messages": lives.alone.messages,
+            "lock, ms": round(1000 * lives.alone.seconds, 2),
+            "computing, ms": "",
+        },
+    ]
 
 
 def kinds(lives: Lives) -> list[dict[str, Any]]:
@@ -288,8 +283,11 @@ def plan(world: World, lives: Lives, found: Processes) -> dict[str, Any]:
         "jobs/s": round(rate * lives.stored.jobs),
         "questions to Prometheus/s": round(rate * lives.questions),
         "connections to PostgreSQL": round(sum(one.connections * number for one, number in each)),
+        "cores of PostgreSQL for those at rest": round(
+            sum(one.postgres * number for one, number in each), 1
+        ),
         "wake-ups of listeners/s": round(woken),
-        "cores of PostgreSQL for them": round(woken * found.listener, 1),
+        "cores of PostgreSQL for these": round(woken * found.listener, 1),
         "answered, p50 p99, ms": _milliseconds(mean.waits[ANSWERED]),
         "decided, p50 p99, ms": _milliseconds(mean.waits[DECIDED]),
         "decided in a storm, p99, ms": storm,
@@ -355,9 +353,6 @@ def main(arguments: Sequence[str]) -> None:
     show("What a process costs that has nothing to do", idle(found))
     microseconds = 1e6 * found.listener
     print(f"\nEach that listens, whenever anybody is notified: {microseconds:.0f} us of PostgreSQL")
-    for trip in (0.0, options.round_trip / 1000):
-        most = BEAT / (lives.beat.seconds + lives.beat.messages * trip)
-        print(f"Workers whose signs of life fill the lock, at {1000 * trip:g} ms: {most:.0f}")
 
     world = World(hosts=options.hosts, alerts=options.alerts, round_trip=options.round_trip / 1000)
     planned = {name: plan(each, lives, found) for name, each in worlds(world)}

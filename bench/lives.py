@@ -40,8 +40,7 @@ NAMES: Final = {
     "Healing._verify.<locals>.write": "look",
     "HealingLog._done.<locals>.<lambda>": "healing log",
     "Healing.pass_on.<locals>.<lambda>": "passing on",
-    "PostgresEngine._say_alive.<locals>.<lambda>": "sign of life",
-    "_apart.<locals>.<lambda>": "a count",
+    "_alone.<locals>.<lambda>": "a count",
 }
 """What the functions that write are called here; one that is new has its own name."""
 ALERTNAME: Final = "BenchBound"
@@ -113,8 +112,6 @@ class Lives(msgspec.Struct, frozen=True):
     """Of one life: of each piece the quickest tenth of all."""
     alone: Piece
     """A piece that does nothing but count: what a transaction costs whatever is in it."""
-    beat: Piece
-    """With which a process says that it lives."""
     stored: Stored
     questions: float
     """To Prometheus, in one life."""
@@ -235,7 +232,7 @@ def measure(folder: Path, url: str, lives: int) -> Lives:
         judge.reset_mock()
         every = live(range(WARM, WARM + lives))
         after = _stored(connection)
-        alone, beats = _apart(traced, acts, lives)
+        alone = [_alone(traced, acts) for _ in range(lives)]
         pruning = _pruned(traced, decides) / (WARM + lives + PAST)
     stored = Stored(
         rows={name: (after.rows[name] - before.rows[name]) / lives for name in after.rows},
@@ -246,7 +243,7 @@ def measure(folder: Path, url: str, lives: int) -> Lives:
         pruning=pruning,
     )
     phases = [_typical(same) for same in zip(*every, strict=True)]
-    return Lives(phases, _quiet(alone), _quiet(beats), stored, judge.call_count / lives)
+    return Lives(phases, _quiet(alone), stored, judge.call_count / lives)
 
 
 def _fill(connection: psycopg.Connection[Any]) -> None:
@@ -298,8 +295,8 @@ def _life(
     traced: _Traced, decides: Service, acts: Service, judge: mock.Mock, instance: str
 ) -> Iterator[Phase]:
     key = (STRATEGY, f'instance="{instance}"')
-    _say_alive(acts)
-    traced.taken("before")
+    assert isinstance(acts.engine, PostgresEngine)
+    acts.engine._say_alive()  # noqa: SLF001  what it does every few seconds
     decides.intake.admit(notification(instance))
     yield traced.taken("notified")
     judge.return_value = FIRING
@@ -323,21 +320,10 @@ def _life(
     yield traced.taken("let go")
 
 
-def _say_alive(service: Service) -> None:
-    assert isinstance(service.engine, PostgresEngine)
-    service.engine._say_alive()  # noqa: SLF001  what it does every few seconds
-
-
-def _apart(traced: _Traced, service: Service, times: int) -> tuple[list[Piece], list[Piece]]:
-    """What has no alert to do with: a piece that does nothing, and a process that says it lives."""
-    alone: list[Piece] = []
-    beats: list[Piece] = []
-    for _ in range(times):
-        service.journal.atomically(lambda transaction: transaction.count("bench"))
-        alone += traced.taken("alone").pieces
-        _say_alive(service)
-        beats += traced.taken("beats").pieces
-    return alone, beats
+def _alone(traced: _Traced, service: Service) -> Piece:
+    service.journal.atomically(lambda transaction: transaction.count("bench"))
+    (piece,) = traced.taken("alone").pieces
+    return piece
 
 
 def _typical(same: Sequence[Phase]) -> Phase:

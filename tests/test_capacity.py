@@ -11,7 +11,6 @@ from bench import lives as measured
 from bench import servers
 from bench.capacity import DECIDED, SETTINGS, World, most_alerts, simulate
 from bench.lives import Lives, Phase, Piece, Stored
-from receiver.engine.postgres import BEAT
 
 PHASES = (
     "notified", "decided", "done", "looked at", "looked at", "proven", "considered again",
@@ -20,14 +19,13 @@ PHASES = (
 WORLD = World(hosts=10, alerts=3_600)
 
 
-def lives(milliseconds: float, *, beat: float = 0.0) -> Lives:
+def lives(milliseconds: float) -> Lives:
     """Lives of which each phase stores one thing, all of them equally long."""
     piece = Piece("decision", milliseconds / 1000, 5)
     stored = Stored(rows={}, bytes={}, log=0.0, transactions=9.0, jobs=7.0, pruning=0.0)
     return Lives(
         [Phase(name, [piece], 0.001, 0.0) for name in PHASES],
         Piece("a count", 0.0, 3),
-        Piece("sign of life", beat / 1000, 3),
         stored,
         questions=6.0,
     )
@@ -46,9 +44,8 @@ def test_a_distance_costs_each_message() -> None:
     near = simulate(WORLD, lives(1.0))
     far = simulate(msgspec.structs.replace(WORLD, round_trip=0.001), lives(1.0))
 
-    pulse = (WORLD.hosts + WORLD.workers) / BEAT * 0.003  # three messages each
     assert near.lock == pytest.approx(len(PHASES) * 0.001, rel=0.2)
-    assert far.lock == pytest.approx(len(PHASES) * 0.006 + pulse, rel=0.2), "five messages more"
+    assert far.lock == pytest.approx(len(PHASES) * 0.006, rel=0.2), "five messages more"
 
 
 def test_more_than_the_lock_can_take_does_not_hold() -> None:
@@ -56,14 +53,6 @@ def test_more_than_the_lock_can_take_does_not_hold() -> None:
 
     assert most == pytest.approx(3_600 / (len(PHASES) * 0.010), rel=0.2)
     assert not simulate(msgspec.structs.replace(WORLD, alerts=1.5 * most), lives(10.0)).holds
-
-
-def test_signs_of_life_alone_can_be_too_many() -> None:
-    many = msgspec.structs.replace(WORLD, hosts=6_000)
-    heavy = lives(1.0, beat=1.0)
-
-    assert most_alerts(many, heavy) == 0, "5,000 are one every millisecond"
-    assert most_alerts(msgspec.structs.replace(many, hosts=1_000), heavy) > 0
 
 
 def test_a_storm_is_waited_for_and_is_over() -> None:
@@ -84,7 +73,7 @@ def test_what_an_alert_costs_is_measured_by_the_names_of_what_is_stored(
 
     assert tuple(phase.name for phase in found.phases) == PHASES
     pieces = [piece for phase in found.phases for piece in phase.pieces]
-    named = {piece.name for piece in (*pieces, found.alone, found.beat)}
+    named = {piece.name for piece in (*pieces, found.alone)}
     assert not [name for name in named if "<" in name], "a piece that bench/lives.py does not know"
     steps = [piece for piece in found.phases[2].pieces if piece.name == "step"]
     assert len(steps) == 4, "two steps, each at its start and its end"
