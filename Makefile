@@ -30,7 +30,7 @@ tools: .tools/installed .tools/brokers .tools/postgres .tools/browser .tools/gra
 
 .tools/installed: deploy/debian-tools Makefile
 	sh deploy/debian-tools .tools prometheus prometheus-alertmanager libfaketime \
-	  $$(for tool in curl:curl jq:jq systemd-analyze:systemd; do \
+	  $$(for tool in curl:curl ip:iproute2 jq:jq nft:nftables systemd-analyze:systemd; do \
 	    command -v $${tool%:*} >/dev/null || echo $${tool#*:}; done)
 	@touch $@
 
