@@ -6,7 +6,7 @@ BIN    := $(VENV)/bin
 export PATH := $(CURDIR)/$(BIN):$(CURDIR)/.tools/usr/bin:$(PATH)
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
-.PHONY: help install tools demo compose-demo image test docs pictures acceptance-postgres kill-sweep check bench mutate format lock generate clean
+.PHONY: help install tools demo compose-demo image test docs pictures acceptance-postgres kill-sweep kill-sweep-many many-alerts check bench mutate format lock generate clean
 
 help: ## Show this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
@@ -91,6 +91,12 @@ acceptance-postgres: install tools ## Every acceptance test once more, with the 
 
 kill-sweep: install tools ## kill -9 in the middle of every action, 20 times; a minute or two
 	KILLS=20 $(BIN)/python -m pytest --quiet tests/acceptance/test_kill_sweep.py
+
+kill-sweep-many: install tools ## kill -9 of any process of many machines, 100 times; some minutes
+	KILLS=100 $(BIN)/python -m pytest --quiet tests/acceptance/test_many_machines.py -k killed
+
+many-alerts: install tools ## 2,000 alerts by two Alertmanagers to three receivers; some minutes
+	ALERTS=2000 $(BIN)/python -m pytest --quiet tests/acceptance/test_many_machines.py -k each_alert
 
 check: install tools ## Lint, types, layers, formats, generated files, shipped configuration
 	$(BIN)/ruff check
