@@ -315,12 +315,13 @@ def _run(task: Task) -> str:
     try:
         task.run()
     except BaseException as error:  # `sys.exit` in a task must not end the thread that others need
-        log.exception("background task %s failed", task.id)
         # The state is shown to every viewer. What we raise names no secrets; what a library says
         # may hold a URL with its password.
-        kind = type(error).__name__
-        said = str(error) if isinstance(error, PromhealError) else ""
-        return said or f"{kind}; the log says more"
+        if isinstance(error, PromhealError) and str(error):
+            log.error("background task %s failed: %s", task.id, error)  # noqa: TRY400
+            return str(error)
+        log.exception("background task %s failed", task.id)
+        return f"{type(error).__name__}; the log says more"
     return ""
 
 

@@ -256,9 +256,11 @@ class PostgresEngine:
             return self._consider(key)
         except FencedError:
             raise
+        except JournalError as error:  # the server is away, and everybody says so
+            log.warning("considering %s on %s is put off: %s", *key, error)
         except Exception:
             log.exception("considering %s on %s failed; again in %g s", *key, RETRY)
-            return self._clock() + RETRY
+        return self._clock() + RETRY
 
     # -- timers: procrastinate looks for what has become due only now and then
 
