@@ -11,7 +11,7 @@ import pytest
 from flask.testing import FlaskClient
 
 from receiver.errors import JournalError
-from receiver.web import create_app
+from receiver.web import create_app, create_worker_app
 from receiver.web.webhook import MAX_BODY
 from receiver.wiring import Service
 
@@ -257,3 +257,17 @@ def test_a_fault_of_ours_is_a_500_without_details(
 
     assert answer.status_code == 500
     assert "secret" not in answer.text
+
+
+def test_a_worker_is_asked_for_its_own_health_and_metrics_and_for_nothing_else(
+    service: Service,
+) -> None:
+    app = create_worker_app(service)
+
+    assert {str(rule) for rule in app.url_map.iter_rules()} == {
+        "/-/healthy",
+        "/-/ready",
+        "/-/reload",
+        "/metrics",
+    }
+    assert app.test_client().post("/webhook", json={}).status_code == 404
