@@ -358,12 +358,13 @@ class Service:
         return name in self._config.settings.llm.providers
 
     def _prune(self) -> None:
-        if not self.leading.is_set():
-            return
         before = self.clock() - self._config.settings.journal.retention
-        while self.journal.atomically(lambda t: t.prune(before=before, limit=PRUNE_ROWS)):
+        while self.leading.is_set() and self.journal.atomically(
+            lambda t: t.prune(before=before, limit=PRUNE_ROWS)
+        ):
             if self._closing.is_set():
                 return
+        # Each process has the files of the steps that it has executed.
         folder = self._config.folder
         if folder is not None:
             snapshots.prune(folder, lambda run: self.journal.read(lambda t: t.run(run)) is not None)
