@@ -26,7 +26,7 @@ $(VENV)/installed: deploy/requirements.txt pyproject.toml
 	PYTHONWARNINGS=ignore $(BIN)/python -m pip install --quiet --no-deps --no-build-isolation --editable .
 	@touch $@
 
-tools: .tools/installed .tools/brokers .tools/postgres .tools/browser .tools/grafana-types/installed ## Put Prometheus, Alertmanager and what tests need into .tools; nothing is started
+tools: .tools/installed .tools/brokers .tools/postgres .tools/wrk .tools/browser .tools/grafana-types/installed ## Put Prometheus, Alertmanager and what tests need into .tools; nothing is started
 
 .tools/installed: deploy/debian-tools Makefile
 	sh deploy/debian-tools .tools prometheus prometheus-alertmanager libfaketime \
