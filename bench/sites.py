@@ -18,7 +18,7 @@ import psycopg
 from bench import servers
 from bench.servers import Server
 from receiver.journal.postgres import SCHEMA
-from tests.postgres import postgres
+from tests.postgres import Postgres, postgres
 
 PARTS = ("receivers", "workers", "postgres")
 ENGINE = ", max_concurrent_runs: 256, resync: 1h"
@@ -83,9 +83,20 @@ class Watch:
 @dataclass
 class Site:
     folder: Path
-    database: Server
-    """Its URL is that of the journal."""
+    server: Postgres
+    url: str
+    """Of the journal in PostgreSQL."""
     _numbers: Iterator[int] = field(default_factory=count)
+
+    @property
+    def database(self) -> Server:
+        assert self.server.process is not None
+        return Server("PostgreSQL", self.url, self.server.process.pid)
+
+    def anew(self) -> Site:
+        """The same with journals in which there is nothing."""
+        folder = self.folder.with_name(self._name(self.folder.name))
+        return Site(servers.configure(folder, ENGINE), self.server, self.server.create())
 
     @contextmanager
     def sqlite(self) -> Iterator[Side]:
@@ -119,12 +130,12 @@ class Site:
             with closing(sqlite3.connect(path, uri=True)) as connection:
                 row: tuple[Any, ...] = connection.execute(question).fetchone()
         else:
-            with psycopg.connect(self.database.url, options=f"-csearch_path={SCHEMA}") as asked:
+            with psycopg.connect(self.url, options=f"-csearch_path={SCHEMA}") as asked:
                 row = asked.execute(question.encode()).fetchone() or ()
         return row
 
     def watch(self, side: Side) -> AbstractContextManager[Watch | None]:
-        return nullcontext() if side.database is None else Watch(side.database.url)
+        return nullcontext() if side.database is None else Watch(self.url)
 
     def settle(self, side: Side) -> None:
         """Wait until nothing is left that is to be considered now."""
@@ -141,7 +152,7 @@ class Site:
             *("--storage.path", str(self.folder), *options),
             command=command,
             name=self._name(command),
-            storage=self.database.url,
+            storage=self.url,
         ) as server:
             yield server
 
@@ -153,9 +164,7 @@ class Site:
 def site(folder: Path) -> Iterator[Site]:
     """A site in *folder*, with a PostgreSQL of its own that is as durable as it is by default."""
     with postgres(durable=True) as server:
-        assert server.process is not None
-        database = Server("PostgreSQL", server.create(), server.process.pid)
-        yield Site(servers.configure(folder, ENGINE), database)
+        yield Site(servers.configure(folder, ENGINE), server, server.create())
 
 
 def _many(number: int, what: str) -> str:
