@@ -20,10 +20,12 @@ import msgspec
 
 from bench import lives as measured
 from bench import processes, sites
+from bench.distance import far
 from bench.lives import Lives, Piece
 from bench.load import show
 from bench.processes import Processes
 from bench.queueing import Life, Pause, Simulation, Station, Use, Write, Writer
+from bench.sites import Site
 from receiver.journal.group import GROUP
 from receiver.settings import JournalSettings
 
@@ -42,6 +44,8 @@ SHARED = 100
 REGIONS = 10
 HOLDS = 5.0
 """Seconds until all but one in a hundred alerts are decided; with more it does not hold."""
+FAR = 0.005
+"""Seconds that a round trip is made longer by, to count them."""
 ANSWERED, DECIDED = "answered", "decided"
 
 
@@ -133,7 +137,8 @@ class Plant:
             yield Write(process.writer, max(0.0, self.costs(piece) - self.alone), piece.name)
 
     def costs(self, piece: Piece) -> float:
-        return piece.seconds + piece.messages * self.world.round_trip
+        # To ask for the lock and to hear of the end are a trip that nobody is kept waiting by.
+        return piece.seconds + max(0.0, piece.trips - 1) * self.world.round_trip
 
     def _process(self) -> Process:
         return Process(Station(self.simulation, 1), Writer(self.lock, self.alone, GROUP))
@@ -193,7 +198,7 @@ def costs(lives: Lives) -> list[dict[str, Any]]:
         {
             "phase": phase.name,
             "what is stored": ", ".join(_told(phase.pieces)),
-            "messages": sum(piece.messages for piece in phase.pieces),
+            "round trips": round(sum(piece.trips for piece in phase.pieces)),
             "lock, ms": round(1000 * sum(piece.seconds for piece in phase.pieces), 2),
             "computing, ms": round(1000 * phase.computing, 2),
         }
@@ -204,7 +209,7 @@ def costs(lives: Lives) -> list[dict[str, Any]]:
         *rows,
         {
             **alone,
-            "messages": lives.alone.messages,
+            "round trips": round(lives.alone.trips),
             "lock, ms": round(1000 * lives.alone.seconds, 2),
             "computing, ms": "",
         },
@@ -222,7 +227,7 @@ def kinds(lives: Lives) -> list[dict[str, Any]]:
         {
             "what is stored": name,
             "times": len(pieces),
-            "messages each": round(statistics.mean(piece.messages for piece in pieces), 1),
+            "round trips each": round(statistics.mean(piece.trips for piece in pieces), 1),
             "lock, ms each": round(1000 * statistics.mean(piece.seconds for piece in pieces), 2),
             "lock, %": round(100 * sum(piece.seconds for piece in pieces) / whole),
         }
@@ -347,8 +352,7 @@ def main(arguments: Sequence[str]) -> None:
         sites.site(Path(folder) / "site") as site,
     ):
         found = processes.measure(site, options.idle)
-        (site.folder / "promheal.yml").write_text(SETTINGS)
-        lives = measured.measure(site.folder, site.database.url, options.lives)
+        lives = _lives(site, options.lives)
     show("What one alert costs, from its notification to its end, on this machine", costs(lives))
     show("The same by what is stored", kinds(lives))
     show("What a process costs that has nothing to do", idle(found))
@@ -359,6 +363,19 @@ def main(arguments: Sequence[str]) -> None:
     planned = {name: plan(each, lives, found) for name, each in worlds(world)}
     show("Whether it would hold, with a worker for", columns(planned))
     show("What it leaves", storage(options.alerts, lives))
+    deleting = 100 * options.alerts / HOUR * lives.stored.pruning
+    print(f"\nTo delete as much, the lock is held for {deleting:.1f} % of the time")
+
+
+def _lives(site: Site, lives: int) -> Lives:
+    """Measure them here, and some of them as if PostgreSQL were far, for how often that is felt."""
+    (site.folder / "promheal.yml").write_text(SETTINGS)
+    near = measured.measure(site.folder, site.url, lives)
+    new = site.anew()
+    (new.folder / "promheal.yml").write_text(SETTINGS)
+    with far(new.url, FAR) as url:
+        distant = measured.measure(new.folder, url, max(lives // 5, 1))
+    return measured.with_trips(near, distant, FAR)
 
 
 def worlds(world: World) -> Iterator[tuple[str, World]]:

@@ -23,7 +23,7 @@ from receiver.alert import Notification, parse_notification
 from receiver.connections import Options
 from receiver.engine.postgres import PostgresEngine
 from receiver.guards.situation import Signal
-from receiver.journal import Key, Transaction, postgres, postgres_rows
+from receiver.journal import Key, Transaction
 from receiver.journal.postgres import SCHEMA
 from receiver.place import Place
 from receiver.prover import PrometheusProver
@@ -77,8 +77,8 @@ class Piece(msgspec.Struct, frozen=True):
 
     name: str
     seconds: float
-    messages: int
-    """To the server and back, those that begin and commit included."""
+    trips: float = 0.0
+    """To the server and back: how often an answer was waited for."""
 
 
 class Phase(msgspec.Struct, frozen=True):
@@ -150,8 +150,6 @@ class _Traced:
         self._connection = connection
         self._since = time.process_time()
         self._held: list[float] = []
-        self._messages = 0
-        self._execute = postgres_rows.execute
 
     @contextmanager
     def service(self, options: Options) -> Iterator[Service]:
@@ -160,10 +158,9 @@ class _Traced:
         atomically, read = journal.atomically, journal.read
 
         def write(work: Callable[[Transaction], T]) -> T:
-            before = self._messages
             result = atomically(work)
             name = NAMES.get(work.__qualname__, work.__qualname__)
-            self.pieces.append(Piece(name, self._held[-1], self._messages - before))
+            self.pieces.append(Piece(name, self._held[-1]))
             return result
 
         def count(work: Callable[[Transaction], T]) -> T:
@@ -177,15 +174,9 @@ class _Traced:
                 (journal, "read", count),
                 (journal, "_observe_commit", self._held.append),
                 (service.engine, "_consider", service.reconciler.consider),
-                (postgres, "execute", self.execute),
-                (postgres_rows, "execute", self.execute),
             ):
                 stack.enter_context(mock.patch.object(target, name, value))
             yield service
-
-    def execute(self, *values: Any) -> Any:
-        self._messages += 1
-        return self._execute(*values)
 
     def carry(self, service: Service, key: Key) -> None:
         """Give *service* the job of *key*, as procrastinate would."""
@@ -244,6 +235,24 @@ def measure(folder: Path, url: str, lives: int) -> Lives:
     )
     phases = [_typical(same) for same in zip(*every, strict=True)]
     return Lives(phases, _quiet(alone), stored, judge.call_count / lives)
+
+
+def with_trips(near: Lives, distant: Lives, seconds: float) -> Lives:
+    """Return *near* with the round trips that show when each takes *seconds* longer."""
+
+    def counted(piece: Piece, other: Piece) -> Piece:
+        trips = max(0.0, (other.seconds - piece.seconds) / seconds)
+        return msgspec.structs.replace(piece, trips=trips)
+
+    phases = [
+        msgspec.structs.replace(
+            phase,
+            pieces=[counted(*pair) for pair in zip(phase.pieces, other.pieces, strict=True)],
+        )
+        for phase, other in zip(near.phases, distant.phases, strict=True)
+    ]
+    alone = counted(near.alone, distant.alone)
+    return msgspec.structs.replace(near, phases=phases, alone=alone)
 
 
 def _fill(connection: psycopg.Connection[Any]) -> None:
@@ -343,7 +352,6 @@ def _quiet(pieces: Sequence[Piece]) -> Piece:
     return Piece(
         pieces[0].name,
         _least_disturbed([piece.seconds for piece in pieces]),
-        round(statistics.median(piece.messages for piece in pieces)),
     )
 
 

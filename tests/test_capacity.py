@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import time
 from pathlib import Path
 
 import msgspec
+import psycopg
 import pytest
 
 from bench import lives as measured
 from bench import servers
 from bench.capacity import DECIDED, SETTINGS, World, most_alerts, simulate
+from bench.distance import far
 from bench.lives import Lives, Phase, Piece, Stored
 
 PHASES = (
@@ -25,7 +28,7 @@ def lives(milliseconds: float) -> Lives:
     stored = Stored(rows={}, bytes={}, log=0.0, transactions=9.0, jobs=7.0, pruning=0.0)
     return Lives(
         [Phase(name, [piece], 0.001, 0.0) for name in PHASES],
-        Piece("a count", 0.0, 3),
+        Piece("a count", 0.0, 2),
         stored,
         questions=6.0,
     )
@@ -40,12 +43,12 @@ def test_the_lock_is_held_for_as_long_as_its_work_takes() -> None:
     assert median == pytest.approx(0.022, abs=0.005), "twice what is stored, and what is computed"
 
 
-def test_a_distance_costs_each_message() -> None:
+def test_a_distance_costs_each_round_trip() -> None:
     near = simulate(WORLD, lives(1.0))
     far = simulate(msgspec.structs.replace(WORLD, round_trip=0.001), lives(1.0))
 
     assert near.lock == pytest.approx(len(PHASES) * 0.001, rel=0.2)
-    assert far.lock == pytest.approx(len(PHASES) * 0.006, rel=0.2), "five messages more"
+    assert far.lock == pytest.approx(len(PHASES) * 0.005, rel=0.2), "four round trips more"
 
 
 def test_more_than_the_lock_can_take_does_not_hold() -> None:
@@ -70,7 +73,8 @@ def test_what_an_alert_costs_is_measured_by_the_names_of_what_is_stored(
     servers.configure(tmp_path)
     (tmp_path / "promheal.yml").write_text(SETTINGS)
 
-    found = measured.measure(tmp_path, database, lives=3)
+    with far(database, 0.0) as url:
+        found = measured.measure(tmp_path, url, lives=3)
 
     assert tuple(phase.name for phase in found.phases) == PHASES
     pieces = [piece for phase in found.phases for piece in phase.pieces]
@@ -78,7 +82,28 @@ def test_what_an_alert_costs_is_measured_by_the_names_of_what_is_stored(
     assert not [name for name in named if "<" in name], "a piece that bench/lives.py does not know"
     steps = [piece for piece in found.phases[2].pieces if piece.name == "step"]
     assert len(steps) == 4, "two steps, each at its start and its end"
-    assert all(piece.seconds > 0 and piece.messages >= 3 for piece in pieces)
+    assert all(piece.seconds > 0 for piece in pieces)
     assert found.stored.rows["episode"] == 1
     assert found.questions == 5, "before a decision while it fires, and at each look"
     assert found.stored.jobs >= 7, "one for each phase but those of a notification"
+
+
+def test_round_trips_show_when_each_takes_longer(database: str) -> None:
+    def taken(url: str) -> float:
+        with psycopg.connect(url, autocommit=True) as connection:
+            began = time.perf_counter()
+            for _ in range(10):
+                connection.execute("select 1")
+            return time.perf_counter() - began
+
+    with far(database, 0.02) as url:
+        assert taken(url) - taken(database) == pytest.approx(10 * 0.02, rel=0.3)
+
+
+def test_what_a_distance_adds_is_told_in_round_trips() -> None:
+    near, distant = lives(2.0), lives(17.0)
+
+    found = measured.with_trips(near, distant, 0.005)
+
+    (trips,) = {round(piece.trips, 3) for phase in found.phases for piece in phase.pieces}
+    assert trips == 3
