@@ -90,17 +90,8 @@ class GroupJournal(Journal):
         """Begin a transaction that no other writer is beside. Raises CannotStore."""
 
     @abstractmethod
-    def _savepoint(self) -> None: ...
-
-    @abstractmethod
-    def _rollback_to_savepoint(self) -> None: ...
-
-    @abstractmethod
-    def _release_savepoint(self) -> None: ...
-
-    @abstractmethod
-    def _commit(self) -> None:
-        """Return when everything is on the disk. Raises CannotStore."""
+    def _tell(self, command: str) -> None:
+        """Execute a command of the transaction. Raises CannotStore."""
 
     @abstractmethod
     def _undo(self) -> None:
@@ -169,7 +160,7 @@ class GroupJournal(Journal):
             self._undo()
             return False
         transaction.write_counts()
-        self._commit()
+        self._tell("commit")
         return True
 
     def _one_by_one(self, batch: list[Work]) -> None:
@@ -177,7 +168,7 @@ class GroupJournal(Journal):
         transaction = self._begin()
         for piece in batch:
             assert piece.function is not None
-            self._savepoint()
+            self._tell("savepoint piece")
             try:
                 piece.result = piece.function(transaction)
             except CannotStore:
@@ -185,9 +176,9 @@ class GroupJournal(Journal):
             except BaseException as error:  # noqa: BLE001  it is the caller's, and raised there
                 piece.error = error
                 transaction.forget_counts()
-                self._rollback_to_savepoint()
+                self._tell("rollback to piece")
             else:
                 transaction.keep_counts()
-            self._release_savepoint()
+            self._tell("release piece")
         transaction.write_counts()
-        self._commit()
+        self._tell("commit")

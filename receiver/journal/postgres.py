@@ -254,18 +254,6 @@ class PostgresJournal(GroupJournal):
             self._undo()
         return done
 
-    def _savepoint(self) -> None:
-        self._tell("savepoint piece")
-
-    def _rollback_to_savepoint(self) -> None:
-        self._tell("rollback to piece")
-
-    def _release_savepoint(self) -> None:
-        self._tell("release piece")
-
-    def _commit(self) -> None:
-        self._tell("commit")
-
     def _undo(self) -> None:
         writer = self._writer
         if writer is None:

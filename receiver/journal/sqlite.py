@@ -172,18 +172,6 @@ class SqliteJournal(GroupJournal):
         self._tell("begin immediate")
         return self._writer
 
-    def _savepoint(self) -> None:
-        self._tell("savepoint piece")
-
-    def _rollback_to_savepoint(self) -> None:
-        self._tell("rollback to piece")
-
-    def _release_savepoint(self) -> None:
-        self._tell("release piece")
-
-    def _commit(self) -> None:
-        self._tell("commit")
-
     def _undo(self) -> None:
         self._writer.forget_group()
         if self._writer.connection.in_transaction:
