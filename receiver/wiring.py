@@ -269,8 +269,8 @@ class Service:
             self.engine.start(self.reconciler.consider)
             self.acting.set()
             if self.journal.shared:  # what waits for a worker may have waited for this one
-                for key in self.journal.read(lambda t: t.pending_for(Reason.NO_WORKER)):
-                    self.engine.wake(key)
+                waiting = self.journal.read(lambda t: t.pending_for(Reason.NO_WORKER))
+                self.engine.wake_all(waiting)
         self.background.start()
         self._expect_probes()
 

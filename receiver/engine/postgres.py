@@ -33,7 +33,7 @@ from receiver.errors import FencedError, JournalError
 from receiver.journal import Transaction, Worker
 from receiver.journal.jobs import CHANNEL, KNOCK, TASK, engine_version, queue_of
 from receiver.journal.postgres import CONNECT, SCHEMA, PostgresJournal
-from receiver.journal.postgres_rows import PostgresTransaction, shared
+from receiver.journal.postgres_rows import shared
 from receiver.place import LEASE, Place
 from receiver.processes import born, machine
 
@@ -58,16 +58,16 @@ class PostgresEngine:
         *,
         threads: Callable[[], int],
         clock: Clock,
-        host: str = "",
         observe_wait: Callable[[float], None] | None = None,
     ) -> None:
         self._journal = journal
         self._threads = threads
         self._clock = clock
         self._observe_wait = observe_wait
+        host = socket.gethostname()
         self.worker = Worker(
-            id=f"{host or socket.gethostname()}:{os.getpid()}:{token_hex(4)}",
-            host=host or socket.gethostname(),
+            id=f"{host}:{os.getpid()}:{token_hex(4)}",
+            host=host,
             machine=machine(),
             pid=os.getpid(),
             born=born(os.getpid()),
@@ -235,9 +235,8 @@ class PostgresEngine:
     def _consider_job(self, job: int, key: Key) -> None:
         claimed = self._journal.atomically(lambda t: _claim(t, key[1], self.worker.id))
         if isinstance(claimed, float):  # a lease that has not ended
-            self._set_timers(
-                self._journal.atomically(lambda t: _end(t, job, key, claimed)), claimed
-            )
+            queues = self._journal.atomically(lambda t: shared(t).end_job(job, key, claimed))
+            self._set_timers(queues, claimed)
             return
         with self._lock:
             self._epochs.add(claimed)
@@ -353,7 +352,7 @@ class PostgresEngine:
         def take(transaction: Transaction) -> bool:
             if shared(transaction).claimed_until(key[1]) is not None:
                 return False
-            _end(transaction, number, key, 0.0)
+            shared(transaction).end_job(number, key, 0.0)
             return True
 
         try:
@@ -415,13 +414,7 @@ def _claim(transaction: Transaction, target: str, worker: str) -> int | float:
     return shared(transaction).claimed_until(target) or 0.0
 
 
-def _end(
-    transaction: Transaction, job: int, key: Key, again: float | None, epoch: int | None = None
-) -> set[str]:
-    """End a job, and say when its key is to be considered again."""
-    ours: PostgresTransaction = shared(transaction)
-    if epoch is not None:
-        ours.release(key[1], epoch)
-    queues = set() if again is None else ours.wake([key], again)
-    ours.end_job(job, key[1])
-    return queues
+def _end(transaction: Transaction, job: int, key: Key, again: float | None, epoch: int) -> set[str]:
+    """End a job that was claimed; return the queue in which its key is put again, if it is."""
+    shared(transaction).release(key[1], epoch)
+    return shared(transaction).end_job(job, key, again)

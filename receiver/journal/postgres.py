@@ -111,44 +111,43 @@ class PostgresJournal(GroupJournal):
             self._fence.claim = None
 
     def read(self, work: Callable[[Transaction], T]) -> T:
-        if self._closed:
-            raise JournalError("the journal is closed")
-        if self._away:
-            raise JournalError(self._away)
-        try:
-            with self._readers.connection() as connection:
-                try:
-                    with connection.pipeline() as pipeline:
-                        # One snapshot for everything that *work* reads.
-                        execute(connection, "begin isolation level repeatable read read only")
-                        transaction = PostgresTransaction(connection)
-                        transaction.pipeline = pipeline
-                        found = work(transaction)
-                        execute(connection, "rollback")
-                except BaseException:
-                    with suppress(psycopg.Error):
-                        connection.execute("rollback")
-                    raise
-                return found
-        except CannotStore as error:
-            raise JournalError(str(error)) from error
-        except (PoolTimeout, psycopg.Error) as error:
-            raise JournalError(f"{self._shown}: {told(error)}") from error
+        with self._reader() as connection:
+            try:
+                with connection.pipeline() as pipeline:
+                    # One snapshot for everything that *work* reads.
+                    execute(connection, "begin isolation level repeatable read read only")
+                    transaction = PostgresTransaction(connection)
+                    transaction.pipeline = pipeline
+                    found = work(transaction)
+                    execute(connection, "rollback")
+            except BaseException:
+                with suppress(psycopg.Error):
+                    connection.execute("rollback")
+                raise
+            return found
 
     def aside(self, work: Callable[[PostgresTransaction], T]) -> T:
         """Do *work* in a transaction of its own, beside the writers: it rests on nothing of theirs.
 
         Signs of life come from each host, and must come while a writer takes its time.
         """
-        if self._closed or self._away:
-            raise JournalError(self._away or "the journal is closed")
+        with (
+            self._reader() as connection,
+            explained(connection),
+            connection.transaction(),
+        ):
+            return work(PostgresTransaction(connection))
+
+    @contextmanager
+    def _reader(self) -> Iterator[psycopg.Connection[Any]]:
+        """Lend a connection beside the writer's; what goes wrong with it is a JournalError."""
+        if self._closed:
+            raise JournalError("the journal is closed")
+        if self._away:
+            raise JournalError(self._away)
         try:
-            with (
-                self._readers.connection() as connection,
-                explained(connection),
-                connection.transaction(),
-            ):
-                return work(PostgresTransaction(connection))
+            with self._readers.connection() as connection:
+                yield connection
         except CannotStore as error:
             raise JournalError(str(error)) from error
         except (PoolTimeout, psycopg.Error) as error:
@@ -158,7 +157,7 @@ class PostgresJournal(GroupJournal):
         # The server frees the lock with the connection, however the process ends.
         try:
             if self._leading is None:
-                self._leading = psycopg.connect(self.url, autocommit=True, **CONNECT)
+                self._leading = _connect(self.url)
                 self._leading.execute("listen promheal_news")
             row = self._leading.execute(LEADER).fetchone()
         except psycopg.Error:
@@ -202,7 +201,7 @@ class PostgresJournal(GroupJournal):
 
         return checked
 
-    def _put(self, piece: Any) -> None:
+    def _put(self, piece: Work) -> None:
         if self._away:
             raise JournalError(self._away)
         super()._put(piece)
@@ -277,7 +276,7 @@ class PostgresJournal(GroupJournal):
 
     def _connected(self) -> PostgresTransaction:
         try:
-            connection = psycopg.connect(self.url, autocommit=True, **CONNECT)
+            connection = _connect(self.url)
             _configure(connection)
         except psycopg.Error as error:
             raise CannotStore(f"{self._shown} is away: {told(error)}") from error
@@ -322,13 +321,17 @@ def _opened(url: str) -> psycopg.Connection[Any]:
     """Connect to a database whose schema is up to date."""
     with ExitStack() as opened:
         try:
-            connection = opened.enter_context(psycopg.connect(url, autocommit=True, **CONNECT))
+            connection = opened.enter_context(_connect(url))
             _migrate(connection, shown(url))
         except psycopg.Error as error:
             kind = AwayError if _may_be_back(error) else JournalError
             raise kind(f"{shown(url)}: {told(error)}") from error
         opened.pop_all()
     return connection
+
+
+def _connect(url: str) -> psycopg.Connection[Any]:
+    return psycopg.connect(url, autocommit=True, **CONNECT)
 
 
 def _configure(connection: psycopg.Connection[Any]) -> None:

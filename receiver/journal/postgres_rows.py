@@ -62,10 +62,8 @@ class PostgresTransaction(Rows):
         self._queries = queries("postgres")
 
     def _execute(self, query: str, /, **values: Any) -> Answer:
-        for name, value in values.items():
-            if isinstance(value, str) and "\0" in value:  # a text of PostgreSQL has none
-                values[name] = value.replace("\0", "\ufffd")
-        return execute(self.connection, self._queries[query], values)
+        clean = {name: _without_nul(value) for name, value in values.items()}
+        return execute(self.connection, self._queries[query], clean)
 
     def _admit_firing(self, admission: Admission, *, sender: str, now: float) -> tuple[int, int]:
         if not admission.firing:
@@ -158,10 +156,15 @@ class PostgresTransaction(Rows):
         """Return how many keys are to be considered now, and are not yet."""
         return int(self._one("jobs_due"))
 
-    def end_job(self, job: int, target: str) -> None:
-        """End a job, and let the next in its target's line in."""
+    def end_job(self, job: int, key: Key, again: float | None) -> set[str]:
+        """End a job, say when its key is considered again, and let in who is next in its line.
+
+        Returns the queue in which that was put, if it was.
+        """
+        queues = set() if again is None else self.wake([key], again)
         self._execute("end_job", id=job)
-        self._execute("knock", target=target, channel=CHANNEL, payload=KNOCK)
+        self._execute("knock", target=key[1], channel=CHANNEL, payload=KNOCK)
+        return queues
 
     # -- who has it in hand
 
@@ -213,14 +216,15 @@ class PostgresTransaction(Rows):
 
     def bury(self, worker: str) -> list[Key]:
         """End what a process had in hand that is known to be dead; return what it considered."""
-        for claim in self._execute("claims_of", worker=worker).fetchall():
-            self.release(claim["target"], claim["epoch"])
-        left = self._execute("jobs_of", worker=worker).fetchall()
-        for job in left:
-            self.wake([(job["strategy"], job["target"])], 0.0)
-            self.end_job(job["id"], job["target"])
+        self._execute("release_all", worker=worker)
+        left = [
+            (row["id"], (row["strategy"], row["target"]))
+            for row in self._execute("jobs_of", worker=worker)
+        ]
+        for job, key in left:
+            self.end_job(job, key, 0.0)
         self.leave(worker)
-        return [(job["strategy"], job["target"]) for job in left]
+        return [key for _, key in left]
 
     def leave(self, worker: str) -> None:
         self._execute("leave", id=worker)
@@ -303,7 +307,9 @@ def told(error: BaseException) -> str:
 
 
 def _clean(column: Sequence[Any]) -> list[Any]:
-    return [
-        value.replace("\0", "\ufffd") if isinstance(value, str) and "\0" in value else value
-        for value in column
-    ]
+    return [_without_nul(value) for value in column]
+
+
+def _without_nul(value: Any) -> Any:
+    """Return a text as PostgreSQL can have it: without U+0000."""
+    return value.replace("\0", "\ufffd") if isinstance(value, str) and "\0" in value else value

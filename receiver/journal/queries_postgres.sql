@@ -187,8 +187,8 @@ on conflict (id) do update set number = excluded.number, seen = excluded.seen
 -- Other processes of a machine.
 select id, pid, born from worker where machine = :machine and id <> :id
 
--- name: claims_of
-select target, epoch from claim where worker = :worker
+-- name: release_all
+delete from claim where worker = :worker
 
 -- name: jobs_of
 -- What a process has begun, claimed already or not yet.
