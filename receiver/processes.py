@@ -90,10 +90,18 @@ def machine() -> str:
 def born(pid: int) -> int:
     """Return when a process was started, in ticks since the machine was; 0 when it has ended."""
     try:
-        rest = Path(f"/proc/{pid}/stat").read_bytes().rpartition(b")")[2].split()
+        fields = stat_fields(pid)
     except OSError:
         return 0
-    return 0 if rest[0] in {b"Z", b"X"} else int(rest[19])
+    return 0 if fields[0] in {b"Z", b"X"} else int(fields[19])
+
+
+def stat_fields(pid: int) -> list[bytes]:
+    """Return the fields of proc_pid_stat(5) from the third on: the name may hold anything.
+
+    Raises OSError when the process is over.
+    """
+    return Path(f"/proc/{pid}/stat").read_bytes().rpartition(b")")[2].split()
 
 
 def _all() -> Iterator[tuple[int, _Stat]]:

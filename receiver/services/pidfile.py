@@ -22,6 +22,7 @@ from pathlib import Path
 from typing import Final
 
 from receiver.errors import ActionError
+from receiver.processes import stat_fields
 
 _CLOCK_SLACK: Final = 2.0
 """Seconds by which a start may seem later than it was: /proc/stat tells whole ones."""
@@ -166,8 +167,7 @@ def _read_pidfile(path: str) -> tuple[int, os.stat_result] | None:
 
 def _started_at(pid: int) -> float:
     """Return when a process started, seconds since the epoch. Raises OSError when it is over."""
-    # proc(5): the command's name may hold spaces and parentheses; starttime is field 22, in ticks.
-    fields = Path(f"/proc/{pid}/stat").read_bytes().rpartition(b")")[2].split()
+    fields = stat_fields(pid)  # starttime is field 22, in ticks
     for line in Path("/proc/stat").read_bytes().splitlines():
         name, _, value = line.partition(b" ")
         if name == b"btime":

@@ -11,7 +11,6 @@ import os
 import threading
 from collections import deque
 from collections.abc import Callable
-from pathlib import Path
 from time import monotonic
 from typing import Final, Literal
 
@@ -19,6 +18,7 @@ import msgspec
 
 from receiver.clock import Clock
 from receiver.errors import ActionError
+from receiver.processes import stat_fields
 from receiver.services import Inventory, Service, ServiceState, ServiceStatus
 from receiver.services.process import Process
 from receiver.services.supervisor import Supervisor
@@ -174,9 +174,8 @@ def _figures(pid: int | None) -> tuple[int | None, int | None]:
     if pid is None:
         return None, None
     try:
-        # proc(5): the command's name may hold spaces and parentheses; utime and stime are fields
-        # 14 and 15, in ticks, and rss is field 24, in pages.
-        fields = Path(f"/proc/{pid}/stat").read_bytes().rpartition(b")")[2].split()
+        # utime and stime are fields 14 and 15, in ticks, and rss is field 24, in pages.
+        fields = stat_fields(pid)
     except OSError:
         return None, None
     ticks = int(fields[11]) + int(fields[12])
