@@ -304,7 +304,7 @@ def plan_for(
     episode: Episode,
     value: float | None,
     *,
-    inventory: Inventory | None = None,
+    inventory: Inventory,
 ) -> Plan:
     """Render everything now: a run under way does not see a reload.
 
@@ -334,7 +334,7 @@ def plan_for(
         alert=_about(alert),
         target_labels={name: alert.labels[name] for name in strategy.target} or alert.labels,
         value=value,
-        runs_on=_runs_on(steps, alert.labels, inventory or Inventory({})),
+        runs_on=_runs_on(steps, alert.labels, inventory),
     )
 
 

@@ -32,6 +32,7 @@ from receiver.gathering import plan_for
 from receiver.healing_log import Line, encode, line_in, would_have
 from receiver.journal import Admission, Episode, Journal, Want, open_journal
 from receiver.run import Outcome, Phase, Run, State, Step, StepState
+from receiver.services import Inventory
 from receiver.settings import HealingLogSettings
 from tests.factories import NOW, FakeClock, alert, step, strategy
 from tests.test_log import HOSTILE
@@ -83,7 +84,7 @@ def begun(
     assert episode is not None
     wanted = episode
     two = strategy(actions=(step(), step()), target=())
-    plan = plan_for(two, key[1], wanted, value) if planned else None
+    plan = plan_for(two, key[1], wanted, value, inventory=Inventory({})) if planned else None
 
     def write(t: Any) -> Run:
         run: Run = t.open_run(key, State.ACTING, episode=wanted, now=NOW, plan=plan)

@@ -17,7 +17,6 @@ import socket
 import subprocess
 import sys
 import threading
-import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
@@ -27,7 +26,7 @@ from typing import Any, Final, LiteralString, Self
 import psycopg
 import pytest
 
-from tests.acceptance.server import PATIENCE, Answer, stamp
+from tests.acceptance.server import PATIENCE, Answer, as_prometheus, routing
 from tests.chain import wait_until
 from tests.postgres import USR
 from tests.tools import tool
@@ -476,25 +475,7 @@ class Alertmanager(Program):
         self, estate: Estate, host: Host, webhooks: Sequence[str], *, token: str, **route: Any
     ) -> None:
         super().__init__(estate, host, 9093)
-        allowed = {"authorization": {"credentials": token}}
-        config = {
-            "route": {
-                "receiver": "promheal",
-                "group_by": ["..."],
-                "group_wait": "0s",
-                "group_interval": "1s",
-                "repeat_interval": "4h",
-                **route,
-            },
-            "receivers": [
-                {
-                    "name": "promheal",
-                    "webhook_configs": [
-                        {"url": url, "max_alerts": 0, "http_config": allowed} for url in webhooks
-                    ],
-                }
-            ],
-        }
+        config = routing(*webhooks, token=token, **route)
         (self.folder / "alertmanager.yml").write_text(json.dumps(config))  # JSON is YAML
 
     def command(self) -> Sequence[str]:
@@ -511,12 +492,8 @@ class Alertmanager(Program):
 
     def fire(self, alerts: Iterable[Mapping[str, Any]], *, ended: bool = False) -> None:
         """Tell it of alerts from the desk, as Prometheus does."""
-        ends = stamp(time.time() + (0 if ended else 3600))
-        body = [
-            {**{key: one[key] for key in ("labels", "annotations", "startsAt")}, "endsAt": ends}
-            for one in alerts
-        ]
-        asked = self.estate.desk.ask(self.address, "/api/v2/alerts", json.dumps(body).encode())
+        body = as_prometheus(alerts, ended=ended)
+        asked = self.estate.desk.ask(self.address, "/api/v2/alerts", body)
         assert asked.status == 200, asked
 
 

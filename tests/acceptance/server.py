@@ -375,6 +375,36 @@ def notification(*alerts: Mapping[str, Any], **fields: Any) -> dict[str, Any]:
     }
 
 
+def as_prometheus(alerts: Iterable[Mapping[str, Any]], *, ended: bool = False) -> bytes:
+    """The body in which Prometheus tells Alertmanager of alerts."""
+    ends = stamp(time.time() + (0 if ended else 3600))
+    body = [
+        {**{key: one[key] for key in ("labels", "annotations", "startsAt")}, "endsAt": ends}
+        for one in alerts
+    ]
+    return json.dumps(body).encode()
+
+
+def routing(*webhooks: str, max_alerts: int = 0, token: str = "", **route: Any) -> dict[str, Any]:
+    """Configure Alertmanager to tell each webhook of each alert at once."""
+    to: dict[str, Any] = {"send_resolved": True, "max_alerts": max_alerts}
+    if token:
+        to["http_config"] = {"authorization": {"credentials": token}}
+    return {
+        "route": {
+            "receiver": "promheal",
+            "group_by": ["..."],
+            "group_wait": "0s",
+            "group_interval": "1s",
+            "repeat_interval": "4h",
+            **route,
+        },
+        "receivers": [
+            {"name": "promheal", "webhook_configs": [{"url": url, **to} for url in webhooks]}
+        ],
+    }
+
+
 def stamp(at: float) -> str:
     return datetime.fromtimestamp(at, UTC).isoformat(timespec="milliseconds")
 

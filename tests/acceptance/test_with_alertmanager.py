@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import http.server
-import json
 import threading
 import time
 from collections.abc import Callable, Iterator, Mapping
@@ -13,7 +12,16 @@ from typing import Any, Final, Self
 
 import pytest
 
-from tests.acceptance.server import PATIENCE, Promheal, Spies, alert, ask, stamp, strategy
+from tests.acceptance.server import (
+    PATIENCE,
+    Promheal,
+    Spies,
+    alert,
+    as_prometheus,
+    ask,
+    routing,
+    strategy,
+)
 from tests.chain import Exporter, Program, start_alertmanager, start_prometheus, wait_until
 
 RULES: Final = """
@@ -140,39 +148,8 @@ def chain(slow: Slow, down: Down, tmp_path_factory: pytest.TempPathFactory) -> I
 
 def fire(alertmanager: Program, *alerts: Mapping[str, Any], ended: bool = False) -> None:
     """Tell Alertmanager of alerts, as Prometheus does."""
-    now = time.time()
-    body = [
-        {
-            "labels": one["labels"],
-            "annotations": one["annotations"],
-            "startsAt": one["startsAt"],
-            "endsAt": stamp(now if ended else now + 3600),
-        }
-        for one in alerts
-    ]
-    answer = ask(f"{alertmanager.url}/api/v2/alerts", json.dumps(body).encode())
+    answer = ask(f"{alertmanager.url}/api/v2/alerts", as_prometheus(alerts, ended=ended))
     assert answer.status == 200, answer
-
-
-def routing(webhook: str, **route: Any) -> dict[str, Any]:
-    """Alertmanager's configuration for one receiver."""
-    most = route.pop("max_alerts", 0)
-    return {
-        "route": {
-            "receiver": "promheal",
-            "group_by": ["..."],
-            "group_wait": "0s",
-            "group_interval": "1s",
-            "repeat_interval": "4h",
-            **route,
-        },
-        "receivers": [
-            {
-                "name": "promheal",
-                "webhook_configs": [{"url": webhook, "send_resolved": True, "max_alerts": most}],
-            }
-        ],
-    }
 
 
 class Slow:
