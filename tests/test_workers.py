@@ -21,7 +21,7 @@ from receiver.actions.scale_workers import ScaleParams, ScaleWorkers
 from receiver.errors import ActionError
 from receiver.services import Inventory, Service, Workers
 from receiver.services.command import Command
-from receiver.services.workers import Scaled
+from receiver.services.workers import Counted, Scaled
 from receiver.services.workers.command import WorkerCommands
 from receiver.services.workers.gunicorn import Gunicorn
 from receiver.services.workers.supervisor import SupervisorGroup
@@ -87,7 +87,7 @@ def gunicorn(tmp_path: Path) -> Iterator[Gunicorn]:
     ) as process:  # fmt: skip
         workers = Gunicorn(pidfile=str(pidfile), min=1, max=5)
         try:
-            eventually(lambda: pidfile.exists() and workers.count(timeout=1) == 2)
+            eventually(lambda: pidfile.exists() and workers.look(timeout=1).wanted == 2)
             yield workers
         finally:
             os.killpg(process.pid, signal.SIGKILL)
@@ -96,9 +96,9 @@ def gunicorn(tmp_path: Path) -> Iterator[Gunicorn]:
 def test_a_gunicorn_gets_more_workers_and_gives_them_back(gunicorn: Gunicorn) -> None:
     step = Step(gunicorn)
     assert step.run(by=2) == {"service": "shop", "before": 2, "workers": 4}
-    assert gunicorn.count(timeout=1) == 4
+    assert gunicorn.look(timeout=1).wanted == 4
     assert step.undo() == {"restored": True, "workers": 2}
-    assert gunicorn.count(timeout=1) == 2
+    assert gunicorn.look(timeout=1).wanted == 2
 
 
 def test_its_bounds_hold(gunicorn: Gunicorn) -> None:
@@ -128,7 +128,7 @@ def test_a_helper_of_it_is_no_worker(tmp_path: Path) -> None:
             workers = Gunicorn(pidfile=str(pidfile), min=1, max=5)
             children = Path(f"/proc/{process.pid}/task/{process.pid}/children")
             eventually(lambda: pidfile.exists() and len(children.read_text().split()) == 2)
-            assert workers.count(timeout=1) == 1
+            assert workers.look(timeout=1).wanted == 1
         finally:
             os.killpg(process.pid, signal.SIGKILL)
 
@@ -145,6 +145,7 @@ def test_killed_at_any_moment_the_repetition_reaches_the_same_number(
 ) -> None:
     """Never two more, and then two more again."""
     monkeypatch.setattr("receiver.services.workers._SETTLE", 0.1)
+    monkeypatch.setattr("receiver.services.workers.STEADY", 0.2)
     dice = random.Random(7)
     code = (
         "import json, sys\n"
@@ -153,6 +154,8 @@ def test_killed_at_any_moment_the_repetition_reaches_the_same_number(
         "step = Step(Gunicorn(pidfile=sys.argv[1], min=1, max=5))\n"
         "keep = step.__class__.context.fget\n"
         "import receiver.actions.scale_workers as s\n"
+        "import receiver.services.workers as w\n"
+        "w.STEADY = 0.2\n"
         "real = s._Scaling\n"
         "class Told(real):\n"
         "    def __post_init__(self): print(json.dumps([self.before, self.wanted]), flush=True)\n"
@@ -160,7 +163,7 @@ def test_killed_at_any_moment_the_repetition_reaches_the_same_number(
         "step.run(by=int(sys.argv[2]))\n"
     )
     for by in (2, -2, 1, -1) * 5:
-        before = gunicorn.count(timeout=1)
+        before = gunicorn.look(timeout=1).wanted
         with subprocess.Popen(
             [sys.executable, "-c", code, gunicorn.pidfile, str(by)],
             stdout=subprocess.PIPE,
@@ -174,7 +177,7 @@ def test_killed_at_any_moment_the_repetition_reaches_the_same_number(
         step = Step(gunicorn)
         step.saved = {"before": said[0], "wanted": said[1]}
         assert step.run(by=by)["workers"] == before + by
-    assert gunicorn.count(timeout=1) == 2
+    assert gunicorn.look(timeout=1).wanted == 2
 
 
 # -- supervisord
@@ -204,7 +207,7 @@ def group(tmp_path: Path) -> Iterator[SupervisorGroup]:
 
 
 def test_programs_of_a_group_are_started_and_stopped(group: SupervisorGroup) -> None:
-    eventually(lambda: group.count(timeout=5) == 0)
+    eventually(lambda: group.count(timeout=5).wanted == 0)
     assert Step(group).run(to=3)["workers"] == 3
     step = Step(group)
     assert step.run(by=-2)["workers"] == 1
@@ -248,7 +251,7 @@ def test_what_somebody_else_has_scaled_is_left(commands: WorkerCommands) -> None
     Step(commands).run(to=8)
     with pytest.raises(ActionError, match="it had 2 workers, promheal wanted 4, now there are 8"):
         step.undo()
-    assert commands.count(timeout=5) == 8
+    assert commands.count(timeout=5).wanted == 8
 
 
 def test_one_that_was_never_begun_needs_no_undoing(commands: WorkerCommands) -> None:
@@ -257,7 +260,7 @@ def test_one_that_was_never_begun_needs_no_undoing(commands: WorkerCommands) -> 
 
 def test_what_is_not_reached_in_time_is_told(tmp_path: Path) -> None:
     stuck = WorkerCommands(ask=("echo", "3"), to=("true", "{count}"), min=0, max=9)
-    with pytest.raises(ActionError, match="5 workers are wanted, and there are 3 when time is up"):
+    with pytest.raises(ActionError, match=r"5 workers were asked for, .* 3 are wanted"):
         Step(stuck, timeout=1.0).run(to=5)
     liar = WorkerCommands(ask=("echo", "many"), to=("true", "{count}"), min=0, max=9)
     with pytest.raises(ActionError, match="'echo' printed no number"):
@@ -273,15 +276,16 @@ def test_a_number_that_does_not_hold_is_not_reached(tmp_path: Path) -> None:
     class Flapping(Scaled, frozen=True, kw_only=True):
         seen: list[int]
 
-        def count(self, *, timeout: float) -> int:
-            return self.seen.pop(0) if len(self.seen) > 1 else self.seen[0]
+        def look(self, *, timeout: float) -> Counted:
+            now = self.seen.pop(0) if len(self.seen) > 1 else self.seen[0]
+            return Counted(wanted=now, ready=now)
 
-        def step(self, now: int, wanted: int, *, timeout: float) -> None:
+        def step(self, wanted: int, *, timeout: float) -> None:
             pass
 
         __hash__ = object.__hash__
 
-    with pytest.raises(ActionError, match="2 workers are wanted, and there are 1"):
+    with pytest.raises(ActionError, match=r"2 workers were asked for, .* 1 are wanted"):
         Flapping(min=0, max=5, seen=[1, 1, 2, 2, 1]).scale(2, timeout=2)
 
 
@@ -305,7 +309,7 @@ def test_two_runs_on_the_same_workers_take_turns(tmp_path: Path) -> None:
     for thread in threads:
         thread.join()
     assert not (tmp_path / "clash").exists()
-    assert workers.count(timeout=5) in {3, 5}
+    assert workers.count(timeout=5).wanted in {3, 5}
 
 
 # -- what is written

@@ -44,7 +44,8 @@ _STATES: Final = {  # http://supervisord.org/subprocess.html#process-states
     "FATAL": ServiceState.FAILED,
     "UNKNOWN": ServiceState.FAILED,
 }
-_DOWN: Final = frozenset({"STOPPED", "EXITED", "FATAL"})
+DOWN: Final = frozenset({"STOPPED", "EXITED", "FATAL"})
+"""Those that stay down until somebody starts them."""
 _WORST_FIRST: Final = (
     ServiceState.FAILED,
     ServiceState.STOPPED,
@@ -92,7 +93,7 @@ class Supervisor(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_field
     def _wait_stopped(self, client: Client, deadline: float) -> None:
         while True:
             infos = client.infos(self.process)
-            if all(info.statename in _DOWN for info in infos):
+            if all(info.statename in DOWN for info in infos):
                 return
             if time.monotonic() >= deadline:
                 raise ActionError(
@@ -107,7 +108,7 @@ class Supervisor(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_field
             late = time.monotonic() >= deadline
             for info in infos:
                 # After BACKOFF supervisord itself tries again, until FATAL: that may still succeed.
-                if info.statename in _DOWN:
+                if info.statename in DOWN:
                     raise _failed(client, info, "does not stay up")
                 if late and info.statename != "RUNNING":
                     raise _failed(client, info, "did not run in time")

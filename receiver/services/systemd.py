@@ -9,6 +9,7 @@ from __future__ import annotations
 import os
 import re
 import time
+from enum import Enum
 from typing import Annotated, Final
 
 import msgspec
@@ -24,7 +25,7 @@ UNIT_NAME: Final = (
 
 _SYSTEMCTL: Final = "systemctl"
 _PROPERTIES: Final = (
-    "Id,LoadState,ActiveState,SubState,Result,MainPID,NRestarts,InvocationID,StatusText"
+    "Id,LoadState,ActiveState,SubState,Result,MainPID,NRestarts,InvocationID,StatusText,Job"
 )
 _STATES: Final = {
     "active": ServiceState.RUNNING,
@@ -125,8 +126,27 @@ def refuse_missing(found: dict[str, str], unit: str) -> None:
             pass
 
 
-def active(found: dict[str, str]) -> bool:
-    return _STATES.get(found["ActiveState"]) is ServiceState.RUNNING
+class State(Enum):
+    """What a unit is about to be."""
+
+    UP = "up"
+    COMING = "coming"
+    BETWEEN = "between"
+    """It ends; whether it starts again is seen only afterwards."""
+    DOWN = "down"
+
+
+def state_of(found: dict[str, str]) -> State:
+    """Return where a unit is, between systemd's states and the job that waits for it."""
+    match _STATES.get(found["ActiveState"]):
+        case ServiceState.RUNNING:
+            return State.UP
+        case ServiceState.STARTING:
+            return State.COMING
+        case _ if found["ActiveState"] == "deactivating" or found.get("Job", "0") not in {"", "0"}:
+            return State.BETWEEN
+        case _:
+            return State.DOWN
 
 
 def systemctl(arguments: list[str], *, user: bool, timeout: float) -> str:
