@@ -26,7 +26,7 @@ $(VENV)/installed: deploy/requirements.txt pyproject.toml
 	PYTHONWARNINGS=ignore $(BIN)/python -m pip install --quiet --no-deps --no-build-isolation --editable .
 	@touch $@
 
-tools: .tools/installed .tools/brokers .tools/postgres .tools/wrk .tools/browser .tools/grafana-types/installed ## Put Prometheus, Alertmanager and what tests need into .tools; nothing is started
+tools: .tools/installed .tools/brokers .tools/postgres .tools/managers .tools/wrk .tools/browser .tools/grafana-types/installed ## Put Prometheus, Alertmanager and what tests need into .tools; nothing is started
 
 .tools/installed: deploy/debian-tools Makefile
 	sh deploy/debian-tools .tools prometheus prometheus-alertmanager libfaketime \
@@ -42,6 +42,12 @@ tools: .tools/installed .tools/brokers .tools/postgres .tools/wrk .tools/browser
 
 .tools/postgres: deploy/debian-tools Makefile
 	sh deploy/debian-tools .tools postgresql-15 postgresql-client-15
+	@touch $@
+
+# What tests let manage services: containers without a registry, and systemd where it is not there.
+.tools/managers: deploy/debian-tools Makefile
+	sh deploy/debian-tools .tools podman conmon crun busybox-static \
+	  $$(command -v systemctl >/dev/null || echo systemd)
 	@touch $@
 
 .tools/browser: deploy/debian-tools

@@ -13,6 +13,8 @@ from receiver.errors import ActionError
 
 QUESTION: Final = 10.0
 """Seconds that one question may take where it can be asked again."""
+WORTH: Final = 1.0
+"""Seconds that a question must have had: one that a deadline cut short tells less than the last."""
 
 _T_co = TypeVar("_T_co", covariant=True)
 
@@ -55,13 +57,17 @@ def answers(ask: Question[_T_co], deadline: float, *, every: float) -> Iterator[
     For waiting after something was changed: one answer that is late or a server that is just being
     restarted is no reason to give up. What is left unanswered at the end is raised as ActionError.
     """
+    silence: ActionError | None = None
+    answered = False
     while True:
-        silence = None
+        left = deadline - time.monotonic()
         try:
-            found = ask(timeout=min(QUESTION, max(0.1, deadline - time.monotonic())))
+            found = ask(timeout=min(QUESTION, max(0.1, left)))
         except ActionError as error:
-            silence = error
+            if not answered or left >= WORTH:
+                silence = error
         else:
+            silence, answered = None, True
             yield found
         if time.monotonic() + every >= deadline:
             if silence is not None:

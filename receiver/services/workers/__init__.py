@@ -19,7 +19,7 @@ from typing import Annotated, Final
 import msgspec
 
 from receiver.errors import ActionError
-from receiver.services.manager import QUESTION
+from receiver.services.manager import QUESTION, WORTH, answers
 
 MOST: Final = 10_000
 """More workers than that are a slip of the pen."""
@@ -92,16 +92,17 @@ class Scaled(msgspec.Struct, frozen=True, kw_only=True):
         Raises ActionError when it cannot be told within *timeout* seconds.
         """
         deadline = time.monotonic() + timeout
-        while True:
-            found = self.look(timeout=_left(deadline))
-            if not found.unclear:
-                return found
-            if time.monotonic() + _POLL >= deadline:
-                raise ActionError(
-                    f"it cannot be told in time how many workers are wanted: {found.unclear}; "
-                    "nothing was touched"
-                )
-            time.sleep(_POLL)
+        found = self.look(timeout=_left(deadline))
+        if found.unclear:
+            for found in answers(self.look, deadline, every=_POLL):
+                if not found.unclear:
+                    break
+        if found.unclear:
+            raise ActionError(
+                f"it cannot be told in time how many workers are wanted: {found.unclear}; "
+                "nothing was touched"
+            )
+        return found
 
     def scale(self, wanted: int, *, lacking: int = 0, timeout: float) -> Counted:
         """Have *wanted* of them, and return what is there when that holds.
@@ -164,6 +165,7 @@ class _Scaling:
 
     def done(self, deadline: float) -> bool:
         """Look once, take a step if one is needed, and return whether the number holds."""
+        left = deadline - time.monotonic()
         try:
             now = self._workers.look(timeout=_left(deadline))
             at = time.monotonic()
@@ -176,7 +178,9 @@ class _Scaling:
             # half gone, and an answer that is late is no reason to leave it.
             if self._asked_at is None:
                 raise
-            self._silence, self._since = error, None
+            if left >= WORTH:
+                self._silence = error
+            self._since = None
             return False
         self._last, self._silence = now, None
         if not reached or now.stale or now.lacking > self._lacking or now.leaving:
