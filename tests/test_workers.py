@@ -6,6 +6,7 @@ import json
 import os
 import random
 import signal
+import socket
 import subprocess
 import sys
 import threading
@@ -105,6 +106,92 @@ def test_its_bounds_hold(gunicorn: Gunicorn) -> None:
     assert Step(gunicorn).run(by=50)["workers"] == 5
     assert Step(gunicorn).run(by=1) == {"skipped": "'shop' has 5 workers; bounds 1 to 5"}
     assert Step(gunicorn).run(to=0)["workers"] == 1
+
+
+def test_one_that_has_just_died_is_counted(gunicorn: Gunicorn) -> None:
+    """Its master starts it again: one more of two is three, whatever a single look sees."""
+    pid = int(Path(gunicorn.pidfile).read_text())
+    children = Path(f"/proc/{pid}/task/{pid}/children")
+    killer_over = threading.Event()
+
+    def kill() -> None:
+        while not killer_over.wait(0.2):
+            for child in children.read_text().split()[:1]:
+                os.kill(int(child), signal.SIGKILL)
+
+    killer = threading.Thread(target=kill)
+    killer.start()
+    timer = threading.Timer(3.0, killer_over.set)
+    timer.start()
+    try:
+        assert Step(gunicorn).run(by=1) == {"service": "shop", "before": 2, "workers": 3}
+    finally:
+        killer_over.set()
+        killer.join()
+
+
+BUSY = """\
+import time
+
+def app(environ, start_response):
+    time.sleep(8)
+    start_response("200 OK", [])
+    return [b""]
+"""
+
+
+def test_old_ones_that_a_reload_has_told_to_end_are_not_wanted(tmp_path: Path) -> None:
+    """Two that answer a last request beside two new ones: one more is three, and was five."""
+    (tmp_path / "shop.py").write_text(BUSY)
+    pidfile, control = tmp_path / "pid", tmp_path / "ctl"
+    with subprocess.Popen(
+        [
+            *(tool("gunicorn"), "shop:app", "--workers", "2", "--pid", str(pidfile)),
+            *("--bind", f"unix:{tmp_path}/s", "--chdir", str(tmp_path)),
+            *("--control-socket", str(control)),
+        ],
+        stderr=subprocess.DEVNULL,
+        start_new_session=True,
+    ) as process:  # fmt: skip
+        workers = Gunicorn(pidfile=str(pidfile), control_socket=str(control), min=1, max=9)
+        try:
+            eventually(lambda: control.exists() and workers.look(timeout=1).ready == 2)
+            assert workers.probe(timeout=1) == []
+            clients = [_asking(tmp_path / "s") for _ in range(2)]
+            time.sleep(0.5)
+            os.kill(process.pid, signal.SIGHUP)
+            eventually(lambda: workers.look(timeout=1).leaving == 2)
+            began = time.monotonic()
+            step = Step(workers)
+            assert step.run(by=1) == {"service": "shop", "before": 2, "workers": 3}
+            assert time.monotonic() - began > 2, "those that still work are waited for"
+            assert step.undo() == {"restored": True, "workers": 2}
+            for client in clients:
+                client.close()
+        finally:
+            os.killpg(process.pid, signal.SIGKILL)
+
+
+def _asking(path: Path) -> socket.socket:
+    client = socket.socket(socket.AF_UNIX)
+    client.connect(str(path))
+    client.sendall(b"GET / HTTP/1.0\r\n\r\n")
+    return client
+
+
+def test_a_control_socket_that_is_not_there_says_what_to_mend(
+    gunicorn: Gunicorn, tmp_path: Path
+) -> None:
+    wrong = msgspec.structs.replace(gunicorn, control_socket=str(tmp_path / "none"))
+    with pytest.raises(ActionError, match=r"none cannot be asked: No such file.*; correct `contr"):
+        wrong.count(timeout=1)
+    listener = socket.socket(socket.AF_UNIX)
+    listener.bind(str(tmp_path / "mute"))
+    listener.listen()
+    mute = msgspec.structs.replace(gunicorn, control_socket=str(tmp_path / "mute"))
+    with pytest.raises(ActionError, match="no answer in time|is no gunicorn"):
+        mute.count(timeout=0.5)
+    listener.close()
 
 
 def test_a_helper_of_it_is_no_worker(tmp_path: Path) -> None:
@@ -219,6 +306,52 @@ def test_programs_of_a_group_are_started_and_stopped(group: SupervisorGroup) -> 
     ]
     with pytest.raises(ActionError, match="has no process 'nobody:"):
         msgspec.structs.replace(group, group="nobody").count(timeout=5)
+
+
+@pytest.fixture
+def ill(tmp_path: Path) -> Iterator[SupervisorGroup]:
+    """Its programs take two seconds to be RUNNING, and the first one never is."""
+    socket = tmp_path / "s.sock"
+    script = 'test "$0" != 0 || exit 3; exec sleep 600'
+    (tmp_path / "supervisord.conf").write_text(
+        f"[unix_http_server]\nfile={socket}\n"
+        f"[supervisord]\nnodaemon=true\nlogfile={tmp_path}/log\npidfile={tmp_path}/pid\n"
+        "[rpcinterface:supervisor]\n"
+        "supervisor.rpcinterface_factory=supervisor.rpcinterface:make_main_rpcinterface\n"
+        f"[program:mail]\ncommand=sh -c '{script}' %(process_num)d\nnumprocs=5\n"
+        "process_name=%(process_num)d\nstartsecs=2\nautostart=false\nstartretries=50\n"
+    )
+    with subprocess.Popen(
+        [tool("supervisord"), "-c", str(tmp_path / "supervisord.conf")],
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+    ) as process:
+        try:
+            eventually(socket.exists)
+            yield SupervisorGroup(group="mail", socket=str(socket), min=1, max=5)
+        finally:
+            process.terminate()
+
+
+def states(group: SupervisorGroup) -> list[str]:
+    with group._supervisor.connected(time.monotonic() + 5) as client:
+        return [info.statename for info in client.infos("mail:*")]
+
+
+def test_programs_that_start_or_are_tried_again_are_counted(ill: SupervisorGroup) -> None:
+    """Two of three do not run yet: one more is a fourth, and was the second."""
+    with ill._supervisor.connected(time.monotonic() + 5) as client:
+        for number in range(3):
+            client.start(f"mail:{number}")
+    eventually(lambda: "BACKOFF" in states(ill) and "STARTING" in states(ill))
+    step = Step(ill)
+    result = step.run(by=1)
+    assert (result["before"], result["workers"]) == (3, 4)
+    assert states(ill).count("RUNNING") >= 3
+    # Fewer: the one that does not work goes first.
+    assert Step(ill).run(by=-1) == {"service": "shop", "before": 4, "workers": 3}
+    assert states(ill)[0] in {"STOPPED", "EXITED", "FATAL"}
+    assert states(ill).count("RUNNING") == 3
 
 
 # -- commands
