@@ -154,6 +154,7 @@ def test_old_ones_that_a_reload_has_told_to_end_are_not_wanted(tmp_path: Path) -
         start_new_session=True,
     ) as process:  # fmt: skip
         workers = Gunicorn(pidfile=str(pidfile), control_socket=str(control), min=1, max=9)
+        clients: list[socket.socket] = []
         try:
             eventually(lambda: control.exists() and workers.look(timeout=1).ready == 2)
             assert workers.probe(timeout=1) == []
@@ -166,9 +167,9 @@ def test_old_ones_that_a_reload_has_told_to_end_are_not_wanted(tmp_path: Path) -
             assert step.run(by=1) == {"service": "shop", "before": 2, "workers": 3}
             assert time.monotonic() - began > 2, "those that still work are waited for"
             assert step.undo() == {"restored": True, "workers": 2}
+        finally:
             for client in clients:
                 client.close()
-        finally:
             os.killpg(process.pid, signal.SIGKILL)
 
 
@@ -189,7 +190,7 @@ def test_a_control_socket_that_is_not_there_says_what_to_mend(
     listener.bind(str(tmp_path / "mute"))
     listener.listen()
     mute = msgspec.structs.replace(gunicorn, control_socket=str(tmp_path / "mute"))
-    with pytest.raises(ActionError, match="no answer in time|is no gunicorn"):
+    with pytest.raises(ActionError, match=r"no answer in time|is no gunicorn"):
         mute.count(timeout=0.5)
     listener.close()
 
