@@ -1,9 +1,9 @@
 """Contract tests: systemd, Docker and Kubernetes as their documents describe them.
 
-What stands in for them here speaks over real pipes and sockets, keeps state, and answers in the shapes
-of their published references. It can be put into states that the real ones pass through too quickly,
-or never here: the real ones are in test_systemd_live.py, test_podman_live.py and, where its binary
-is, test_kubernetes_live.py; docs/how-to/check-managers.md is the check by hand.
+What stands in for them here speaks over real pipes and sockets, keeps state, and answers in the
+shapes of their published references. It can be put into states that the real ones pass through too
+quickly, or never here. The real ones are in test_systemd_live.py, test_podman_live.py and, where
+its binary is, test_kubernetes_live.py; docs/how-to/check-managers.md is the check by hand.
 """
 
 from __future__ import annotations
