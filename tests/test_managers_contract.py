@@ -207,6 +207,7 @@ class Engine:
 
     def __init__(self) -> None:
         self.asked: list[str] = []
+        self.name = "web"
         self.state: dict[str, Any] = {"Status": "running", "Pid": 4711}
         self.after: list[dict[str, Any]] = []
         """The states after a restart, one a question."""
@@ -226,7 +227,7 @@ class Engine:
                 if engine.refuse is not None:
                     status, message = engine.refuse
                     return self.answer(status, {"message": message})
-                if not re.fullmatch(r"/containers/web/(json|restart\?t=\d+)", self.path):
+                if not re.fullmatch(rf"/containers/{engine.name}/(json|restart\?t=\d+)", self.path):
                     return self.answer(404, {"message": f"No such container: {self.path}"})
                 if self.command == "POST":
                     engine.state = engine.after.pop(0) if engine.after else engine.state
@@ -301,6 +302,23 @@ class TestDockerContract:
         engine[0].after = [running, running, {"Status": "exited", "ExitCode": 1}]
         with pytest.raises(ActionError, match=r"was restarted, but web is exited, exit code 1"):
             engine[1].restart(timeout=20)
+
+    def test_each_time_another_process_does_not_run(self, engine: tuple[Engine, Docker]) -> None:
+        """A restart policy starts it again between any two looks."""
+        engine[0].after = [{"Status": "running", "Pid": pid} for pid in range(5, 99)]
+        with pytest.raises(ActionError, match="web is not ready in time: web is running"):
+            engine[1].restart(timeout=3)
+
+    @pytest.mark.parametrize("container", ["health", "web"])
+    def test_no_health_check_is_none_that_passed(
+        self, engine: tuple[Engine, Docker], container: str
+    ) -> None:
+        """Neither by the empty one that Podman tells, nor by its name."""
+        empty = {"Status": "running", "Pid": 5, "Health": {"Status": "", "Log": None}}
+        engine[0].after = [empty, empty, {"Status": "exited", "ExitCode": 1}]
+        engine[0].name = container
+        with pytest.raises(ActionError, match=f"was restarted, but {container} is exited"):
+            msgspec.structs.replace(engine[1], container=container).restart(timeout=20)
 
     def test_one_that_is_not_there(self, engine: tuple[Engine, Docker], tmp_path: Path) -> None:
         there, web = engine
