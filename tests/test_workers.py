@@ -22,7 +22,7 @@ from receiver.actions.scale_workers import ScaleParams, ScaleWorkers
 from receiver.errors import ActionError
 from receiver.services import Inventory, Service, Workers
 from receiver.services.command import Command
-from receiver.services.workers import Counted, Scaled
+from receiver.services.workers import Counted, Inferred, Scaled
 from receiver.services.workers.command import WorkerCommands
 from receiver.services.workers.gunicorn import Gunicorn
 from receiver.services.workers.supervisor import SupervisorGroup
@@ -421,6 +421,25 @@ def test_a_number_that_does_not_hold_is_not_reached(tmp_path: Path) -> None:
 
     with pytest.raises(ActionError, match=r"2 workers were asked for, .* 1 are wanted"):
         Flapping(min=0, max=5, seen=[1, 1, 2, 2, 1]).scale(2, timeout=2)
+
+
+class Seen(Inferred, frozen=True, kw_only=True):
+    """Workers of which nobody tells how many are wanted; each look sees the next number."""
+
+    numbers: list[int]
+
+    def look(self, *, timeout: float) -> Counted:
+        now = self.numbers.pop(0) if len(self.numbers) > 1 else self.numbers[0]
+        return Counted(wanted=now, ready=now)
+
+    __hash__ = object.__hash__
+
+
+def test_a_number_that_is_only_seen_must_stay_to_be_believed() -> None:
+    assert Seen(min=0, max=9, numbers=[1, 1, 2]).count(timeout=20).wanted == 2, "one had just died"
+    assert Seen(min=0, max=9, numbers=[4, 4, 3, 2]).count(timeout=20).wanted == 2, "two were ending"
+    with pytest.raises(ActionError, match=r"their number changes .*; nothing was touched"):
+        Seen(min=0, max=9, numbers=[1, 2] * 99).count(timeout=3)
 
 
 def test_two_runs_on_the_same_workers_take_turns(tmp_path: Path) -> None:
