@@ -29,13 +29,14 @@ from receiver.journal import Episode, Key, Transaction
 from receiver.journal.steering import Illness, Pause
 from receiver.llm import Keys
 from receiver.maintenance import Window, active
+from receiver.parameters import render_params
 from receiver.place import UNBOUND
 from receiver.prometheus import Prometheus
 from receiver.run import Plan, PlannedStep, Run
 from receiver.services import Inventory
 from receiver.settings import Settings
 from receiver.strategy import Expect, OnFailure, Strategies, Strategy, condition_holds
-from receiver.template import Variables, render_params, render_promql
+from receiver.template import Variables, render_promql
 from receiver.verification import Judgement
 
 _WHATEVER_THEY_SAY: Final = frozenset(

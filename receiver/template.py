@@ -8,7 +8,7 @@ parsed tree, before Jinja2 compiles it: `"a" * 2000000000` is computed while com
 
 Where a value stands decides what it may be:
 
-- in a parameter: it cannot start an option, see `render_params`;
+- in a parameter: it cannot start an option, see parameters.py;
 - in a URL (`UrlText`): it is percent-encoded, so that it adds no segment, query or host;
 - in PromQL (`render_promql`): inside quotes, escaped, after `=~` as a regular expression that only
   matches itself; outside quotes only as a number.
@@ -25,7 +25,7 @@ from difflib import get_close_matches
 from enum import Enum
 from functools import lru_cache
 from itertools import islice
-from typing import TYPE_CHECKING, Annotated, Any, Final, TypeVar
+from typing import TYPE_CHECKING, Annotated, Any, Final
 from urllib.parse import quote
 
 import msgspec
@@ -57,7 +57,6 @@ ProseText = Annotated[str, msgspec.Meta(extra={"template": "prose"})]
 PromqlText = Annotated[str, msgspec.Meta(extra={"template": "promql"})]
 """A parameter that is a query: no value can end the string that it stands in."""
 
-_Parameters = TypeVar("_Parameters", bound=msgspec.Struct)
 _NUMBER: Final = re.compile(r"\s*([+-]?\d{1,18})(\.\d{0,18})?(?:[eE][+-]?\d{1,3})?\s*", re.ASCII)
 _RE2_SPECIAL: Final = re.compile(r"[\\.+*?()|\[\]{}^$]")
 _PROMQL_SPECIAL: Final = re.compile(r"[\x00-\x1f\x7f\\\"'`]")
@@ -107,20 +106,6 @@ def problems_in_promql(text: str) -> str | None:
     except TemplateError as error:
         return str(error)
     return None
-
-
-def problems_in_params(params: msgspec.Struct) -> Iterator[tuple[tuple[str | int, ...], str]]:
-    """Yield where in *params* a template is wrong, as keys and positions, and what is wrong."""
-    found: list[tuple[tuple[str | int, ...], str]] = []
-
-    def look(text: str, _kind: str, path: tuple[str | int, ...]) -> str:
-        problem = problems_in(text)
-        if problem:
-            found.append((path, problem))
-        return text
-
-    _walk(params, None, (), look)
-    yield from found
 
 
 def sample(text: str, value: str = "1") -> str:
@@ -173,37 +158,6 @@ def render_promql(text: str, variables: Variables) -> str:
                 shown = _RE2_SPECIAL.sub(r"\\\g<0>", shown)
             rendered.append(_promql_escape(shown))
     return compiled.join(rendered)
-
-
-def render_params(params: _Parameters, variables: Variables) -> _Parameters:
-    """Return *params* with every string in it that is a template rendered, also in what it holds.
-
-    Keys of mappings are never rendered. A parameter's type says what it is: `UrlText`,
-    `PromqlText`, `ProseText`, values of type Any (JSON), or else a plain text, an argument: it
-    may not start with `-` unless the template itself does, for a value must not become an
-    option. NUL is refused everywhere. Raises TemplateError.
-    """
-
-    def rendered(text: str, kind: str, _path: tuple[str | int, ...]) -> str:
-        if not is_template(text):
-            return text
-        if kind == "url":
-            return render_url(text, variables)
-        if kind == "promql":
-            return render_promql(text, variables)
-        result = render(text, variables)
-        if "\0" in result:
-            raise TemplateError(f"{_short(text)}: a value holds a NUL")
-        if kind == "text" and result.startswith("-") and not text.startswith("-"):
-            raise TemplateError(
-                f"{_short(text)} became {_short(result)}: a value may not start with '-', "
-                "it would be read as an option"
-            )
-        return result
-
-    result = _walk(params, None, (), rendered)
-    assert isinstance(result, type(params))
-    return result
 
 
 # ── parsing ──
@@ -639,79 +593,3 @@ def _is_number(node: nodes.Node) -> bool:
 def _promql_escape(value: str) -> str:
     """Return *value* as it is written between quotes: Go's escapes, the same in ' and in "."""
     return _PROMQL_SPECIAL.sub(lambda found: f"\\u{ord(found[0]):04x}", value)
-
-
-# ── parameters ──
-
-
-_Visit = Callable[[str, str, tuple[str | int, ...]], str]
-
-
-@lru_cache(maxsize=256)
-def _fields(struct: type[msgspec.Struct]) -> Mapping[Any, msgspec.inspect.Type | None]:
-    info = msgspec.inspect.type_info(struct)
-    assert isinstance(info, msgspec.inspect.StructType)
-    return {field.name: field.type for field in info.fields}
-
-
-def _walk(
-    value: Any, info: msgspec.inspect.Type | None, path: tuple[str | int, ...], visit: _Visit
-) -> Any:
-    """Return *value* with each text in it replaced by visit(text, kind, path).
-
-    *info* is the type that was announced for it, if any. What does not change is returned itself,
-    not a copy.
-    """
-    types: Mapping[Any, msgspec.inspect.Type | None]
-    before: dict[Any, Any]
-    match value:
-        case str() if not isinstance(value, Enum):
-            return visit(value, _kind(info), path)
-        case msgspec.Struct():
-            types = _fields(type(value))
-            before = {name: getattr(value, name) for name in types}
-        case Mapping():
-            before = dict(value)
-            types = {key: _item_type(info, key) for key in before}
-        case tuple() | list():
-            before = dict(enumerate(value))
-            types = {index: _item_type(info, index) for index in before}
-        case _:
-            return value
-    after = {key: _walk(part, types[key], (*path, key), visit) for key, part in before.items()}
-    if all(after[key] is before[key] for key in before):
-        return value
-    if isinstance(value, msgspec.Struct):
-        return msgspec.structs.replace(value, **after)
-    return after if isinstance(value, Mapping) else type(value)(after.values())
-
-
-def _item_type(info: msgspec.inspect.Type | None, key: Any) -> msgspec.inspect.Type | None:
-    """Return the type that was announced for the item *key* of a container, None if none was."""
-    inspect = msgspec.inspect
-    containers = (inspect.DictType, inspect.VarTupleType, inspect.ListType, inspect.TupleType)
-    found = _announced(info, (*containers, inspect.AnyType))
-    if isinstance(found, inspect.DictType):
-        return found.value_type
-    if isinstance(found, inspect.VarTupleType | inspect.ListType):
-        return found.item_type
-    return found.item_types[key] if isinstance(found, inspect.TupleType) else found
-
-
-def _announced(info: msgspec.inspect.Type | None, wanted: Any) -> msgspec.inspect.Type | None:
-    """Return the part of a type, below annotations and unions, that is a *wanted*."""
-    if isinstance(info, msgspec.inspect.Metadata):
-        return _announced(info.type, wanted)
-    if isinstance(info, msgspec.inspect.UnionType):
-        return next((found for part in info.types if (found := _announced(part, wanted))), None)
-    return info if isinstance(info, wanted) else None
-
-
-def _kind(info: msgspec.inspect.Type | None) -> str:
-    """Return `url`, `promql`, `prose` or `text`. What is announced as Any is JSON: all is prose."""
-    if isinstance(info, msgspec.inspect.UnionType):
-        text = (msgspec.inspect.StrType, msgspec.inspect.AnyType)
-        info = next((part for part in info.types if _announced(part, text)), None)
-    if isinstance(info, msgspec.inspect.Metadata):
-        return (info.extra or {}).get("template") or _kind(info.type)
-    return "prose" if isinstance(info, msgspec.inspect.AnyType) else "text"

@@ -27,8 +27,8 @@ from receiver.actions.restart import RestartIfCritical, RestartParams, RestartSe
 from receiver.actions.wait import Wait, WaitParams
 from receiver.errors import ActionError, TemplateError
 from receiver.exchange import refuse_unless_allowed
+from receiver.parameters import render_params
 from receiver.services import Health, Inventory, Service, ServiceState, ServiceStatus
-from receiver.template import render_params
 from tests import factories
 from tests.test_template import HOSTILE, variables
 

@@ -27,10 +27,10 @@ from receiver.actions.silence import SilenceAlerts
 from receiver.alertmanager import Alertmanager
 from receiver.channels import Channels
 from receiver.errors import ActionError, TemplateError
+from receiver.parameters import render_params
 from receiver.services import Inventory, Service, ServiceState, ServiceStatus
 from receiver.services.settings_file import SettingsFile
 from receiver.settings import AlertmanagerSettings, NotifyChannel, NotifySettings
-from receiver.template import render_params
 from tests import factories
 from tests.chain import start_alertmanager
 from tests.hostile import CORPUS, values

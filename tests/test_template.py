@@ -18,6 +18,7 @@ from hypothesis import strategies as st
 
 import receiver.template
 from receiver.errors import TemplateError
+from receiver.parameters import render_params
 from receiver.template import (
     MAX_OUTPUT,
     MAX_SOURCE,
@@ -25,10 +26,8 @@ from receiver.template import (
     UrlText,
     Variables,
     problems_in,
-    problems_in_params,
     problems_in_promql,
     render,
-    render_params,
     render_promql,
     render_url,
     sample,
@@ -552,15 +551,3 @@ class TestParams:
         params = msgspec.structs.replace(Params(), **{field: "{{ labels.x }}"})
         with pytest.raises(TemplateError, match="NUL"):
             render_params(params, variables(x="a\0b"))
-
-    def test_problems_are_told_with_their_place(self) -> None:
-        params = Params(
-            argv=("echo", "{{ lables.x }}"),
-            json={"a": [{"b": "{{ 1 + 1 }}"}]},
-            inner=Inner(note="{{"),
-        )
-        assert [path for path, _ in problems_in_params(params)] == [
-            ("argv", 1),
-            ("json", "a", 0, "b"),
-            ("inner", "note"),
-        ]
