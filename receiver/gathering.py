@@ -141,10 +141,12 @@ class Gathering:
         asked: Asked,
         *,
         runs_on: str = UNBOUND,
+        fault: str = "",
     ) -> Situation:
         """Return what a decision rests on, the history read in *transaction*.
 
-        *runs_on* is where the steps of what is planned are to be executed.
+        *runs_on* is where the steps of what is planned are to be executed, *fault* why nothing can
+        be planned.
         """
         config, strategy, key = case.config, case.strategy, case.key
         settings = config.settings
@@ -208,6 +210,7 @@ class Gathering:
                 else tuple(transaction.latest_starts(key, since=now - strategy.limits.per))
             ),
             breakers=history.breakers,
+            fault=f"it would fail before its first step: {fault}" if fault else "",
             absent=_absent(transaction, runs_on),
         )
 
@@ -306,10 +309,13 @@ def plan_for(
     value: float | None,
     *,
     inventory: Inventory,
+    undeclared: bool = False,
 ) -> Plan:
     """Render everything now: a run under way does not see a reload.
 
-    Raises ActionError when a template cannot be rendered, or it is not clear where it is to run.
+    *undeclared*: values that the strategy does not declare may stand in arguments. Raises
+    ActionError when a template cannot be rendered, a value is not what it may be, or it is not
+    clear where it is to run.
     """
     alert = episode.alert
     variables = _variables(strategy, target, episode, value)
@@ -318,7 +324,7 @@ def plan_for(
         skip = ""
         params: dict[str, Any] = {}
         if condition_holds(spec.condition, alert.labels):
-            rendered = render_params(spec.params, variables)
+            rendered = render_params(spec.params, variables, strategy.values, undeclared=undeclared)
             params = msgspec.to_builtins(rendered)
         else:
             skip = "if: " + ", ".join(str(matcher) for matcher in spec.condition)

@@ -1,56 +1,124 @@
-"""Where do templates stand in an action's parameters, and what may become of them there?
+"""Where do values stand in an action's parameters, and what may they be there?
 
-A parameter's type says what it is: `UrlText`, `PromqlText`, `ProseText`, values of type Any (JSON),
-or else a plain text, an argument.
+A parameter's type says what it is, and what is said of none is an argument of a program. The worst
+that a value can be there is not known to us but to that program, so none may stand in an argument
+for which the strategy does not say, by a pattern, what it may be (value_pattern.py).
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from enum import Enum
 from functools import lru_cache
-from typing import Any, TypeVar
+from types import MappingProxyType
+from typing import Any, Final, TypeVar
 
 import msgspec
 
 from receiver.errors import TemplateError
 from receiver.problem import quoted
-from receiver.template import Variables, is_template, render, render_promql, render_url
+from receiver.template import (
+    Variables,
+    is_template,
+    names_in,
+    render,
+    render_argument,
+    render_promql,
+    render_url,
+    value_of,
+)
+from receiver.value_pattern import ValuePattern
 
 Path = tuple[str | int, ...]
 """Keys and positions that lead to a text."""
+Values = Mapping[str, ValuePattern]
+"""What the values that a strategy declares may be, by what `template.names_in` calls them."""
 
+_NOTHING: Final[Values] = MappingProxyType({})
 _Parameters = TypeVar("_Parameters", bound=msgspec.Struct)
 
 
-def render_params(params: _Parameters, variables: Variables) -> _Parameters:
+def arguments(params: msgspec.Struct) -> Iterator[tuple[Path, str]]:
+    """Yield the templates that stand in arguments, and where."""
+    found: list[tuple[Path, str]] = []
+
+    def look(text: str, kind: str, path: Path) -> str:
+        if kind == "argument" and is_template(text):
+            found.append((path, text))
+        return text
+
+    _walk(params, None, (), look)
+    yield from found
+
+
+def names_used(params: msgspec.Struct) -> frozenset[str]:
+    """Return what `template.names_in` says of all texts of *params*."""
+    found: set[str] = set()
+
+    def look(text: str, _kind: str, _path: Path) -> str:
+        found.update(names_in(text))
+        return text
+
+    _walk(params, None, (), look)
+    return frozenset(found)
+
+
+def render_params(
+    params: _Parameters,
+    variables: Variables,
+    values: Values = _NOTHING,
+    *,
+    undeclared: bool = False,
+) -> _Parameters:
     """Return *params* with every string in it that is a template rendered, also in what it holds.
 
-    Keys of mappings are never rendered. An argument may not start with `-` unless the template
-    itself does, for a value must not become an option. NUL is refused everywhere. Raises
+    Keys of mappings are never rendered. A value that is declared matches its pattern wherever it is
+    used; in an argument every one is declared, unless *undeclared* lets them through. An argument
+    may not start with `-` unless its template does, and NUL is refused everywhere. Raises
     TemplateError.
     """
 
     def rendered(text: str, kind: str, _path: Path) -> str:
         if not is_template(text):
             return text
+        names = names_in(text)
+        for name in names:
+            if name in values:
+                _refuse_unless_matched(name, values[name], variables)
         if kind == "url":
             return render_url(text, variables)
         if kind == "promql":
             return render_promql(text, variables)
-        result = render(text, variables)
+        if kind == "argument":
+            missing = [name for name in names if name not in values]
+            result = _argument(text, variables, missing, undeclared=undeclared)
+        else:
+            result = render(text, variables)
         if "\0" in result:
             raise TemplateError(f"{quoted(text)}: a value holds a NUL")
-        if kind == "text" and result.startswith("-") and not text.startswith("-"):
-            raise TemplateError(
-                f"{quoted(text)} became {quoted(result)}: a value may not start with '-', "
-                "it would be read as an option"
-            )
         return result
 
     result = _walk(params, None, (), rendered)
     assert isinstance(result, type(params))
     return result
+
+
+def _argument(text: str, variables: Variables, missing: Sequence[str], *, undeclared: bool) -> str:
+    if missing and not undeclared:
+        raise TemplateError(f"{quoted(text)}: `values` does not say what {missing[0]} may be")
+    result = render(text, variables) if missing else render_argument(text, variables)
+    if result.startswith("-") and not text.startswith("-"):
+        raise TemplateError(
+            f"{quoted(text)} became {quoted(result)}: a value may not start with '-', "
+            "it would be read as an option"
+        )
+    return result
+
+
+def _refuse_unless_matched(name: str, pattern: ValuePattern, variables: Variables) -> None:
+    value = value_of(name, variables)
+    if value is not None and not pattern.matches(value):
+        raise TemplateError(f"{name} is {quoted(value)}; `values` lets it be only {pattern}")
 
 
 _Visit = Callable[[str, str, Path], str]
@@ -115,10 +183,10 @@ def _announced(info: msgspec.inspect.Type | None, wanted: Any) -> msgspec.inspec
 
 
 def _kind(info: msgspec.inspect.Type | None) -> str:
-    """Return `url`, `promql`, `prose` or `text`. What is announced as Any is JSON: all is prose."""
+    """Return `argument`, or what its type says. What is announced as Any is JSON, so prose."""
     if isinstance(info, msgspec.inspect.UnionType):
         text = (msgspec.inspect.StrType, msgspec.inspect.AnyType)
         info = next((part for part in info.types if _announced(part, text)), None)
     if isinstance(info, msgspec.inspect.Metadata):
         return (info.extra or {}).get("template") or _kind(info.type)
-    return "prose" if isinstance(info, msgspec.inspect.AnyType) else "text"
+    return "prose" if isinstance(info, msgspec.inspect.AnyType) else "argument"

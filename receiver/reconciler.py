@@ -26,6 +26,7 @@ from receiver.journal import Episode, Journal, Key, Transaction
 from receiver.metrics import DECISIONS, Metrics, of_run
 from receiver.place import EVERYWHERE, UNBOUND, Place
 from receiver.run import Outcome, Plan, Run, State
+from receiver.settings import UndeclaredValues
 from receiver.strategy import Strategy
 
 log: Final = logging.getLogger("promheal.reconciler")
@@ -119,12 +120,20 @@ class Reconciler:
         case = Case(self._config(), strategy, target)
         seen = self._journal.read(lambda t: self._see(t, case.config, case.key, episode))
         asked = self._gathering.ask(case, episode, seen.situation)
-        runs_on = _plan(case, episode, asked).runs_on
+        planned = _plan(case, episode, asked)
 
         def weighed(transaction: Transaction) -> Decision:
             run = transaction.unfinished(case.key)
             return decide(
-                self._gathering.situation(transaction, case, episode, run, asked, runs_on=runs_on)
+                self._gathering.situation(
+                    transaction,
+                    case,
+                    episode,
+                    run,
+                    asked,
+                    runs_on=planned.runs_on,
+                    fault=planned.fault,
+                )
             )
 
         return self._journal.read(weighed)
@@ -190,7 +199,13 @@ class Reconciler:
         episode = None if planned == _Planned() else transaction.wanted(case.key)
         run = transaction.unfinished(case.key)
         situation = self._gathering.situation(
-            transaction, case, episode, run, asked, runs_on=planned.runs_on
+            transaction,
+            case,
+            episode,
+            run,
+            asked,
+            runs_on=planned.runs_on,
+            fault=planned.fault,
         )
         now = situation.now
         decision = decide(situation)
@@ -263,7 +278,12 @@ def _plan(case: Case, episode: Episode | None, asked: Asked) -> _Planned:
     try:
         return _Planned(
             plan_for(
-                case.strategy, case.target, episode, asked.value, inventory=case.config.inventory
+                case.strategy,
+                case.target,
+                episode,
+                asked.value,
+                inventory=case.config.inventory,
+                undeclared=case.config.settings.undeclared_values is UndeclaredValues.WARN,
             )
         )
     except ActionError as error:

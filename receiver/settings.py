@@ -9,6 +9,7 @@ from __future__ import annotations
 import os
 import re
 from collections.abc import Iterable, Mapping
+from enum import StrEnum
 from pathlib import Path
 from typing import Annotated, Final
 
@@ -193,6 +194,11 @@ class HealingLogSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unkno
     """Older files that are kept."""
 
 
+class UndeclaredValues(StrEnum):
+    REFUSE = "refuse"
+    WARN = "warn"
+
+
 class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """`promheal.yml`."""
 
@@ -200,6 +206,9 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     """Path, relative to this file."""
     services: str = "services.yml"
     """Path, relative to this file."""
+    undeclared_values: UndeclaredValues = UndeclaredValues.REFUSE
+    """`warn`, in this release only: values that no `values` of their strategy describes may go on
+    standing in arguments of programs, and `check` warns of them."""
     prometheus: PrometheusSettings | None = None
     alertmanager: AlertmanagerSettings | None = None
     engine: EngineSettings = EngineSettings()

@@ -15,6 +15,7 @@ from receiver.alert import Alert
 from receiver.breaker import Thresholds
 from receiver.duration import Duration
 from receiver.matcher import Matcher, MatcherText
+from receiver.value_pattern import ValuePatternText
 
 MAX_TARGET: Final = 1_024
 """Bytes of a target's key; an alert with longer label values is not a thing we can name."""
@@ -93,6 +94,9 @@ class Strategy(msgspec.Struct, frozen=True, kw_only=True):
     when: str | None = None
     """PromQL that must return something before acting. May hold templates."""
     verify: Verify = Verify()
+    values: dict[str, ValuePatternText] = {}
+    """What a value may be that stands in an argument of a program: the name of a label, or
+    annotations.NAME, alert.fingerprint, alert.starts_at, value, and the pattern that it matches."""
     on_failure: OnFailure = OnFailure.ROLLBACK
     preventive: bool = False
     """Acts before harm is done, and only while the flag `preventive_healing` is on."""

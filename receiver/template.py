@@ -8,7 +8,7 @@ parsed tree, before Jinja2 compiles it: `"a" * 2000000000` is computed while com
 
 Where a value stands decides what it may be:
 
-- in a parameter: it cannot start an option, see parameters.py;
+- in an argument: it matches the pattern that is declared for it, see parameters.py;
 - in a URL (`UrlText`): it is percent-encoded, so that it adds no segment, query or host;
 - in PromQL (`render_promql`): inside quotes, escaped, after `=~` as a regular expression that only
   matches itself; outside quotes only as a number.
@@ -31,6 +31,7 @@ from urllib.parse import quote
 import msgspec
 
 from receiver.errors import TemplateError
+from receiver.value_promise import fault_of
 
 if TYPE_CHECKING:
     from jinja2 import nodes
@@ -49,11 +50,27 @@ KNOWN: Final = ("labels", "annotations", "alert", "strategy", "target", "value")
 """The names that a template may use."""
 FILTERS: Final = ("default", "float", "int", "lower", "replace", "round", "trim", "upper")
 ALERT_FIELDS: Final = ("annotations", "expression", "fingerprint", "labels", "starts_at")
+NUMBERS: Final = ("value", "alert.starts_at")
+"""Those of them that are numbers."""
+VARIABLES: Final = {
+    "strategy": "PROMHEAL_STRATEGY",
+    "target": "PROMHEAL_TARGET",
+    "alert.fingerprint": "PROMHEAL_FINGERPRINT",
+}
+"""What stands in the environment of every program that a step starts."""
+RESERVED: Final = frozenset(
+    {*VARIABLES.values(), "PROMHEAL_RUN_ID", "PROMHEAL_STEP_EXIT"}
+    | {"PROMHEAL_MESSAGE", "PROMHEAL_TOKEN", "PROMHEAL_URL"}
+)
+"""The names of all that promheal itself sets there, and of what its own programs read."""
 
 UrlText = Annotated[str, msgspec.Meta(extra={"template": "url"})]
 """A parameter that is a URL: values in it are percent-encoded."""
 ProseText = Annotated[str, msgspec.Meta(extra={"template": "prose"})]
-"""A parameter that never becomes an argument of a program: values in it may start with `-`."""
+"""A parameter that no program reads as an argument: any value may stand in it."""
+NameText = Annotated[str, msgspec.Meta(extra={"template": "name"})]
+"""A parameter by which one of the things that the operator has written is looked up, and nothing
+else is done with it: a label chooses."""
 PromqlText = Annotated[str, msgspec.Meta(extra={"template": "promql"})]
 """A parameter that is a query: no value can end the string that it stands in."""
 
@@ -108,6 +125,52 @@ def problems_in_promql(text: str) -> str | None:
     return None
 
 
+def names_in(text: str) -> tuple[str, ...]:
+    """Return whose values the text of a good template is made of, as `labels.service` or `value`.
+
+    What a value is only compared with is none of them, nor is the strategy's name, which is the
+    operator's.
+    """
+    if not is_template(text):
+        return ()
+    pieces = [piece for piece in _compiled(text).pieces if not isinstance(piece, str)]
+    return tuple(dict.fromkeys(name for piece in pieces for name in _names(piece)))
+
+
+def name_of_value(text: str) -> str:
+    """Return the one spelling of what `names_in` returns: `labels.service` for `service` too.
+
+    Raises ValueError for what is no name of a value, or of one that no pattern can describe.
+    """
+    for field in ("labels", "annotations"):
+        for prefix in (f"{field}.", f"alert.{field}."):
+            if text.startswith(prefix) and text != prefix:
+                return f"{field}.{text.removeprefix(prefix)}"
+    if text in NUMBERS or text == "alert.fingerprint":
+        return text
+    if text == "strategy":
+        raise ValueError("`strategy` is the operator's own text, and needs no pattern")
+    if text in {"target", "alert.expression"}:
+        raise ValueError(
+            f"`{text}` holds quotes and more, so it may stand in no argument; hand it over as a "
+            "variable"
+        )
+    if not text or text in KNOWN or text.startswith("alert."):
+        raise ValueError(
+            f"{_short(text)} names no value; write the name of a label, as service, or "
+            f"annotations.NAME, {', '.join(NUMBERS)} or alert.fingerprint"
+        )
+    return f"labels.{text}"
+
+
+def value_of(name: str, variables: Variables) -> str | None:
+    """Return the text of what *name*, as `names_in` returns it, stands for; None for nothing."""
+    first, _, rest = name.partition(".")
+    found = getattr(variables, first)
+    value = found.get(rest) if rest else found
+    return None if value is None else _text(value)
+
+
 def sample(text: str, value: str = "1") -> str:
     """Return a good template's text with each of its expressions replaced by *value*."""
     if not is_template(text):
@@ -128,11 +191,48 @@ def render(text: str, variables: Variables, *, escape: Callable[[str], str] | No
 
 
 def render_url(text: str, variables: Variables) -> str:
-    """Return a URL in which every value is percent-encoded, `/` too. Raises TemplateError."""
+    """Return a URL in which every value is percent-encoded, `/` too.
+
+    None is empty in the path: what is below a collection would become the collection, and DELETE
+    would be for all. Raises TemplateError.
+    """
+    _refuse_empty(text, variables)
     try:
         return render(text, variables, escape=lambda value: quote(value, safe=""))
     except UnicodeEncodeError as error:
         raise TemplateError(f"{_short(text)}: a value is not valid Unicode: {error}") from None
+
+
+def _refuse_empty(url: str, variables: Variables) -> None:
+    if not is_template(url):
+        return
+    compiled = _compiled(url)
+    values = iter(compiled.values(variables))
+    for piece in compiled.pieces:
+        if isinstance(piece, str):
+            if "?" in piece:
+                return
+        elif not _text(next(values)) and "" not in _constants(piece):
+            raise TemplateError(f"{_short(url)}: a value is empty, so it would be another URL")
+
+
+def render_argument(text: str, variables: Variables) -> str:
+    """Return an argument of a program: what comes from an alert keeps the promise of every pattern.
+
+    That it matches the one that is declared for it is seen to before; a filter could have changed
+    it. What the operator wrote in a value's place may be anything. Raises TemplateError.
+    """
+    if not is_template(text):
+        return text
+    compiled = _compiled(text)
+    shown = [_text(value) for value in compiled.values(variables)]
+    expressions = [piece for piece in compiled.pieces if not isinstance(piece, str)]
+    for value, expression in zip(shown, expressions, strict=True):
+        if any(_names(expression)) and value not in set(_constants(expression)):
+            fault = fault_of(value)
+            if fault:
+                raise TemplateError(f"{_short(text)}: {_short(value)}, and a value {fault}")
+    return compiled.join(shown)
 
 
 def render_promql(text: str, variables: Variables) -> str:
@@ -297,6 +397,7 @@ def _pieces(text: str, tree: nodes.Template) -> tuple[str | nodes.Expr, ...]:
     return tuple(pieces)
 
 
+_ALERTS_OWN: Final = frozenset({("alert", "labels"), ("alert", "annotations")})
 _ALLOWED: Final = frozenset(
     {"And", "Compare", "CondExpr", "Const", "Filter", "Getattr", "Getitem"}
     | {"Keyword", "Name", "Neg", "Not", "Operand", "Or", "Test"}
@@ -373,8 +474,52 @@ def _path(node: nodes.Node) -> tuple[str, ...]:
     return (*path, part) if path else ()
 
 
+def _names(node: nodes.Expr) -> Iterator[str]:
+    """Yield whose values an expression's value is made of."""
+    for part in _made_of(node):
+        path = _path(part)
+        path = path[1:] if path[:2] in _ALERTS_OWN else path
+        if path and path != ("strategy",):
+            yield ".".join(path)
+
+
+def _constants(node: nodes.Expr) -> Iterator[str]:
+    """Yield what the operator wrote to stand in a value's place, as "none" in `default("none")`."""
+    from jinja2 import nodes  # noqa: PLC0415
+
+    for part in _made_of(node, whole=True):
+        if isinstance(part, nodes.Const) and part.value is not None:
+            yield _text(part.value)
+
+
+def _made_of(node: nodes.Expr, *, whole: bool = False) -> Iterator[nodes.Expr]:
+    """Yield the names and constants that an expression's value is made of.
+
+    *whole*: only those that it may be, and none that becomes a part of it.
+    """
+    from jinja2 import nodes  # noqa: PLC0415
+
+    parts: list[nodes.Expr] = []
+    match node:
+        case nodes.Filter(node=nodes.Expr() as inner):
+            more = [*node.args, *(pair.value for pair in node.kwargs)]
+            parts = [inner] if whole and node.name == "replace" else [inner, *more]
+        case nodes.CondExpr(expr1=first, expr2=nodes.Expr() as second):
+            parts = [first, second]
+        case nodes.And(left=left, right=right) | nodes.Or(left=left, right=right):
+            parts = [left, right]
+        case nodes.Neg(node=inner):
+            parts = [inner]
+        case nodes.Const() | nodes.Name() | nodes.Getattr() | nodes.Getitem():
+            yield node
+        case _:
+            pass  # true or false
+    for part in parts:
+        yield from _made_of(part, whole=whole)
+
+
 def _path_problems(path: tuple[str, ...], *, whole: bool) -> Iterator[str]:
-    if path[:2] in {("alert", "labels"), ("alert", "annotations")}:
+    if path[:2] in _ALERTS_OWN:
         path = path[1:]
     match path:
         case ():

@@ -822,7 +822,7 @@ WRITE_AN_ACTION = DOCS / "how-to/write-an-action.md"
 def plugin() -> ModuleType:
     (block,) = blocks(WRITE_AN_ACTION, "python")
     module = ModuleType("promheal_drain")
-    exec(compile(block.text, "write-an-action.md", "exec"), vars(module))
+    exec(compile(block.text, "write-an-action.md", "exec", dont_inherit=True), vars(module))
     return module
 
 

@@ -272,6 +272,10 @@ TOLD: list[tuple[dict[str, Any], str, str]] = [
     ),
     ({"dry_run": True}, "mode", "it would act; started with --dry-run"),
     ({"strategy": strategy(mode=Mode.OBSERVE)}, "mode", "it would act; mode: observe"),
+    ({"dry_run": True, "fault": "it would fail: x"}, "mode",
+     "it would fail: x; started with --dry-run"),
+    ({"strategy": strategy(mode=Mode.OBSERVE), "fault": "it would fail: x"}, "mode",
+     "it would fail: x; mode: observe"),
     ({"strategy": ASKING}, "approval", "mode: approve"),
     (
         {"last_outcome": Outcome.ROLLBACK_FAILED},
@@ -288,6 +292,20 @@ def test_a_guard_tells_the_operator_why(changes: dict[str, Any], guard: str, det
     (said,) = [each for each in decision.answers if each.verdict != ALLOW]
     assert (said.guard, said.verdict.detail) == (guard, detail)
     assert decision.verdict == said.verdict
+
+
+@pytest.mark.parametrize(
+    ("mode", "answer", "asked"),
+    [(Mode.AUTO, Answer.ALLOW, ""), (Mode.APPROVE, Answer.WAIT, "mode: approve; it would fail: x")],
+)
+def test_that_a_run_would_fail_is_told_and_forbids_nothing(
+    mode: Mode, answer: Answer, asked: str
+) -> None:
+    decision = decide(situation(strategy=strategy(mode=mode), fault="it would fail: x"))
+
+    details = {each.guard: each.verdict.detail for each in decision.answers}
+    assert (details["mode"], details["approval"]) == ("it would fail: x", asked)
+    assert decision.verdict.answer is answer
 
 
 def test_the_first_no_decides_and_every_guard_is_heard() -> None:

@@ -12,8 +12,9 @@ from receiver.guards.situation import Condition, Signal
 from receiver.journal import Journal, open_journal
 from receiver.matcher import parse_matcher
 from receiver.run import Outcome, State, StepState
-from receiver.settings import EngineSettings
+from receiver.settings import EngineSettings, UndeclaredValues
 from receiver.strategy import Mode, OnFailure, Strategies, Verify
+from receiver.value_pattern import ValuePattern
 from tests.factories import (
     NOW,
     Spy,
@@ -210,16 +211,51 @@ def test_a_condition_that_cannot_be_answered_is_waited_for(journal: Journal) -> 
     assert world.spy.calls == ["run one"]
 
 
-def test_a_template_without_its_label_fails_the_run_and_says_so(journal: Journal) -> None:
-    params = Spy.Params(name="{{ labels.region }}")
-    world = World(journal, strategy(actions=(step(params=params),)))
+@pytest.mark.parametrize(
+    ("values", "reason"),
+    [
+        ({"labels.service": ValuePattern("[a-z]")}, "labels.service is 'checkout'; `values` lets"),
+        ({}, "`values` does not say what labels.service may be"),
+    ],
+)
+def test_a_value_that_is_not_what_it_may_be_fails_the_run_before_its_first_step(
+    journal: Journal, values: dict[str, ValuePattern], reason: str
+) -> None:
+    """Also with a strategy that no file was checked for."""
+    steps = (step(), step(params=Spy.Params(name="{{ labels.service }}")))
+    world = World(journal, strategy(actions=steps, values=values))
     world.fire()
 
     world.consider()
 
     (run,) = world.runs()
     assert run.outcome is Outcome.FAILED
-    assert "region" in run.reason
+    assert reason in run.reason
+    assert world.spy.calls == []
+
+
+def test_the_flag_lets_an_undeclared_value_through(journal: Journal) -> None:
+    params = Spy.Params(name="{{ labels.service }}")
+    world = World(journal, strategy(actions=(step(params=params),)))
+    world.set(undeclared_values=UndeclaredValues.WARN)
+    world.fire()
+
+    world.consider()
+
+    assert world.spy.calls == ["run checkout"]
+
+
+def test_a_template_without_its_label_fails_the_run_and_says_so(journal: Journal) -> None:
+    params = Spy.Params(name="{{ labels.region }}")
+    values = {"labels.region": ValuePattern("[a-z]+")}
+    world = World(journal, strategy(actions=(step(params=params),), values=values))
+    world.fire()
+
+    world.consider()
+
+    (run,) = world.runs()
+    assert run.outcome is Outcome.FAILED
+    assert "the alert has no label 'region'" in run.reason
     assert world.spy.calls == []
     assert world.consider() == NOW + 300, "it is a run that failed: no hot loop"
 

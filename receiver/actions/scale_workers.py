@@ -12,10 +12,11 @@ from receiver.actions import Action, Context, lacking
 from receiver.errors import ActionError
 from receiver.services import Inventory, Service, Workers
 from receiver.services.workers import MOST
+from receiver.template import NameText
 
 
 class ScaleParams(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    service: str
+    service: NameText
     """A name in services.yml, as a rule from a label: `{{ labels.service }}`."""
     by: Annotated[int, msgspec.Meta(ge=-MOST, le=MOST)] | None = None
     """So many more, or with a minus fewer."""

@@ -159,6 +159,9 @@ class Situation(msgspec.Struct, frozen=True, kw_only=True):
     acting: int = 0
     """Other runs that hold a slot."""
     max_concurrent_runs: int = 8
+    fault: str = ""
+    """That the run would fail before its first step, and why, for people; as when a value is not
+    what it may be."""
     absent: str = ""
     """The host, or label, whose worker would execute the steps, and of which none lives."""
     last_end: float | None = None

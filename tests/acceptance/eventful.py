@@ -48,6 +48,7 @@ def eventful(folder: Path) -> Iterator[Scene]:
             "restart": {
                 **strategy(say("drained", undo="takes requests"), cure, match="Sick"),
                 "description": "Drain the service, then restart it.",
+                "values": {"service": "[a-z]+"},
                 "match": of_services("checkout", "search"),
                 "target": ["service"],
                 "verify": {"within": "1m"},

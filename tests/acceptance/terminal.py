@@ -103,8 +103,9 @@ class Ward:
 
     def cure(self) -> dict[str, Any]:
         """The step that does it; once more does no harm."""
-        cured = f"{self.ill}/{{{{ labels.service }}}}"
-        return {"action": "command", "argv": ["rm", "-f", cured], "timeout": "1m"}
+        cure = ["sh", "-c", f'rm -f "{self.ill}/$PROMHEAL_SERVICE"']
+        service = {"PROMHEAL_SERVICE": "{{ labels.service }}"}
+        return {"action": "command", "argv": cure, "env": service, "timeout": "1m"}
 
 
 @contextmanager

@@ -31,6 +31,7 @@ PAYLOADS: Final = Path(__file__).resolve().parent.parent / "payloads"
 INDEX: Final[list[dict[str, Any]]] = json.loads((PAYLOADS / "INDEX.json").read_text())
 STORM: Final = 2_000
 AT_ONCE: Final = 8
+SPY: Final = {"spy": "n[0-9]+"}
 """The default of max_concurrent_runs."""
 
 
@@ -261,7 +262,7 @@ def test_every_slot_that_becomes_free_is_taken_at_once(tmp_path: Path) -> None:
     spies = Spies(tmp_path / "spies")
     names = [f"n{number}" for number in range(4 * AT_ONCE)]
     spies.hold(*names)
-    strategies = {"x": strategy(spies.step("{{ labels.spy }}"), match="X")}
+    strategies = {"x": strategy(spies.step("{{ labels.spy }}"), match="X", values=SPY)}
     with Undaunted(tmp_path, strategies, engine={"resync": "1h"}) as server:
         server.post(*(alert("X", spy=name) for name in names))
         wait_until(lambda: len(server.runs("x")) == len(names), within=60, what="each has a run")
@@ -279,7 +280,7 @@ def test_who_comes_back_from_a_timer_takes_no_more_slots_than_there_are(tmp_path
     names = [f"n{number}" for number in range(6)]
     spies.hold(*names)
     wait = {"action": "wait", "duration": "5s"}
-    strategies = {"x": strategy(wait, spies.step("{{ labels.spy }}"), match="X")}
+    strategies = {"x": strategy(wait, spies.step("{{ labels.spy }}"), match="X", values=SPY)}
     with Undaunted(tmp_path, strategies, engine={"max_concurrent_runs": 2}) as server:
         server.post(*(alert("X", spy=name) for name in names))
         runs = server.until(
