@@ -6,7 +6,7 @@ BIN    := $(VENV)/bin
 export PATH := $(CURDIR)/$(BIN):$(CURDIR)/.tools/usr/bin:$(PATH)
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
-.PHONY: help install tools demo compose-demo image test docs pictures acceptance-postgres kill-sweep kill-sweep-many many-alerts check bench mutate format lock generate clean
+.PHONY: help install tools demo compose-demo image test docs pictures acceptance-postgres kill-sweep kill-sweep-many many-alerts full-disk check bench mutate format lock generate clean
 
 help: ## Show this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
@@ -97,6 +97,9 @@ kill-sweep-many: install tools ## kill -9 of any process of many machines, 100 t
 
 many-alerts: install tools ## 2,000 alerts by two Alertmanagers to three receivers; some minutes
 	ALERTS=2000 $(BIN)/python -m pytest --quiet tests/acceptance/test_many_machines.py -k each_alert
+
+full-disk: install tools ## Full, read-only and cut-off journals under load, 12 random rounds on tmpfs and ext4; some ten minutes
+	FILLINGS=12 $(BIN)/python -m pytest --quiet -s tests/acceptance/test_full_disk.py
 
 check: install tools ## Lint, types, layers, formats, generated files, shipped configuration
 	$(BIN)/ruff check

@@ -7,7 +7,9 @@ from __future__ import annotations
 
 import logging
 import threading
-from collections.abc import Callable, Iterable, Sequence
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from typing import Final
 
 import msgspec
@@ -16,7 +18,16 @@ from receiver.alert import Alert, Notification, Status
 from receiver.clock import Clock
 from receiver.errors import JournalError, UpstreamError
 from receiver.guards.situation import Signal
-from receiver.journal import Admission, Admitted, Episode, Journal, Key, Transaction, Want
+from receiver.journal import (
+    Admission,
+    Admitted,
+    Episode,
+    Journal,
+    Key,
+    Stored,
+    Transaction,
+    Want,
+)
 from receiver.metrics import DEDUPLICATED, NOTIFICATIONS, QUARANTINED, RECEIVED
 from receiver.strategy import Strategies
 
@@ -57,8 +68,9 @@ class Intake:
         self._owing = threading.Lock()
         self.last_heartbeat = 0.0
         """When the heartbeat last arrived, seconds since the epoch; 0 before the first."""
-        self._rejected: dict[str, int] = {}  # answers that are not yet counted in the journal
+        self._rejected: Counter[str] = Counter()  # answers that are not yet counted in the journal
         self._rejecting = threading.Lock()
+        self._counting = threading.Lock()  # held while they pass from there into the journal
 
     def admit(self, notification: Notification) -> Admitted:
         """Record a notification and wake what it concerns; when this returns it is durable.
@@ -68,27 +80,19 @@ class Intake:
         recording = _Recording(self, notification, code="202")
         return recording.told(self.journal.atomically(recording.write))
 
-    def submit(
-        self,
-        notification: Notification,
-        done: Callable[[Admitted | None, BaseException | None], None],
-    ) -> None:
+    def submit(self, notification: Notification, done: Callable[[Stored[Admitted]], None]) -> None:
         """Like `admit`, without waiting: *done* is told when it is durable, or why it is not.
 
         Raises JournalError when the journal does not take it at all.
         """
         recording = _Recording(self, notification, code="202")
-
-        def stored(found: tuple[Admitted, list[Want]] | None, error: BaseException | None) -> None:
-            done(None if found is None else recording.told(found), error)
-
-        self.journal.submit(recording.write, stored)
+        self.journal.submit(recording.write, lambda stored: done(stored.then(recording.told)))
 
     def reject(self, code: str) -> None:
         """Count a request that was not accepted. Stored soon; a full journal does not stop it."""
         with self._rejecting:
             first = not self._rejected
-            self._rejected[code] = self._rejected.get(code, 0) + 1
+            self._rejected[code] += 1
         if first:
             threading.Thread(target=self.settle, name="rejections", daemon=True).start()
 
@@ -110,23 +114,27 @@ class Intake:
         strategies = self.strategies()
         self.journal.atomically(lambda t: t.rematch(lambda alert: _wants(strategies, [alert])))
 
-    def _count_rejections(self) -> None:
-        with self._rejecting:
-            rejected, self._rejected = self._rejected, {}
-
-        def write(transaction: Transaction) -> None:
-            for code, number in rejected.items():
-                transaction.count(NOTIFICATIONS.name, code, by=number)
-
-        if not rejected:
-            return
-        try:
-            self.journal.atomically(write)
-        except Exception:
+    @contextmanager
+    def uncounted(self) -> Iterator[Mapping[str, int]]:
+        """Lend the counts of rejections that the journal does not have; meanwhile it gets none."""
+        with self._counting:
             with self._rejecting:
-                for code, number in rejected.items():
-                    self._rejected[code] = self._rejected.get(code, 0) + number
-            raise
+                rejected = dict(self._rejected)
+            yield rejected
+
+    def _count_rejections(self) -> None:
+        while True:
+            with self.uncounted() as rejected:
+                if not rejected:
+                    return
+
+                def write(transaction: Transaction, rejected: Mapping[str, int] = rejected) -> None:
+                    for code, number in rejected.items():
+                        transaction.count(NOTIFICATIONS.name, code, by=number)
+
+                self.journal.atomically(write)
+                with self._rejecting:
+                    self._rejected -= Counter(rejected)  # and what is 0 leaves it
 
     def _settle_disputes(self) -> None:
         """Find out which ended alerts fire after all: the end may have been a mistake.

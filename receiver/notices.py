@@ -18,7 +18,7 @@ from typing import Any, Final
 import msgspec
 
 from receiver.breaker import BreakerEvent, BreakerState
-from receiver.errors import ActionError
+from receiver.errors import ActionError, JournalError
 from receiver.gathering import Config
 from receiver.guards.situation import Reason
 from receiver.journal import Journal, Transaction
@@ -133,6 +133,7 @@ class Notices:
         self._again = tuple(again)
         self._wanted = threading.Event()
         self._ending = threading.Event()
+        self._owed: Callable[[Transaction], None] | None = None  # told, and not written down yet
         self._thread = threading.Thread(target=self._tell, name="notices", daemon=True)
 
     def start(self) -> None:
@@ -160,6 +161,8 @@ class Notices:
             while more:
                 try:
                     more = self._batch()
+                except JournalError as error:
+                    log.warning("notices wait for the journal: %s", error)
                 except Exception:
                     log.exception("notices were not told; they are tried again")
                 if self._ending.is_set():
@@ -169,6 +172,8 @@ class Notices:
 
     def _batch(self) -> bool:
         """Tell what is untold now; True when there was something."""
+        if self._owed is not None:
+            self._store(self._owed)
         rows = self._journal.read(lambda t: t.untold(limit=BATCH))
         if not rows:
             return False
@@ -186,8 +191,17 @@ class Notices:
                 transaction.count(NOTICES.name, channel, result)
 
         if len(results) == len(to):
-            self._journal.atomically(told)
+            self._store(told)
         return True
+
+    def _store(self, told: Callable[[Transaction], None]) -> None:
+        """Write down what was told; until that is done nothing is told, or it would be once more.
+
+        Raises JournalError.
+        """
+        self._owed = told
+        self._journal.atomically(told)
+        self._owed = None
 
     def _message(self, notices: Sequence[Notice]) -> tuple[str, str]:
         """Return title and body: of one, or a digest of several."""

@@ -59,6 +59,24 @@ class _Settled(msgspec.Struct, frozen=True):
     news: bool
     """It is not what was decided the last time."""
 
+    def tell(self, key: Key) -> None:
+        """Log what is news, now that it is on the disk."""
+        if not self.news:
+            return
+        verdict = self.verdict
+        log.info(
+            "decided",
+            extra={
+                "strategy": key[0],
+                "target": key[1],
+                "verdict": str(verdict.answer),
+                "reason": str(verdict.reason or ""),
+                "until": verdict.until,
+                "detail": verdict.detail,
+                "run": None if self.run is None else self.run.id,
+            },
+        )
+
 
 class WakeAll(Protocol):
     def __call__(self, keys: Iterable[Key], *, idle: bool = False) -> None: ...
@@ -165,6 +183,7 @@ class Reconciler:
         if settled is None:
             return self._clock()  # it may act now, and what was left unasked is asked first
         verdict = settled.verdict
+        settled.tell(case.key)
         if place is not None and verdict.reason != place:
             # It did not take the place that it was woken for; or it did, and it was woken only once
             # for two that became free together. Whoever finds none ends the chain.
@@ -240,21 +259,7 @@ class Reconciler:
     ) -> bool:
         verdict = decision.verdict
         transaction.count(DECISIONS.name, key[0], verdict.answer, str(verdict.reason or ""))
-        news = transaction.record(key, decision, run=None if run is None else run.id, now=now)
-        if news:
-            log.info(
-                "decided",
-                extra={
-                    "strategy": key[0],
-                    "target": key[1],
-                    "verdict": str(verdict.answer),
-                    "reason": str(verdict.reason or ""),
-                    "until": verdict.until,
-                    "detail": verdict.detail,
-                    "run": None if run is None else run.id,
-                },
-            )
-        return news
+        return transaction.record(key, decision, run=None if run is None else run.id, now=now)
 
 
 def _plan(case: Case, episode: Episode | None, asked: Asked) -> _Planned:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import platform
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import AbstractContextManager
 from typing import Final
 
 import msgspec
@@ -28,7 +29,7 @@ from receiver.duration import format_duration
 from receiver.errors import JournalError
 from receiver.journal import Journal, Snapshot, Transaction, Worker
 from receiver.llm import KeySummary
-from receiver.metrics import HEALS, TOTALS, label_sets
+from receiver.metrics import HEALS, NOTIFICATIONS, TOTALS, label_sets
 from receiver.run import Outcome
 from receiver.settings import EngineSettings
 from receiver.strategy import Budget, Strategies, Strategy
@@ -61,6 +62,9 @@ class Present(msgspec.Struct, frozen=True, kw_only=True):
     now: float
 
 
+_Total = tuple[str, tuple[str, ...]]
+"""(metric, label values)."""
+
 _NOT_BOUND: Final = "(unbound)"
 """Stands for what is bound to no host or label; none can be called so."""
 MAX_TARGETS: Final = 100
@@ -88,9 +92,16 @@ class _Look(msgspec.Struct, frozen=True):
 
 class Scrape(Collector):
     def __init__(
-        self, journal: Journal, present: Callable[[], Present], *, whole: bool = True
+        self,
+        journal: Journal,
+        present: Callable[[], Present],
+        uncounted: Callable[[], AbstractContextManager[Mapping[str, int]]],
+        *,
+        whole: bool = True,
     ) -> None:
+        """*uncounted* lends the notifications, by answer, that the journal has not counted yet."""
         self._whole = whole
+        self._uncounted = uncounted
         self._journal = journal
         self._present = present
 
@@ -103,11 +114,12 @@ class Scrape(Collector):
             yield from self._of_process(present, readable=True)
             return
         try:
-            looked = _look(self._journal, present)
+            with self._uncounted() as uncounted:
+                looked = _look(self._journal, present)
         except JournalError:
             yield from self._of_process(present, readable=False)
         else:
-            yield from self._totals(looked.snapshot, present)
+            yield from self._totals(_with(uncounted, looked.snapshot.totals), present)
             yield from self._of_journal(looked, present)
             yield from self._of_process(present, readable=True)
 
@@ -228,7 +240,7 @@ class Scrape(Collector):
         )
 
     @staticmethod
-    def _totals(snapshot: Snapshot, present: Present) -> Iterator[Metric]:
+    def _totals(totals: Mapping[_Total, float], present: Present) -> Iterator[Metric]:
         for total in TOTALS:
             family = CounterMetricFamily(
                 f"promheal_{total.name}", total.help, labels=list(total.labels)
@@ -236,8 +248,14 @@ class Scrape(Collector):
             for values in label_sets(
                 total, present.strategies.names, present.actions, present.channels
             ):
-                family.add_metric(values, snapshot.totals.get((total.name, values), 0.0))
+                family.add_metric(values, totals.get((total.name, values), 0.0))
             yield family
+
+
+def _with(uncounted: Mapping[str, int], totals: Mapping[_Total, float]) -> Mapping[_Total, float]:
+    """Return the totals with what could not be stored: of a full disk the answers tell."""
+    more = {(NOTIFICATIONS.name, (code,)): number for code, number in uncounted.items()}
+    return {**totals, **{key: totals.get(key, 0.0) + number for key, number in more.items()}}
 
 
 def _look(journal: Journal, present: Present) -> _Look:

@@ -125,7 +125,9 @@ class Service:
         """Set in the one process that keeps house: resync, retention, messages, the healing log."""
         metrics.expect(loaded.strategies.names, actions.names)
         # What the journal tells is told by those who decide; there may be a worker on each host.
-        metrics.registry.register(Scrape(journal, self._present, whole=options.place.decides))
+        metrics.registry.register(
+            Scrape(journal, self._present, self.intake.uncounted, whole=options.place.decides)
+        )
 
     def _engine(self) -> Engine:
         options, metrics = self._options, self.metrics

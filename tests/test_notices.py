@@ -26,6 +26,7 @@ from receiver.settings import EngineSettings, NotifyChannel, NotifyEvents, Notif
 from receiver.strategy import Mode
 from receiver.wiring import Options, Service, build
 from tests.chain import wait_until
+from tests.commits import Failing
 from tests.factories import Spy, alert, notification, step, strategy
 from tests.listener import Listener
 from tests.world import World
@@ -120,6 +121,19 @@ def test_a_failure_is_told_with_what_to_do(journal: Journal) -> None:
         "See which step failed: promheal run 1",
         "https://heal.example/x/#runs",
     ]
+    assert told.world.totals(NOTICES.name) == {("team", "sent"): 1}
+
+
+def test_what_was_told_on_a_full_disk_is_not_told_again(journal: Journal) -> None:
+    told = Told(World(journal, strategy(actions=(FAILING,))))
+    fail(told.world)
+    disk = Failing(journal, all_of_them=True)
+    with told.telling():
+        wait_until(lambda: disk.commits >= 5, what="it is tried again")
+        disk.all = False
+        wait_until(lambda: not told.untold(), what="written down")
+
+    assert len(told.channels.sent) == 1
     assert told.world.totals(NOTICES.name) == {("team", "sent"): 1}
 
 

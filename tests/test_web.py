@@ -11,6 +11,7 @@ import pytest
 from flask.testing import FlaskClient
 
 from receiver.errors import JournalError
+from receiver.journal.stored import Stored, not_stored
 from receiver.web import create_app, create_worker_app
 from receiver.web.webhook import MAX_BODY
 from receiver.wiring import Service
@@ -105,8 +106,8 @@ def test_json_by_any_of_its_names_is_read(client: FlaskClient, kind: str) -> Non
 def test_503_says_that_it_cannot_be_stored_now(
     client: FlaskClient, service: Service, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def full(work: object, done: Callable[[None, BaseException], None]) -> None:
-        done(None, JournalError("the disk is full"))
+    def full(work: object, done: Callable[[Stored[Any]], None]) -> None:
+        done(not_stored(JournalError("the disk is full")))
 
     monkeypatch.setattr(service.journal, "submit", full)
 

@@ -21,6 +21,7 @@ from receiver.decide import Decision
 from receiver.dormancy import Dormancy
 from receiver.journal.steering import Key as Key
 from receiver.journal.steering import Pause, Steering
+from receiver.journal.stored import Stored as Stored
 from receiver.run import Observation, Outcome, Plan, Run, State, Step
 
 T = TypeVar("T")
@@ -360,8 +361,13 @@ class Transaction(Steering):
 class Journal(ABC):
     """Raises JournalError when it cannot store or read; then nothing of the work was stored."""
 
-    writable: bool = True
-    """Whether the last attempt to store something succeeded."""
+    trouble: str = ""
+    """Why the last attempt to store something failed; nothing when it succeeded."""
+
+    @property
+    def writable(self) -> bool:
+        """Whether the last attempt to store something succeeded."""
+        return not self.trouble
 
     @property
     @abstractmethod
@@ -377,12 +383,8 @@ class Journal(ABC):
         """
 
     @abstractmethod
-    def submit(
-        self,
-        work: Callable[[Transaction], T],
-        done: Callable[[T | None, BaseException | None], None],
-    ) -> None:
-        """Like `atomically`, without waiting: *done* is told the result, or the error.
+    def submit(self, work: Callable[[Transaction], T], done: Callable[[Stored[T]], None]) -> None:
+        """Like `atomically`, without waiting: *done* is told what became of it.
 
         *done* is called in the journal's own thread, so it must be quick.
         """

@@ -255,6 +255,11 @@ class Answer:
     def rowcount(self) -> int:
         return self._cursor.rowcount
 
+    @property
+    def status(self) -> str:
+        """What the server says that it has done, as `COMMIT`."""
+        return self._cursor.statusmessage or ""
+
     def fetchone(self) -> Row | None:
         with explained(self._cursor.connection):
             return self._cursor.fetchone()

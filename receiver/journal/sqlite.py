@@ -6,7 +6,7 @@ import fcntl
 import sqlite3
 import threading
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import ExitStack, closing
+from contextlib import ExitStack, closing, suppress
 from pathlib import Path
 from typing import IO, Any, Final, TypeVar
 
@@ -34,6 +34,8 @@ _CONNECT: Final = (
     "pragma cache_size = -4000",  # KiB: idle memory is a promise
     "pragma temp_store = memory",
 )
+
+_OF_THE_WORK: Final = (sqlite3.IntegrityError, sqlite3.DataError, sqlite3.ProgrammingError)
 
 _encode = msgspec.json.Encoder().encode
 
@@ -127,6 +129,7 @@ class SqliteJournal(GroupJournal):
             opened.pop_all()  # all is well: they stay open until close()
         self._reading = threading.Lock()
         self._writer = SqliteTransaction(writer, path)
+        self._changes = 0  # rows that were written before this transaction
         self._thread.start()
 
     def read(self, work: Callable[[Transaction], T]) -> T:
@@ -170,12 +173,20 @@ class SqliteJournal(GroupJournal):
 
     def _begin(self) -> Rows:
         self._tell("begin immediate")
+        self._changes = self._writer.connection.total_changes
         return self._writer
+
+    def _written(self) -> bool:
+        return self._writer.connection.total_changes > self._changes
+
+    def _fails(self, error: BaseException) -> bool:
+        return isinstance(error, sqlite3.DatabaseError) and not isinstance(error, _OF_THE_WORK)
 
     def _undo(self) -> None:
         self._writer.forget_group()
         if self._writer.connection.in_transaction:
-            self._writer.connection.rollback()
+            with suppress(sqlite3.Error):  # where it cannot be undone, it is not begun anew
+                self._writer.connection.rollback()
 
     def _end(self) -> None:
         self._writer.connection.close()

@@ -241,10 +241,11 @@ def _of_process(service: Service) -> Iterable[tuple[str, str]]:
     reason = service.ready()
     if reason:
         yield f"CRITICAL: {reason}", ""
-    if not service.journal.writable:
+    trouble = service.journal.trouble
+    if trouble:
         yield (
             "CRITICAL: the journal cannot store; alerts are answered 503",
-            "Make room on the disk of the journal",
+            f"Make room on the disk of the journal, or mend what is named here: {trouble}",
         )
     lead = service.clock_lead()
     if abs(lead) > CLOCK_LEAD:

@@ -22,7 +22,8 @@ from flask import Blueprint, Response, request
 
 from receiver.alert import Notification, parse_notification
 from receiver.errors import JournalError, PayloadError
-from receiver.journal import Admitted
+from receiver.journal import Admitted, Stored
+from receiver.journal.stored import not_stored
 from receiver.wiring import Service
 
 log: Final = logging.getLogger("promheal.webhook")
@@ -60,22 +61,25 @@ class Webhook:
             self._service.metrics.notification_duration.observe(perf_counter() - start)
             tell(status, body)
 
-        def stored(admitted: Admitted | None, error: BaseException | None) -> None:
-            if admitted is not None:
-                tell_timed(202, _accepted(admitted))
-            else:
+        def stored(became: Stored[Admitted]) -> None:
+            try:
+                body = _accepted(became.value)
+            except Exception as error:  # whatever it was
                 log.debug("not stored", exc_info=error)
                 self._refuse(503, "cannot_store", f"{error}", sender)
                 tell_timed(503, _error("cannot_store", _CANNOT_STORE))
+            else:
+                tell_timed(202, body)
 
         try:
-            self._service.intake.submit(_read(kind, encoding, stream), stored)
+            notification = _read(kind, encoding, stream)
+            self._service.intake.submit(notification, stored)
         except PayloadError as problem:
             code = _CODES[problem.status]
             self._refuse(problem.status, code, str(problem), sender)
             tell_timed(problem.status, _error(code, str(problem)))
         except JournalError as problem:
-            stored(None, problem)
+            stored(not_stored(problem))
 
     def _refuse(self, status: int, code: str, message: str, sender: str) -> None:
         """Count a refusal, and log it once for each sender, kind and hour."""

@@ -11,7 +11,7 @@ from receiver.actions import Action, Actions, Context, Later
 from receiver.breaker import MainThresholds, Thresholds
 from receiver.control import Control
 from receiver.healing import Healing
-from receiver.journal import Journal, Transaction
+from receiver.journal import Journal, Stored, Transaction
 from receiver.matcher import parse_matcher
 from receiver.metrics import Metrics
 from receiver.reconciler import Reconciler
@@ -53,11 +53,7 @@ class Mortal(Journal):
     def read(self, work: Callable[[Transaction], T]) -> T:
         return self.real.read(work)
 
-    def submit(
-        self,
-        work: Callable[[Transaction], T],
-        done: Callable[[T | None, BaseException | None], None],
-    ) -> None:
+    def submit(self, work: Callable[[Transaction], T], done: Callable[[Stored[T]], None]) -> None:
         self.real.submit(work, done)
 
     def acquire(self) -> bool:
