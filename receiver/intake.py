@@ -10,6 +10,7 @@ import threading
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from time import monotonic
 from typing import Final
 
 import msgspec
@@ -38,6 +39,11 @@ PEER_LAG: Final = 600.0
 peers' timeouts (15 s each) and its retries."""
 _DISPUTES: Final = 100
 """Settled at most at once; each costs a question to Prometheus."""
+
+MAX_EVIDENCE: Final = 100
+"""Alerts of one notification that are kept when they are set aside; all are counted."""
+ASIDE_AGAIN: Final = 60.0
+"""Seconds until it is logged again that alerts were set aside."""
 
 HEARTBEAT: Final = "PromhealWatchdog"
 """The alert of rules/promheal.yml that always fires: news of the way here, and of no fault."""
@@ -68,6 +74,9 @@ class Intake:
         self._owing = threading.Lock()
         self.last_heartbeat = 0.0
         """When the heartbeat last arrived, seconds since the epoch; 0 before the first."""
+        self._aside = 0  # alerts that were set aside since it was logged
+        self._aside_told: float | None = None  # when it was, by the monotonic clock
+        self._telling = threading.Lock()
         self._rejected: Counter[str] = Counter()  # answers that are not yet counted in the journal
         self._rejecting = threading.Lock()
         self._counting = threading.Lock()  # held while they pass from there into the journal
@@ -167,6 +176,23 @@ class Intake:
             for want in wants or ():
                 self.wake((want.strategy, want.target))
 
+    def tell_aside(self, notification: Notification) -> None:
+        """Log that alerts were set aside: once a minute, whoever sends how many of them."""
+        bad = notification.quarantined
+        if not bad:
+            return
+        with self._telling:
+            self._aside += len(bad)
+            now = monotonic()
+            if self._aside_told is not None and now - self._aside_told < ASIDE_AGAIN:
+                return
+            number, self._aside, self._aside_told = self._aside, 0, now
+        log.warning(
+            "alerts were set aside, for they cannot be read (logged once a minute): %s",
+            bad[0].problem,
+            extra={"alerts": number, "sender": notification.external_url, "raw": bad[0].raw},
+        )
+
     def owe(self, notification: Notification) -> None:
         with self._owing:
             first = not self._owed
@@ -227,7 +253,8 @@ class _Recording:
         # An engine beside us has its jobs in the same transaction; ours is told when it is durable.
         transaction.wake(_keys(wants) | admitted.released)
         if notification.quarantined:
-            transaction.quarantine(notification.quarantined, sender=sender, now=now)
+            evidence = notification.quarantined[:MAX_EVIDENCE]
+            transaction.quarantine(evidence, sender=sender, now=now)
             transaction.count(QUARANTINED.name, by=len(notification.quarantined))
         if self._code is not None:
             transaction.count(NOTIFICATIONS.name, self._code)
@@ -250,8 +277,7 @@ class _Recording:
             self._intake.last_heartbeat = self._intake.clock()
         for key in _keys(wants) | admitted.released:
             self._intake.wake(key)
-        for bad in notification.quarantined:
-            log.warning("an alert was set aside", extra=msgspec.structs.asdict(bad))
+        self._intake.tell_aside(notification)
         if notification.truncated:
             log.warning(
                 "alerts are missing: max_alerts of the receiver should be 0",

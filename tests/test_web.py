@@ -98,6 +98,52 @@ def test_what_can_never_be_read_is_refused_with_the_reason(
     wait_for_total(service, "notifications", str(status), value=1)
 
 
+ALERT: dict[str, Any] = {
+    "status": "firing",
+    "labels": {"alertname": "HighLatency", "service": "checkout"},
+    "startsAt": "2026-12-01T01:00:00Z",
+}
+
+
+@pytest.mark.parametrize(
+    ("bad", "says"),
+    [
+        ({"labels": {"alertname": "A"}}, "alerts[1]: Object missing required field `status`"),
+        ({**ALERT, "status": "fireing"}, "alerts[1]: Invalid enum value 'fireing'"),
+        ({**ALERT, "startsAt": "yesterday"}, "alerts[1]: Invalid RFC3339 encoded datetime"),
+    ],
+)
+def test_the_answer_says_what_was_set_aside_and_why(
+    client: FlaskClient, service: Service, bad: dict[str, Any], says: str
+) -> None:
+    answer = client.post("/webhook", json={"version": "4", "alerts": [ALERT, bad, bad]})
+
+    found: Any = answer.json
+    assert (answer.status_code, found["opened"], found["setAside"]) == (202, 1, 2)
+    assert found["problem"].startswith(says)
+    assert "needs a status, which is firing or resolved" in found["problem"]
+    alone: Any = client.post("/webhook", json={"version": "4", "alerts": [bad]})
+    assert alone.status_code == 202, "it would be sent again for ever, and never be readable"
+    assert (alone.json["opened"], alone.json["setAside"]) == (0, 1)
+    wait_for_total(service, "alerts_quarantined", value=3)
+
+
+def test_alerts_that_are_set_aside_flood_neither_the_log_nor_the_journal_nor_the_answer(
+    client: FlaskClient, service: Service, caplog: pytest.LogCaptureFixture
+) -> None:
+    with caplog.at_level(logging.WARNING, logger="promheal.intake"):
+        for _ in range(3):
+            many = [{"status": "x" * 3_000}] * 2_000
+            answer: Any = client.post("/webhook", json={"alerts": many})
+
+    assert answer.json["setAside"] == 2_000
+    assert len(answer.data) < 1_200
+    assert len(caplog.records) == 1
+    wait_for_total(service, "alerts_quarantined", value=6_000)
+    ask = lambda t: t._ask("select count(*) from quarantine").fetchone()[0]  # noqa: E731
+    assert service.journal.read(ask) == 300
+
+
 @pytest.mark.parametrize("kind", ["application/json; charset=utf-8", "application/ld+json", ""])
 def test_json_by_any_of_its_names_is_read(client: FlaskClient, kind: str) -> None:
     assert client.post("/webhook", data=PAYLOAD, content_type=kind).status_code == 202

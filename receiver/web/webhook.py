@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import logging
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from queue import SimpleQueue
 from time import monotonic, perf_counter
 from typing import IO, Final
@@ -20,7 +20,7 @@ from typing import IO, Final
 import msgspec
 from flask import Blueprint, Response, request
 
-from receiver.alert import Notification, parse_notification
+from receiver.alert import Notification, Quarantined, parse_notification
 from receiver.errors import JournalError, PayloadError
 from receiver.journal import Admitted, Stored
 from receiver.journal.stored import not_stored
@@ -33,6 +33,8 @@ MAX_BODY: Final = 8 * 1024 * 1024
 """Bytes; 50 alerts are some 27,000."""
 LOG_AGAIN: Final = 3_600.0
 """Seconds until the same trouble with a sender is logged again: it is sent again for ever."""
+MAX_PROBLEM: Final = 1_000
+"""Characters of the reason for which an alert was set aside, in an answer."""
 _MAX_SENDERS: Final = 1_000
 
 _CODES: Final = {400: "bad_request", 413: "too_large", 415: "unsupported_media_type"}
@@ -63,7 +65,7 @@ class Webhook:
 
         def stored(became: Stored[Admitted]) -> None:
             try:
-                body = _accepted(became.value)
+                body = _accepted(became.value, notification.quarantined)
             except Exception as error:  # whatever it was
                 log.debug("not stored", exc_info=error)
                 self._refuse(503, "cannot_store", f"{error}", sender)
@@ -135,11 +137,15 @@ def _read(kind: str, encoding: str, stream: IO[bytes]) -> Notification:
     return parse_notification(body)
 
 
-def _accepted(admitted: Admitted) -> bytes:
+def _accepted(admitted: Admitted, set_aside: Sequence[Quarantined]) -> bytes:
     repeated = admitted.repeated + admitted.late + admitted.not_open
-    return b'{"opened":%d,"repeated":%d,"closed":%d}\n' % (
+    counts = b'{"opened":%d,"repeated":%d,"closed":%d' % (
         admitted.opened, repeated, admitted.closed,
     )  # fmt: skip
+    if set_aside:
+        problem = msgspec.json.encode(set_aside[0].problem[:MAX_PROBLEM])
+        counts += b',"setAside":%d,"problem":%b' % (len(set_aside), problem)
+    return counts + b"}\n"
 
 
 def _error(code: str, message: str) -> bytes:
