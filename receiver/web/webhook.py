@@ -11,7 +11,6 @@ gives its thread back meanwhile (`Webhook.answer`). Under any other server Flask
 from __future__ import annotations
 
 import logging
-import threading
 from collections.abc import Callable, Sequence
 from queue import SimpleQueue
 from time import monotonic, perf_counter
@@ -24,6 +23,7 @@ from receiver.alert import Notification, Quarantined, parse_notification
 from receiver.errors import JournalError, PayloadError
 from receiver.journal import Admitted, Stored
 from receiver.journal.stored import not_stored
+from receiver.web.sparing import Sparing
 from receiver.wiring import Service
 
 log: Final = logging.getLogger("promheal.webhook")
@@ -35,7 +35,6 @@ LOG_AGAIN: Final = 3_600.0
 """Seconds until the same trouble with a sender is logged again: it is sent again for ever."""
 MAX_PROBLEM: Final = 1_000
 """Characters of the reason for which an alert was set aside, in an answer."""
-_MAX_SENDERS: Final = 1_000
 
 _CODES: Final = {400: "bad_request", 413: "too_large", 415: "unsupported_media_type"}
 _CANNOT_STORE: Final = "the alerts cannot be stored now; send them again"
@@ -49,8 +48,7 @@ class Webhook:
 
     def __init__(self, service: Service) -> None:
         self._service = service
-        self._told: dict[tuple[str, int], float] = {}
-        self._telling = threading.Lock()
+        self._sparing = Sparing(monotonic, LOG_AGAIN)
 
     def answer(self, kind: str, encoding: str, stream: IO[bytes], sender: str, tell: Tell) -> None:
         """Read a body, and have *tell* called once its alerts are committed, or refused.
@@ -86,13 +84,8 @@ class Webhook:
     def _refuse(self, status: int, code: str, message: str, sender: str) -> None:
         """Count a refusal, and log it once for each sender, kind and hour."""
         self._service.intake.reject(str(status))
-        with self._telling:
-            last = self._told.get((sender, status))
-            if last is not None and monotonic() - last < LOG_AGAIN:
-                return
-            if len(self._told) >= _MAX_SENDERS:
-                self._told.clear()
-            self._told[sender, status] = monotonic()
+        if not self._sparing.due(f"{sender} {status}"):
+            return
         log.warning(
             "a notification was refused (logged once an hour): %s",
             message,

@@ -313,3 +313,24 @@ def test_a_storm_is_worked_off_to_the_last_alert(storm: Storm) -> None:
     )
     spread = max(e.at for e in events) - min(e.at for e in events)
     print(f"{STORM} worked off in {spread:.1f} s")  # noqa: T201
+
+
+def test_an_old_body_is_read_and_a_wrong_path_names_the_right_one(tmp_path: Path) -> None:
+    """F16 and F17, as somebody tries them with curl."""
+    one = {key: value for key, value in alert("SlowShop").items() if key != "fingerprint"}
+    body = notification(one, version="3", groupKey=18130783372347340336)
+    old = json.dumps(body).encode()
+    without = json.dumps({k: v for k, v in body.items() if k != "version"}).encode()
+    with Undaunted(tmp_path, {}) as server:
+        assert server.deliver(old).json() == {"opened": 1, "repeated": 0, "closed": 0}
+        assert server.deliver(without).json() == {"opened": 0, "repeated": 1, "closed": 0}
+        wrong = notification({"labels": {"alertname": "A"}})
+        aside = server.deliver(json.dumps(wrong).encode())
+        assert (aside.status, aside.json()["setAside"]) == (202, 1)
+        assert "alerts[0]: Object missing required field `status`" in aside.json()["problem"]
+        for path, status in (("/", 405), ("/webhook/", 404), ("/alerts", 404)):
+            answer = server.ask(path, b"{}")
+            assert answer.status == status
+            assert "POST /webhook" in answer.json()["error"]["message"]
+        assert server.ask("/webhook").status == 405
+        assert "a request went astray" in server.log.read_text()
