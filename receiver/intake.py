@@ -74,6 +74,7 @@ class Intake:
         self._owing = threading.Lock()
         self.last_heartbeat = 0.0
         """When the heartbeat last arrived, seconds since the epoch; 0 before the first."""
+        self._rematching = False  # what fires is not matched by these strategies yet
         self._aside = 0  # alerts that were set aside since it was logged
         self._aside_told: float | None = None  # when it was, by the monotonic clock
         self._telling = threading.Lock()
@@ -108,20 +109,29 @@ class Intake:
     def settle(self) -> None:
         """Do what could not be done while a notification was answered.
 
-        Store the counts of rejected requests, fetch what truncated groups still owe, and ask
-        whether ended alerts fire after all. What cannot be done now is kept for the next call.
+        Store the counts of rejected requests, match anew what could not be, fetch what truncated
+        groups still owe, and ask whether ended alerts fire after all. What cannot be done now is
+        kept for the next call.
         """
         try:
             self._count_rejections()
+            if self._rematching:
+                self.rematch()
             self._back_fill()
             self._settle_disputes()
         except JournalError as error:
             log.warning("not stored yet: %s", error)
 
     def rematch(self) -> None:
-        """Match everything that fires anew: the strategies have changed."""
+        """Match everything that fires anew: the strategies have changed.
+
+        Raises JournalError when that cannot be stored; then `settle` does it as soon as it can be.
+        """
+        self._rematching = True
         strategies = self.strategies()
         self.journal.atomically(lambda t: t.rematch(lambda alert: _wants(strategies, [alert])))
+        if strategies is self.strategies():
+            self._rematching = False
 
     @contextmanager
     def uncounted(self) -> Iterator[Mapping[str, int]]:

@@ -55,6 +55,7 @@ LOOK_AGAIN: Final = 5.0
 SAMPLE_EVERY: Final = 30.0  # seconds
 CLOCK_LEAD: Final = 60.0
 """Seconds by which the wall clock may differ from promheal's before it is told."""
+_LATER: Final = "what fires is matched by the new strategies when the journal can store: %s"
 NO_STRATEGIES: Final = Strategies(())
 
 
@@ -206,10 +207,15 @@ class Service:
             self._expect_probes()
             self.background.refresh()
             self._reload_successful, self._reload_success_at = True, self.clock()
-            self.intake.rematch()
-            self.reconciler.resync()
+            warnings = [format_problem(problem) for problem in loaded.problems]
+            try:
+                self.intake.rematch()
+                self.reconciler.resync()
+            except JournalError as error:
+                log.warning(_LATER, error)
+                warnings.append(_LATER % error)
             log.info("configuration reloaded", extra={"hash": loaded.hash[:12]})
-            return [format_problem(problem) for problem in loaded.problems]
+            return warnings
 
     def ready(self) -> str:
         """Return why it is not ready, or an empty text."""

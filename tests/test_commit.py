@@ -17,10 +17,11 @@ from receiver.journal import Admission, Journal, Stored, Transaction, open_journ
 from receiver.journal.stored import not_stored
 from receiver.run import Outcome
 from receiver.strategy import Strategies
+from receiver.wiring import Service
 from tests.brokers import eventually
 from tests.commits import SPOILERS, Failing, spoil
 from tests.factories import NOW, FakeClock, alert, notification, step, strategy
-from tests.world import World
+from tests.world import KEY, World
 
 WAYS = ["sqlite", *(f"postgres, {how}" for how in SPOILERS)]
 
@@ -254,3 +255,21 @@ def test_what_comes_while_the_journal_closes_is_stored_or_refused(tmp_path: Path
         thread.join(10)
 
         assert len(told) == asked
+
+
+def test_a_reload_on_a_full_disk_is_taken_and_matches_what_fires_when_there_is_room(
+    service: Service, config: Path
+) -> None:
+    service.intake.admit(notification(alert()))
+    disk = Failing(service.journal, all_of_them=True)
+    path = config / "healing_strategies.yml"
+    path.write_text(path.read_text().replace("latency:", "renamed:"))
+
+    (warning,) = service.reload()
+
+    assert "matched by the new strategies when the journal can store" in warning
+    assert service.config.strategies.names == ("renamed",)
+    assert service.journal.read(lambda t: t.keys()) == {KEY}
+    disk.all = False
+    service.intake.settle()
+    assert service.journal.read(lambda t: t.keys()) == {("renamed", KEY[1])}
