@@ -95,6 +95,8 @@ def test_the_value_of_what_is_not_stored_cannot_be_had() -> None:
         with pytest.raises(JournalError, match="full"):
             _ = stored.value
     assert Stored(2).then(lambda value: value + 1).value == 3
+    with pytest.raises(ZeroDivisionError):
+        _ = Stored(2).then(lambda value: value / 0).value
 
 
 def test_a_commit_that_fails_raises_and_the_next_one_is_stored(spoilt: Spoilt) -> None:

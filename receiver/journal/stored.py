@@ -31,8 +31,14 @@ class Stored(Generic[T]):
         return self._value
 
     def then(self, follow: Callable[[T], U]) -> Stored[U]:
-        """Return what *follow* makes of the value; it is not called for what was not stored."""
-        return not_stored(self.error) if self.error is not None else Stored(follow(self._value))
+        """Return what *follow* makes of the value; it is not called for what was not stored.
+
+        An error of *follow* is one for whoever reads that value: nobody waits for it in vain.
+        """
+        try:
+            return Stored(follow(self.value))
+        except Exception as error:  # noqa: BLE001  it is raised where the value is read
+            return not_stored(error)
 
 
 def not_stored(error: BaseException) -> Stored[Any]:

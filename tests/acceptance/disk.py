@@ -46,8 +46,13 @@ class Disk:
         self._do("mount", "-t", "ext4", "-o", "loop,errors=remount-ro", str(self.image),
                  str(self.folder))  # fmt: skip
 
-    def unmount(self) -> None:
-        self._do("umount", str(self.folder))
+    def unmount(self) -> bool:
+        """Unmount it; False while something uses it."""
+        try:
+            self._do("umount", str(self.folder))
+        except OSError:
+            return False
+        return True
 
     def repair(self) -> None:
         """Do what an operator does with a file system that has gone read-only."""
