@@ -162,6 +162,24 @@ def test_503_says_that_it_cannot_be_stored_now(
     assert (answer.status_code, answer.json["error"]["code"]) == (503, "cannot_store")
 
 
+def test_a_fault_of_ours_is_503_too_and_the_log_has_where_it_was(
+    client: FlaskClient,
+    service: Service,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    def faulty(work: object, done: Callable[[Stored[Any]], None]) -> None:
+        done(not_stored(ZeroDivisionError("ours")))
+
+    monkeypatch.setattr(service.journal, "submit", faulty)
+    with caplog.at_level(logging.WARNING, logger="promheal.webhook"):
+        assert post(client, PAYLOAD).status_code == 503
+
+    (line,) = caplog.records
+    assert line.exc_info is not None
+    assert line.exc_info[0] is ZeroDivisionError
+
+
 def test_the_same_trouble_is_logged_once(
     client: FlaskClient, caplog: pytest.LogCaptureFixture
 ) -> None:

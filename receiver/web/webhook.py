@@ -64,9 +64,9 @@ class Webhook:
         def stored(became: Stored[Admitted]) -> None:
             try:
                 body = _accepted(became.value, notification.quarantined)
-            except Exception as error:  # whatever it was
-                log.debug("not stored", exc_info=error)
-                self._refuse(503, "cannot_store", f"{error}", sender)
+            except Exception as error:  # noqa: BLE001  whatever it was, it is told and sent again
+                fault = None if isinstance(error, JournalError) else error
+                self._refuse(503, "cannot_store", f"{error}", sender, fault)
                 tell_timed(503, _error("cannot_store", _CANNOT_STORE))
             else:
                 tell_timed(202, body)
@@ -81,8 +81,10 @@ class Webhook:
         except JournalError as problem:
             stored(not_stored(problem))
 
-    def _refuse(self, status: int, code: str, message: str, sender: str) -> None:
-        """Count a refusal, and log it once for each sender, kind and hour."""
+    def _refuse(
+        self, status: int, code: str, message: str, sender: str, fault: Exception | None = None
+    ) -> None:
+        """Count a refusal, and log it once for each sender, kind and hour; *fault*: it is ours."""
         self._service.intake.reject(str(status))
         if not self._sparing.due(f"{sender} {status}"):
             return
@@ -90,6 +92,7 @@ class Webhook:
             "a notification was refused (logged once an hour): %s",
             message,
             extra={"sender": sender, "status": status, "code": code},
+            exc_info=fault,
         )
 
 
