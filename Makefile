@@ -6,7 +6,7 @@ BIN    := $(VENV)/bin
 export PATH := $(CURDIR)/$(BIN):$(CURDIR)/.tools/usr/bin:$(PATH)
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
-.PHONY: help install tools demo compose-demo image test docs pictures acceptance-postgres kill-sweep kill-sweep-many many-alerts full-disk check bench mutate format lock generate clean
+.PHONY: help install tools demo compose-demo image test docs pictures acceptance-postgres kill-sweep kill-sweep-many many-alerts full-disk check bench damage mutate format lock generate clean
 
 help: ## Show this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
@@ -113,6 +113,9 @@ check: install tools ## Lint, types, layers, formats, generated files, shipped c
 
 bench: install tools .tools/wrk ## Measure beside bare Flask (ARGS=scale: SQLite and PostgreSQL; ARGS=capacity: a plan)
 	$(BIN)/python -m bench $(ARGS)
+
+damage: install ## Damage copies of a journal at random, and count what the check at the start finds
+	$(BIN)/python -m bench damage $(ARGS)
 
 mutate: install ## Change what decides, place by place, and see that a test fails
 	$(BIN)/python -m bench.mutation $(ARGS)

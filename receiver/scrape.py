@@ -28,6 +28,7 @@ from receiver.dormancy import backoff as _backoff
 from receiver.duration import format_duration
 from receiver.errors import JournalError
 from receiver.journal import Journal, Snapshot, Transaction, Worker
+from receiver.journal.condition import JournalState
 from receiver.llm import KeySummary
 from receiver.metrics import HEALS, NOTIFICATIONS, TOTALS, label_sets
 from receiver.run import Outcome
@@ -49,6 +50,7 @@ class Present(msgspec.Struct, frozen=True, kw_only=True):
     last_heartbeat: float
     """As `last_consider`, by the wall clock, with which the rules compare it."""
     journal_writable: bool
+    journal_state: JournalState
     acting: bool
     """Whether this process holds the journal's lock and so is the one that acts."""
     config_hash: str
@@ -209,6 +211,10 @@ class Scrape(Collector):
         yield gauge(
             "journal_writable", "1 while the journal stores what it is given.",
             present.journal_writable and readable,
+        )  # fmt: skip
+        yield gauges(
+            "journal_state", "1 for the state that the journal is in.", ["state"],
+            (((str(state),), state is present.journal_state) for state in JournalState),
         )  # fmt: skip
         yield gauge("acting", "1 in a process that decides and acts.", present.acting)
         yield gauge(

@@ -23,7 +23,7 @@ from receiver.errors import ConfigError, JournalError
 from receiver.journal import Admission, Admitted, Episode, Journal, Transaction, Want, open_journal
 from receiver.journal.migrate import scripts
 from receiver.journal.queries import queries
-from receiver.journal.sqlite import APPLICATION_ID
+from receiver.journal.sqlite_file import APPLICATION_ID
 from receiver.run import TRANSITIONS, Observation, Outcome, Phase, State, Step, StepState
 from tests.factories import NOW, alert, resolved, situation
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 import secrets
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from pathlib import Path
 from types import ModuleType
 from typing import Any, ClassVar, Final, TypeVar
 
@@ -19,6 +20,8 @@ from receiver.breaker import Breaker
 from receiver.clock import wall
 from receiver.decide import Decision
 from receiver.dormancy import Dormancy
+from receiver.errors import ConfigError
+from receiver.journal.condition import SOUND, Condition
 from receiver.journal.steering import Key as Key
 from receiver.journal.steering import Pause, Steering
 from receiver.journal.stored import Stored as Stored
@@ -370,6 +373,11 @@ class Journal(ABC):
         return not self.trouble
 
     @property
+    def condition(self) -> Condition:
+        """Whether it may be used; if not, why, and what there is to do about it."""
+        return SOUND
+
+    @property
     @abstractmethod
     def alive(self) -> bool:
         """Whether it can still come to store anything."""
@@ -423,48 +431,58 @@ class Journal(ABC):
     def close(self) -> None: ...
 
 
-def open_journal(url: str, *, observe_commit: Callable[[float], None] | None = None) -> Journal:
+def open_journal(
+    url: str,
+    *,
+    observe_commit: Callable[[float], None] | None = None,
+    patient: bool = False,
+) -> Journal:
     """Open the journal at *url*, and bring its schema up to date.
 
     *url* is sqlite:///data/promheal.db (relative), sqlite:////var/lib/promheal.db (absolute) or
     postgresql://USER@HOST/DATABASE, as libpq reads it. *observe_commit* is told the seconds that
-    each commit took. Raises JournalError when it cannot be opened, is damaged, or is not a journal
-    of promheal.
+    each commit took. Raises JournalError when it cannot be opened, is damaged, or is not the
+    journal that was there. *patient*: then a file's `condition` says so instead, and it becomes
+    well by itself when that has been mended; nor is a file's check waited for.
     """
-    from pathlib import Path  # noqa: PLC0415
-
-    from receiver.errors import ConfigError  # noqa: PLC0415
-
-    scheme, separator, path = url.partition("://")
-    if scheme in _POSTGRES:
+    if url.partition("://")[0] in _POSTGRES:
         found: Journal = _postgres().PostgresJournal(url, observe_commit=observe_commit)
         return found
+    path = file_of(url)
+    from receiver.journal.sqlite import SqliteJournal  # noqa: PLC0415
+
+    return SqliteJournal(path, observe_commit=observe_commit, patient=patient)
+
+
+def file_of(url: str) -> Path:
+    """Return the path of a journal in a file. Raises ConfigError for any other URL."""
+    scheme, separator, path = url.partition("://")
     if scheme != "sqlite" or not separator or not path.startswith("/") or path == "/":
         raise ConfigError(
             f"--storage.url {url!r}: write sqlite:///PATH or postgresql://USER@HOST/DATABASE"
         )
-    from receiver.journal.sqlite import SqliteJournal  # noqa: PLC0415
-
-    return SqliteJournal(Path(path[1:]), observe_commit=observe_commit)
+    return Path(path[1:])
 
 
 def prepare_journal(url: str) -> bool:
-    """Do what `open_journal` does, leave nothing open, and return whether it is a shared one.
+    """See whether *url* leads to a journal at all, and return whether it is a shared one.
 
-    For who forks afterwards: PostgreSQL's client begins no thread here. What OpenSSL holds while
-    one ends (its join does not wait for that) is held for ever in a process that is forked then.
+    For who forks afterwards: it leaves nothing open, and PostgreSQL's client begins no thread here.
+    What OpenSSL holds while one ends (its join does not wait for that) is held for ever in a
+    process that is forked then. A file is not read through, and may be one that cannot be used now.
     """
     if url.partition("://")[0] in _POSTGRES:
         _postgres().prepare(url)
         return True
-    open_journal(url).close()
+    path = file_of(url)
+    from receiver.journal.sqlite_file import refuse_wrong  # noqa: PLC0415
+
+    refuse_wrong(path)
     return False
 
 
 def _postgres() -> ModuleType:
     from importlib import import_module  # noqa: PLC0415
-
-    from receiver.errors import ConfigError  # noqa: PLC0415
 
     try:
         return import_module("receiver.journal.postgres")

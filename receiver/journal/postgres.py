@@ -21,6 +21,7 @@ from psycopg_pool import ConnectionPool, PoolTimeout
 
 from receiver.errors import AwayError, FencedError, JournalError
 from receiver.journal import Transaction
+from receiver.journal.condition import SOUND, Condition, JournalState
 from receiver.journal.group import CannotStore, GroupJournal, Work
 from receiver.journal.jobs import engine_version, install
 from receiver.journal.migrate import scripts
@@ -97,6 +98,10 @@ class PostgresJournal(GroupJournal):
     @property
     def shared(self) -> bool:
         return True
+
+    @property
+    def condition(self) -> Condition:
+        return Condition(JournalState.UNAVAILABLE, self._away) if self._away else SOUND
 
     def atomically(self, work: Callable[[Transaction], T]) -> T:
         return super().atomically(self._fenced(work))

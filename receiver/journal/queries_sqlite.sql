@@ -79,3 +79,11 @@ insert into untold (run, what) values (:run, :what)
 -- name: without_worker
 -- There are no workers, so nobody executes what is bound to a host.
 select count(*) from run where state = 'pending' and reason = 'no_worker'
+
+-- name: checkpoint
+-- Count how far it has come, for the marker beside it.
+update generation set checkpoint = checkpoint + 1 returning journal, checkpoint
+
+-- name: begin_anew
+-- Another name, so that no older copy will be taken for it.
+update generation set journal = lower(hex(randomblob(8))), checkpoint = 1

@@ -119,7 +119,7 @@ class Application:
         *,
         loopback: bool,
     ) -> None:
-        self._service: Service = build(options)
+        self._service: Service = build(options, patient=True)
         # Who only executes steps is posted nothing.
         self._webhook = Webhook(self._service) if options.receives else None
         self._access = Access(

@@ -15,6 +15,7 @@ from receiver.background import TaskState, load
 from receiver.breaker import PERMANENT_REASON, Breaker, BreakerState
 from receiver.dormancy import Dormancy, backoff
 from receiver.journal import Snapshot, Transaction, Worker
+from receiver.journal.condition import JournalState
 from receiver.journal.steering import Pause
 from receiver.llm import Keys
 from receiver.metrics import HEALS
@@ -91,6 +92,7 @@ def status(service: Service, seen: Seen) -> dict[str, Any]:
         },
         "waiting": dict(seen.snapshot.waiting),
         "workers": [_worker(one) for one in seen.snapshot.workers],
+        "journal": _journal(service),
         "config": {"hash": service.config.hash, "files": [str(path) for path in service.files]},
         "issues": issues,
         "recommendations": recommendations,
@@ -126,6 +128,11 @@ def breaker(name: str, one: Breaker, now: float) -> dict[str, Any]:
 
 def _worker(one: Worker) -> dict[str, Any]:
     return {"host": one.host, "runsOn": list(one.names), "version": one.version, "seen": one.seen}
+
+
+def _journal(service: Service) -> dict[str, Any]:
+    condition = service.journal.condition
+    return {"state": condition.state, "problem": condition.problem or None}
 
 
 def pause(one: Pause) -> dict[str, Any]:
@@ -238,11 +245,14 @@ def _findings(
 
 
 def _of_process(service: Service) -> Iterable[tuple[str, str]]:
-    reason = service.ready()
-    if reason:
+    condition = service.journal.condition
+    if not condition.sound:
+        checking = condition.state is JournalState.CHECKING
+        yield f"{'WARNING' if checking else 'CRITICAL'}: {condition.problem}", condition.remedy
+    elif reason := service.ready():
         yield f"CRITICAL: {reason}", ""
     trouble = service.journal.trouble
-    if trouble:
+    if condition.stores and trouble:
         yield (
             "CRITICAL: the journal cannot store; alerts are answered 503",
             f"Make room on the disk of the journal, or mend what is named here: {trouble}",

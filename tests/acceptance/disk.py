@@ -54,6 +54,10 @@ class Disk:
             return False
         return True
 
+    def remount(self, how: str) -> None:
+        """Mount it again as `ro` or `rw`."""
+        self._do("mount", "-o", f"remount,{how}", str(self.folder))
+
     def repair(self) -> None:
         """Do what an operator does with a file system that has gone read-only."""
         subprocess.run(["fsck.ext4", "-p", str(self.image)], capture_output=True, check=False)
