@@ -13,22 +13,31 @@ import pytest
 
 REPOSITORY = Path(__file__).resolve().parent.parent
 
-# Besides PATH: where `make tools` puts Debian's programs, and the venv that runs the tests.
+# Besides PATH: where `make develop` puts Debian's programs, and the venv that runs the tests.
 _FOLDERS = (str(Path(sys.executable).parent), str(REPOSITORY / ".tools/usr/bin"))
 
-# Debian's name for it, and its own.
-_OTHER_NAMES = {"prometheus-alertmanager": ("alertmanager",)}
+# Debian's name for it, and those of others.
+_OTHER_NAMES = {
+    "prometheus-alertmanager": ("alertmanager",),
+    "chromium-headless-shell": ("google-chrome", "chromium"),
+}
 
 
 def tool(name: str) -> str:
-    """The path of a program: prometheus, promtool, prometheus-alertmanager, amtool, amlint, …"""
+    """The path of a program: prometheus, promtool, prometheus-alertmanager, amtool, amlint, …
+
+    The test is skipped where deploy/debian-tools found that this release has no package for it.
+    """
     path = os.pathsep.join([_FOLDERS[0], os.environ.get("PATH", os.defpath), _FOLDERS[1]])
     for each in (name, *_OTHER_NAMES.get(name, ())):
         found: str | None = shutil.which(each, path=path)
         if found is not None:
             return found
+    absent = REPOSITORY / ".tools/.absent" / name
+    if absent.exists():
+        pytest.skip(f"{name}: {absent.read_text().strip()}")
     pytest.fail(
-        f"{name} is not installed: run make tools (programs in Python: pip install -e '.[dev]')",
+        f"{name} is not installed: run make develop (programs in Python: pip install -e '.[dev]')",
         pytrace=False,
     )
 
