@@ -4,11 +4,18 @@ PYTHON ?= python3
 VENV   := .venv
 BIN    := $(VENV)/bin
 
-export PATH := $(CURDIR)/$(BIN):$(CURDIR)/.tools/usr/bin:$(PATH)
+# Which Prometheus and Alertmanager the tests start: the machine's own, or those of deploy/upstreams.
+UPSTREAMS ?=
+ifneq ($(filter-out old new,$(UPSTREAMS)),)
+$(error UPSTREAMS is old, new or nothing, not $(UPSTREAMS))
+endif
+export UPSTREAMS
+
+export PATH := $(CURDIR)/$(BIN):$(if $(UPSTREAMS),$(CURDIR)/.tools/upstreams/$(UPSTREAMS)/usr/bin:)$(CURDIR)/.tools/usr/bin:$(PATH)
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
-.PHONY: help install tools develop demo compose-demo image test docs pictures acceptance-postgres \
-  kill-sweep kill-sweep-many many-alerts check bench mutate format lock generate clean
+.PHONY: help install tools develop upstreams demo compose-demo image test docs pictures acceptance-postgres \
+  acceptance-upstreams kill-sweep kill-sweep-many many-alerts check bench mutate format lock generate clean
 
 help: ## Show this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
@@ -53,6 +60,10 @@ TEST_TOOLS += redis-tools rabbitmq-server erlang-base $(addprefix erlang-,asn1 c
 	sh deploy/debian-tools .tools $(TEST_TOOLS)
 	@touch $@
 
+# Where they cannot be had, the tests run with the machine's own, and say so.
+upstreams:
+	@test -z '$(UPSTREAMS)' || sh deploy/upstreams $(UPSTREAMS) || test -s .tools/upstreams/$(UPSTREAMS)/absent
+
 # npm comes with a wheel, for Debian's needs 300 packages.
 .tools/grafana-%/installed: grafana/%/package-lock.json | $(VENV)/developed
 	mkdir -p $(@D) && cp grafana/$*/package.json grafana/$*/package-lock.json $(@D)
@@ -72,7 +83,7 @@ image: ## Build the image promheal; needs Docker
 # Most tests wait for a clock or another process, so several run beside each other; those that measure
 # time run alone afterwards. What fails in company is run once more alone, for a busy machine misses
 # deadlines; it counts when it fails again. pytest's 5 means that none was selected, which one may.
-test: develop ## Run every test (ARGS='-k name' for some)
+test: develop upstreams ## Run every test (ARGS='-k name' for some; UPSTREAMS=old, new: by which Prometheus)
 	@beside=0; alone=0; \
 	$(BIN)/python -m pytest -n 4 --dist worksteal -m 'not alone' $(ARGS) || beside=$$?; \
 	if [ $$beside -eq 1 ]; then beside=0; echo "What failed in company, once more alone:"; \
@@ -87,19 +98,25 @@ pictures: develop .tools/grafana-pictures/installed ## Draw the page and the boa
 	$(BIN)/python -m tests.acceptance.pictures docs/pictures
 	$(BIN)/python -m grafana.pictures .tools/grafana-pictures/node_modules docs/pictures
 
-acceptance-postgres: develop ## Every acceptance test once more, with the journals in PostgreSQL; some ten minutes
+acceptance-postgres: develop upstreams ## Every acceptance test once more, with the journals in PostgreSQL; some ten minutes
 	$(BIN)/python -m pytest -n 4 --dist worksteal --storage=postgres -m 'not alone' tests/acceptance
 
-kill-sweep: develop ## kill -9 in the middle of every action, 20 times; a minute or two
+acceptance-upstreams: develop ## Every acceptance test with the oldest and with the newest Prometheus and Alertmanager
+	@for generation in old new; do \
+	  sh deploy/upstreams $$generation && \
+	  $(MAKE) --no-print-directory test UPSTREAMS=$$generation ARGS='tests/acceptance $(ARGS)' || exit 1; \
+	done
+
+kill-sweep: develop upstreams ## kill -9 in the middle of every action, 20 times; a minute or two
 	KILLS=20 $(BIN)/python -m pytest --quiet tests/acceptance/test_kill_sweep.py
 
-kill-sweep-many: develop ## kill -9 of any process of many machines, 100 times; some minutes
+kill-sweep-many: develop upstreams ## kill -9 of any process of many machines, 100 times; some minutes
 	KILLS=100 $(BIN)/python -m pytest --quiet tests/acceptance/test_many_machines.py -k killed
 
-many-alerts: develop ## 2,000 alerts by two Alertmanagers to three receivers; some minutes
+many-alerts: develop upstreams ## 2,000 alerts by two Alertmanagers to three receivers; some minutes
 	ALERTS=2000 $(BIN)/python -m pytest --quiet tests/acceptance/test_many_machines.py -k each_alert
 
-check: develop ## Lint, types, layers, formats, generated files, shipped configuration
+check: develop upstreams ## Lint, types, layers, formats, generated files, shipped configuration
 	$(BIN)/ruff check
 	$(BIN)/ruff format --check
 	$(BIN)/mypy

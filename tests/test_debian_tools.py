@@ -7,8 +7,9 @@ from __future__ import annotations
 
 import hashlib
 import os
+import platform
 import subprocess
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 
 import pytest
@@ -17,6 +18,7 @@ from tests.tools import REPOSITORY
 
 SCRIPT = REPOSITORY / "deploy/debian-tools"
 PROGRAM = "#!/bin/sh\necho I am the real one\n"
+SYSTEM = platform.freedesktop_os_release()
 CONFIGURATION = """\
 Dir::Etc::sourcelist "{folder}/sources.list";
 Dir::Etc::sourceparts "/dev/null";
@@ -62,6 +64,27 @@ class Mirror:
             digest = hashlib.sha256(package.read_bytes()).hexdigest()
             index.write(f"{control}Filename: ./{package.name}\n")
             index.write(f"Size: {package.stat().st_size}\nSHA256: {digest}\n\n")
+
+    def publish(self, *codenames: str) -> None:
+        """As the machine's distribution does, but unsigned; of the first the machine's sources say
+        that it is to be trusted all the same.
+        """
+        argv = ["dpkg", "--print-architecture"]
+        machine = subprocess.run(argv, check=True, capture_output=True, text=True).stdout.strip()
+        path = f"main/binary-{machine}/Packages"
+        packages = (self._packages / "Packages").read_bytes()
+        entry = f"{hashlib.sha256(packages).hexdigest()} {len(packages)} {path}"
+        for codename in codenames:
+            index = self._packages / "dists" / codename / path
+            index.parent.mkdir(parents=True)
+            index.write_bytes(packages)
+            (self._packages / "dists" / codename / "Release").write_text(
+                f"Origin: {SYSTEM['ID'].title()}\nSuite: {codename}\nCodename: {codename}\n"
+                f"Architectures: {machine}\nComponents: main\nSHA256:\n {entry}\n"
+            )
+        (self.folder / "sources.list").write_text(
+            f"deb [trusted=yes] copy:{self._packages} {codenames[0]} main\n"
+        )
 
     def fetch(self, *packages: str, path: str = os.defpath) -> subprocess.CompletedProcess[str]:
         return subprocess.run(
@@ -159,3 +182,62 @@ def test_what_is_no_name_is_refused(mirror: Mirror, name: str) -> None:
     done = mirror.fetch("jq", name)
     assert done.returncode == 1
     assert f"'{name}' is not the name of a Debian package" in done.stderr
+
+
+# --- the other generation -------------------------------------------------------------------------
+
+
+@pytest.fixture
+def beside(tmp_path: Path) -> Callable[..., subprocess.CompletedProcess[str]]:
+    """deploy/upstreams, on a machine whose sources name the folder *mirror*."""
+
+    def run(*argv: str | Path) -> subprocess.CompletedProcess[str]:
+        return subprocess.run(
+            ["sh", REPOSITORY / "deploy/upstreams", *argv],
+            env={"APT_CONFIG": str(tmp_path / "apt.conf"), "PATH": os.defpath},
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+
+    return run
+
+
+def test_where_no_generation_can_be_had_the_reason_is_left(
+    mirror: Mirror, tmp_path: Path, beside: Callable[..., subprocess.CompletedProcess[str]]
+) -> None:
+    mirror.add("prometheus", files={"usr/bin/prometheus": PROGRAM})
+    done = beside("new", tmp_path / "new")
+    assert done.returncode == 1
+    assert "upstreams: no new Prometheus and Alertmanager: the machine" in done.stderr
+    assert "sources have no mirror of" in (tmp_path / "new/absent").read_text()
+    assert not (tmp_path / "new/ready").exists()
+
+
+def test_the_other_release_must_be_signed_by_the_distribution(
+    mirror: Mirror, tmp_path: Path, beside: Callable[..., subprocess.CompletedProcess[str]]
+) -> None:
+    """The machine trusts its mirror as it is; that is no reason to trust what else it has."""
+    keys = {"debian": "debian-archive-keyring", "ubuntu": "ubuntu-keyring"}[SYSTEM["ID"]]
+    keyring = f"/usr/share/keyrings/{SYSTEM['ID']}-archive-keyring.gpg"
+    mirror.add(keys, files={keyring.lstrip("/"): keyring})
+    mirror.add("prometheus", files={"usr/bin/prometheus": PROGRAM, "usr/bin/promtool": PROGRAM})
+    mirror.add("prometheus-alertmanager", files={"usr/bin/prometheus-alertmanager": PROGRAM})
+    other = {"debian": "testing", "ubuntu": "devel"}[SYSTEM["ID"]]
+    mirror.publish(SYSTEM["VERSION_CODENAME"], other)
+
+    done = beside("new", tmp_path / "new")
+    assert done.returncode == 1, done.stderr
+    absent = (tmp_path / "new/absent").read_text()
+    assert f"package lists of {other} at copy:{tmp_path}/mirror" in absent
+    assert "not signed" in absent
+    assert not (tmp_path / "new/usr/bin/prometheus").exists()
+
+
+def test_there_are_two_generations(
+    beside: Callable[..., subprocess.CompletedProcess[str]], mirror: Mirror
+) -> None:
+    for argv in ([], ["newest"], ["../x"]):
+        done = beside(*argv)
+        assert (done.returncode, done.stdout) == (2, "")
+        assert "usage" in done.stderr

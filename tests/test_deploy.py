@@ -957,6 +957,44 @@ def test_what_github_reads_is_valid(pattern: str) -> None:
     passes("check-jsonschema", "--builtin-schema", SCHEMAS[pattern], *found)
 
 
+def test_ci_takes_one_generation_of_prometheus_by_the_commit(tmp_path: Path) -> None:
+    run = tmp_path / ".ci/run"
+    run.parent.mkdir()
+    shutil.copy(REPOSITORY / ".ci/run", run)
+    make = tmp_path / "bin/make"
+    make.parent.mkdir()
+    make.write_text('#!/bin/sh\necho "$1 with $UPSTREAMS"\n')
+    make.chmod(0o755)
+    env = {**os.environ, "PATH": f"{make.parent}:{os.environ['PATH']}", "HOME": str(tmp_path)}
+    env.pop("UPSTREAMS", None)
+
+    def git(*argv: str) -> str:
+        who = ("-c", "user.name=t", "-c", "user.email=t@example.org")
+        return passes("git", "-C", tmp_path, *who, *argv, env=env).strip()
+
+    def told(**more: str) -> list[str]:
+        done = subprocess.run(
+            [run], env={**env, **more}, check=True, capture_output=True, text=True
+        )
+        return done.stdout.splitlines()
+
+    git("init", "--quiet")
+    seen = set()
+    for number in range(40):
+        git("commit", "--quiet", "--allow-empty", f"--message={number}")
+        wanted = ("old", "new")[int(git("rev-parse", "HEAD")[-1], 16) % 2]
+        if wanted not in seen:
+            assert told() == [
+                f"With the {wanted} Prometheus and Alertmanager",
+                f"check with {wanted}",
+                f"test with {wanted}",
+            ]
+        seen.add(wanted)
+    assert seen == {"old", "new"}
+    assert told(UPSTREAMS="new")[0] == "With the new Prometheus and Alertmanager"
+    assert told(UPSTREAMS="old")[1] == "check with old"
+
+
 def test_the_workflows_are_safe() -> None:
     passes("zizmor", "--offline", "--persona=pedantic", REPOSITORY / ".github")
     for path in (GITHUB / "workflows").glob("*.yml"):

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import os
+import re
 import resource
 import shutil
 import subprocess
 import sys
 from pathlib import Path
+from typing import NamedTuple
 
 import pytest
 
@@ -40,6 +42,41 @@ def tool(name: str) -> str:
         f"{name} is not installed: run make develop (programs in Python: pip install -e '.[dev]')",
         pytrace=False,
     )
+
+
+class Upstreams(NamedTuple):
+    """Which Prometheus and Alertmanager are started."""
+
+    asked: str
+    """`old`, `new`, or empty: the machine's own."""
+    absent: str
+    """Why those that were asked for cannot be had here."""
+    prometheus: str
+    alertmanager: str
+
+    def __str__(self) -> str:
+        of = self.asked or "the machine's own"
+        if self.absent:
+            of = f"the machine's own, for {self.asked} cannot be had: {self.absent}"
+        return f"Prometheus {self.prometheus}, Alertmanager {self.alertmanager} ({of})"
+
+
+def upstreams() -> Upstreams:
+    """What `make UPSTREAMS=` asked for, and what there is."""
+    asked = os.environ.get("UPSTREAMS", "")
+    absent = REPOSITORY / ".tools/upstreams" / asked / "absent"
+    return Upstreams(
+        asked,
+        absent.read_text().strip() if asked and absent.exists() else "",
+        *(version(tool(name)) for name in ("prometheus", "prometheus-alertmanager")),
+    )
+
+
+def version(program: str) -> str:
+    """What Prometheus' programs say with --version: 2.42.0, without what Debian added."""
+    told = subprocess.run([program, "--version"], capture_output=True, text=True, check=True)
+    (found,) = re.findall(r"version (\d[\d.]*\d)", (told.stdout + told.stderr).splitlines()[0])
+    return str(found)
 
 
 def cpu_seconds(*arguments: str, bytecode: Path) -> float:
