@@ -327,10 +327,13 @@ class TestSupervisor:
             b"HTTP/1.1 200 OK\r\nContent-Length: 99\r\n\r\n<?xml",
             XML + b"<params><param><value><int>3</int></value></param></params></methodResponse>",
             XML + b" " * 2_000_000,
+            b"HTTP/1.1 200 OK\r\n\r\nno XML" + b" " * 2_000_000,
+            b"HTTP/1.1 500 Internal Server Error\r\n\r\n" + b" " * 2_000_000,
             b"",
         ],
     )
     def test_something_else_answers(self, tmp_path: Path, answer: bytes) -> None:
+        """What does not end its answer is let go at once, though the error is kept."""
         path = tmp_path / "other.sock"
         with socket.socket(socket.AF_UNIX) as other:
             other.bind(str(path))
@@ -343,15 +346,16 @@ class TestSupervisor:
                         with connection, suppress(OSError):
                             connection.recv(65536)
                             connection.sendall(answer)
+                        served.set()
 
-            thread = threading.Thread(target=serve)
-            thread.start()
+            served = threading.Event()
+            threading.Thread(target=serve, daemon=True).start()
             try:
-                with pytest.raises(ActionError, match=str(path)):
+                with pytest.raises(ActionError, match=str(path)) as kept:
                     Supervisor(process="web", socket=str(path)).status(timeout=2.0)
+                assert served.wait(5), f"the connection is still open: {kept.value}"
             finally:
                 other.shutdown(socket.SHUT_RDWR)
-                thread.join()
 
 
 # ── pidfiles ──

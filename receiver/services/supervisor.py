@@ -251,7 +251,33 @@ class _Transport(xmlrpc.client.Transport):
             connection.sock.settimeout(left)
         return connection
 
+    def single_request(
+        self,
+        host: Any,
+        handler: str,
+        request_body: Any,
+        verbose: bool = False,  # noqa: FBT001, FBT002  the base's
+    ) -> tuple[Any, ...]:
+        """As the base does it, but that the answer is closed.
+
+        A connection that ends with its answer belongs to it, and who keeps the error that came of
+        it would keep it open.
+        """
+        try:
+            connection = self.send_request(host, handler, request_body, verbose)
+            with connection.getresponse() as response:
+                return self.parse_response(response)
+        except xmlrpc.client.Fault:
+            raise  # was read to its end
+        except Exception:
+            self.close()
+            raise
+
     def parse_response(self, response: Any) -> tuple[Any, ...]:
+        if response.status != http.client.OK:
+            raise xmlrpc.client.ProtocolError(
+                "supervisord", response.status, response.reason, dict(response.headers)
+            )
         parser, unmarshaller = self.getparser()
         size = 0
         while chunk := response.read(65536):
