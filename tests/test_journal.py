@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sqlite3
 import subprocess
 import sys
@@ -496,8 +497,11 @@ def test_a_file_that_is_no_database_is_refused(tmp_path: Path) -> None:
     path = tmp_path / "journal.db"
     path.write_text("hello " * 1000)
 
-    with pytest.raises(JournalError, match="damaged"):
+    with pytest.raises(JournalError, match="damaged") as kept:
         open_journal(f"sqlite:///{path}")
+
+    open_files = [os.path.realpath(file) for file in Path("/proc/self/fd").iterdir()]
+    assert str(path) not in open_files, f"still open, for somebody keeps the error {kept.value}"
 
 
 def test_a_journal_of_a_newer_version_is_refused(tmp_path: Path) -> None:

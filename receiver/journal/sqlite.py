@@ -160,9 +160,12 @@ class SqliteJournal(GroupJournal):
         connection = sqlite3.connect(
             self.path, isolation_level=None, check_same_thread=False, cached_statements=256
         )
-        connection.row_factory = sqlite3.Row
-        for pragma in _CONNECT:
-            connection.execute(pragma)
+        with ExitStack() as opened:
+            opened.enter_context(closing(connection))
+            connection.row_factory = sqlite3.Row
+            for pragma in _CONNECT:
+                connection.execute(pragma)
+            opened.pop_all()  # it can be read: it stays open
         return connection
 
     def _explained(self) -> _Explained:
