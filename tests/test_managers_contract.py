@@ -8,7 +8,9 @@ docs/how-to/check-managers.md is the check with the real ones, by hand.
 from __future__ import annotations
 
 import json
+import os
 import re
+import shutil
 import socketserver
 import threading
 import time
@@ -188,6 +190,9 @@ class TestSystemdContract:
                 msgspec.convert({"unit": bad}, Systemd)
         msgspec.convert({"unit": "web@eu-1.service"}, Systemd)
 
+    @pytest.mark.skipif(
+        shutil.which("systemctl", path=os.defpath) is None, reason="systemctl is not installed"
+    )
     def test_the_real_systemctl_says_that_there_is_no_systemd(self) -> None:
         """Or, where it runs, that there is no such unit."""
         with pytest.raises(ActionError, match=r"systemd does not run here|no unit|not found"):
