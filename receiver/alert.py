@@ -12,11 +12,12 @@ from collections.abc import Mapping
 from datetime import datetime
 from enum import StrEnum
 from typing import Final
-from urllib.parse import parse_qs, urlsplit
 
 import msgspec
 
 from receiver.errors import PayloadError
+from receiver.link import MAX_LINK
+from receiver.link import expression_of as expression_of
 
 MAX_ALERTS: Final = 100_000
 """More in one notification is refused: Alertmanager groups are bounded by what one can read."""
@@ -56,17 +57,8 @@ class Alert(msgspec.Struct, frozen=True, kw_only=True):
 
     @property
     def expression(self) -> str | None:
-        """The rule's PromQL, as Prometheus writes it into the link back to its graph page."""
+        """The PromQL that the sender says is the rule's: what a link says, and no proof."""
         return expression_of(self.generator_url)
-
-
-def expression_of(generator_url: str) -> str | None:
-    """Return `g0.expr` of Prometheus' graph link. Only the text is used, never the host."""
-    try:
-        found = parse_qs(urlsplit(generator_url).query).get("g0.expr")
-    except ValueError:
-        return None
-    return found[0] if found else None
 
 
 class Quarantined(msgspec.Struct, frozen=True, kw_only=True):
@@ -233,8 +225,13 @@ def _judge(wire: _WireAlert, *, long: bool) -> Alert:
         annotations=wire.annotations,
         starts_at=starts_at,
         ends_at=ends_at,
-        generator_url=wire.generator_url.replace("\0", ""),  # SQL text would end there
+        generator_url=_link(wire.generator_url),
     )
+
+
+def _link(url: str) -> str:
+    """A link to store: SQL text would end at a NUL, and one that is so long is never read."""
+    return "" if len(url) > MAX_LINK else url.replace("\0", "")
 
 
 def _refuse_long_values(values: Mapping[str, str]) -> None:

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from receiver.alert import Status, expression_of, fingerprint, parse_notification
+from receiver.alert import Status, fingerprint, parse_notification
 from receiver.errors import PayloadError
 
 PAYLOADS = sorted(
@@ -132,18 +132,13 @@ def test_an_end_is_never_before_its_start() -> None:
         assert alert.ends_at == alert.starts_at
 
 
-@pytest.mark.parametrize(
-    ("url", "expression"),
-    [
-        ("http://p:9090/graph?g0.expr=up+%3D%3D+0&g0.tab=1", "up == 0"),
-        ("http://p:9090/prefix/graph?g0.expr=up", "up"),
-        ("http://grafana/alerting/x", None),
-        ("", None),
-        ("http://[broken/graph?g0.expr=up", None),
-    ],
-)
-def test_the_expression_is_in_prometheus_link(url: str, expression: str | None) -> None:
-    assert expression_of(url) == expression
+def test_a_link_that_is_longer_than_anyones_is_dropped_and_its_alert_is_kept() -> None:
+    found = parse_notification(
+        body({**ONE, "generatorURL": "http://p/graph?g0.expr=up" + "p" * 70_000})
+    )
+
+    (alert,) = found.alerts
+    assert (alert.generator_url, alert.expression) == ("", None)
 
 
 @given(st.binary() | st.recursive(st.none() | st.booleans() | st.floats() | st.text(),
