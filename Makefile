@@ -32,6 +32,7 @@ tools: .tools/installed .tools/brokers .tools/postgres .tools/wrk .tools/browser
 	sh deploy/debian-tools .tools prometheus prometheus-alertmanager libfaketime \
 	  $$(for tool in curl:curl ip:iproute2 jq:jq nft:nftables systemd-analyze:systemd; do \
 	    command -v $${tool%:*} >/dev/null || echo $${tool#*:}; done)
+	sh deploy/debian-tools .tools victoria-metrics
 	@touch $@
 
 .tools/brokers: deploy/debian-tools Makefile

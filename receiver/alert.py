@@ -16,8 +16,7 @@ from typing import Final
 import msgspec
 
 from receiver.errors import PayloadError
-from receiver.link import MAX_LINK
-from receiver.link import expression_of as expression_of
+from receiver.link import MAX_LINK, expression_of
 
 MAX_ALERTS: Final = 100_000
 """More in one notification is refused: Alertmanager groups are bounded by what one can read."""
@@ -79,7 +78,9 @@ class Notification(msgspec.Struct, frozen=True, kw_only=True):
     """As sent: Alertmanager escapes it as a regular expression."""
     group_key: str = ""
     external_url: str = ""
-    """Which Alertmanager sent it; differs between HA peers."""
+    """Which Alertmanager sent it, as it says; differs between HA peers."""
+    user: str = ""
+    """Who posted it, as it has shown itself; empty when nobody was asked who it is."""
     truncated: int = 0
     """Alerts that `max_alerts` cut off: they must be fetched from the sender."""
 

@@ -70,3 +70,18 @@ class TemplateError(ActionError):
 
 class UpstreamError(PromhealError):
     """Prometheus or Alertmanager was asked and gave no usable answer."""
+
+    def __init__(self, message: str, *, status: int = 0) -> None:
+        super().__init__(message)
+        self.status = status
+        """The HTTP status that it refused the question with; 0 when there is none."""
+
+    @property
+    def unknown_path(self) -> bool:
+        """Whether it has no such API."""
+        return self.status in {404, 405, 501}
+
+    @property
+    def refused(self) -> bool:
+        """Whether it understood the question, and cannot answer this one, however often asked."""
+        return self.status in {400, 422}

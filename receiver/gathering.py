@@ -11,6 +11,7 @@ import msgspec
 
 from receiver.alert import Alert
 from receiver.alertmanager import Alertmanager
+from receiver.authority import FILE, Speaker
 from receiver.channels import Channels
 from receiver.clock import Clock
 from receiver.decide import decide
@@ -20,6 +21,7 @@ from receiver.guards.situation import (
     RETRY,
     Answer,
     Condition,
+    Doubt,
     Hold,
     Reason,
     Signal,
@@ -27,6 +29,7 @@ from receiver.guards.situation import (
 )
 from receiver.journal import Episode, Key, Transaction
 from receiver.journal.steering import Illness, Pause
+from receiver.link import expression_of
 from receiver.llm import Keys
 from receiver.maintenance import Window, active
 from receiver.place import UNBOUND
@@ -65,10 +68,11 @@ class Prover(Protocol):
         since: float,
         expect: Expect = Expect.EMPTY,
         own_query: bool = False,
+        speaker: Speaker = Speaker.SENDER,
     ) -> Judgement:
         """Whether the alert's series is still returned, and the data is there, newer than *since*.
 
-        *own_query*: *expression* is the strategy's and not the rule's.
+        *speaker* says that *expression* is the rule's; *own_query*: it is the strategy's instead.
         """
 
     def condition(self, query: str) -> tuple[Condition, str]:
@@ -92,18 +96,32 @@ class Config(msgspec.Struct, frozen=True, kw_only=True):
     folder: Path | None = None
     """The journal's."""
     hash: str
+    trusted: frozenset[str] = frozenset()
+    """Senders whose expressions count where Prometheus has no rule, by name."""
     silenced: Callable[[Alert], str] = lambda _: ""
     """Which silence is for an alert now, or why that is not known; empty for none."""
     pause_file: Path | None = None
     """While it exists, nothing begins."""
     dry_run: bool = False
 
+    def judge(self, episode: Episode) -> Judgement:
+        """Ask whether an alert fires now, by whoever may say what its expression is."""
+        alert, speaker = episode.alert, Speaker.SENDER
+        said = alert.expression
+        if episode.vouched_by in self.trusted:
+            speaker = Speaker.FILE if episode.vouched_by == FILE else Speaker.TRUSTED
+            said = expression_of(episode.vouched_link)
+        return self.prover.judge(alert.labels, said, since=0.0, speaker=speaker)
+
 
 class Asked(msgspec.Struct, frozen=True, kw_only=True):
     """What Prometheus and Alertmanager answered before a decision."""
 
     signal: Signal = Signal.UNKNOWN
+    doubt: Doubt = Doubt.DATA
     condition: Condition = Condition.NONE
+    expression: str | None = None
+    """By which it was judged; it is what a run is proven by."""
     value: float | None = None
     detail: str = ""
     suspect: str = ""
@@ -173,6 +191,7 @@ class Gathering:
             last_seen=0.0 if episode is None else episode.last_seen,
             stale_after=engine.stale_after,
             signal=asked.signal,
+            doubt=asked.doubt,
             condition=asked.condition,
             upstream_detail=asked.detail,
             suspect=asked.suspect,
@@ -227,13 +246,19 @@ class Gathering:
         if decide(situation).verdict.reason in _WHATEVER_THEY_SAY:
             return _HOPEFUL
         alert = episode.alert
-        judgement = case.config.prover.judge(alert.labels, alert.expression, since=0.0)
+        judgement = self._judge(case, episode)
         condition, detail = Condition.NONE, judgement.detail
         if case.strategy.when is not None and judgement.signal is not Signal.CLEARED:
             try:
                 query = render_promql(
                     case.strategy.when,
-                    _variables(case.strategy, case.key[1], episode, judgement.value),
+                    _variables(
+                        case.strategy,
+                        case.key[1],
+                        episode,
+                        judgement.value,
+                        judgement.expression,
+                    ),
                 )
             except ActionError as error:
                 condition, detail = Condition.UNKNOWN, str(error)
@@ -241,6 +266,8 @@ class Gathering:
                 condition, detail = case.config.prover.condition(query)
         asked = Asked(
             signal=judgement.signal,
+            doubt=judgement.doubt,
+            expression=judgement.expression,
             condition=condition,
             value=judgement.value,
             detail=detail,
@@ -250,18 +277,60 @@ class Gathering:
             situation,
             now=self._clock(),
             signal=asked.signal,
+            doubt=asked.doubt,
             condition=asked.condition,
             suspect=asked.suspect,
         )
         if decide(heard).verdict.answer is not Answer.ALLOW:
             return asked
         # What only stands before the act is asked only then.
+        suspect = ""
+        if not _acts_blind(asked):
+            suspect = case.config.prover.suspect(alert.labels, asked.expression)
         return msgspec.structs.replace(
             asked,
-            suspect=case.config.prover.suspect(alert.labels, alert.expression),
+            suspect=suspect,
             silenced=case.config.silenced(alert),
             complete=True,
         )
+
+    def _judge(self, case: Case, episode: Episode) -> Judgement:
+        """Ask whether the alert fires; by the strategy's own query where its rule does not tell."""
+        judgement = case.config.judge(episode)
+        verify = case.strategy.verify
+        if (
+            verify.query is None
+            or judgement.signal is not Signal.UNKNOWN
+            or judgement.doubt not in {Doubt.RULE, Doubt.DATA}
+            or judgement.suspect
+        ):
+            return judgement
+        labels = episode.alert.labels
+        variables = _variables(case.strategy, case.key[1], episode, None, None)
+        try:
+            query = render_promql(verify.query, variables)
+        except ActionError:
+            return judgement
+        own = case.config.prover.judge(
+            {"alertname": labels.get("alertname", ""), **_target_labels(case.strategy, labels)},
+            query,
+            since=0.0,
+            expect=verify.expect,
+            own_query=True,
+        )
+        if own.signal is Signal.UNKNOWN:
+            return judgement
+        return msgspec.structs.replace(
+            judgement,
+            signal=own.signal,
+            detail=f"{judgement.detail}; verify.query: {own.detail}",
+        )
+
+
+def _acts_blind(asked: Asked) -> bool:
+    """Whether it may be acted on although Prometheus cannot be asked."""
+    unanswered = asked.signal is Signal.UNKNOWN and asked.condition is Condition.NONE
+    return unanswered and asked.doubt is Doubt.BLIND
 
 
 def _pause(file: Path | None, pauses: Iterable[Pause], key: Key, now: float) -> Hold | None:
@@ -303,15 +372,17 @@ def plan_for(
     target: str,
     episode: Episode,
     value: float | None,
+    expression: str | None = None,
     *,
     inventory: Inventory,
 ) -> Plan:
     """Render everything now: a run under way does not see a reload.
 
+    *expression* is the one by which the alert was judged, and *value* what it returned.
     Raises ActionError when a template cannot be rendered, or it is not clear where it is to run.
     """
     alert = episode.alert
-    variables = _variables(strategy, target, episode, value)
+    variables = _variables(strategy, target, episode, value, expression)
     steps = []
     for spec in strategy.actions:
         skip = ""
@@ -331,8 +402,8 @@ def plan_for(
         verify_within=verify.within,
         verify_query=None if verify.query is None else render_promql(verify.query, variables),
         verify_expect=verify.expect,
-        alert=_about(alert),
-        target_labels={name: alert.labels[name] for name in strategy.target} or alert.labels,
+        alert=_about(alert, expression),
+        target_labels=_target_labels(strategy, alert.labels),
         value=value,
         runs_on=_runs_on(steps, alert.labels, inventory),
     )
@@ -353,22 +424,32 @@ def _runs_on(steps: Iterable[PlannedStep], labels: Mapping[str, str], inventory:
     return next(iter(places), UNBOUND)
 
 
-def _about(alert: Alert) -> dict[str, Any]:
+def _target_labels(strategy: Strategy, labels: dict[str, str]) -> dict[str, str]:
+    return {name: labels[name] for name in strategy.target} or labels
+
+
+def _about(alert: Alert, expression: str | None) -> dict[str, Any]:
     """What actions and templates may know of an alert, as JSON."""
     return {
         "fingerprint": alert.fingerprint,
         "labels": alert.labels,
         "annotations": alert.annotations,
         "starts_at": alert.starts_at,
-        "expression": alert.expression,
+        "expression": expression,
     }
 
 
-def _variables(strategy: Strategy, target: str, episode: Episode, value: float | None) -> Variables:
+def _variables(
+    strategy: Strategy,
+    target: str,
+    episode: Episode,
+    value: float | None,
+    expression: str | None,
+) -> Variables:
     return Variables(
         labels=episode.alert.labels,
         annotations=episode.alert.annotations,
-        alert=_about(episode.alert),
+        alert=_about(episode.alert, expression),
         strategy=strategy.name,
         target=target,
         value=value,

@@ -18,6 +18,7 @@ from msgspec.structs import asdict
 
 from receiver import consequences
 from receiver.actions import Actions, Context
+from receiver.authority import Speaker
 from receiver.breaker import BreakerState
 from receiver.clock import Clock
 from receiver.errors import JournalError
@@ -311,6 +312,7 @@ class Healing:
             since=run.verify_from,
             expect=Expect(plan.verify_expect),
             own_query=own,
+            speaker=Speaker.DECISION,
         )
         now = self._clock()
         deadline = run.verify_from + plan.verify_within

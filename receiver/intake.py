@@ -25,6 +25,8 @@ log: Final = logging.getLogger("promheal.intake")
 PEER_LAG: Final = 600.0
 """Seconds that an HA peer of Alertmanager may lag behind: its group_interval (5 m by default), the
 peers' timeouts (15 s each) and its retries."""
+AHEAD: Final = 600.0
+"""Seconds by which a sender's clock may be ahead of ours; what lies further ahead is made up."""
 _DISPUTES: Final = 100
 """Settled at most at once; each costs a question to Prometheus."""
 
@@ -45,14 +47,17 @@ class Intake:
         strategies: Callable[[], Strategies],
         wake: Callable[[Key], None],
         fetch: Callable[[], Fetch | None],
-        ask: Callable[[Alert], Signal],
+        ask: Callable[[Episode], Signal],
+        trusts: Callable[[str], bool] = lambda _: False,
     ) -> None:
+        """*trusts* tells whether the expressions of a sender count, by its name."""
         self.journal = journal
         self.clock = clock
         self.strategies = strategies
         self.wake = wake
         self._fetch = fetch
         self._ask = ask
+        self.trusts = trusts
         self._owed: dict[str, Notification] = {}  # truncated groups whose rest is not fetched yet
         self._owing = threading.Lock()
         self.last_heartbeat = 0.0
@@ -136,7 +141,7 @@ class Intake:
         is asked; if it cannot tell, what is said long after the end is believed.
         """
         for episode, at in self.journal.read(lambda t: t.disputed(limit=_DISPUTES)):
-            signal = self._ask(episode.alert)
+            signal = self._ask(episode)
             if signal is Signal.UNKNOWN:
                 if at - episode.last_seen > PEER_LAG:
                     signal = Signal.FIRING
@@ -197,7 +202,8 @@ class _Recording:
         self._notification = notification
         self._code = code
         """The answer to count; None for what no request brought."""
-        alerts = [alert for alert in notification.alerts if alert.name != HEARTBEAT]
+        now = intake.clock()
+        alerts = [_not_ahead(one, now) for one in notification.alerts if one.name != HEARTBEAT]
         # Alertmanager ends it when Prometheus is silent, and what we fetch proves no way here.
         self._beats = code is not None and any(
             alert.name == HEARTBEAT and alert.status is Status.FIRING
@@ -215,7 +221,14 @@ class _Recording:
         unchanged = strategies is self._strategies
         wants = self._wants if unchanged else _wants(strategies, self._firing)
         sender = notification.external_url
-        admitted = transaction.admit(self._admission, wants, sender=sender, now=now)
+        user = notification.user
+        admitted = transaction.admit(
+            self._admission,
+            wants,
+            sender=sender,
+            vouched_by=user if user and self._intake.trusts(user) else "",
+            now=now,
+        )
         # An engine beside us has its jobs in the same transaction; ours is told when it is durable.
         transaction.wake(_keys(wants) | admitted.released)
         if notification.quarantined:
@@ -251,6 +264,15 @@ class _Recording:
             )
             self._intake.owe(notification)
         return admitted
+
+
+def _not_ahead(alert: Alert, now: float) -> Alert:
+    """Return *alert* with no time in the future: by such an end nothing would open until then."""
+    if max(alert.starts_at, alert.ends_at or 0.0) <= now + AHEAD:
+        return alert
+    starts_at = min(alert.starts_at, now)
+    ends_at = None if alert.ends_at is None else max(starts_at, min(alert.ends_at, now))
+    return msgspec.structs.replace(alert, starts_at=starts_at, ends_at=ends_at)
 
 
 def _keys(wants: Iterable[Want]) -> set[Key]:

@@ -59,6 +59,7 @@ def _explored(state: Any) -> Iterator[str]:
     `panes` is a mapping of panes, `left` is one pane: a mapping, or before Grafana 7 a list in
     which the queries are items.
     """
+    panes: list[Any]
     if isinstance(state, list):
         panes = [{"queries": state}]
     elif isinstance(state, dict) and "queries" not in state:

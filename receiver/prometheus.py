@@ -17,6 +17,9 @@ _ALERTMANAGERS: Final = "/api/v1/alertmanagers"
 _QUERY_RANGE: Final = "/api/v1/query_range"
 _RULES: Final = "/api/v1/rules"
 
+MAX_SERIES: Final = 100_000
+"""Series of one answer; Prometheus before 2.54 knows no such limit, and only bytes bound it."""
+
 
 class Prometheus:
     """One Prometheus, or what speaks its API. Safe to use from many threads.
@@ -26,6 +29,7 @@ class Prometheus:
     """
 
     def __init__(self, settings: PrometheusSettings) -> None:
+        self._timeout = settings.timeout
         self._http = Upstream(
             settings.url,
             timeout=settings.timeout,
@@ -34,7 +38,7 @@ class Prometheus:
 
     def query(self, expr: str, at: float | None = None) -> Samples:
         """Return what *expr* evaluates to, at Prometheus' own now or at *at*."""
-        form = [("query", expr)]
+        form = [("query", expr), *self._bounds()]
         if at is not None:
             form.append(("time", repr(at)))
         data, warnings = _data(_QUERY, self._http.post(_QUERY, form), _Result)
@@ -59,6 +63,7 @@ class Prometheus:
         out. *timeout* bounds it further than the one for all.
         """
         form = [("query", expr), ("start", repr(start)), ("end", repr(end)), ("step", repr(step))]
+        form += self._bounds(timeout)
         body = self._http.post(_QUERY_RANGE, form, timeout=timeout)
         data, _ = _data(_QUERY_RANGE, body, _Result)
         if data.resultType != "matrix":
@@ -73,7 +78,10 @@ class Prometheus:
         )
 
     def rules(self, alertname: str | None = None) -> tuple[Rule, ...]:
-        """Return the alerting rules, or those called *alertname*."""
+        """Return the alerting rules, or those called *alertname*.
+
+        The error's `unknown_path` says that there is no rules API.
+        """
         params = [("type", "alert")]
         if alertname is not None:
             # Those older than 2.44 ignore it and send all.
@@ -85,6 +93,20 @@ class Prometheus:
             for rule in group.rules
             if rule.type == "alerting" and alertname in {None, rule.name}
         )
+
+    def known_rules(self) -> tuple[Rule, ...] | None:
+        """Return all alerting rules, or None when there is no rules API."""
+        try:
+            return self.rules()
+        except UpstreamError as error:
+            if error.unknown_path:
+                return None
+            raise
+
+    def _bounds(self, timeout: float | None = None) -> list[tuple[str, str]]:
+        """Nobody works on an answer that nobody waits for."""
+        limit = self._timeout if timeout is None else min(self._timeout, timeout)
+        return [("timeout", repr(limit)), ("limit", str(MAX_SERIES))]
 
     def alertmanagers(self) -> tuple[str, ...]:
         """Return the URLs of those that it sends alerts to now."""
@@ -138,6 +160,7 @@ class _Matrix(msgspec.Struct):
 
 class _WireAlert(msgspec.Struct):
     labels: dict[str, str] = {}
+    state: str = ""
 
 
 class _WireRule(msgspec.Struct, rename="camel"):
@@ -214,4 +237,5 @@ def _rule(rule: _WireRule, group: _Group) -> Rule:
         interval=group.interval,
         state=rule.state,
         alerts=tuple(alert.labels for alert in rule.alerts or ()),
+        firing=tuple(alert.labels for alert in rule.alerts or () if alert.state == "firing"),
     )

@@ -66,6 +66,8 @@ class Rule(msgspec.Struct, frozen=True, kw_only=True):
     """`firing`, `pending` or `inactive`."""
     alerts: tuple[dict[str, str], ...] = ()
     """Labels of its active alerts, without external labels and before relabelling."""
+    firing: tuple[dict[str, str], ...] = ()
+    """Of these, the ones whose `for` is over."""
 
 
 class Flow(msgspec.Struct, frozen=True):

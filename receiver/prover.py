@@ -2,15 +2,20 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
+from typing import Final
 
+from receiver.authority import Speaker
 from receiver.clock import Clock
 from receiver.errors import UpstreamError
-from receiver.guards.situation import Condition, Signal
+from receiver.guards.situation import Condition, Doubt, Signal
 from receiver.prometheus import Prometheus
 from receiver.promql import Selector, quote, read
 from receiver.strategy import Expect
 from receiver.verification import Judgement, judge, observe
+
+_SCRAPING: Final = re.compile(r"\bup\b|\babsent")
 
 
 class PrometheusProver:
@@ -28,15 +33,22 @@ class PrometheusProver:
         since: float,
         expect: Expect = Expect.EMPTY,
         own_query: bool = False,
+        speaker: Speaker = Speaker.SENDER,
     ) -> Judgement:
         """Whether the alert's series is still returned, and the data is there, newer than *since*.
 
-        *own_query*: *expression* is the strategy's and not the rule's.
+        *speaker* says that *expression* is the rule's; *own_query*: it is the strategy's instead.
         """
         if self._prometheus is None:
-            return Judgement(Signal.UNKNOWN, None, "no prometheus in promheal.yml")
+            nobody = "no prometheus in promheal.yml"
+            return Judgement(Signal.UNKNOWN, None, nobody, doubt=Doubt.NOBODY)
         evidence = observe(
-            self._prometheus, alert_labels, expression, now=self._clock(), own_query=own_query
+            self._prometheus,
+            alert_labels,
+            expression,
+            now=self._clock(),
+            own_query=own_query,
+            speaker=speaker,
         )
         return judge(evidence, alert_labels, since=since, expect=expect)
 
@@ -61,11 +73,7 @@ class PrometheusProver:
         about = {name: alert_labels[name] for name in ("job", "instance") if name in alert_labels}
         if self._prometheus is None or not about or expression is None:
             return ""
-        try:
-            selectors = read(expression).selectors
-        except ValueError:
-            return ""
-        if all(each.optional for each in selectors) or any(map(_reads_up, selectors)):
+        if _is_about_scraping(expression):
             return ""
         matchers = ",".join(f"{name}={quote(value)}" for name, value in about.items())
         query = f"max(up{{{matchers}}}) == 0"
@@ -74,6 +82,15 @@ class PrometheusProver:
         except UpstreamError as error:
             return f"whether the target is scraped is not known: {error}"
         return f"its scrape fails: {query}" if failing else ""
+
+
+def _is_about_scraping(expression: str) -> bool:
+    """Whether it asks for a scrape that fails, or for what is absent."""
+    try:
+        selectors = read(expression).selectors
+    except ValueError:  # MetricsQL: by its words
+        return _SCRAPING.search(expression) is not None
+    return all(each.optional for each in selectors) or any(map(_reads_up, selectors))
 
 
 def _reads_up(selector: Selector) -> bool:

@@ -263,7 +263,12 @@ def _plan(case: Case, episode: Episode | None, asked: Asked) -> _Planned:
     try:
         return _Planned(
             plan_for(
-                case.strategy, case.target, episode, asked.value, inventory=case.config.inventory
+                case.strategy,
+                case.target,
+                episode,
+                asked.value,
+                asked.expression,
+                inventory=case.config.inventory,
             )
         )
     except ActionError as error:

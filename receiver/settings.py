@@ -40,6 +40,20 @@ def _variable(text: str) -> str:
 _Variable = Annotated[str, msgspec.Meta(extra={"parse": _variable})]
 
 
+def _sender(name: str) -> str:
+    if not name or len(name) > 100:
+        raise ValueError("name a user, a token or a client certificate of --web.config.file")
+    if name == "anonymous" or name.startswith("@"):
+        raise ValueError(
+            f"{name!r} is nobody who has shown who it is; name a user, a token or a client "
+            "certificate of --web.config.file"
+        )
+    return name
+
+
+_Sender = Annotated[str, msgspec.Meta(extra={"parse": _sender})]
+
+
 class PrometheusSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """Where heals are proven."""
 
@@ -48,6 +62,9 @@ class PrometheusSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unkno
     timeout: _Positive = 5.0
     """For one question; an answer that comes later proves nothing."""
     bearer_token_file: str | None = None
+    trusted_senders: tuple[_Sender, ...] = ()
+    """Users, tokens and client certificates of `--web.config.file`, by name, whose alerts may be
+    proven by the expression in their link where no rule is known."""
 
 
 class AlertmanagerSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):

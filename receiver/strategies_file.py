@@ -18,7 +18,7 @@ from receiver.errors import ConfigError
 from receiver.matcher import MatcherText
 from receiver.problem import Report, Severity, quoted
 from receiver.services import Inventory
-from receiver.strategy import Expect, StepSpec, Strategy, Verify
+from receiver.strategy import Expect, StepSpec, Strategy, Verify, WhenBlind
 from receiver.template import is_template, problems_in, problems_in_promql, sample
 from receiver.yaml_nodes import Node, Pairs
 from receiver.yaml_scalars import BAD, Read, bounded, expected, mark, read_text
@@ -63,8 +63,22 @@ def read_strategies(
         if values is not None:
             strategy = construct(Strategy, {"name": name, **values}, node, report)
             if strategy is not BAD:
+                _warn_of_contradictions(strategy, node, report)
                 found.append(strategy)
     return found
+
+
+def _warn_of_contradictions(strategy: Strategy, node: Node, report: Report) -> None:
+    if strategy.when is not None and strategy.when_blind is WhenBlind.ACT:
+        blind = value_of(node, "when_blind")
+        assert blind is not None
+        report.add(
+            "`when` is asked of Prometheus too, so nothing begins blind; remove one of both",
+            blind.line,
+            blind.column,
+            blind.length,
+            Severity.WARNING,
+        )
 
 
 def _step(actions: Actions, inventory: Inventory | None) -> Read:

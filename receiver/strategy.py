@@ -40,6 +40,14 @@ class Expect(StrEnum):
     """It returns the series when it is healthy."""
 
 
+class WhenBlind(StrEnum):
+    """What to do while Prometheus cannot be asked whether the alert is true."""
+
+    WAIT = "wait"
+    ACT = "act"
+    """Believe the notification."""
+
+
 class Budget(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """At most `runs` runs on a target within any window of `per`."""
 
@@ -92,6 +100,8 @@ class Strategy(msgspec.Struct, frozen=True, kw_only=True):
     """When it stops because it fails; each target has a breaker too, and so has everything."""
     when: str | None = None
     """PromQL that must return something before acting. May hold templates."""
+    when_blind: WhenBlind = WhenBlind.WAIT
+    """Whether it acts while Prometheus cannot be asked."""
     verify: Verify = Verify()
     on_failure: OnFailure = OnFailure.ROLLBACK
     preventive: bool = False

@@ -104,7 +104,7 @@ class Upstream:
         except (requests.RequestException, urllib3.exceptions.HTTPError) as error:
             raise UpstreamError(f"{path}: {_cause(error)}") from None
         if status != 200:
-            raise UpstreamError(f"{path}: {status} {_message(answer)}".rstrip())
+            raise UpstreamError(f"{path}: {status} {_message(answer)}".rstrip(), status=status)
         return answer
 
     def _read(self, response: requests.Response, path: str, deadline: float, limit: float) -> bytes:

@@ -18,9 +18,10 @@ from typing import Final, Protocol
 
 import msgspec
 
+from receiver.authority import Authority, Speaker, authority, lists, rule_of
 from receiver.errors import UpstreamError
-from receiver.guards.situation import Signal
-from receiver.promql import Expression, Rule, Sample, Samples, Selector, read, same_expression
+from receiver.guards.situation import Doubt, Signal
+from receiver.promql import Expression, Rule, Sample, Samples, Selector, read
 from receiver.run import Outcome
 from receiver.strategy import Expect
 
@@ -76,6 +77,10 @@ class Evidence(msgspec.Struct, frozen=True, kw_only=True):
     warnings: tuple[str, ...] = ()
     error: str = ""
     """Why something could not be asked."""
+    doubt: Doubt = Doubt.DATA
+    """What kind of error it is."""
+    expression: str | None = None
+    """What was asked, whoever's it is."""
 
     @property
     def set_by_rule(self) -> frozenset[str]:
@@ -91,6 +96,10 @@ class Judgement(msgspec.Struct, frozen=True):
     """For the operator: what is returned, what is missing."""
     suspect: str = ""
     """Why the rule itself tells nothing now."""
+    doubt: Doubt = Doubt.DATA
+    """Why, if the signal is unknown."""
+    expression: str | None = None
+    """What was asked: the rule's, or of somebody who may stand for it."""
 
 
 # --- what to ask ----------------------------------------------------------------------------------
@@ -156,28 +165,6 @@ def question(
     )
 
 
-def find_rule(
-    rules: Iterable[Rule], alert_labels: Mapping[str, str], expression: str | None = None
-) -> Rule | None:
-    """Return the rule that an alert is from: the one that sets most of the alert's labels.
-
-    *expression* is the rule's text as the alert has it, if it is known. Labels whose values are
-    templates may have any value.
-    """
-    best: Rule | None = None
-    most = -1
-    for rule in rules:
-        fixed = {name: value for name, value in rule.labels.items() if "{{" not in value}
-        if (
-            rule.name == alert_labels.get("alertname")
-            and fixed.items() <= alert_labels.items()
-            and (expression is None or same_expression(rule.query, expression))
-            and len(fixed) > most
-        ):
-            best, most = rule, len(fixed)
-    return best
-
-
 def observe(
     source: Source,
     alert_labels: Mapping[str, str],
@@ -185,6 +172,7 @@ def observe(
     *,
     now: float,
     own_query: bool = False,
+    speaker: Speaker = Speaker.SENDER,
 ) -> Evidence:
     """Ask *source* whether the alert still fires, at *now* by promheal's clock.
 
@@ -192,21 +180,23 @@ def observe(
     the alert has labels that no series showed, such as external labels. Never raises for what
     *source* answers, or does not.
 
-    *expression* is the rule's as the alert has it, None when it has none. *own_query*: it is the
-    operator's instead.
+    *expression* is the rule's as *speaker* has it, None when it has none; authority.py says when it
+    is asked. *own_query*: it is the operator's instead.
     """
+    evidence = Evidence(own_query=own_query)
     try:
-        rule = _rule(source, alert_labels, None if own_query else expression)
-        evidence = Evidence(rule=rule, own_query=own_query)
+        rules = _rules(source, alert_labels)
+        if own_query:
+            asking = Authority(expression=expression, rule=rule_of(rules or (), alert_labels))
+        else:
+            asking = authority(rules, alert_labels, expression, speaker)
+        evidence = Evidence(rule=asking.rule, own_query=own_query, expression=asking.expression)
         if _broken(evidence):
             return evidence
-        text = expression or (rule.query if rule else None)
-        if not text:
-            return Evidence(
-                error="neither the alert's generatorURL nor a rule of Prometheus gives the "
-                "expression"
-            )
-        asked = question(text, alert_labels, evidence.set_by_rule)
+        if asking.expression is None:
+            doubt = Doubt.VOUCHED if asking.vouched else Doubt.RULE
+            return msgspec.structs.replace(evidence, error=asking.why, doubt=doubt)
+        asked = question(asking.expression, alert_labels, evidence.set_by_rule)
         answer = source.query(asked.query)
         samples, data = asked.read(answer, now)
         warnings = answer.warnings
@@ -214,19 +204,25 @@ def observe(
             data, more = _settled(source, asked, data)
             warnings += more
     except UpstreamError as error:
-        return Evidence(error=str(error))
+        doubt = Doubt.DATA if error.refused else Doubt.BLIND
+        return msgspec.structs.replace(evidence, error=str(error), doubt=doubt)
     except ValueError as error:
-        return Evidence(error=f"the expression cannot be read: {error}")
+        said = f"the expression cannot be read: {error}; give the strategy a `verify.query`"
+        return msgspec.structs.replace(evidence, error=said)
     return msgspec.structs.replace(evidence, samples=samples, selectors=data, warnings=warnings)
 
 
-def _rule(source: Source, alert_labels: Mapping[str, str], expression: str | None) -> Rule | None:
-    """The alert's rule; after an edit of its expression, what has become of it."""
+def _rules(source: Source, alert_labels: Mapping[str, str]) -> tuple[Rule, ...] | None:
+    """The rules of the alert's name; None when there is no rules API."""
     name = alert_labels.get("alertname")
     if not name:
-        return None
-    rules = source.rules(name)
-    return find_rule(rules, alert_labels, expression) or find_rule(rules, alert_labels)
+        return ()
+    try:
+        return source.rules(name)
+    except UpstreamError as error:
+        if error.unknown_path:
+            return None
+        raise
 
 
 def _settled(
@@ -275,8 +271,27 @@ def judge(
     """Say whether the alert still fires.
 
     *since* is when the last action had ended, by the same clock as the evidence; 0 before acting,
-    when any sample that Prometheus still looks back to (5 minutes by default) will do.
+    when any sample that Prometheus still looks back to (5 minutes by default) will do, and where
+    the expression does not tell, that Prometheus itself lists the alert as firing.
     """
+    judgement = _judge(evidence, alert_labels, since, expect)
+    if judgement.signal is Signal.UNKNOWN and not since and _listed(evidence, alert_labels):
+        said = "Prometheus lists it as firing; by itself its expression does not tell: "
+        judgement = Judgement(Signal.FIRING, judgement.value, said + judgement.detail)
+    return msgspec.structs.replace(judgement, doubt=evidence.doubt, expression=evidence.expression)
+
+
+def _listed(evidence: Evidence, alert_labels: Mapping[str, str]) -> bool:
+    """Whether Prometheus says by its rules API that the alert fires, its rule being in order."""
+    rule = evidence.rule
+    if rule is None or evidence.own_query or _broken(evidence):
+        return False
+    return lists(rule.firing, alert_labels)
+
+
+def _judge(
+    evidence: Evidence, alert_labels: Mapping[str, str], since: float, expect: Expect
+) -> Judgement:
     broken = _broken(evidence)
     if evidence.error or broken:
         return Judgement(Signal.UNKNOWN, None, evidence.error or broken, broken)

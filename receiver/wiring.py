@@ -81,9 +81,8 @@ class Service:
             # Where it is shared, what is stored is put before the engine in the same transaction.
             _leave if journal.shared else self.engine.wake,
             lambda: self._fetch,
-            lambda alert: (
-                self._config.prover.judge(alert.labels, alert.expression, since=0.0).signal
-            ),
+            lambda episode: self._config.judge(episode).signal,
+            lambda sender: sender in self._config.trusted,
         )
         self.healing_log = HealingLog(
             journal,

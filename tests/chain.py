@@ -142,6 +142,7 @@ def start_prometheus(
     external_labels: Mapping[str, str] = {},
     interval: str = "1s",
     resend: str = "1m",
+    port: int | None = None,
 ) -> Iterator[Program]:
     """Prometheus, scraping the addresses of each job and evaluating *rules* every *interval*.
 
@@ -169,7 +170,7 @@ def start_prometheus(
         },
     }
     (folder / "prometheus.yml").write_text(json.dumps(config))  # JSON is YAML
-    port = free_port()
+    port = port or free_port()
     with running(
         [
             tool("prometheus"),

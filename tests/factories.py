@@ -9,8 +9,9 @@ import msgspec
 
 from receiver.actions import Action, Actions, Context, Later
 from receiver.alert import Alert, Notification, Status, fingerprint
+from receiver.authority import Speaker
 from receiver.errors import ActionError
-from receiver.guards.situation import Condition, Signal, Situation
+from receiver.guards.situation import Condition, Doubt, Signal, Situation
 from receiver.matcher import parse_matcher
 from receiver.services import Inventory
 from receiver.strategy import Budget, Expect, StepSpec, Strategy
@@ -146,6 +147,13 @@ class ScriptedProver:
 
     def __init__(self) -> None:
         self.signal = Signal.FIRING
+        self.doubt = Doubt.NOBODY
+        """Unknown, and the notification stands."""
+        self.own: Signal | None = None
+        """What a strategy's own query says, if it says anything else."""
+        self.expression: str | None = None
+        """The rule's, if it is another one than that of the alert's link."""
+        self.speakers: list[Speaker] = []
         self.holds = Condition.TRUE
         self.asked: list[tuple[str | None, float]] = []
         self.labels: dict[str, str] = {}
@@ -159,10 +167,19 @@ class ScriptedProver:
         since: float,
         expect: Expect = Expect.EMPTY,
         own_query: bool = False,
+        speaker: Speaker = Speaker.SENDER,
     ) -> Judgement:
         self.asked.append((expression, since))
         self.labels = dict(alert_labels)
-        return Judgement(self.signal, 1.0, f"scripted {self.signal}")
+        self.speakers.append(speaker)
+        signal = self.own if own_query and self.own is not None else self.signal
+        return Judgement(
+            signal,
+            1.0,
+            f"scripted {signal}",
+            doubt=self.doubt,
+            expression=self.expression or expression,
+        )
 
     def condition(self, query: str) -> tuple[Condition, str]:
         self.asked.append((query, 0.0))

@@ -440,6 +440,17 @@ def test_a_second_is_too_short_for_a_proof_but_only_a_warning(folder: Folder) ->
     assert (problem.line, problem.column, problem.severity) == (5, 22, Severity.WARNING)
 
 
+def test_a_when_that_is_asked_of_the_blind_is_warned_of(folder: Folder) -> None:
+    step = "\n    actions: [{action: log, message: hi}]\n    match: [a=b]\n    when_blind: act\n"
+    folder.write(strategies="strategies:\n  s:" + step)
+    assert folder.load().problems == ()
+
+    folder.write(strategies="strategies:\n  s:" + step + "    when: up\n")
+    (problem,) = folder.load().problems
+    assert (problem.line, problem.column, problem.severity) == (5, 17, Severity.WARNING)
+    assert "nothing begins blind" in problem.message
+
+
 def test_warnings_are_told_with_the_errors(folder: Folder) -> None:
     folder.write(strategies=STRATEGIES + "    verify: {within: 500ms}\n    mode: no\n")
     assert [it.severity for it in folder.problems()] == [Severity.WARNING, Severity.ERROR]

@@ -12,6 +12,7 @@ from receiver.guards.situation import (
     ALLOW,
     Answer,
     Condition,
+    Doubt,
     Hold,
     Reason,
     Signal,
@@ -21,7 +22,7 @@ from receiver.guards.situation import (
 )
 from receiver.metrics import VERDICTS
 from receiver.run import Outcome
-from receiver.strategy import Budget, Limits, Mode
+from receiver.strategy import Budget, Limits, Mode, WhenBlind
 from tests.factories import NOW, situation, strategy
 
 ASKING = strategy(mode=Mode.APPROVE)
@@ -32,6 +33,9 @@ HALF_OPEN = msgspec.structs.replace(OPEN, until=NOW)
 TRIED = msgspec.structs.replace(HALF_OPEN, trial=7)
 FOR_GOOD = msgspec.structs.replace(OPEN, until=None)
 TWO_WINDOWS = strategy(budget=(Budget(runs=2, per=60.0), Budget(runs=3, per=3600.0)))
+
+BOLD = strategy(when_blind=WhenBlind.ACT)
+BELIEVED: dict[str, Any] = {"signal": Signal.UNKNOWN, "doubt": Doubt.NOBODY}
 
 # What is unusual, the guard that must answer, its answer, the reason, and when to ask again.
 TABLE: list[tuple[dict[str, Any], str, Answer, Reason | None, float | None]] = [
@@ -44,10 +48,52 @@ TABLE: list[tuple[dict[str, Any], str, Answer, Reason | None, float | None]] = [
     ),
     ({"alert": None}, "current", Answer.DENY, Reason.RESOLVED, None),
     ({"signal": Signal.CLEARED}, "current", Answer.DENY, Reason.RESOLVED, None),
-    # Prometheus cannot say: a notification is believed until it is too old ...
-    ({"signal": Signal.UNKNOWN}, "current", Answer.ALLOW, None, None),
+    # Unknown is not yes: what Prometheus does not confirm waits ...
     (
-        {"signal": Signal.UNKNOWN, "last_seen": NOW - 100, "stale_after": 100.0},
+        {"signal": Signal.UNKNOWN, "doubt": Doubt.DATA},
+        "current", Answer.WAIT, Reason.CONDITION_UNKNOWN, NOW + 10,
+    ),
+    (
+        {"signal": Signal.UNKNOWN, "doubt": Doubt.BLIND},
+        "current", Answer.WAIT, Reason.CONDITION_UNKNOWN, NOW + 10,
+    ),
+    (
+        {"signal": Signal.UNKNOWN, "doubt": Doubt.RULE},
+        "current", Answer.WAIT, Reason.RULE_UNKNOWN, NOW + 60,
+    ),
+    # ... unless the operator's word stands for it ...
+    ({"signal": Signal.UNKNOWN, "doubt": Doubt.NOBODY}, "current", Answer.ALLOW, None, None),
+    ({"signal": Signal.UNKNOWN, "doubt": Doubt.VOUCHED}, "current", Answer.ALLOW, None, None),
+    *(
+        (
+            {"signal": Signal.UNKNOWN, "doubt": doubt, "condition": Condition.TRUE},
+            "current", Answer.ALLOW, None, None,
+        )
+        for doubt in Doubt
+    ),
+    (
+        {"signal": Signal.UNKNOWN, "doubt": Doubt.BLIND, "strategy": BOLD},
+        "current", Answer.ALLOW, None, None,
+    ),
+    # ... which is for blindness alone, and never answers a `when`.
+    (
+        {"signal": Signal.UNKNOWN, "doubt": Doubt.DATA, "strategy": BOLD},
+        "current", Answer.WAIT, Reason.CONDITION_UNKNOWN, NOW + 10,
+    ),
+    (
+        {"signal": Signal.UNKNOWN, "doubt": Doubt.RULE, "strategy": BOLD},
+        "current", Answer.WAIT, Reason.RULE_UNKNOWN, NOW + 60,
+    ),
+    (
+        {
+            "signal": Signal.UNKNOWN, "doubt": Doubt.BLIND, "strategy": BOLD,
+            "condition": Condition.UNKNOWN,
+        },
+        "current", Answer.WAIT, Reason.CONDITION_UNKNOWN, NOW + 10,
+    ),
+    # A notification is believed until it is too old ...
+    (
+        BELIEVED | {"last_seen": NOW - 100, "stale_after": 100.0},
         "current", Answer.ALLOW, None, None,
     ),
     (
@@ -60,7 +106,7 @@ TABLE: list[tuple[dict[str, Any], str, Answer, Reason | None, float | None]] = [
         "current", Answer.DENY, Reason.RESOLVED, None,
     ),
     (
-        {"signal": Signal.UNKNOWN, "last_seen": NOW - 10, "last_healed": NOW - 11},
+        BELIEVED | {"last_seen": NOW - 10, "last_healed": NOW - 11},
         "current", Answer.ALLOW, None, None,
     ),
     # Prometheus' own word counts more than both.

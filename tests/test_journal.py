@@ -60,6 +60,47 @@ def opened_episode(journal: Journal) -> Episode:
 # -- episodes
 
 
+def vouched(journal: Journal, link: str, by: str = "", now: float = NOW, **labels: str) -> Episode:
+    """Have *link* said by somebody, trusted as *by* if at all; always with one fingerprint."""
+    one = alert(labels={"alertname": "A", **labels}, generator_url=link, fingerprint="a" * 16)
+    admission = Admission([one])
+    journal.atomically(lambda t: t.admit(admission, (), sender="am", now=now, vouched_by=by))
+    return episodes(journal)[0]
+
+
+def test_what_a_trusted_sender_says_nobody_else_overwrites(journal: Journal) -> None:
+    first = vouched(journal, "http://evil/1")
+    assert (first.vouched_by, first.vouched_link) == ("", "")
+
+    ours = vouched(journal, "http://ours/1", by="ours", now=NOW + 1)
+    assert (ours.vouched_by, ours.vouched_link) == ("ours", "http://ours/1")
+
+    again = vouched(journal, "http://evil/2", now=NOW + 2)
+    assert (again.vouched_by, again.vouched_link) == ("ours", "http://ours/1")
+    assert again.alert.generator_url == "http://evil/2", "what was said last, for people to see"
+
+    other = vouched(journal, "http://ours/2", by="other", now=NOW + 3)
+    assert (other.vouched_by, other.vouched_link) == ("other", "http://ours/2")
+
+
+def test_nobody_vouches_for_other_labels_under_the_same_fingerprint(journal: Journal) -> None:
+    """A fingerprint is the sender's word too: somebody may have opened it with labels of theirs."""
+    vouched(journal, "http://evil/1", service="payments")
+
+    found = vouched(journal, "http://ours/1", by="ours", service="shop")
+
+    assert found.alert.labels["service"] == "payments"
+    assert (found.vouched_by, found.vouched_link) == ("", "")
+
+
+def test_who_opens_an_episode_may_vouch_for_it(journal: Journal) -> None:
+    found = vouched(journal, "http://ours/1", by="ours")
+    wanted = journal.read(lambda t: t.episode(found.id))
+
+    assert wanted == found
+    assert (found.vouched_by, found.vouched_link) == ("ours", "http://ours/1")
+
+
 def test_an_alert_said_again_is_one_episode(journal: Journal) -> None:
     one = alert()
 

@@ -204,7 +204,9 @@ def test_the_question(stub: Stub) -> None:
     client(stub.url + "/prefix/").query(expression, at=1.25)
     path, headers, form = stub.asked[0]
     assert path == "/prefix/api/v1/query"
-    assert form == {"query": [expression], "time": ["1.25"]}
+    # Prometheus gives up when nobody waits any more, and sends no more than anybody reads.
+    bounds = {"timeout": ["5.0"], "limit": ["100000"]}
+    assert form == {"query": [expression], "time": ["1.25"]} | bounds
     assert headers["User-Agent"] == "promheal"
     assert "Authorization" not in headers
 

@@ -11,8 +11,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from receiver.authority import Speaker, rule_of
 from receiver.errors import UpstreamError
-from receiver.guards.situation import Signal
+from receiver.guards.situation import Doubt, Signal
 from receiver.prometheus import Prometheus
 from receiver.promql import Rule, Sample, Samples, Selector
 from receiver.run import Outcome
@@ -23,7 +24,7 @@ from receiver.verification import (
     Judgement,
     Row,
     SelectorData,
-    find_rule,
+    Source,
     judge,
     next_look,
     observe,
@@ -265,31 +266,7 @@ def test_never_cleared_without_new_data_of_the_alert(
         assert judgement.signal is FIRING
 
 
-# --- rules and time -------------------------------------------------------------------------------
-
-
-def rule(query: str = "cpu > 1", name: str = "HighCPU", **labels: str) -> Rule:
-    return Rule(name=name, query=query, labels=labels)
-
-
-@pytest.mark.parametrize(
-    ("rules", "expression", "found"),
-    [
-        ([rule(name="Other")], None, None),
-        ([rule()], None, 0),
-        ([rule(severity="warning")], None, None),
-        ([rule(), rule(severity="critical"), rule(severity="warning")], None, 1),
-        ([rule(severity="{{ $labels.x }}", team="{{ $value }}")], None, 0),
-        ([rule(query="cpu > 2"), rule()], "cpu > 1", 1),
-        ([rule(query="cpu  >\n1 # high")], "cpu > 1", 0),
-        ([rule(query="cpu > 2")], "cpu > 1", None),
-        ([rule(), rule()], "cpu > 1", 0),
-    ],
-)
-def test_finds_the_rule_of_an_alert(
-    rules: list[Rule], expression: str | None, found: int | None
-) -> None:
-    assert find_rule(rules, ALERT, expression) is (None if found is None else rules[found])
+# --- time -----------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(
@@ -345,6 +322,13 @@ class Scripted:
         return answer
 
 
+def decided(
+    source: Source, labels: dict[str, str], expression: str | None, *, now: float
+) -> Evidence:
+    """What is seen after an act."""
+    return observe(source, labels, expression, now=now, speaker=Speaker.DECISION)
+
+
 def part(mark: str, value: float, **labels: str) -> Sample:
     return Sample(labels | {"__promheal__": mark}, value)
 
@@ -358,7 +342,7 @@ def test_one_query_asks_for_the_series_and_the_age_of_its_data() -> None:
         "or label_replace(time() - max by (instance, service) "
         '(timestamp(cpu{instance=~"i1|",service=~"a|"})), "__promheal__", "0", "", "")'
     )
-    assert seen == Evidence(selectors=(data((MINE, 1995.0)),), rule=RULE)
+    assert seen == Evidence(selectors=(data((MINE, 1995.0)),), rule=RULE, expression="cpu > 0.8")
 
 
 def test_labels_that_no_row_shows_are_asked_for() -> None:
@@ -395,14 +379,88 @@ def test_without_an_expression_the_rules_own_is_asked() -> None:
     source = Scripted([RULE], Samples())
     observe(source, ALERT, None, now=2000.0)
     assert "cpu > 0.8" in source.queries[0]
-    seen = observe(Scripted([]), ALERT, None, now=2000.0)
-    assert "generatorURL" in seen.error
 
 
-def test_an_edited_rule_still_tells_which_labels_it_sets() -> None:
+def test_what_a_sender_says_is_not_asked() -> None:
+    known, unknown = Scripted([RULE], Samples()), Scripted([])
+    observe(known, ALERT, "vector(1)", now=2000.0)
+    assert "vector(1)" not in known.queries[0]
+    assert "cpu > 0.8" in known.queries[0]
+
+    seen = observe(unknown, ALERT, "vector(1)", now=2000.0)
+    assert unknown.queries == []
+    assert (seen.doubt, seen.expression) == (Doubt.RULE, None)
+    assert "no rule called 'HighCPU'" in seen.error
+
+
+def test_without_a_rules_api_the_operators_query_is_asked_all_the_same() -> None:
+    class NoRules(Scripted):
+        def rules(self, alertname: str | None = None) -> tuple[Rule, ...]:
+            raise UpstreamError("/api/v1/rules: 404", status=404)
+
+    source = NoRules([], Samples([part("result", 1.0, service="a")]))
+    seen = observe(source, ALERT, "probe == 0", now=2000.0, own_query=True)
+    assert judge(seen, ALERT, since=0).signal is FIRING
+
+    for speaker, asked in ((Speaker.SENDER, 0), (Speaker.TRUSTED, 1)):
+        source = NoRules([], Samples([part("result", 1.0, service="a")]))
+        seen = observe(source, ALERT, "cpu > 1", now=2000.0, speaker=speaker)
+        assert len(source.queries) == asked
+        assert judge(seen, ALERT, since=0).signal is (FIRING if asked else UNKNOWN)
+
+
+def test_after_an_edit_of_the_rule_a_run_is_proven_by_what_it_was_decided_by() -> None:
     source = Scripted([RULE], Samples())
-    observe(source, ALERT, "cpu > 0.7", now=2000.0)
-    assert "severity" not in source.queries[0]
+    decided(source, ALERT, "cpu > 0.7", now=2000.0)
+    assert "severity" not in source.queries[0], "the rule still tells which labels it sets"
+    assert "cpu > 0.7" in source.queries[0]
+
+
+METRICSQL = "cpu[5m] offset -1_000ms default 0 > 0.8"
+
+
+@pytest.mark.parametrize(
+    ("firing", "health", "since", "signal"),
+    [
+        ((ALERT,), "ok", 0.0, FIRING),
+        (({"alertname": "HighCPU", "service": "a", "severity": "critical"},), "ok", 0.0, FIRING),
+        (({**ALERT, "service": "b"},), "ok", 0.0, UNKNOWN),
+        ((), "ok", 0.0, UNKNOWN),
+        # Its list is of the evaluation before the one that failed.
+        ((ALERT,), "err", 0.0, UNKNOWN),
+        # It may be of before the action.
+        ((ALERT,), "ok", SINCE, UNKNOWN),
+    ],
+)
+def test_an_alert_that_prometheus_lists_is_confirmed_though_its_rule_cannot_be_read(
+    firing: tuple[dict[str, str], ...], health: str, since: float, signal: Signal
+) -> None:
+    rule = Rule(
+        name="HighCPU", query=METRICSQL, labels={"severity": "critical"}, health=health,
+        alerts=firing, firing=firing,
+    )  # fmt: skip
+    judgement = judge(observe(Scripted([rule]), ALERT, None, now=2000.0), ALERT, since=since)
+    assert judgement.signal is signal
+    if health == "ok":
+        assert "verify.query" in judgement.detail
+
+
+@pytest.mark.parametrize(
+    ("error", "doubt"),
+    [
+        (UpstreamError("Connection refused"), Doubt.BLIND),
+        (UpstreamError("no answer within 5s"), Doubt.BLIND),
+        (UpstreamError("403 Forbidden", status=403), Doubt.BLIND),
+        (UpstreamError("503 query timed out", status=503), Doubt.BLIND),
+        (UpstreamError("422 many-to-many", status=422), Doubt.DATA),
+        (UpstreamError("400 parse error", status=400), Doubt.DATA),
+    ],
+)
+def test_who_cannot_be_asked_is_told_from_who_cannot_answer(
+    error: UpstreamError, doubt: Doubt
+) -> None:
+    seen = observe(Scripted([RULE], error), ALERT, None, now=2000.0)
+    assert judge(seen, ALERT, since=0).doubt is doubt
 
 
 @pytest.mark.parametrize(
@@ -421,7 +479,7 @@ def test_an_edited_rule_still_tells_which_labels_it_sets() -> None:
 def test_what_cannot_be_asked_is_evidence_too(
     answers: list[Samples | Exception], expression: str, error: str
 ) -> None:
-    seen = observe(Scripted([RULE], *answers), ALERT, expression, now=2000.0)
+    seen = decided(Scripted([RULE], *answers), ALERT, expression, now=2000.0)
     assert error in seen.error
     assert judge(seen, ALERT, since=0).signal is UNKNOWN
 
@@ -482,7 +540,14 @@ class Chain:
         expect: Expect | None = None,
     ) -> Judgement:
         own = expect is not None
-        seen = observe(self.prometheus, labels, expression, now=time.time(), own_query=own)
+        seen = observe(
+            self.prometheus,
+            labels,
+            expression,
+            now=time.time(),
+            own_query=own,
+            speaker=Speaker.DECISION,
+        )
         return judge(seen, labels, since=since, expect=expect or Expect.EMPTY)
 
     def wait(self, signal: Signal, look: Callable[[], Judgement]) -> Judgement:
@@ -553,7 +618,8 @@ def test_a_clock_that_differs_from_prometheus_does_not_matter(chain: Chain) -> N
         since = time.time() + skew
 
         def look(skew: float = skew, since: float = since) -> Judgement:
-            seen = observe(chain.prometheus, labels, "alive > 5", now=time.time() + skew)
+            now = time.time() + skew
+            seen = decided(chain.prometheus, labels, "alive > 5", now=now)
             return judge(seen, labels, since=since)
 
         assert look().signal is UNKNOWN
@@ -683,13 +749,13 @@ def test_finds_a_rule_as_prometheus_prints_it(chain: Chain) -> None:
     labels = chain.alert("High", service="a", severity="critical", note="of a")
     (found,) = wait_until(lambda: [r for r in chain.prometheus.rules("High") if r.health == "ok"])
     assert found.labels == {"severity": "critical", "note": "of {{ $labels.service }}"}
-    assert find_rule([found], labels, "high\n> 5") is found
+    assert rule_of([found], labels, "high\n> 5") is found
 
 
 def test_a_stopped_prometheus_proves_nothing_and_says_so_at_once(tmp_path: Path) -> None:
     with start_prometheus(tmp_path / "gone") as program:
         prometheus = client(program.url)
-        assert observe(prometheus, ALERT, "up", now=time.time()).error == ""
+        assert decided(prometheus, ALERT, "up", now=time.time()).error == ""
         program.stop()
         began = time.monotonic()
         seen = observe(prometheus, ALERT, "up", now=time.time())

@@ -31,6 +31,7 @@ class Reason(StrEnum):
     STALE = "stale"
     CONDITION_FALSE = "condition_false"
     CONDITION_UNKNOWN = "condition_unknown"
+    RULE_UNKNOWN = "rule_unknown"
     MONITORING_SUSPECT = "monitoring_suspect"
     BUSY = "busy"
     NO_WORKER = "no_worker"
@@ -88,7 +89,22 @@ class Signal(StrEnum):
     CLEARED = "cleared"
     """It does not, and the data behind it is there."""
     UNKNOWN = "unknown"
-    """Prometheus is not configured, did not answer, or has no data: the notification stands."""
+    """Nobody can say; a Doubt says why."""
+
+
+class Doubt(StrEnum):
+    """Why is it unknown whether the alert fires?"""
+
+    NOBODY = "nobody"
+    """No Prometheus is configured, so the notification is all there is."""
+    BLIND = "blind"
+    """Prometheus cannot be asked: no connection, no answer in time, no permission."""
+    RULE = "rule"
+    """Prometheus does not have the alert's rule, and no expression is one that may be asked."""
+    VOUCHED = "vouched"
+    """As `RULE`, but the alert is from the operator's own file."""
+    DATA = "data"
+    """It was asked, and its answer does not tell: data is missing, or it cannot be evaluated."""
 
 
 class Condition(StrEnum):
@@ -125,6 +141,8 @@ class Situation(msgspec.Struct, frozen=True, kw_only=True):
 
     # -- what Prometheus and Alertmanager were asked just now
     signal: Signal = Signal.UNKNOWN
+    doubt: Doubt = Doubt.DATA
+    """Why, if the signal is unknown."""
     condition: Condition = Condition.NONE
     upstream_detail: str = ""
     """What Prometheus answered, for the operator."""

@@ -35,6 +35,11 @@ class Episode(msgspec.Struct, frozen=True, kw_only=True):
     id: int
     alert: Alert
     sender: str
+    """`externalURL` of the Alertmanager that said it last, as it says."""
+    vouched_by: str = ""
+    """The last sender of it that the operator trusts, as it has shown itself; empty for none."""
+    vouched_link: str = ""
+    """The link that this one gave: others may say other things meanwhile."""
     first_seen: float
     """When its first notification arrived, seconds since the epoch."""
     last_seen: float
@@ -181,9 +186,18 @@ class Transaction(Steering):
 
     @abstractmethod
     def admit(
-        self, admission: Admission, wants: Sequence[Want], *, sender: str, now: float
+        self,
+        admission: Admission,
+        wants: Sequence[Want],
+        *,
+        sender: str,
+        now: float,
+        vouched_by: str = "",
     ) -> Admitted:
-        """Fold alerts into episodes: one open episode for each fingerprint."""
+        """Fold alerts into episodes: one open episode for each fingerprint.
+
+        *vouched_by* is the sender if the operator trusts its expressions, else empty.
+        """
 
     @abstractmethod
     def quarantine(self, bad: Iterable[Quarantined], *, sender: str, now: float) -> None: ...

@@ -29,7 +29,7 @@ insert into quarantine (at, sender, problem, raw) values (:now, :sender, :proble
 -- name: open_episodes
 -- Everything that fires, to match it anew after a change of the configuration.
 select id, fingerprint, starts_at, ends_at, labels, annotations, generator_url, sender,
-       first_seen, last_seen, notifications
+       vouched_by, vouched_link, first_seen, last_seen, notifications
 from episode where ends_at is null order by id limit :limit offset :offset
 
 -- name: episode_by_id
@@ -45,7 +45,7 @@ on conflict do nothing
 -- name: wanted_episode
 -- The newest alert that asks for this strategy on this target.
 select e.id, e.fingerprint, e.starts_at, e.ends_at, e.labels, e.annotations, e.generator_url,
-       e.sender, e.first_seen, e.last_seen, e.notifications
+       e.sender, e.vouched_by, e.vouched_link, e.first_seen, e.last_seen, e.notifications
 from wanted w join episode e on e.id = w.episode
 where w.strategy = :strategy and w.target = :target and e.ends_at is null
 order by e.last_seen desc, e.id desc limit 1

@@ -112,9 +112,17 @@ class Rows(SteeringRows, Transaction):
     # -- what arrives
 
     def admit(
-        self, admission: Admission, wants: Sequence[Want], *, sender: str, now: float
+        self,
+        admission: Admission,
+        wants: Sequence[Want],
+        *,
+        sender: str,
+        now: float,
+        vouched_by: str = "",
     ) -> Admitted:
-        repeated, opened = self._admit_firing(admission, sender=sender, now=now)
+        repeated, opened = self._admit_firing(
+            admission, sender=sender, vouched_by=vouched_by, now=now
+        )
         late = admission.firing_alerts - opened - repeated
         if late:
             firing, width = admission.firing, Admission.WIDTH
@@ -139,7 +147,9 @@ class Rows(SteeringRows, Transaction):
         )
 
     @abstractmethod
-    def _admit_firing(self, admission: Admission, *, sender: str, now: float) -> tuple[int, int]:
+    def _admit_firing(
+        self, admission: Admission, *, sender: str, vouched_by: str, now: float
+    ) -> tuple[int, int]:
         """Note the alerts that fire; return how many were said again, and how many are new."""
 
     @abstractmethod
@@ -484,6 +494,8 @@ def _episode(row: Row) -> Episode:
             generator_url=row["generator_url"],
         ),
         sender=row["sender"],
+        vouched_by=row["vouched_by"],
+        vouched_link=row["vouched_link"],
         first_seen=row["first_seen"],
         last_seen=row["last_seen"],
         notifications=row["notifications"],

@@ -52,11 +52,13 @@ class SqliteTransaction(Rows):
     def _changed(self, query: str, /, **values: Any) -> int:
         return self._execute(query, **values).rowcount
 
-    def _admit_firing(self, admission: Admission, *, sender: str, now: float) -> tuple[int, int]:
+    def _admit_firing(
+        self, admission: Admission, *, sender: str, vouched_by: str, now: float
+    ) -> tuple[int, int]:
         repeated = opened = 0
         width = _ROWS * Admission.WIDTH
         for start in range(0, len(admission.firing), width):
-            values = [now, sender, *admission.firing[start : start + width]]
+            values = [now, sender, vouched_by, *admission.firing[start : start + width]]
             # What is said again is noted before anything new is opened.
             repeated += self._execute_many("admit_again", values)
             opened += self._execute_many("admit_new", values)
@@ -64,7 +66,7 @@ class SqliteTransaction(Rows):
 
     def _execute_many(self, name: str, values: Sequence[object]) -> int:
         """Execute a query with a tuple for each alert; return how many rows it changed."""
-        rows = (len(values) - 2) // Admission.WIDTH
+        rows = (len(values) - 3) // Admission.WIDTH
         if (name, rows) not in self._of_rows:
             tuples = ", ".join(["(?, ?, ?, ?, ?)"] * rows)
             self._of_rows[name, rows] = self._queries[name].replace("ROWS", tuples)

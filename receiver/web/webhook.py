@@ -23,6 +23,7 @@ from flask import Blueprint, Response, request
 from receiver.alert import Notification, parse_notification
 from receiver.errors import JournalError, PayloadError
 from receiver.journal import Admitted
+from receiver.web.gate import USER
 from receiver.wiring import Service
 
 log: Final = logging.getLogger("promheal.webhook")
@@ -49,10 +50,20 @@ class Webhook:
         self._told: dict[tuple[str, int], float] = {}
         self._telling = threading.Lock()
 
-    def answer(self, kind: str, encoding: str, stream: IO[bytes], sender: str, tell: Tell) -> None:
+    def answer(
+        self,
+        kind: str,
+        encoding: str,
+        stream: IO[bytes],
+        sender: str,
+        tell: Tell,
+        *,
+        user: str = "",
+    ) -> None:
         """Read a body, and have *tell* called once its alerts are committed, or refused.
 
-        *kind* and *encoding* are its Content-Type and Content-Encoding, "" when it has none.
+        *kind* and *encoding* are its Content-Type and Content-Encoding, "" when it has none; *user*
+        is who has shown who it is.
         """
         start = perf_counter()
 
@@ -69,7 +80,10 @@ class Webhook:
                 tell_timed(503, _error("cannot_store", _CANNOT_STORE))
 
         try:
-            self._service.intake.submit(_read(kind, encoding, stream), stored)
+            notification = _read(kind, encoding, stream)
+            if user:
+                notification = msgspec.structs.replace(notification, user=user)
+            self._service.intake.submit(notification, stored)
         except PayloadError as problem:
             code = _CODES[problem.status]
             self._refuse(problem.status, code, str(problem), sender)
@@ -106,6 +120,7 @@ def blueprint(webhook: Webhook) -> Blueprint:
             request.environ["wsgi.input"],
             request.remote_addr or "",
             lambda status, body: answers.put((status, body)),
+            user=request.environ.get(USER, ""),
         )
         status, body = answers.get()
         return Response(body, status=status, content_type="application/json")
