@@ -75,6 +75,9 @@ class Prover(Protocol):
         *speaker* says that *expression* is the rule's; *own_query*: it is the strategy's instead.
         """
 
+    def lists(self, alert_labels: Mapping[str, str]) -> bool | None:
+        """Whether Prometheus has the alert among those that fire; None when it cannot be asked."""
+
     def condition(self, query: str) -> tuple[Condition, str]:
         """Whether *query* returns anything, and what was answered."""
 

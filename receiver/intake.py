@@ -49,8 +49,13 @@ class Intake:
         fetch: Callable[[], Fetch | None],
         ask: Callable[[Episode], Signal],
         trusts: Callable[[str], bool] = lambda _: False,
+        lists: Callable[[Alert], bool | None] = lambda _: False,
     ) -> None:
-        """*trusts* tells whether the expressions of a sender count, by its name."""
+        """*trusts* tells whether the expressions of a sender count, by its name.
+
+        *lists* tells whether Prometheus itself has an alert among those that fire; None when it
+        cannot be asked.
+        """
         self.journal = journal
         self.clock = clock
         self.strategies = strategies
@@ -58,6 +63,7 @@ class Intake:
         self._fetch = fetch
         self._ask = ask
         self.trusts = trusts
+        self._lists = lists
         self._owed: dict[str, Notification] = {}  # truncated groups whose rest is not fetched yet
         self._owing = threading.Lock()
         self.last_heartbeat = 0.0
@@ -139,9 +145,12 @@ class Intake:
         Alertmanager ends an alert by itself when Prometheus is out of its reach, and fires it with
         its old start when that is over. A peer that lags behind says just the same, so Prometheus
         is asked; if it cannot tell, what is said long after the end is believed.
+
+        And whoever may post can say that something has ended. So where a strategy wanted to heal
+        it, and Prometheus lists it as firing, its end was none.
         """
         for episode, at in self.journal.read(lambda t: t.disputed(limit=_DISPUTES)):
-            signal = self._ask(episode)
+            signal = self._ended(episode) if at <= episode.last_seen else self._ask(episode)
             if signal is Signal.UNKNOWN:
                 if at - episode.last_seen > PEER_LAG:
                     signal = Signal.FIRING
@@ -163,6 +172,17 @@ class Intake:
             self.journal.atomically(settle)
             for want in wants or ():
                 self.wake((want.strategy, want.target))
+
+    def _ended(self, episode: Episode) -> Signal:
+        """Ask about an episode whose end was told, and nothing since.
+
+        By the list of Prometheus and not by the expression, which returns it before its `for` is
+        over, and may do so again by now.
+        """
+        listed = self._lists(episode.alert)
+        if listed is None:
+            return Signal.UNKNOWN
+        return Signal.FIRING if listed else Signal.CLEARED
 
     def owe(self, notification: Notification) -> None:
         with self._owing:

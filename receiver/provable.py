@@ -24,21 +24,31 @@ def problems(
     whose expressions count all the same.
     """
     for strategy in strategies:
-        confirms = strategy.when is not None or strategy.verify.query is not None
+        without = _without_rule(strategy, trusted)
         if not rules:
-            if not confirms and not trusted:
+            if without:
                 missing = "has no rules API" if rules is None else "has no alerting rules"
-                yield strategy.name, f"Prometheus {missing}, so its alerts wait: {_REMEDY}"
+                yield strategy.name, f"Prometheus {missing}, so {without}"
             continue
         names = {m.value for m in strategy.match if m.name == "alertname" and m.op is MatchOp.EQUAL}
         for name in sorted(names - {rule.name for rule in rules}):
-            waits = "" if confirms or trusted else f", and one from elsewhere waits: {_REMEDY}"
-            yield strategy.name, f"no rule is called {name!r}, so no alert asks for it{waits}"
+            missing = f"no rule is called {name!r}, so no alert asks for it; load one from rules/"
+            elsewhere = f"; if one comes from elsewhere, {without}" if without else ""
+            yield strategy.name, missing + elsewhere
         if strategy.verify.query is None:
             for rule in rules:
                 why = _unreadable(rule) if _is_for(strategy, rule) else ""
                 if why:
                     yield strategy.name, why
+
+
+def _without_rule(strategy: Strategy, trusted: Sequence[str]) -> str:
+    """What becomes of the strategy's alerts where no rule is known; empty if all is well."""
+    if trusted or strategy.verify.query is not None:
+        return ""
+    if strategy.when is not None:
+        return "no heal is ever proven: give it a `verify.query`"
+    return f"its alerts wait: {_REMEDY}"
 
 
 def _is_for(strategy: Strategy, rule: Rule) -> bool:

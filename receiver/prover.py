@@ -6,7 +6,7 @@ import re
 from collections.abc import Mapping
 from typing import Final
 
-from receiver.authority import Speaker
+from receiver.authority import Speaker, lists, rule_of
 from receiver.clock import Clock
 from receiver.errors import UpstreamError
 from receiver.guards.situation import Condition, Doubt, Signal
@@ -51,6 +51,18 @@ class PrometheusProver:
             speaker=speaker,
         )
         return judge(evidence, alert_labels, since=since, expect=expect)
+
+    def lists(self, alert_labels: Mapping[str, str]) -> bool | None:
+        """Whether Prometheus has the alert among those that fire; None when it cannot be asked."""
+        name = alert_labels.get("alertname")
+        if self._prometheus is None or not name:
+            return False
+        try:
+            rules = self._prometheus.rules(name)
+        except UpstreamError as error:
+            return False if error.unknown_path else None
+        rule = rule_of(rules, alert_labels)
+        return rule is not None and rule.health == "ok" and lists(rule.firing, alert_labels)
 
     def condition(self, query: str) -> tuple[Condition, str]:
         """Whether *query* returns anything, and what was answered."""

@@ -83,6 +83,7 @@ class Service:
             lambda: self._fetch,
             lambda episode: self._config.judge(episode).signal,
             lambda sender: sender in self._config.trusted,
+            lambda alert: self._config.prover.lists(alert.labels),
         )
         self.healing_log = HealingLog(
             journal,

@@ -157,6 +157,7 @@ class ScriptedProver:
         self.holds = Condition.TRUE
         self.asked: list[tuple[str | None, float]] = []
         self.labels: dict[str, str] = {}
+        self.listed: bool | None = False
         self.suspicion = ""
 
     def judge(
@@ -184,6 +185,9 @@ class ScriptedProver:
     def condition(self, query: str) -> tuple[Condition, str]:
         self.asked.append((query, 0.0))
         return self.holds, f"scripted {self.holds}"
+
+    def lists(self, alert_labels: Mapping[str, str]) -> bool | None:
+        return self.listed
 
     def suspect(self, alert_labels: Mapping[str, str], expression: str | None) -> str:
         return self.suspicion

@@ -136,9 +136,10 @@ def test_what_does_not_work_is_told_with_its_remedy(patient: Patient) -> None:
     patient.services["gone"]["logs"] = f"{patient.folder}/none.log"
     code, found = patient.asked("--timeout", "2s")
     assert code == 1
-    assert found["strategy other"][0] == (
-        "warn", "no rule is called 'Nope', so no alert asks for it; load one from rules/"
-    )  # fmt: skip
+    state, detail = found["strategy other"][0]
+    assert state == "warn"
+    assert "no rule is called 'Nope', so no alert asks for it; load one from rules/" in detail
+    assert "its alerts wait: give it a `when` or a `verify.query`" in detail
     assert found["service gone"][0][1].endswith("start it, or find out why it does not run")
     details = [detail for _, detail in found["service gone: manager"]]
     assert details[0] == "there is no program 'no-such'; write its whole path"

@@ -175,6 +175,7 @@ def ended(world: World) -> Alert:
     world.intake.admit(notification(one))
     world.intake.admit(notification(resolved(one, NOW - 30)))
     world.woken.clear()
+    world.clock.now += 1
     return one
 
 

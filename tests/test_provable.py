@@ -34,13 +34,14 @@ def named(*matchers: str, **changes: Any) -> Strategy:
     [
         (strategy(), [KNOWN], (), []),
         # No rule, and none that anybody could name.
-        (strategy(), [OTHER], (), ["no rule is called 'HighLatency'", "from elsewhere waits"]),
-        (strategy(when="up"), [OTHER], (), ["so no alert asks for it"]),
+        (strategy(), [OTHER], (), ["no rule is called 'HighLatency'", "its alerts wait"]),
+        (strategy(when="up"), [OTHER], (), ["no alert asks for it", "no heal is ever proven"]),
+        (strategy(verify=QUERY), [OTHER], (), ["so no alert asks for it"]),
         (strategy(), [], (), ["has no alerting rules, so its alerts wait"]),
-        (strategy(when="up"), [], (), []),
+        (strategy(verify=QUERY), [], (), []),
         (strategy(), None, (), ["has no rules API", "prometheus.trusted_senders"]),
         (strategy(), None, ("ours",), []),
-        (strategy(when="up"), None, (), []),
+        (strategy(when="up"), None, (), ["no heal is ever proven: give it a `verify.query`"]),
         (strategy(verify=QUERY), None, (), []),
         # A rule in another language.
         (strategy(), [READS_IT_NOT], (), ["cannot be read as PromQL", "give it a `verify.query`"]),

@@ -10,6 +10,7 @@ import pytest
 
 from receiver.authority import Speaker
 from receiver.guards.situation import Condition, Doubt, Signal
+from receiver.intake import PEER_LAG
 from receiver.journal import Journal, open_journal
 from receiver.matcher import parse_matcher
 from receiver.run import Outcome, State, StepState
@@ -561,3 +562,41 @@ def test_a_strategy_that_observes_tells_what_it_would_have_done(journal: Journal
     found = world.journal.read(lambda t: t.latest_decisions(limit=9))
     assert [decision.reason for decision in found] == ["resolved", "observe_only"]
     assert world.spy.calls == []
+
+
+@pytest.mark.parametrize(
+    ("listed", "later", "reopened"),
+    [(True, 0.0, True), (False, 0.0, False), (None, 0.0, False), (None, PEER_LAG, False)],
+)
+def test_an_end_that_prometheus_contradicts_is_none(
+    world: World, listed: bool | None, later: float, reopened: bool
+) -> None:
+    """Whoever may post can say that something has ended."""
+    one = alert()
+    world.prover.signal, world.prover.doubt = Signal.UNKNOWN, Doubt.BLIND
+    world.fire()
+    world.consider()
+    world.prover.listed = listed
+    world.intake.admit(notification(resolved(one)))
+    assert world.journal.read(lambda t: t.open_episodes(limit=9)) == []
+    world.clock.now += later
+
+    world.intake.settle()
+
+    firing = world.journal.read(lambda t: t.open_episodes(limit=9))
+    assert bool(firing) is reopened
+    disputed = world.journal.read(lambda t: t.disputed(limit=9))
+    # Who cannot be asked now is asked again, for as long as it may matter.
+    assert bool(disputed) is (listed is None and not later)
+    if reopened:
+        world.prover.signal = Signal.FIRING
+        world.consider()
+        assert world.spy.calls == ["run one"]
+
+
+def test_an_end_that_nobody_wanted_to_heal_is_not_asked_about(world: World) -> None:
+    other = alert(labels={"alertname": "Other"})
+    world.intake.admit(notification(other))
+    world.intake.admit(notification(resolved(other)))
+
+    assert world.journal.read(lambda t: t.disputed(limit=9)) == []

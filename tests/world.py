@@ -66,6 +66,7 @@ class World:
             lambda: None,
             lambda _: self.prover.signal,
             lambda sender: sender in self.trusted,
+            lambda alert: self.prover.lists(alert.labels),
         )
 
     def wake_all(self, keys: Iterable[Key], *, idle: bool = False) -> None:

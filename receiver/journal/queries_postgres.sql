@@ -60,9 +60,11 @@ on conflict do nothing
 
 -- name: admit_resolved
 -- Close the open episodes of resolved alerts. An end that lies before the episode's start belongs
--- to an earlier one.
+-- to an earlier one. Where it matters, Prometheus is asked afterwards whether it is one.
 update episode set
     ends_at = greatest(a.ends_at, starts_at), last_seen = :now, sender = :sender,
+    disputed_at = case when exists (select 1 from wanted w where w.episode = episode.id)
+                       then cast(:now as double precision) end,
     notifications = notifications + 1
 from unnest(cast(:column_0 as text[]), cast(:column_1 as double precision[]))
     as a (fingerprint, ends_at)

@@ -52,9 +52,10 @@ join episode e on e.fingerprint = p.value ->> 2 and e.ends_at is null
 
 -- name: admit_resolved
 -- Close the open episodes of resolved alerts. An end that lies before the episode's start belongs
--- to an earlier one.
+-- to an earlier one. Where it matters, Prometheus is asked afterwards whether it is one.
 update episode set
     ends_at = max(a.value ->> 1, starts_at), last_seen = :now, sender = :sender,
+    disputed_at = iif(exists (select 1 from wanted w where w.episode = episode.id), :now, null),
     notifications = notifications + 1
 from json_each(:rows) a
 where episode.fingerprint = a.value ->> 0 and episode.ends_at is null
