@@ -24,6 +24,7 @@ from receiver.errors import JournalError
 from receiver.gathering import Config
 from receiver.guards.situation import Reason
 from receiver.journal import Journal, Key, Transaction
+from receiver.looks import next_look, outcome_of
 from receiver.metrics import ACTIONS, HEALS, ROLLBACKS, VERIFICATIONS, Metrics, of_run
 from receiver.place import EVERYWHERE, Place
 from receiver.run import (
@@ -39,7 +40,6 @@ from receiver.run import (
 )
 from receiver.runner import Event, Runner, Suspended
 from receiver.strategy import Expect
-from receiver.verification import next_look, outcome_of
 
 log: Final = logging.getLogger("promheal.healing")
 

@@ -4,10 +4,11 @@ A heal is proven when the expression no longer returns this alert's series *and*
 each selector of the expression has a sample for this alert that is newer than the last action, and
 the rule can be evaluated. An empty answer alone is also what a dead target gives.
 
-    observe(prometheus, …) ──► Evidence ──► judge(evidence, …) ──► Judgement ──► outcome_of(…)
+    observe(prometheus, …) ──► Evidence ──► judge(evidence, …) ──► Judgement
 
-`judge` is a function of values. `observe` only knows the order of the questions; who asks them is
-passed in. Whatever is uncertain counts against the heal: it is `UNKNOWN`, never `CLEARED`.
+What follows from a judgement, and when to look again, says looks.py. `judge` is a function of
+values. `observe` only knows the order of the questions; who asks them is passed in. Whatever is
+uncertain counts against the heal: it is `UNKNOWN`, never `CLEARED`.
 """
 
 from __future__ import annotations
@@ -21,13 +22,7 @@ import msgspec
 from receiver.errors import UpstreamError
 from receiver.guards.situation import Signal
 from receiver.promql import Expression, Rule, Sample, Samples, Selector, read, same_expression
-from receiver.run import Outcome
 from receiver.strategy import Expect
-
-LOOKS: Final = 20
-"""Looks within the time that a proof may take, as far as the limits of their distance allow."""
-SHORTEST: Final = 1.0  # seconds between two looks
-LONGEST: Final = 15.0  # seconds between two looks
 
 _MARK: Final = "__promheal__"
 """The label that tells the parts of one answer apart."""
@@ -391,21 +386,3 @@ def _cut(text: str) -> str:
 
 def _time(at: float) -> str:
     return datetime.fromtimestamp(at, UTC).isoformat(timespec="milliseconds")
-
-
-# --- when -----------------------------------------------------------------------------------------
-
-
-def outcome_of(signal: Signal, now: float, deadline: float) -> Outcome | None:
-    """Return how the run ends by what was seen at *now*, or None to look again."""
-    if signal is Signal.CLEARED:
-        return Outcome.HEALED
-    if now < deadline:
-        return None
-    return Outcome.INEFFECTIVE if signal is Signal.FIRING else Outcome.INCONCLUSIVE
-
-
-def next_look(now: float, verify_from: float, within: float) -> float:
-    """Return when to look again: soon where little time is given, and once at the deadline."""
-    distance = min(max(within / LOOKS, SHORTEST), LONGEST)
-    return min(now + distance, verify_from + within)

@@ -31,6 +31,7 @@ from receiver.decide import GUARDS
 from receiver.duration import format_duration
 from receiver.guards.situation import RETRY, Answer, Reason
 from receiver.llm import Keys
+from receiver.looks import LONGEST, LOOKS, SHORTEST
 from receiver.run import Outcome, State, StepState
 from receiver.services import Inventory, Service
 from receiver.services.caches import CACHES
@@ -47,7 +48,6 @@ from receiver.settings import (
 from receiver.strategies_file import _STEP
 from receiver.strategy import Strategy
 from receiver.template import FILTERS, KNOWN, MAX_OUTPUT
-from receiver.verification import LONGEST, LOOKS, SHORTEST
 from receiver.web import api, application, create_app, steering, webhook, worker
 from receiver.web import status as web_status
 from receiver.web.pages.forms import FORM_AGE

@@ -15,7 +15,6 @@ from receiver.errors import UpstreamError
 from receiver.guards.situation import Signal
 from receiver.prometheus import Prometheus
 from receiver.promql import Rule, Sample, Samples, Selector
-from receiver.run import Outcome
 from receiver.settings import PrometheusSettings
 from receiver.strategy import Expect
 from receiver.verification import (
@@ -25,9 +24,7 @@ from receiver.verification import (
     SelectorData,
     find_rule,
     judge,
-    next_look,
     observe,
-    outcome_of,
     question,
 )
 from tests.chain import Exporter, Program, start_prometheus, wait_until
@@ -290,37 +287,6 @@ def test_finds_the_rule_of_an_alert(
     rules: list[Rule], expression: str | None, found: int | None
 ) -> None:
     assert find_rule(rules, ALERT, expression) is (None if found is None else rules[found])
-
-
-@pytest.mark.parametrize(
-    ("signal", "now", "outcome"),
-    [
-        (CLEARED, 10.0, Outcome.HEALED),
-        (CLEARED, 99.0, Outcome.HEALED),
-        (FIRING, 19.9, None),
-        (FIRING, 20.0, Outcome.INEFFECTIVE),
-        (UNKNOWN, 19.9, None),
-        (UNKNOWN, 20.0, Outcome.INCONCLUSIVE),
-    ],
-)
-def test_the_outcome(signal: Signal, now: float, outcome: Outcome | None) -> None:
-    assert outcome_of(signal, now, deadline=20.0) is outcome
-
-
-@pytest.mark.parametrize(
-    ("now", "within", "at"),
-    [
-        (100.0, 300.0, 115.0),
-        (100.0, 100.0, 105.0),
-        (100.0, 5.0, 101.0),
-        (100.0, 3600.0, 115.0),
-        (395.0, 300.0, 400.0),
-        (104.5, 5.0, 105.0),
-        (400.0, 300.0, 400.0),
-    ],
-)
-def test_the_next_look(now: float, within: float, at: float) -> None:
-    assert next_look(now, 100.0, within) == at
 
 
 # --- asking ---------------------------------------------------------------------------------------
