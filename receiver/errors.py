@@ -70,3 +70,8 @@ class TemplateError(ActionError):
 
 class UpstreamError(PromhealError):
     """Prometheus or Alertmanager was asked and gave no usable answer."""
+
+    def __init__(self, message: str, *, refused: bool = False) -> None:
+        super().__init__(message)
+        self.refused = refused
+        """It understood who asks, and will answer this question so whenever it is asked."""

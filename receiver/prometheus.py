@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from datetime import datetime
 from typing import Final, TypeVar
 
@@ -78,13 +79,19 @@ class Prometheus:
         if alertname is not None:
             # Those older than 2.44 ignore it and send all.
             params.append(("rule_name[]", alertname))
-        data, _ = _data(_RULES, self._http.get(_RULES, params), _Groups)
         return tuple(
-            _rule(rule, group)
-            for group in data.groups
-            for rule in group.rules
-            if rule.type == "alerting" and alertname in {None, rule.name}
+            rule
+            for rule in self._rules(params)
+            if not rule.records and alertname in {None, rule.name}
         )
+
+    def recording_rules(self) -> tuple[Rule, ...]:
+        """Return the rules that make new series."""
+        return tuple(rule for rule in self._rules([("type", "record")]) if rule.records)
+
+    def _rules(self, params: list[tuple[str, str]]) -> Iterator[Rule]:
+        data, _ = _data(_RULES, self._http.get(_RULES, params), _Groups)
+        return (_rule(rule, group) for group in data.groups for rule in group.rules)
 
     def alertmanagers(self) -> tuple[str, ...]:
         """Return the URLs of those that it sends alerts to now."""
@@ -146,6 +153,7 @@ class _WireRule(msgspec.Struct, rename="camel"):
     type: str
     labels: dict[str, str] | None = None
     duration: float = 0.0
+    keep_firing_for: float = 0.0
     health: str = "unknown"
     last_error: str = ""
     last_evaluation: datetime | None = None
@@ -205,8 +213,10 @@ def _rule(rule: _WireRule, group: _Group) -> Rule:
     return Rule(
         name=rule.name,
         query=rule.query,
+        records=rule.type == "recording",
         labels=rule.labels or {},
         duration=rule.duration,
+        keep_firing_for=rule.keep_firing_for,
         health=rule.health,
         last_error=rule.last_error,
         last_evaluation=rule.last_evaluation.timestamp() if rule.last_evaluation else 0.0,

@@ -46,14 +46,19 @@ class Samples(tuple[Sample, ...]):  # noqa: SLOT001  a tuple's subclass needs a 
 
 
 class Rule(msgspec.Struct, frozen=True, kw_only=True):
-    """An alerting rule as Prometheus runs it now."""
+    """A rule as Prometheus runs it now."""
 
     name: str
+    """The alert's, or that of the series that it records."""
     query: str
+    records: bool = False
+    """A recording rule; the others raise alerts."""
     labels: dict[str, str] = {}
     """Set by the rule, over the series' own; values may hold templates."""
     duration: float = 0.0
     """Seconds of its `for`."""
+    keep_firing_for: float = 0.0
+    """Seconds for which its alert fires on when the expression returns nothing any more."""
     health: str = "unknown"
     """`ok`, `err` or `unknown` (not evaluated yet)."""
     last_error: str = ""
@@ -100,15 +105,19 @@ class Selector(msgspec.Struct, frozen=True):
     """Seconds within which its function (`rate` …) needs two samples to return anything; 0: one."""
     flow: Flow = Flow()
 
+    def of(self, labels: Mapping[str, str]) -> str:
+        """Return the selector of those series that have the values of *labels*, or lack them."""
+        return self._matching(
+            f"{_name(name)}=~{quote(_literally(value) + '|')}" for name, value in labels.items()
+        )
+
     def newest(self, labels: Mapping[str, str]) -> str:
         """Return PromQL for the newest sample's time by the names of *labels*.
 
         Only series that have the values of *labels*, or lack the label, are looked at: of 100,000
         series few can be meant.
         """
-        text = self._matching(
-            f"{_name(name)}=~{quote(_literally(value) + '|')}" for name, value in labels.items()
-        )
+        text = self.of(labels)
         shift = self._shift()
         times = f"timestamp({text}{shift})"
         if self.pair_within:
@@ -156,12 +165,7 @@ def read(expression: str) -> Expression:
     Raises ValueError, with the parser's text, when it is no PromQL, cannot be a rule's (a range or
     a string), or is larger than anyone's.
     """
-    if len(expression) > MAX_EXPRESSION:
-        raise ValueError(f"the expression is longer than {MAX_EXPRESSION} characters")
-    skeleton, literals = _skeleton(expression)
-    if len(_OPERATOR.findall(_BRACES.sub("{", skeleton))) > MAX_OPERATORS:
-        raise ValueError(f"the expression has more than {MAX_OPERATORS} operators and brackets")
-    tree = parser.parse(skeleton)
+    tree, skeleton, literals = parse(expression)
     if isinstance(tree, parser.MatrixSelector | parser.SubqueryExpr | parser.StringLiteral):
         raise ValueError(  # noqa: TRY004  it is the text that is wrong
             "the expression is a range or a string; a rule needs an instant vector"
@@ -172,6 +176,19 @@ def read(expression: str) -> Expression:
         is_scalar=_is_scalar(tree),
         selectors=tuple(dict.fromkeys(found)),
     )
+
+
+def parse(expression: str) -> tuple[parser.Expr, str, Mapping[str, str]]:
+    """Return the tree of an expression, the text that it is of, and what its literals stand for.
+
+    Raises ValueError when it is no PromQL, or larger than anyone's.
+    """
+    if len(expression) > MAX_EXPRESSION:
+        raise ValueError(f"the expression is longer than {MAX_EXPRESSION} characters")
+    skeleton, literals = _skeleton(expression)
+    if len(_OPERATOR.findall(_BRACES.sub("{", skeleton))) > MAX_OPERATORS:
+        raise ValueError(f"the expression has more than {MAX_OPERATORS} operators and brackets")
+    return parser.parse(skeleton), skeleton, literals
 
 
 def same_expression(one: str, other: str) -> bool:

@@ -5,10 +5,12 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from receiver.clock import Clock
+from receiver.decay import Decay
 from receiver.errors import UpstreamError
 from receiver.guards.situation import Condition, Signal
 from receiver.prometheus import Prometheus
 from receiver.promql import Selector, quote, read
+from receiver.ruleset import Ruleset
 from receiver.strategy import Expect
 from receiver.verification import Judgement, judge, observe
 
@@ -19,6 +21,7 @@ class PrometheusProver:
     def __init__(self, prometheus: Prometheus | None, clock: Clock) -> None:
         self._prometheus = prometheus
         self._clock = clock
+        self._ruleset = None if prometheus is None else Ruleset(prometheus, clock)
 
     def judge(
         self,
@@ -34,11 +37,19 @@ class PrometheusProver:
         *own_query*: *expression* is the strategy's and not the rule's.
         """
         if self._prometheus is None:
-            return Judgement(Signal.UNKNOWN, None, "no prometheus in promheal.yml")
+            return Judgement(Signal.UNKNOWN, None, "no prometheus in promheal.yml", unasked=True)
         evidence = observe(
             self._prometheus, alert_labels, expression, now=self._clock(), own_query=own_query
         )
         return judge(evidence, alert_labels, since=since, expect=expect)
+
+    def decay(
+        self, alert_labels: Mapping[str, str], expression: str | None, *, own_query: bool = False
+    ) -> Decay:
+        """How long what was before an action keeps it from being judged; as in `judge`."""
+        if self._ruleset is None:
+            return Decay(None, "no prometheus in promheal.yml")
+        return self._ruleset.decay(alert_labels, expression, own_query=own_query)
 
     def condition(self, query: str) -> tuple[Condition, str]:
         """Whether *query* returns anything, and what was answered."""

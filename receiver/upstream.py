@@ -24,6 +24,9 @@ MAX_ANSWER: Final = 16 * 1024 * 1024
 MAX_MESSAGE: Final = 300
 """Characters of the other side's own words that are passed on."""
 
+_REFUSALS: Final = frozenset({400, 422})
+"""What Prometheus answers to a query that it cannot read, or cannot evaluate on its data."""
+
 Fields = Iterable[tuple[str, str]]
 
 
@@ -104,7 +107,9 @@ class Upstream:
         except (requests.RequestException, urllib3.exceptions.HTTPError) as error:
             raise UpstreamError(f"{path}: {_cause(error)}") from None
         if status != 200:
-            raise UpstreamError(f"{path}: {status} {_message(answer)}".rstrip())
+            raise UpstreamError(
+                f"{path}: {status} {_message(answer)}".rstrip(), refused=status in _REFUSALS
+            )
         return answer
 
     def _read(self, response: requests.Response, path: str, deadline: float, limit: float) -> bytes:

@@ -71,6 +71,8 @@ class Evidence(msgspec.Struct, frozen=True, kw_only=True):
     warnings: tuple[str, ...] = ()
     error: str = ""
     """Why something could not be asked."""
+    unasked: bool = False
+    """It could not, because Prometheus gave no usable answer."""
 
     @property
     def set_by_rule(self) -> frozenset[str]:
@@ -86,6 +88,8 @@ class Judgement(msgspec.Struct, frozen=True):
     """For the operator: what is returned, what is missing."""
     suspect: str = ""
     """Why the rule itself tells nothing now."""
+    unasked: bool = False
+    """Nothing is known because Prometheus gave no usable answer: it says nothing of the target."""
 
 
 # --- what to ask ----------------------------------------------------------------------------------
@@ -209,7 +213,7 @@ def observe(
             data, more = _settled(source, asked, data)
             warnings += more
     except UpstreamError as error:
-        return Evidence(error=str(error))
+        return Evidence(error=str(error), unasked=not error.refused)
     except ValueError as error:
         return Evidence(error=f"the expression cannot be read: {error}")
     return msgspec.structs.replace(evidence, samples=samples, selectors=data, warnings=warnings)
@@ -274,7 +278,9 @@ def judge(
     """
     broken = _broken(evidence)
     if evidence.error or broken:
-        return Judgement(Signal.UNKNOWN, None, evidence.error or broken, broken)
+        return Judgement(
+            Signal.UNKNOWN, None, evidence.error or broken, broken, unasked=evidence.unasked
+        )
     returned = _returned(evidence.samples, alert_labels, evidence.set_by_rule)
     value = returned.value if returned else None
     if returned and expect is Expect.EMPTY:
