@@ -21,6 +21,7 @@ import psycopg
 from bench import servers
 from receiver.alert import Notification, parse_notification
 from receiver.connections import Options
+from receiver.decay import FORGETS
 from receiver.engine.postgres import PostgresEngine
 from receiver.guards.situation import Signal
 from receiver.journal import Key, Transaction
@@ -206,6 +207,7 @@ def measure(folder: Path, url: str, lives: int) -> Lives:
     with (
         psycopg.connect(url, autocommit=True, options=f"-csearch_path={SCHEMA}") as connection,
         mock.patch.object(PrometheusProver, "judge") as judge,
+        mock.patch.object(PrometheusProver, "decay", return_value=FORGETS),
         (traced := _Traced(connection)).service(central) as decides,
         traced.service(bound) as acts,
     ):

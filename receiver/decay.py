@@ -66,6 +66,10 @@ class Decay(msgspec.Struct, frozen=True):
         return inf if self.seconds is None else self.seconds + self.scrape
 
 
+FORGETS: Final = Decay(0.0, scrape=0.0)
+"""It looks at nothing but what is measured from now on."""
+
+
 def recordings(rules: Iterable[Rule]) -> Recordings:
     """Return what makes series: recording rules, and alerting rules, which make `ALERTS`."""
     found: dict[str, list[Recorded]] = {}

@@ -13,6 +13,7 @@ from receiver.alert import Alert
 from receiver.alertmanager import Alertmanager
 from receiver.channels import Channels
 from receiver.clock import Clock
+from receiver.decay import FORGETS, Decay
 from receiver.decide import decide
 from receiver.dormancy import backoff
 from receiver.errors import ActionError
@@ -71,6 +72,11 @@ class Prover(Protocol):
         *own_query*: *expression* is the strategy's and not the rule's.
         """
 
+    def decay(
+        self, alert_labels: Mapping[str, str], expression: str | None, *, own_query: bool = False
+    ) -> Decay:
+        """How long what was before an action counts in what `judge` asks."""
+
     def condition(self, query: str) -> tuple[Condition, str]:
         """Whether *query* returns anything, and what was answered."""
 
@@ -108,8 +114,14 @@ class Asked(msgspec.Struct, frozen=True, kw_only=True):
     detail: str = ""
     suspect: str = ""
     silenced: str = ""
+    answered: bool = False
+    """The signal is Prometheus' own, of just now."""
     complete: bool = False
     """Nothing was left unasked: only then may it be acted on."""
+    decay: Decay = FORGETS
+    """Of what will prove the heal."""
+    alert_decay: Decay = FORGETS
+    """Of the alert's own expression."""
 
 
 _HOPEFUL: Final = Asked(signal=Signal.FIRING, condition=Condition.TRUE)
@@ -188,11 +200,13 @@ class Gathering:
             approved_at=None if run is None else run.approved_at,
             run=0 if run is None else run.id,
             holder=history.holder,
+            holder_reason=history.holder_reason,
             acting=history.acting,
             max_concurrent_runs=engine.max_concurrent_runs,
             last_end=history.last_end,
             last_healed=history.last_healed,
             last_outcome=history.last_outcome,
+            forgets_at=history.forgets_at,
             starts=history.starts,
             dormancy=dormancy,
             backoff=backoff(
@@ -245,6 +259,7 @@ class Gathering:
             value=judgement.value,
             detail=detail,
             suspect=judgement.suspect,
+            answered=True,
         )
         heard = msgspec.structs.replace(
             situation,
@@ -256,11 +271,28 @@ class Gathering:
         if decide(heard).verdict.answer is not Answer.ALLOW:
             return asked
         # What only stands before the act is asked only then.
+        decay = alert_decay = case.config.prover.decay(alert.labels, alert.expression)
+        if case.strategy.verify.query is not None:
+            decay = self._decay_of_query(case, episode, asked.value)
         return msgspec.structs.replace(
             asked,
+            decay=decay,
+            alert_decay=alert_decay,
             suspect=case.config.prover.suspect(alert.labels, alert.expression),
             silenced=case.config.silenced(alert),
             complete=True,
+        )
+
+    @staticmethod
+    def _decay_of_query(case: Case, episode: Episode, value: float | None) -> Decay:
+        strategy, variables = case.strategy, _variables(case.strategy, case.target, episode, value)
+        assert strategy.verify.query is not None
+        try:
+            query = render_promql(strategy.verify.query, variables)
+        except ActionError as error:
+            return Decay(None, str(error))
+        return case.config.prover.decay(
+            _target_labels(strategy, episode.alert), query, own_query=True
         )
 
 
@@ -305,6 +337,8 @@ def plan_for(
     value: float | None,
     *,
     inventory: Inventory,
+    decay: Decay = FORGETS,
+    alert_decay: Decay = FORGETS,
 ) -> Plan:
     """Render everything now: a run under way does not see a reload.
 
@@ -331,8 +365,15 @@ def plan_for(
         verify_within=verify.within,
         verify_query=None if verify.query is None else render_promql(verify.query, variables),
         verify_expect=verify.expect,
+        verify_settle=verify.settle,
+        verify_at_most=verify.at_most,
+        verify_hold=verify.hold,
+        decay=decay.seconds,
+        decay_problem=decay.problem,
+        scrape=decay.scrape,
+        alert_decay=alert_decay.seconds,
         alert=_about(alert),
-        target_labels={name: alert.labels[name] for name in strategy.target} or alert.labels,
+        target_labels=_target_labels(strategy, alert),
         value=value,
         runs_on=_runs_on(steps, alert.labels, inventory),
     )
@@ -351,6 +392,10 @@ def _runs_on(steps: Iterable[PlannedStep], labels: Mapping[str, str], inventory:
         where = ", ".join(f"{name} on {place}" for place, name in places.items())
         raise ActionError(f"its services are in several places ({where}); one run has one place")
     return next(iter(places), UNBOUND)
+
+
+def _target_labels(strategy: Strategy, alert: Alert) -> dict[str, str]:
+    return {name: alert.labels[name] for name in strategy.target} or alert.labels
 
 
 def _about(alert: Alert) -> dict[str, Any]:

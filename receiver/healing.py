@@ -22,13 +22,14 @@ from receiver.breaker import BreakerState
 from receiver.clock import Clock
 from receiver.errors import JournalError
 from receiver.gathering import Config
-from receiver.guards.situation import Reason
+from receiver.guards.situation import Reason, Signal
 from receiver.journal import Journal, Key, Transaction
-from receiver.looks import next_look, outcome_of
+from receiver.looks import Look, Wait, cleared_since, clock_time, end_of, next_look, wait_of
 from receiver.metrics import ACTIONS, HEALS, ROLLBACKS, VERIFICATIONS, Metrics, of_run
 from receiver.place import EVERYWHERE, Place
 from receiver.run import (
     FAILURES,
+    Doubt,
     Observation,
     Outcome,
     Phase,
@@ -119,9 +120,11 @@ class Healing:
         if not ended.acted:
             return self._end(run, Outcome.CANCELLED, "no step applied to this alert")
         now = self._clock()
+        deadline = wait_of(run.plan, now).deadline
 
         def done(transaction: Transaction) -> Run:
-            transaction.change(run, State.VERIFYING, verify_from=now, until=now)
+            reason = f"its proof takes until {clock_time(deadline, now)} at most"
+            transaction.change(run, State.VERIFYING, verify_from=now, until=now, reason=reason)
             fresh = transaction.run(run.id)
             assert fresh is not None
             return fresh
@@ -303,6 +306,8 @@ class Healing:
         assert plan is not None
         assert run.verify_from is not None
         config = self._config()
+        wait = wait_of(plan, run.verify_from)
+        now = self._clock()
         own = plan.verify_query is not None
         labels = plan.alert["labels"]
         judgement = config.prover.judge(
@@ -312,21 +317,21 @@ class Healing:
             expect=Expect(plan.verify_expect),
             own_query=own,
         )
-        now = self._clock()
-        deadline = run.verify_from + plan.verify_within
         if config.settings.prometheus is None:
-            deadline = now  # nobody will ever answer
-        outcome = outcome_of(judgement.signal, now, deadline)
-        detail = judgement.detail
-        if outcome is Outcome.INEFFECTIVE and not self._runner.tried_to_heal(plan, _past(run)):
-            outcome = Outcome.INCONCLUSIVE
-            detail = f"its steps only watched and told: {detail}"
-        again = next_look(now, run.verify_from, plan.verify_within)
-        observation = Observation(
+            wait = msgspec.structs.replace(wait, deadline=now)  # nobody will ever answer
+        look = Look(
             at=now,
-            verdict=judgement.signal,
-            value=judgement.value,
+            signal=judgement.signal,
             detail=judgement.detail,
+            unasked=judgement.unasked,
+            lag=judgement.lag,
+        )
+        cleared = self._cleared(run, look, wait)
+        heals = self._runner.tried_to_heal(plan, _past(run))
+        end = end_of(look, plan, wait, cleared, heals=heals)
+        outcome = end.outcome
+        observation = Observation(
+            at=now, verdict=look.signal, value=judgement.value, detail=end.seen
         )
 
         def write(transaction: Transaction) -> Run | None:
@@ -338,18 +343,34 @@ class Healing:
             transaction.count(VERIFICATIONS.name, run.strategy, outcome)
             if outcome is Outcome.INEFFECTIVE:
                 return run
-            return self.finish(transaction, run, outcome, detail)
+            return self.finish(
+                transaction,
+                run,
+                outcome,
+                end.reason,
+                doubt=end.doubt,
+                forgets_at=end.forgets_at,
+            )
 
         after = self._journal.atomically(write)
         if after is None:
-            return again
+            return next_look(now, wait, cleared)
         if outcome is Outcome.INEFFECTIVE:
-            return self._give_up(after, outcome, judgement.detail)
+            return self._give_up(after, outcome, end.reason)
         if outcome is Outcome.HEALED:
             self._metrics.alert_to_clear.labels(run.strategy).observe(
                 max(0.0, now - float(plan.alert["starts_at"])), exemplar=of_run(run.id)
             )
         return self.released(after)
+
+    def _cleared(self, run: Run, look: Look, wait: Wait) -> float | None:
+        """Since when every look has found it cleared, this one too."""
+        if look.signal is not Signal.CLEARED:
+            return None
+        if not wait.hold:
+            return look.at
+        before = cleared_since(self._journal.read(lambda t: t.observations(run.id)))
+        return look.at if before is None else before
 
     # -- the end
 
@@ -363,14 +384,24 @@ class Healing:
 
         return self.released(self._journal.atomically(write))
 
-    def finish(self, transaction: Transaction, run: Run, outcome: Outcome, reason: str) -> Run:
+    def finish(
+        self,
+        transaction: Transaction,
+        run: Run,
+        outcome: Outcome,
+        reason: str,
+        *,
+        doubt: Doubt | None = None,
+        forgets_at: float | None = None,
+    ) -> Run:
         now = self._clock()
         transaction.count(HEALS.name, run.strategy, outcome)
+        failure = outcome in FAILURES
         if run.acted_at is not None:
-            consequences.end(transaction, self._config(), run, outcome, now)
-        if outcome in FAILURES and self._config().settings.notify.tells:
+            failure = consequences.end(transaction, self._config(), run, outcome, now, doubt=doubt)
+        if (failure or doubt is Doubt.UNASKED) and self._config().settings.notify.tells:
             transaction.put_untold(run.id, "ended")
-        return transaction.finish(run, outcome, reason, now=now)
+        return transaction.finish(run, outcome, reason, now=now, doubt=doubt, forgets_at=forgets_at)
 
     def released(self, run: Run) -> float | None:
         """A run has ended: tell the log, and let in who waited for its target or its slot."""

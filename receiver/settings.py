@@ -157,6 +157,11 @@ class NotifyEvents(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fie
     """A run failed, and was undone as far as it can be; or it is not known how it ended."""
     ineffective: tuple[str, ...] = ()
     """All steps were done, and it still fires."""
+    inconclusive: tuple[str, ...] = ()
+    """All steps were done and nothing is proven, again and again on one target; or Prometheus could
+    not be asked."""
+    relapsed: tuple[str, ...] = ()
+    """A heal did not hold: it fires again."""
     rollback_failed: tuple[str, ...] = ()
     """A run could not be undone: what it left is for a person to see to."""
     dormant: tuple[str, ...] = ()

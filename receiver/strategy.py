@@ -12,7 +12,7 @@ from typing import Annotated, Final
 import msgspec
 
 from receiver.alert import Alert
-from receiver.breaker import Thresholds
+from receiver.breaker import StrategyThresholds
 from receiver.duration import Duration
 from receiver.matcher import Matcher, MatcherText
 
@@ -58,7 +58,16 @@ class Verify(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     """How the heal is proven."""
 
     within: Duration = 300.0
-    """How long after the last step the proof may take."""
+    """How long after the last step the proof may take; longer where the rule looks further back."""
+    settle: Duration = 30.0
+    """How long it must have forgotten what was before the action, until it is called ineffective: a
+    service needs time to warm up."""
+    at_most: Duration = 3_600.0
+    """How long the proof is waited for at most because the rule looks far back."""
+    hold: Duration = 0.0
+    """How long every look must find it cleared."""
+    relapse: Duration = 600.0
+    """How long after a heal it must not fire again, or the heal counts as a failure."""
     query: str | None = None
     """PromQL; the alert's own expression when left out. May hold templates."""
     expect: Expect = Expect.EMPTY
@@ -88,7 +97,7 @@ class Strategy(msgspec.Struct, frozen=True, kw_only=True):
     budget: tuple[Budget, ...] = (Budget(runs=3, per=3600.0),)
     limits: Limits | None = None
     """How many targets it may act on in a time; without, as many as there are."""
-    breaker: Thresholds = Thresholds()
+    breaker: StrategyThresholds = StrategyThresholds()
     """When it stops because it fails; each target has a breaker too, and so has everything."""
     when: str | None = None
     """PromQL that must return something before acting. May hold templates."""

@@ -90,6 +90,8 @@ class Judgement(msgspec.Struct, frozen=True):
     """Why the rule itself tells nothing now."""
     unasked: bool = False
     """Nothing is known because Prometheus gave no usable answer: it says nothing of the target."""
+    lag: float = 0.0
+    """Seconds by which the moment that was evaluated lies before the one at which it was asked."""
 
 
 # --- what to ask ----------------------------------------------------------------------------------

@@ -9,6 +9,7 @@ import msgspec
 
 from receiver.actions import Action, Actions, Context, Later
 from receiver.alert import Alert, Notification, Status, fingerprint
+from receiver.decay import FORGETS, Decay
 from receiver.errors import ActionError
 from receiver.guards.situation import Condition, Signal, Situation
 from receiver.matcher import parse_matcher
@@ -150,6 +151,8 @@ class ScriptedProver:
         self.asked: list[tuple[str | None, float]] = []
         self.labels: dict[str, str] = {}
         self.suspicion = ""
+        self.unasked = False
+        self.alert_decay = self.query_decay = FORGETS
 
     def judge(
         self,
@@ -162,7 +165,12 @@ class ScriptedProver:
     ) -> Judgement:
         self.asked.append((expression, since))
         self.labels = dict(alert_labels)
-        return Judgement(self.signal, 1.0, f"scripted {self.signal}")
+        return Judgement(self.signal, 1.0, f"scripted {self.signal}", unasked=self.unasked)
+
+    def decay(
+        self, alert_labels: Mapping[str, str], expression: str | None, *, own_query: bool = False
+    ) -> Decay:
+        return self.query_decay if own_query else self.alert_decay
 
     def condition(self, query: str) -> tuple[Condition, str]:
         self.asked.append((query, 0.0))

@@ -27,6 +27,7 @@ from receiver.alert_file import read_alert_file
 from receiver.breaker import BreakerEvent, BreakerState, Thresholds
 from receiver.cli import BROKEN, FINDINGS, FINE, WARNINGS, root
 from receiver.config_files import Loaded, load
+from receiver.decay import DEPTH
 from receiver.decide import GUARDS
 from receiver.duration import format_duration
 from receiver.guards.situation import RETRY, Answer, Reason
@@ -582,8 +583,9 @@ def test_the_figures_of_the_pages_are_those_of_the_code() -> None:
     assert f"asked again every {RETRY:g} seconds" in prose(DECISIONS)
     assert f"within {application.SHUTDOWN - 5} seconds" in text_of(COMMAND_LINE)
     assert intake.PEER_LAG == 600, "ten minutes, says explanation/alertmanager.md"
-    looks = f"`within` / {LOOKS} apart, at least {SHORTEST:g} and at most {LONGEST:g} seconds"
-    assert looks in text_of(DOCS / "how-to/prove-a-heal.md")
+    looks = f"is waited / {LOOKS} apart, at least {SHORTEST:g} and at most {LONGEST:g} seconds"
+    assert looks in prose(DOCS / "how-to/prove-a-heal.md")
+    assert f"up to {DEPTH} such rules" in text_of(DOCS / "how-to/prove-a-heal.md")
 
 
 # --- HTTP -----------------------------------------------------------------------------------------
