@@ -19,6 +19,7 @@ import msgspec
 import yaml
 
 from receiver import connections
+from receiver.actions import discover
 from receiver.alertmanager import Alertmanager
 from receiver.channels import Channels
 from receiver.clock import steady_clock
@@ -28,6 +29,7 @@ from receiver.errors import ActionError, UpstreamError
 from receiver.exchange import fetch
 from receiver.llm import Keys, KeyState
 from receiver.matcher import MatchOp
+from receiver.memory import memories, recordings_of
 from receiver.prometheus import Prometheus
 from receiver.services import Probed, Service, ServiceState
 from receiver.settings import AlertmanagerSettings, PrometheusSettings
@@ -160,6 +162,10 @@ def _prometheus(loaded: Loaded, timeout: float) -> Iterator[Finding]:
     if sick:
         yield _fail(subject, f"these rules cannot be evaluated: {', '.join(sick)}")
     known = {rule.name for rule in rules}
+    made = recordings_of(prometheus, rules)
+    for _, each in memories(loaded.strategies, rules, made, discover()):
+        tell = _warn if each.warning else _ok
+        yield tell(f"strategy {each.strategy}", each.detail)
     for strategy in loaded.strategies:
         names = {m.value for m in strategy.match if m.name == "alertname" and m.op is MatchOp.EQUAL}
         for name in sorted(names - known):
