@@ -22,7 +22,7 @@ from receiver.guards.situation import (
 from receiver.metrics import VERDICTS
 from receiver.run import Outcome
 from receiver.strategy import Budget, Limits, Mode
-from tests.factories import NOW, situation, strategy
+from tests.factories import NOW, alert, situation, strategy
 
 ASKING = strategy(mode=Mode.APPROVE)
 LIMITED = strategy(limits=Limits(targets=2, per=60.0))
@@ -87,6 +87,19 @@ TABLE: list[tuple[dict[str, Any], str, Answer, Reason | None, float | None]] = [
         "grace", Answer.WAIT, Reason.GRACE_PERIOD, NOW + 1,
     ),
     ({"last_end": NOW - 300.0}, "grace", Answer.ALLOW, None, None),
+    (  # it fires since before the last run, of what its rule still remembers
+        {"last_end": NOW - 50.0, "forgets_at": NOW + 900.0},
+        "grace", Answer.WAIT, Reason.GRACE_PERIOD, NOW + 900.0,
+    ),
+    (
+        {"last_end": NOW - 50.0, "forgets_at": NOW + 10.0},
+        "grace", Answer.WAIT, Reason.GRACE_PERIOD, NOW + 250.0,
+    ),
+    ({"last_end": NOW - 400.0, "forgets_at": NOW}, "grace", Answer.ALLOW, None, None),
+    (  # it has ended in between
+        {"last_end": NOW - 400.0, "forgets_at": NOW + 900.0, "alert": alert(starts_at=NOW - 9.0)},
+        "grace", Answer.ALLOW, None, None,
+    ),
     ({"starts": (NOW - 3601, NOW - 2, NOW - 1)}, "budget", Answer.ALLOW, None, None),
     (
         {"starts": (NOW - 30, NOW - 2, NOW - 1)},
@@ -242,6 +255,10 @@ TOLD: list[tuple[dict[str, Any], str, str]] = [
     ({"condition": Condition.UNKNOWN, "upstream_detail": "timeout"}, "current", "timeout"),
     ({"suspect": "its scrape fails"}, "monitoring", "its scrape fails"),
     ({"holder": 7}, "busy", "run 7 holds the target"),
+    (
+        {"holder": 7, "holder_reason": "its proof takes an hour"},
+        "busy", "run 7 holds the target; its proof takes an hour",
+    ),
     ({"absent": "web-1"}, "worker", "no worker for web-1: start promheal work there"),
     ({"acting": 9}, "concurrency", "9 runs are acting"),
     ({"last_end": NOW}, "grace", ""),
