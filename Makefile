@@ -6,7 +6,7 @@ BIN    := $(VENV)/bin
 export PATH := $(CURDIR)/$(BIN):$(CURDIR)/.tools/usr/bin:$(PATH)
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
-.PHONY: help install tools demo compose-demo image test docs pictures acceptance-postgres kill-sweep kill-sweep-many many-alerts check bench mutate format lock generate clean
+.PHONY: help install tools demo compose-demo image test docs pictures acceptance-postgres kill-sweep kill-sweep-many many-alerts window-sweep check bench mutate format lock generate clean
 
 help: ## Show this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
@@ -98,6 +98,9 @@ kill-sweep-many: install tools ## kill -9 of any process of many machines, 100 t
 
 many-alerts: install tools ## 2,000 alerts by two Alertmanagers to three receivers; some minutes
 	ALERTS=2000 $(BIN)/python -m pytest --quiet tests/acceptance/test_many_machines.py -k each_alert
+
+window-sweep: install tools ## 40 heals of a rule that looks back 5m, scraped each 5s; some 12 minutes
+	WINDOW=300 SCRAPE=5 $(BIN)/python -m pytest --quiet tests/acceptance/test_windows_live.py
 
 check: install tools ## Lint, types, layers, formats, generated files, shipped configuration
 	$(BIN)/ruff check

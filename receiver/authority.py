@@ -36,8 +36,6 @@ class Speaker(StrEnum):
     """A user, token or certificate that `prometheus.trusted_senders` names."""
     FILE = "file"
     """The operator: a file on the command line."""
-    DECISION = "decision"
-    """promheal itself, when it decided to act: an edit of the rule meanwhile changes nothing."""
 
 
 class Authority(msgspec.Struct, frozen=True, kw_only=True):
@@ -66,8 +64,6 @@ def authority(
     """
     known = tuple(rules or ())
     rule = rule_of(known, alert_labels, said)
-    if said is not None and speaker is Speaker.DECISION:
-        return Authority(expression=said, rule=rule)
     if rule is not None:
         return Authority(expression=rule.query, rule=rule)
     if said is not None and speaker in {Speaker.TRUSTED, Speaker.FILE}:

@@ -19,6 +19,7 @@ import msgspec
 import yaml
 
 from receiver import connections, provable
+from receiver.actions import discover
 from receiver.alertmanager import Alertmanager
 from receiver.channels import Channels
 from receiver.clock import steady_clock
@@ -27,6 +28,7 @@ from receiver.connections import Options
 from receiver.errors import ActionError, UpstreamError
 from receiver.exchange import fetch
 from receiver.llm import Keys, KeyState
+from receiver.memory import memories, recordings_of
 from receiver.prometheus import Prometheus
 from receiver.services import Probed, Service, ServiceState
 from receiver.settings import AlertmanagerSettings, PrometheusSettings
@@ -167,6 +169,10 @@ def _prometheus(loaded: Loaded, timeout: float) -> Iterator[Finding]:
     sick = sorted({rule.name for rule in rules or () if rule.health == "err"})
     if sick:
         yield _fail(subject, f"these rules cannot be evaluated: {', '.join(sick)}")
+    made = recordings_of(prometheus, rules or ())
+    for _, each in memories(loaded.strategies, rules or (), made, discover()):
+        tell = _warn if each.warning else _ok
+        yield tell(f"strategy {each.strategy}", each.detail)
     for strategy, problem in provable.problems(loaded.strategies, rules, settings.trusted_senders):
         yield _warn(f"strategy {strategy}", problem)
     if rules is not None and not prometheus.alertmanagers():

@@ -14,6 +14,7 @@ from receiver.alertmanager import Alertmanager
 from receiver.authority import FILE, Speaker
 from receiver.channels import Channels
 from receiver.clock import Clock
+from receiver.decay import FORGETS, Decay
 from receiver.decide import decide
 from receiver.dormancy import backoff
 from receiver.errors import ActionError
@@ -34,12 +35,13 @@ from receiver.llm import Keys
 from receiver.maintenance import Window, active
 from receiver.place import UNBOUND
 from receiver.prometheus import Prometheus
+from receiver.proof.binding import Binding
+from receiver.proof.verifier import Judgement
 from receiver.run import Plan, PlannedStep, Run
 from receiver.services import Inventory
 from receiver.settings import Settings
 from receiver.strategy import Expect, OnFailure, Strategies, Strategy, condition_holds
 from receiver.template import Variables, render_params, render_promql
-from receiver.verification import Judgement
 
 _WHATEVER_THEY_SAY: Final = frozenset(
     {
@@ -60,20 +62,33 @@ _REASON: Final = 500
 class Prover(Protocol):
     """Prometheus, asked for evidence."""
 
-    def judge(
+    def confirm(
         self,
         alert_labels: Mapping[str, str],
-        expression: str | None,
+        said: str | None,
+        *,
+        speaker: Speaker = Speaker.SENDER,
+        starts_at: float = 0.0,
+    ) -> Judgement:
+        """Whether the alert fires now, before anything is done, and which series is its.
+
+        *said* is the expression that *speaker* gives; *starts_at* is when the alert began.
+        """
+
+    def look(
+        self,
+        binding: Binding,
         *,
         since: float,
         expect: Expect = Expect.EMPTY,
-        own_query: bool = False,
-        speaker: Speaker = Speaker.SENDER,
+        accept_gone: bool = False,
     ) -> Judgement:
-        """Whether the alert's series is still returned, and the data is there, newer than *since*.
+        """Whether what is bound still fires by data newer than *since*; 0: by any."""
 
-        *speaker* says that *expression* is the rule's; *own_query*: it is the strategy's instead.
-        """
+    def decay(
+        self, alert_labels: Mapping[str, str], expression: str | None, *, own_query: bool = False
+    ) -> Decay:
+        """How long what was before an action counts in what `judge` asks."""
 
     def lists(self, alert_labels: Mapping[str, str]) -> bool | None:
         """Whether Prometheus has the alert among those that fire; None when it cannot be asked."""
@@ -114,7 +129,7 @@ class Config(msgspec.Struct, frozen=True, kw_only=True):
         if episode.vouched_by in self.trusted:
             speaker = Speaker.FILE if episode.vouched_by == FILE else Speaker.TRUSTED
             said = expression_of(episode.vouched_link)
-        return self.prover.judge(alert.labels, said, since=0.0, speaker=speaker)
+        return self.prover.confirm(alert.labels, said, speaker=speaker, starts_at=alert.starts_at)
 
 
 class Asked(msgspec.Struct, frozen=True, kw_only=True):
@@ -125,12 +140,20 @@ class Asked(msgspec.Struct, frozen=True, kw_only=True):
     condition: Condition = Condition.NONE
     expression: str | None = None
     """By which it was judged; it is what a run is proven by."""
+    binding: Binding | None = None
+    """The alert's series, by which it is known again after the action."""
     value: float | None = None
     detail: str = ""
     suspect: str = ""
     silenced: str = ""
+    answered: bool = False
+    """The signal is Prometheus' own, of just now."""
     complete: bool = False
     """Nothing was left unasked: only then may it be acted on."""
+    decay: Decay = FORGETS
+    """Of what will prove the heal."""
+    alert_decay: Decay = FORGETS
+    """Of the alert's own expression."""
 
 
 _HOPEFUL: Final = Asked(signal=Signal.FIRING, condition=Condition.TRUE)
@@ -210,11 +233,13 @@ class Gathering:
             approved_at=None if run is None else run.approved_at,
             run=0 if run is None else run.id,
             holder=history.holder,
+            holder_reason=history.holder_reason,
             acting=history.acting,
             max_concurrent_runs=engine.max_concurrent_runs,
             last_end=history.last_end,
             last_healed=history.last_healed,
             last_outcome=history.last_outcome,
+            forgets_at=history.forgets_at,
             starts=history.starts,
             dormancy=dormancy,
             backoff=backoff(
@@ -271,10 +296,12 @@ class Gathering:
             signal=judgement.signal,
             doubt=judgement.doubt,
             expression=judgement.expression,
+            binding=judgement.binding,
             condition=condition,
             value=judgement.value,
             detail=detail,
             suspect=judgement.suspect,
+            answered=True,
         )
         heard = msgspec.structs.replace(
             situation,
@@ -287,14 +314,32 @@ class Gathering:
         if decide(heard).verdict.answer is not Answer.ALLOW:
             return asked
         # What only stands before the act is asked only then.
+        decay = alert_decay = case.config.prover.decay(alert.labels, asked.expression)
+        if case.strategy.verify.query is not None:
+            decay = self._decay_of_query(case, episode, asked)
         suspect = ""
         if not _acts_blind(asked):
             suspect = case.config.prover.suspect(alert.labels, asked.expression)
         return msgspec.structs.replace(
             asked,
+            decay=decay,
+            alert_decay=alert_decay,
             suspect=suspect,
             silenced=case.config.silenced(alert),
             complete=True,
+        )
+
+    @staticmethod
+    def _decay_of_query(case: Case, episode: Episode, asked: Asked) -> Decay:
+        strategy = case.strategy
+        variables = _variables(strategy, case.target, episode, asked.value, asked.expression)
+        assert strategy.verify.query is not None
+        try:
+            query = render_promql(strategy.verify.query, variables)
+        except ActionError as error:
+            return Decay(None, str(error))
+        return case.config.prover.decay(
+            _target_labels(strategy, episode.alert.labels), query, own_query=True
         )
 
     def _judge(self, case: Case, episode: Episode) -> Judgement:
@@ -308,19 +353,14 @@ class Gathering:
             or judgement.suspect
         ):
             return judgement
-        labels = episode.alert.labels
         variables = _variables(case.strategy, case.key[1], episode, None, None)
         try:
             query = render_promql(verify.query, variables)
         except ActionError:
             return judgement
-        own = case.config.prover.judge(
-            {"alertname": labels.get("alertname", ""), **_target_labels(case.strategy, labels)},
-            query,
-            since=0.0,
-            expect=verify.expect,
-            own_query=True,
-        )
+        target = _target_labels(case.strategy, episode.alert.labels)
+        binding = Binding(expression=query, labels=target, fed_at=self._clock(), own=True)
+        own = case.config.prover.look(binding, since=0.0, expect=verify.expect)
         if own.signal is Signal.UNKNOWN:
             return judgement
         return msgspec.structs.replace(
@@ -378,10 +418,14 @@ def plan_for(
     expression: str | None = None,
     *,
     inventory: Inventory,
+    binding: Binding | None = None,
+    decay: Decay = FORGETS,
+    alert_decay: Decay = FORGETS,
 ) -> Plan:
     """Render everything now: a run under way does not see a reload.
 
-    *expression* is the one by which the alert was judged, and *value* what it returned.
+    *expression* is the one by which the alert was judged, *value* what it returned, *binding* the
+    series that it was returned for.
     Raises ActionError when a template cannot be rendered, or it is not clear where it is to run.
     """
     alert = episode.alert
@@ -405,6 +449,15 @@ def plan_for(
         verify_within=verify.within,
         verify_query=None if verify.query is None else render_promql(verify.query, variables),
         verify_expect=verify.expect,
+        binding=None if binding is None else msgspec.to_builtins(binding),
+        verify_gone=verify.gone,
+        verify_settle=verify.settle,
+        verify_at_most=verify.at_most,
+        verify_hold=verify.hold,
+        decay=decay.seconds,
+        decay_problem=decay.problem,
+        scrape=decay.scrape,
+        alert_decay=alert_decay.seconds,
         alert=_about(alert, expression),
         target_labels=_target_labels(strategy, alert.labels),
         value=value,

@@ -76,6 +76,9 @@ DECISIONS: Final = Total(
     ("strategy", "verdict", "reason"),
 )
 HEALS: Final = Total("heals", "Finished runs by outcome.", ("strategy", "outcome"))
+RELAPSES: Final = Total(
+    "relapses", "Heals after which it fired again within verify.relapse.", ("strategy",)
+)
 ACTIONS: Final = Total("actions", "Finished steps by outcome.", ("action", "outcome"))
 ROLLBACKS: Final = Total("rollbacks", "Rollbacks by outcome.", ("strategy", "outcome"))
 VERIFICATIONS: Final = Total(
@@ -98,6 +101,7 @@ TOTALS: Final = (
     QUARANTINED,
     DECISIONS,
     HEALS,
+    RELAPSES,
     ACTIONS,
     ROLLBACKS,
     VERIFICATIONS,

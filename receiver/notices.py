@@ -47,6 +47,8 @@ class Event(StrEnum):
 
     FAILED = "failed"
     INEFFECTIVE = "ineffective"
+    INCONCLUSIVE = "inconclusive"
+    RELAPSED = "relapsed"
     ROLLBACK_FAILED = "rollback_failed"
     DORMANT = "dormant"
     BREAKER_PERMANENT_OPEN = "breaker_permanent_open"
@@ -58,11 +60,14 @@ _OF: Final = {
     Outcome.ROLLED_BACK: Event.FAILED,
     Outcome.UNKNOWN: Event.FAILED,
     Outcome.INEFFECTIVE: Event.INEFFECTIVE,
+    Outcome.INCONCLUSIVE: Event.INCONCLUSIVE,
     Outcome.ROLLBACK_FAILED: Event.ROLLBACK_FAILED,
 }
 _REMEDY: Final = {
     Event.FAILED: "See which step failed: promheal run {run}",
     Event.INEFFECTIVE: "It still fires, so look for another cause: promheal run {run}",
+    Event.INCONCLUSIVE: "See what could not be proven, and why: promheal run {run}",
+    Event.RELAPSED: "It treats a symptom, so look for the cause: promheal run {run}",
     Event.ROLLBACK_FAILED: "See by hand to what it has changed: promheal run {run}",
     Event.DORMANT: "Nothing acts until a person says: promheal resume --reason …",
     Event.BREAKER_PERMANENT_OPEN: (
@@ -87,8 +92,10 @@ class Notice(msgspec.Struct, frozen=True, kw_only=True):
     def headline(self) -> str:
         about = self.subject or f"{self.run.strategy} on {_cut(self.run.target)}"
         match self.event:
-            case Event.FAILED | Event.INEFFECTIVE | Event.ROLLBACK_FAILED:
+            case Event.FAILED | Event.INEFFECTIVE | Event.INCONCLUSIVE | Event.ROLLBACK_FAILED:
                 return f"{self.run.outcome}: {about}"
+            case Event.RELAPSED:
+                return f"healed, and it fires again: {about}"
             case Event.DORMANT:
                 return "dormant: the engine has stopped itself"
             case Event.BREAKER_PERMANENT_OPEN:
@@ -245,8 +252,9 @@ def _notices(transaction: Transaction, rows: Sequence[Untold]) -> Iterator[Notic
         if what == "asked":
             if run.reason == Reason.AWAITING_APPROVAL:
                 yield Notice(event=Event.APPROVAL_NEEDED, reason=_why(transaction, run), **about)
-        elif run.outcome in _OF:
-            yield Notice(event=_OF[run.outcome], reason=run.reason, **about)
+        elif run.outcome in _OF or run.relapsed_at is not None:
+            event = _OF.get(run.outcome, Event.RELAPSED) if run.outcome else Event.RELAPSED
+            yield Notice(event=event, reason=run.reason, **about)
             for one in transaction.transitions(run=run.id):
                 if (
                     one.happening.event is BreakerEvent.FAILURE

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from datetime import datetime
 from typing import Final, TypeVar
 
@@ -9,14 +10,18 @@ import msgspec
 
 from receiver.errors import UpstreamError
 from receiver.promql import Rule, Sample, Samples
+from receiver.relabel import Sending, read_sending
 from receiver.settings import PrometheusSettings
 from receiver.upstream import Upstream
 
 _QUERY: Final = "/api/v1/query"
 _ALERTMANAGERS: Final = "/api/v1/alertmanagers"
 _QUERY_RANGE: Final = "/api/v1/query_range"
+_CONFIG: Final = "/api/v1/status/config"
 _RULES: Final = "/api/v1/rules"
 
+_FORBIDDEN: Final = frozenset({400, 401, 403})
+"""Of a path that others may not be shown."""
 MAX_SERIES: Final = 100_000
 """Series of one answer; Prometheus before 2.54 knows no such limit, and only bytes bound it."""
 
@@ -30,6 +35,7 @@ class Prometheus:
 
     def __init__(self, settings: PrometheusSettings) -> None:
         self._timeout = settings.timeout
+        self._external = settings.external_labels
         self._http = Upstream(
             settings.url,
             timeout=settings.timeout,
@@ -41,7 +47,8 @@ class Prometheus:
         form = [("query", expr), *self._bounds()]
         if at is not None:
             form.append(("time", repr(at)))
-        data, warnings = _data(_QUERY, self._http.post(_QUERY, form), _Result)
+        body, clock = self._http.post_timed(_QUERY, form)
+        data, warnings = _data(_QUERY, body, _Result)
         match data.resultType:
             case "vector":
                 found = _decoded(_QUERY, data.result, list[_Series])
@@ -51,7 +58,7 @@ class Prometheus:
                 samples = Samples([Sample({}, _number(point.value), point.at)])
             case other:
                 raise UpstreamError(f"{_QUERY}: the answer is a {other}, not an instant vector")
-        samples.warnings = tuple(warnings)
+        samples.warnings, samples.clock = tuple(warnings), clock
         return samples
 
     def query_range(
@@ -86,12 +93,10 @@ class Prometheus:
         if alertname is not None:
             # Those older than 2.44 ignore it and send all.
             params.append(("rule_name[]", alertname))
-        data, _ = _data(_RULES, self._http.get(_RULES, params), _Groups)
         return tuple(
-            _rule(rule, group)
-            for group in data.groups
-            for rule in group.rules
-            if rule.type == "alerting" and alertname in {None, rule.name}
+            rule
+            for rule in self._rules(params)
+            if not rule.records and alertname in {None, rule.name}
         )
 
     def known_rules(self) -> tuple[Rule, ...] | None:
@@ -102,6 +107,28 @@ class Prometheus:
             if error.unknown_path:
                 return None
             raise
+
+    def recording_rules(self) -> tuple[Rule, ...]:
+        """Return the rules that make new series."""
+        return tuple(rule for rule in self._rules([("type", "record")]) if rule.records)
+
+    def sending(self) -> Sending | None:
+        """Return how it labels the alerts that it sends; None where nobody says.
+
+        Where it does not show that, the external labels are those of the settings.
+        """
+        try:
+            data, _ = _data(_CONFIG, self._http.get(_CONFIG), _Config)
+        except UpstreamError as error:
+            if error.unknown_path or error.status in _FORBIDDEN:
+                # Thanos, Mimir and VictoriaMetrics have no such path.
+                return Sending(self._external, None) if self._external else None
+            raise
+        return read_sending(data.yaml)
+
+    def _rules(self, params: list[tuple[str, str]]) -> Iterator[Rule]:
+        data, _ = _data(_RULES, self._http.get(_RULES, params), _Groups)
+        return (_rule(rule, group) for group in data.groups for rule in group.rules)
 
     def _bounds(self, timeout: float | None = None) -> list[tuple[str, str]]:
         """Nobody works on an answer that nobody waits for."""
@@ -169,6 +196,7 @@ class _WireRule(msgspec.Struct, rename="camel"):
     type: str
     labels: dict[str, str] | None = None
     duration: float = 0.0
+    keep_firing_for: float = 0.0
     health: str = "unknown"
     last_error: str = ""
     last_evaluation: datetime | None = None
@@ -184,6 +212,10 @@ class _Group(msgspec.Struct):
 
 class _Groups(msgspec.Struct):
     groups: list[_Group]
+
+
+class _Config(msgspec.Struct):
+    yaml: str = ""
 
 
 class _Receiver(msgspec.Struct):
@@ -228,8 +260,10 @@ def _rule(rule: _WireRule, group: _Group) -> Rule:
     return Rule(
         name=rule.name,
         query=rule.query,
+        records=rule.type == "recording",
         labels=rule.labels or {},
         duration=rule.duration,
+        keep_firing_for=rule.keep_firing_for,
         health=rule.health,
         last_error=rule.last_error,
         last_evaluation=rule.last_evaluation.timestamp() if rule.last_evaluation else 0.0,

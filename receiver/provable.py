@@ -59,7 +59,7 @@ def _is_for(strategy: Strategy, rule: Rule) -> bool:
 
 def _unreadable(rule: Rule) -> str:
     try:
-        promql.read(rule.query)
+        promql.parse(rule.query)
     except ValueError as error:
         return (
             f"the expression of the rule {rule.name!r} cannot be read as PromQL ({error}), so no "

@@ -20,11 +20,12 @@ from receiver.clock import Clock
 from receiver.decide import Decision, decide
 from receiver.errors import ActionError
 from receiver.gathering import Asked, Case, Config, Gathering, plan_for
-from receiver.guards.situation import Answer, Reason, Situation, Verdict
+from receiver.guards.situation import Answer, Reason, Signal, Situation, Verdict
 from receiver.healing import PASSED_ON, Healing
 from receiver.journal import Episode, Journal, Key, Transaction
 from receiver.metrics import DECISIONS, Metrics, of_run
 from receiver.place import EVERYWHERE, UNBOUND, Place
+from receiver.relapse import relapsed
 from receiver.run import Outcome, Plan, Run, State
 from receiver.strategy import Strategy
 
@@ -161,7 +162,8 @@ class Reconciler:
         case = Case(config, strategy, key[1])
         asked = self._gathering.ask(case, episode, seen.situation)
         planned = _plan(case, episode, asked)
-        settled = self._journal.atomically(lambda t: self._settle(t, case, asked, planned))
+        before = None if seen.situation is None else seen.situation.last_healed
+        settled = self._journal.atomically(lambda t: self._settle(t, case, asked, planned, before))
         if settled is None:
             return self._clock()  # it may act now, and what was left unasked is asked first
         verdict = settled.verdict
@@ -179,16 +181,24 @@ class Reconciler:
         return verdict.until
 
     def _settle(
-        self, transaction: Transaction, case: Case, asked: Asked, planned: _Planned
+        self,
+        transaction: Transaction,
+        case: Case,
+        asked: Asked,
+        planned: _Planned,
+        healed_at: float | None,
     ) -> _Settled | None:
         """Decide on the history as it is now, and write down what follows from it.
 
         None, and nothing is written, when what was in the way while we asked has gone: the
-        questions that did not matter then matter now.
+        questions that did not matter then matter now. *healed_at* is when the target was last
+        proven healed.
         """
         # An alert that came while we asked has waked us once more; now nothing is planned for it.
         episode = None if planned == _Planned() else transaction.wanted(case.key)
         run = transaction.unfinished(case.key)
+        # Before the breakers are read, which may open of it.
+        self._note_relapse(transaction, case, episode, asked, healed_at)
         situation = self._gathering.situation(
             transaction, case, episode, run, asked, runs_on=planned.runs_on
         )
@@ -221,6 +231,29 @@ class Reconciler:
                     run = self._healing.finish(transaction, run, Outcome.CANCELLED, evidence)
         news = self._record(transaction, case.key, decision, run, now)
         return _Settled(verdict, run, news)
+
+    def _note_relapse(
+        self,
+        transaction: Transaction,
+        case: Case,
+        episode: Episode | None,
+        asked: Asked,
+        healed_at: float | None,
+    ) -> None:
+        if episode is None or healed_at is None:
+            return
+        within, now = case.strategy.verify.relapse, self._clock()
+        if min(now, episode.first_seen) - healed_at >= within:
+            return
+        healed = transaction.last_heal(case.key)
+        signal = asked.signal if asked.answered else Signal.UNKNOWN
+        if healed is None or not relapsed(healed, episode, signal, within, now):
+            return
+        consequences.relapse(transaction, case.config, healed, now)
+        log.warning(
+            "a heal did not hold",
+            extra={"run": healed.id, "strategy": healed.strategy, "target": healed.target},
+        )
 
     def _act(self, run: Run) -> float | None:
         if run.outcome is not None:
@@ -269,6 +302,9 @@ def _plan(case: Case, episode: Episode | None, asked: Asked) -> _Planned:
                 asked.value,
                 asked.expression,
                 inventory=case.config.inventory,
+                binding=asked.binding,
+                decay=asked.decay,
+                alert_decay=asked.alert_decay,
             )
         )
     except ActionError as error:

@@ -28,7 +28,7 @@ from receiver.duration import format_duration
 from receiver.errors import JournalError
 from receiver.journal import Journal, Snapshot, Transaction, Worker
 from receiver.llm import KeySummary
-from receiver.metrics import HEALS, TOTALS, label_sets
+from receiver.metrics import HEALS, RELAPSES, TOTALS, label_sets
 from receiver.run import Outcome
 from receiver.settings import EngineSettings
 from receiver.strategy import Budget, Strategies, Strategy
@@ -125,9 +125,9 @@ class Scrape(Collector):
         )  # fmt: skip
         yield gauges(
             "strategy_effectiveness_ratio",
-            "Healed runs of those whose end is proven, 0 to 1; NaN before the first.",
+            "Heals that held, of the runs whose end is proven, 0 to 1; NaN before the first.",
             ["strategy"],
-            (((name,), _effectiveness(snapshot, name)) for name in names),
+            (((name,), effectiveness(snapshot, name)) for name in names),
         )
         yield gauges(
             "budget_remaining",
@@ -301,10 +301,11 @@ def _breaker_rows(
             yield (name, str(state)), state is current
 
 
-def _effectiveness(snapshot: Snapshot, strategy: str) -> float:
+def effectiveness(snapshot: Snapshot, strategy: str) -> float:
     def heals(outcome: Outcome) -> float:
         return snapshot.totals.get((HEALS.name, (strategy, outcome)), 0.0)
 
     healed = heals(Outcome.HEALED)
     proven = healed + heals(Outcome.INEFFECTIVE)
-    return healed / proven if proven else float("nan")
+    relapses = snapshot.totals.get((RELAPSES.name, (strategy,)), 0.0)
+    return (healed - relapses) / proven if proven else float("nan")

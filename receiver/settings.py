@@ -62,6 +62,8 @@ class PrometheusSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unkno
     timeout: _Positive = 5.0
     """For one question; an answer that comes later proves nothing."""
     bearer_token_file: str | None = None
+    external_labels: dict[str, str] = {}
+    """Its external labels, for a server that does not show its configuration."""
     trusted_senders: tuple[_Sender, ...] = ()
     """Users, tokens and client certificates of `--web.config.file`, by name, whose alerts may be
     proven by the expression in their link where no rule is known."""
@@ -174,6 +176,11 @@ class NotifyEvents(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fie
     """A run failed, and was undone as far as it can be; or it is not known how it ended."""
     ineffective: tuple[str, ...] = ()
     """All steps were done, and it still fires."""
+    inconclusive: tuple[str, ...] = ()
+    """All steps were done and nothing is proven, again and again on one target; or Prometheus could
+    not be asked."""
+    relapsed: tuple[str, ...] = ()
+    """A heal did not hold: it fires again."""
     rollback_failed: tuple[str, ...] = ()
     """A run could not be undone: what it left is for a person to see to."""
     dormant: tuple[str, ...] = ()

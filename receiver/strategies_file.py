@@ -17,6 +17,7 @@ from receiver.duration import Duration
 from receiver.errors import ConfigError
 from receiver.matcher import MatcherText
 from receiver.problem import Report, Severity, quoted
+from receiver.proof.syntax import parse
 from receiver.services import Inventory
 from receiver.strategy import Expect, StepSpec, Strategy, Verify, WhenBlind
 from receiver.template import is_template, problems_in, problems_in_promql, sample
@@ -136,6 +137,14 @@ def _read_verify(node: Node, report: Report) -> Any:
             report,
             "`present` needs a `query`: the alert's own expression is there while it is ill",
         )
+    query = values.get("query")
+    if isinstance(query, str):
+        try:
+            parse(sample(query))
+        except ValueError as error:
+            asked = value_of(node, "query")
+            assert asked is not None
+            return mark(asked, report, f"nothing can be proven by this query: {error}")
     return construct(Verify, values, node, report)
 
 
@@ -160,7 +169,7 @@ def _read_query(node: Node, report: Report) -> Any:
     problem = problems_in_promql(text)
     if problem is None:
         try:
-            promql.read(sample(text))
+            promql.parse(sample(text))
         except ValueError as error:
             problem = f"no PromQL that can be asked: {error}"
     return text if problem is None else mark(node, report, problem)

@@ -12,7 +12,7 @@ from typing import Annotated, Final
 import msgspec
 
 from receiver.alert import Alert
-from receiver.breaker import Thresholds
+from receiver.breaker import StrategyThresholds
 from receiver.duration import Duration
 from receiver.matcher import Matcher, MatcherText
 
@@ -48,6 +48,13 @@ class WhenBlind(StrEnum):
     """Believe the notification."""
 
 
+class Gone(StrEnum):
+    SUCCEEDED = "succeeded"
+    """What is gone for good counts as healed when something took its place, and that is well."""
+    ACCEPT = "accept"
+    """It counts as healed: the strategy is meant to take targets away."""
+
+
 class Budget(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """At most `runs` runs on a target within any window of `per`."""
 
@@ -66,7 +73,18 @@ class Verify(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     """How the heal is proven."""
 
     within: Duration = 300.0
-    """How long after the last step the proof may take."""
+    """How long after the last step the proof may take; longer where the rule looks further back."""
+    settle: Duration = 30.0
+    """How long it must have forgotten what was before the action, until it is called ineffective: a
+    service needs time to warm up."""
+    at_most: Duration = 3_600.0
+    """How long the proof is waited for at most because the rule looks far back."""
+    hold: Duration = 0.0
+    """How long every look must find it cleared."""
+    relapse: Duration = 600.0
+    """How long after a heal it must not fire again, or the heal counts as a failure."""
+    gone: Gone = Gone.SUCCEEDED
+    """What it proves that series have ended with what they were scraped from."""
     query: str | None = None
     """PromQL; the alert's own expression when left out. May hold templates."""
     expect: Expect = Expect.EMPTY
@@ -96,7 +114,7 @@ class Strategy(msgspec.Struct, frozen=True, kw_only=True):
     budget: tuple[Budget, ...] = (Budget(runs=3, per=3600.0),)
     limits: Limits | None = None
     """How many targets it may act on in a time; without, as many as there are."""
-    breaker: Thresholds = Thresholds()
+    breaker: StrategyThresholds = StrategyThresholds()
     """When it stops because it fails; each target has a breaker too, and so has everything."""
     when: str | None = None
     """PromQL that must return something before acting. May hold templates."""

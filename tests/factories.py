@@ -10,12 +10,14 @@ import msgspec
 from receiver.actions import Action, Actions, Context, Later
 from receiver.alert import Alert, Notification, Status, fingerprint
 from receiver.authority import Speaker
+from receiver.decay import FORGETS, Decay
 from receiver.errors import ActionError
 from receiver.guards.situation import Condition, Doubt, Signal, Situation
 from receiver.matcher import parse_matcher
+from receiver.proof.binding import Binding
+from receiver.proof.verifier import Judgement
 from receiver.services import Inventory
 from receiver.strategy import Budget, Expect, StepSpec, Strategy
-from receiver.verification import Judgement
 
 NOW = 1_800_000_000.0
 
@@ -159,28 +161,45 @@ class ScriptedProver:
         self.labels: dict[str, str] = {}
         self.listed: bool | None = False
         self.suspicion = ""
+        self.unasked = False
+        self.alert_decay = self.query_decay = FORGETS
 
-    def judge(
+    def confirm(
         self,
         alert_labels: Mapping[str, str],
-        expression: str | None,
+        said: str | None,
+        *,
+        speaker: Speaker = Speaker.SENDER,
+        starts_at: float = 0.0,
+    ) -> Judgement:
+        self.asked.append((said, 0.0))
+        self.labels = dict(alert_labels)
+        self.speakers.append(speaker)
+        expression = self.expression or said
+        bound = Binding(expression=expression or "", labels=dict(alert_labels), fed_at=1.0)
+        judged = self._says(self.signal)
+        return msgspec.structs.replace(judged, expression=expression, binding=bound)
+
+    def look(
+        self,
+        binding: Binding,
         *,
         since: float,
         expect: Expect = Expect.EMPTY,
-        own_query: bool = False,
-        speaker: Speaker = Speaker.SENDER,
+        accept_gone: bool = False,
     ) -> Judgement:
-        self.asked.append((expression, since))
-        self.labels = dict(alert_labels)
-        self.speakers.append(speaker)
-        signal = self.own if own_query and self.own is not None else self.signal
-        return Judgement(
-            signal,
-            1.0,
-            f"scripted {signal}",
-            doubt=self.doubt,
-            expression=self.expression or expression,
-        )
+        self.asked.append((binding.expression, since))
+        self.labels = dict(binding.labels)
+        return self._says(self.own if binding.own and self.own is not None else self.signal)
+
+    def _says(self, signal: Signal) -> Judgement:
+        doubt = Doubt.BLIND if self.unasked else self.doubt
+        return Judgement(signal, 1.0, f"scripted {signal}", doubt=doubt)
+
+    def decay(
+        self, alert_labels: Mapping[str, str], expression: str | None, *, own_query: bool = False
+    ) -> Decay:
+        return self.query_decay if own_query else self.alert_decay
 
     def condition(self, query: str) -> tuple[Condition, str]:
         self.asked.append((query, 0.0))

@@ -58,9 +58,7 @@ def test_whose_expression_is_asked(
 
     known = KNOWN[0] if rules is KNOWN else None
     assert found.rule is known
-    if said is not None and speaker is Speaker.DECISION:
-        assert found.expression == said
-    elif known:
+    if known:
         assert found == Authority(expression="cpu > 1", rule=known)
     elif said is not None and speaker in {Speaker.TRUSTED, Speaker.FILE}:
         assert found == Authority(expression=said)

@@ -105,6 +105,9 @@ def test_where_all_is_well_it_says_so(patient: Patient) -> None:
         return found if code == 0 else None  # Prometheus looks for its Alertmanagers now and then
 
     found = wait_until(well, within=40)
+    assert found["strategy high-cpu"] == [
+        ("ok", "HighCPU does not look back: a proof takes 5m at most")
+    ]
     assert found["service shop"][0][0] == "ok"
     assert found["service shop: settings"] == [("ok", "can be used")]
     assert found["service shop: logs"] == [("ok", f"{patient.folder}/pid can be read")]

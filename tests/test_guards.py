@@ -23,7 +23,7 @@ from receiver.guards.situation import (
 from receiver.metrics import VERDICTS
 from receiver.run import Outcome
 from receiver.strategy import Budget, Limits, Mode, WhenBlind
-from tests.factories import NOW, situation, strategy
+from tests.factories import NOW, alert, situation, strategy
 
 ASKING = strategy(mode=Mode.APPROVE)
 LIMITED = strategy(limits=Limits(targets=2, per=60.0))
@@ -69,7 +69,7 @@ TABLE: list[tuple[dict[str, Any], str, Answer, Reason | None, float | None]] = [
             {"signal": Signal.UNKNOWN, "doubt": doubt, "condition": Condition.TRUE},
             "current", Answer.ALLOW, None, None,
         )
-        for doubt in Doubt
+        for doubt in set(Doubt) - {Doubt.ELSEWHERE}
     ),
     (
         {"signal": Signal.UNKNOWN, "doubt": Doubt.BLIND, "strategy": BOLD},
@@ -133,6 +133,19 @@ TABLE: list[tuple[dict[str, Any], str, Answer, Reason | None, float | None]] = [
         "grace", Answer.WAIT, Reason.GRACE_PERIOD, NOW + 1,
     ),
     ({"last_end": NOW - 300.0}, "grace", Answer.ALLOW, None, None),
+    (  # it fires since before the last run, of what its rule still remembers
+        {"last_end": NOW - 50.0, "forgets_at": NOW + 900.0},
+        "grace", Answer.WAIT, Reason.GRACE_PERIOD, NOW + 900.0,
+    ),
+    (
+        {"last_end": NOW - 50.0, "forgets_at": NOW + 10.0},
+        "grace", Answer.WAIT, Reason.GRACE_PERIOD, NOW + 250.0,
+    ),
+    ({"last_end": NOW - 400.0, "forgets_at": NOW}, "grace", Answer.ALLOW, None, None),
+    (  # it has ended in between
+        {"last_end": NOW - 400.0, "forgets_at": NOW + 900.0, "alert": alert(starts_at=NOW - 9.0)},
+        "grace", Answer.ALLOW, None, None,
+    ),
     ({"starts": (NOW - 3601, NOW - 2, NOW - 1)}, "budget", Answer.ALLOW, None, None),
     (
         {"starts": (NOW - 30, NOW - 2, NOW - 1)},
@@ -288,6 +301,10 @@ TOLD: list[tuple[dict[str, Any], str, str]] = [
     ({"condition": Condition.UNKNOWN, "upstream_detail": "timeout"}, "current", "timeout"),
     ({"suspect": "its scrape fails"}, "monitoring", "its scrape fails"),
     ({"holder": 7}, "busy", "run 7 holds the target"),
+    (
+        {"holder": 7, "holder_reason": "its proof takes an hour"},
+        "busy", "run 7 holds the target; its proof takes an hour",
+    ),
     ({"absent": "web-1"}, "worker", "no worker for web-1: start promheal work there"),
     ({"acting": 9}, "concurrency", "9 runs are acting"),
     ({"last_end": NOW}, "grace", ""),

@@ -8,6 +8,7 @@ import sys
 import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import msgspec
 import psycopg
@@ -16,16 +17,18 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from receiver.alert import Alert, Quarantined
-from receiver.breaker import BreakerEvent, Happening
+from receiver.breaker import Breaker, BreakerEvent, BreakerState, Happening, Thresholds
 from receiver.decide import decide
 from receiver.dormancy import AWAKE
 from receiver.errors import ConfigError, JournalError
+from receiver.guards.situation import Signal
 from receiver.journal import Admission, Admitted, Episode, Journal, Transaction, Want, open_journal
 from receiver.journal.migrate import scripts
 from receiver.journal.queries import queries
 from receiver.journal.sqlite import APPLICATION_ID
-from receiver.run import TRANSITIONS, Observation, Outcome, Phase, State, Step, StepState
+from receiver.run import TRANSITIONS, Doubt, Observation, Outcome, Phase, State, Step, StepState
 from tests.factories import NOW, alert, resolved, situation
+from tests.world import World
 
 KEY = ("latency", 'service="checkout"')
 
@@ -319,6 +322,104 @@ def test_the_history_is_that_of_other_runs(journal: Journal) -> None:
         lambda t: t.history(("other", KEY[1]), now=NOW, but=0, since=0.0, most=9, lately=0.0)
     )
     assert (other.holder, other.acting, other.starts) == (mine.id, 1, ())
+
+
+def test_what_could_not_be_proven_is_counted_in_a_row(journal: Journal) -> None:
+    episode = opened_episode(journal)
+    ended: list[tuple[Outcome, Doubt | None, int]] = [
+        (Outcome.INCONCLUSIVE, Doubt.UNKNOWN, 1),
+        (Outcome.INCONCLUSIVE, Doubt.UNASKED, 1),
+        (Outcome.INCONCLUSIVE, Doubt.NO_HEAL, 1),
+        (Outcome.INCONCLUSIVE, None, 1),  # of a promheal that did not ask why
+        (Outcome.FAILED, None, 1),
+        (Outcome.INCONCLUSIVE, Doubt.OLD_DATA, 2),
+        (Outcome.INEFFECTIVE, None, 0),
+        (Outcome.INCONCLUSIVE, Doubt.UNKNOWN, 1),
+        (Outcome.HEALED, None, 0),
+    ]
+    for number, (outcome, doubt, in_a_row) in enumerate(ended):
+
+        def work(t: Transaction, at: float = NOW + number, about: Any = (outcome, doubt)) -> None:
+            run = t.open_run(KEY, State.ACTING, episode=episode, now=at)
+            t.finish(run, about[0], "", now=at, doubt=about[1])
+
+        journal.atomically(work)
+        assert journal.read(lambda t: t.doubtful(KEY)) == in_a_row
+    assert journal.read(lambda t: t.doubtful(("other", KEY[1]))) == 0
+    doubts = [run.doubt for run in journal.read(lambda t: t.runs(limit=100))]
+    assert doubts[::-1] == [doubt for _, doubt, _ in ended]
+
+
+def test_a_heal_that_did_not_hold_is_noted_once(journal: Journal) -> None:
+    episode = opened_episode(journal)
+
+    def heal(t: Transaction) -> int:
+        run = t.open_run(KEY, State.ACTING, episode=episode, now=NOW)
+        return t.finish(run, Outcome.HEALED, "", now=NOW + 5, forgets_at=NOW + 60).id
+
+    first = journal.atomically(heal)
+    second = journal.atomically(heal)
+    last = journal.read(lambda t: t.last_heal(KEY))
+    assert last is not None
+    assert (last.id, last.relapsed_at, last.forgets_at) == (second, None, NOW + 60)
+
+    journal.atomically(lambda t: t.put_relapse(second, NOW + 9))
+    journal.atomically(lambda t: t.put_relapse(second, NOW + 99))
+
+    assert journal.read(lambda t: t.last_heal(KEY)) is None, "not the one before it"
+    run = journal.read(lambda t: t.run(second))
+    assert run is not None
+    assert run.relapsed_at == NOW + 9
+    assert journal.read(lambda t: t.relapses(since=NOW)) == {KEY: 1}
+    assert journal.read(lambda t: t.relapses(since=NOW + 9)) == {}
+    assert first != second
+
+
+def test_a_relapse_that_is_not_stored_has_not_been_counted(
+    journal: Journal, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What a kill in the middle leaves: all of it, or nothing."""
+    world = World(journal)
+    world.fire()
+    world.consider()
+    world.prover.signal = Signal.CLEARED
+    world.clock.now += 5
+    world.consider()
+    world.prover.signal = Signal.FIRING
+    world.clock.now += 5
+
+    def dies(*_: object) -> bool:
+        raise RuntimeError("cut off")
+
+    with monkeypatch.context() as patched:
+        patched.setattr(world.reconciler, "_record", dies)
+        with pytest.raises(RuntimeError):
+            world.consider()
+    assert world.totals("relapses") == {}
+    assert journal.read(lambda t: t.relapses(since=0.0)) == {}
+    assert {one.failures for one in journal.read(lambda t: t.breakers()).values()} <= {0}
+
+    for _ in range(3):
+        world.consider()
+    assert world.totals("relapses") == {("latency",): 1}
+    failures = {name: one.failures for name, one in journal.read(lambda t: t.breakers()).items()}
+    assert failures == {"strategy:latency": 1, f"target:{KEY[1]}": 1}
+
+
+def test_what_a_breaker_forgot_at_a_heal_outlives_a_restart(journal: Journal) -> None:
+    thresholds = Thresholds(failures=3)
+
+    def tell(event: BreakerEvent, run: int) -> None:
+        happening = Happening(event=event, at=NOW, run=run, started_at=NOW, thresholds=thresholds)
+        journal.atomically(lambda t: t.happen("target:x", happening))
+
+    for run in (1, 2):
+        tell(BreakerEvent.FAILURE, run)
+    tell(BreakerEvent.SUCCESS, 3)
+    remembered = journal.read(lambda t: t.breaker("target:x"))
+    assert remembered == Breaker(healed=3, forgot_failures=2)
+    tell(BreakerEvent.FAILURE, 3)
+    assert journal.read(lambda t: t.breaker("target:x")).state(NOW) is BreakerState.OPEN
 
 
 def test_what_never_acted_is_no_history(journal: Journal) -> None:

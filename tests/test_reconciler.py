@@ -306,7 +306,6 @@ def test_a_run_is_proven_by_the_expression_that_it_was_decided_by(world: World) 
     assert run.plan is not None
     assert run.plan.alert["expression"] == "errors > 5"
     assert world.prover.asked[-1][0] == "errors > 5"
-    assert world.prover.speakers[-1] is Speaker.DECISION
 
 
 def test_whose_link_is_told_to_prometheus_is_told_with_it(world: World) -> None:
@@ -499,7 +498,7 @@ def test_ones_own_query_proves_it(journal: Journal) -> None:
     world.consider()
 
     assert world.prover.asked[-1] == ('probe_success{service="checkout"} == 0', NOW)
-    assert world.prover.labels == {"alertname": "HighLatency", "service": "checkout"}
+    assert world.prover.labels == {"service": "checkout"}
 
 
 def test_the_resync_brings_up_what_fires_and_what_is_under_way(world: World) -> None:

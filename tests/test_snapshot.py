@@ -222,7 +222,7 @@ def test_queries_are_checked_at_load_and_no_label_ends_their_strings() -> None:
         (query,) = rendered.queries
         assert query.startswith('up{job="')
         assert query.endswith('"} > 0')
-        promql.read(query)
+        promql.parse(query)
 
 
 def test_the_process_table_has_who_works_and_who_is_large_and_no_arguments() -> None:

@@ -15,9 +15,9 @@ from receiver.authority import Speaker
 from receiver.guards.situation import Doubt, Signal
 from receiver.link import expression_of
 from receiver.prometheus import Prometheus
+from receiver.proof.verifier import Judgement
 from receiver.prover import PrometheusProver
 from receiver.settings import PrometheusSettings
-from receiver.verification import Judgement
 from tests.chain import Program, free_port, running, wait_until
 from tests.tools import tool
 
@@ -38,6 +38,7 @@ class Victoria:
     """A VictoriaMetrics in which the service `a` is sick."""
 
     def __init__(self, program: Program) -> None:
+        self.url = program.url
         self.prometheus = Prometheus(PrometheusSettings(url=program.url))
         self.prover = PrometheusProver(self.prometheus, time.time)
         body = b'sick{service="a",instance="i"} 1\n'
@@ -52,11 +53,10 @@ class Victoria:
         said: str | None = None,
         *,
         speaker: Speaker = Speaker.SENDER,
-        since: float = 0.0,
         **labels: str,
     ) -> Judgement:
         alert = {"alertname": name, "alertgroup": "tests", **LABELS, **labels}
-        return self.prover.judge(alert, said, since=since, speaker=speaker)
+        return self.prover.confirm(alert, said, speaker=speaker)
 
 
 def victoria(folder: Path, stack: ExitStack, *arguments: str) -> Program:
@@ -111,22 +111,33 @@ def test_the_rule_of_vmalert_is_the_only_one(with_rules: Victoria) -> None:
     assert (elsewhere.signal, elsewhere.expression) == (UNKNOWN, "sick > 0")
 
 
-def test_a_rule_in_metricsql_is_confirmed_by_its_list_and_proves_nothing(
+def test_a_rule_in_metricsql_is_confirmed_by_its_server_and_proves_nothing(
     with_rules: Victoria,
 ) -> None:
     judged = with_rules.judge("Queer")
     assert judged.signal is FIRING
-    assert "lists it as firing" in judged.detail
+    assert judged.binding is not None
 
-    for name, since, service in (
-        ("Queer", time.time(), "a"),
-        ("Queer", 0.0, "b"),
-        ("QuietlyQueer", 0.0, "a"),
-    ):
-        judged = with_rules.judge(name, since=since, service=service)
-        assert (judged.signal, judged.doubt) == (UNKNOWN, Doubt.DATA)
-        assert "cannot be read" in judged.detail
-        assert "verify.query" in judged.detail
+    after = with_rules.prover.look(judged.binding, since=time.time())
+    assert (after.signal, after.doubt) == (UNKNOWN, Doubt.DATA)
+    assert "cannot be read" in after.detail
+    assert "verify.query" in after.detail
+
+    for name, service in (("Queer", "b"), ("QuietlyQueer", "a")):
+        assert with_rules.judge(name, service=service).signal is UNKNOWN
+
+
+def test_a_target_that_died_is_not_healed_by_an_answer_about_the_past(
+    with_rules: Victoria,
+) -> None:
+    judged = with_rules.judge("Sick", severity="critical")
+    assert judged.binding is not None
+
+    since = time.time()  # from here on it says nothing any more
+    until = since + 6
+    while time.time() < until:
+        assert with_rules.prover.look(judged.binding, since=since).signal is not Signal.CLEARED
+        time.sleep(0.5)
 
 
 def test_without_rules_only_a_trusted_link_of_vmui_confirms(alone: Victoria) -> None:
@@ -138,3 +149,16 @@ def test_without_rules_only_a_trusted_link_of_vmui_confirms(alone: Victoria) -> 
     judged = alone.judge("Sick", said)
     assert (judged.signal, judged.doubt, judged.expression) == (UNKNOWN, Doubt.RULE, None)
     assert alone.judge("Sick", said, speaker=Speaker.TRUSTED).signal is FIRING
+
+
+def test_another_clusters_alert_is_known_by_the_external_labels_of_the_settings(
+    with_rules: Victoria,
+) -> None:
+    settings = PrometheusSettings(url=with_rules.url, external_labels={"cluster": "west"})
+    prover = PrometheusProver(Prometheus(settings), time.time)
+    alert = {"alertname": "Sick", "alertgroup": "tests", "severity": "critical", **LABELS}
+
+    assert prover.confirm(alert | {"cluster": "west"}, None).signal is FIRING
+    judged = prover.confirm(alert | {"cluster": "east"}, None)
+    assert (judged.signal, judged.doubt) == (UNKNOWN, Doubt.ELSEWHERE)
+    assert 'from another Prometheus: cluster="east", here "west"' in judged.detail

@@ -10,10 +10,15 @@ from typing import Any
 import pytest
 from flask.testing import FlaskClient
 
+from receiver import consequences
 from receiver.errors import JournalError
+from receiver.journal import Transaction
+from receiver.run import Outcome, State
 from receiver.web import create_app, create_worker_app
 from receiver.web.webhook import MAX_BODY
 from receiver.wiring import Service
+from tests.factories import alert, notification
+from tests.world import KEY, World
 
 PAYLOAD = Path("tests/payloads/firing_single.json").read_bytes()
 LATENCY: dict[str, Any] = {
@@ -221,6 +226,48 @@ def test_what_is_not_there_is_said_as_json(client: FlaskClient) -> None:
         answer: Any = client.get(path)
         assert (answer.status_code, answer.json["error"]["code"]) == (404, "not_found")
     assert client.get("/api/runs/99999999999999999999999").status_code in {400, 404}
+
+
+def flapping(service: Service, times: int) -> int:
+    """So many heals of one target that did not hold; the number of the last run."""
+    world = World(service.journal)
+    world.clock.now = service.clock()
+    runs: list[int] = []
+
+    def heal(transaction: Transaction) -> None:
+        episode = transaction.wanted(KEY)
+        assert episode is not None
+        now = service.clock()
+        run = transaction.open_run(KEY, State.ACTING, episode=episode, now=now)
+        run = transaction.finish(run, Outcome.HEALED, "", now=now)
+        consequences.relapse(transaction, world.config(), run, now)
+        runs.append(run.id)
+
+    for _ in range(times):
+        service.journal.atomically(heal)
+    return runs[-1]
+
+
+def test_heals_that_do_not_hold_are_told(client: FlaskClient, service: Service) -> None:
+    started(service)
+    service.intake.admit(notification(alert()))
+    flapping(service, 1)
+    assert get(client, "/api/status")["issues"] == []
+
+    run = flapping(service, 2)
+
+    status = get(client, "/api/status")
+    assert status["status"] == "warning"
+    assert status["issues"] == [
+        'WARNING: 3 heals of latency on service="checkout" did not hold in the last 1h'
+    ]
+    assert status["recommendations"] == ["Look for the cause, which its actions do not remove"]
+    assert get(client, f"/api/runs/{run}")["relapsedAt"] is not None
+    page = client.get(f"/runs/{run}").text
+    assert "it fired again, so the heal had not held" in page
+    assert "It fired again: the heal had not held" in page, "in the timeline"
+    metrics = client.get("/metrics").text
+    assert 'promheal_relapses_total{strategy="latency"} 3.0' in metrics
 
 
 def test_the_status_has_the_shape_of_the_operations_guide(

@@ -69,7 +69,7 @@ class TakeSnapshot(Action):
             problem = problems_in_promql(query)
             if problem is None:
                 try:
-                    promql.read(sample(query))
+                    promql.parse(sample(query))
                 except ValueError as error:
                     problem = f"no PromQL that can be asked: {error}"
             if problem is not None:

@@ -30,7 +30,7 @@ RULES: Final = 60.0
 """Seconds until it is asked again for a rule that is not there: somebody must write it."""
 
 
-def current(situation: Situation) -> Verdict:  # noqa: PLR0911  one return an answer
+def current(situation: Situation) -> Verdict:  # noqa: C901, PLR0911  one return an answer
     if situation.alert is None:
         return deny(Reason.RESOLVED, "no alert fires for this target")
     if situation.signal is Signal.CLEARED:
@@ -41,6 +41,8 @@ def current(situation: Situation) -> Verdict:  # noqa: PLR0911  one return an an
             return deny(Reason.RESOLVED, "healed, and not notified since")
         if situation.now - situation.last_seen > situation.stale_after:
             return deny(Reason.STALE, "not notified for too long, and Prometheus cannot confirm it")
+        if situation.doubt is Doubt.ELSEWHERE:  # nothing that is asked here is about its target
+            return wait(Reason.CONDITION_UNKNOWN, situation.now + RULES, situation.upstream_detail)
     match situation.condition:
         case Condition.FALSE:
             return wait(Reason.CONDITION_FALSE, situation.now + RETRY, situation.upstream_detail)
@@ -60,5 +62,5 @@ def _unconfirmed(situation: Situation) -> Verdict:
             return ALLOW
         case Doubt.RULE:
             return wait(Reason.RULE_UNKNOWN, situation.now + RULES, situation.upstream_detail)
-        case Doubt.BLIND | Doubt.DATA:
+        case _:
             return wait(Reason.CONDITION_UNKNOWN, situation.now + RETRY, situation.upstream_detail)

@@ -103,6 +103,8 @@ class Doubt(StrEnum):
     """Prometheus does not have the alert's rule, and no expression is one that may be asked."""
     VOUCHED = "vouched"
     """As `RULE`, but the alert is from the operator's own file."""
+    ELSEWHERE = "elsewhere"
+    """It was asked, and would send this alert with other labels: it is another Prometheus'."""
     DATA = "data"
     """It was asked, and its answer does not tell: data is missing, or it cannot be evaluated."""
 
@@ -174,6 +176,8 @@ class Situation(msgspec.Struct, frozen=True, kw_only=True):
     """The asking run; 0 before there is one."""
     holder: int | None = None
     """The id of another run that holds the target: acting, waiting or verifying."""
+    holder_reason: str = ""
+    """What that run waits for, and until when."""
     acting: int = 0
     """Other runs that hold a slot."""
     max_concurrent_runs: int = 8
@@ -185,6 +189,8 @@ class Situation(msgspec.Struct, frozen=True, kw_only=True):
     """When a run on this target was last proven to have healed it."""
     last_outcome: Outcome | None = None
     """How the last run that acted on this target ended."""
+    forgets_at: float | None = None
+    """Until when the alert may fire because of what was before this strategy's last action here."""
     starts: tuple[float, ...] = ()
     """When this strategy began to act on this target, oldest first, as far as the budgets reach."""
     dormancy: Dormancy = AWAKE

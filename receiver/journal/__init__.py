@@ -21,7 +21,7 @@ from receiver.decide import Decision
 from receiver.dormancy import Dormancy
 from receiver.journal.steering import Key as Key
 from receiver.journal.steering import Pause, Steering
-from receiver.run import Observation, Outcome, Plan, Run, State, Step
+from receiver.run import Doubt, Observation, Outcome, Plan, Run, State, Step
 
 T = TypeVar("T")
 
@@ -124,11 +124,14 @@ class History(msgspec.Struct, frozen=True, kw_only=True):
     """What the guards rest on."""
 
     holder: int | None
+    holder_reason: str
     acting: int
     last_end: float | None
     last_healed: float | None
     last_outcome: Outcome | None
     """How the last run that acted on this target ended."""
+    forgets_at: float | None
+    """Of the last run of this strategy that acted on it."""
     starts: tuple[float, ...]
     dormancy: Dormancy
     pauses: tuple[Pause, ...]
@@ -300,7 +303,36 @@ class Transaction(Steering):
         """Write a run's next state. Raises AssertionError for one that may not follow."""
 
     @abstractmethod
-    def finish(self, run: Run, outcome: Outcome, reason: str, *, now: float) -> Run: ...
+    def finish(
+        self,
+        run: Run,
+        outcome: Outcome,
+        reason: str,
+        *,
+        now: float,
+        doubt: Doubt | None = None,
+        forgets_at: float | None = None,
+    ) -> Run: ...
+
+    @abstractmethod
+    def doubtful(self, key: Key) -> int:
+        """How many runs of *key* have ended inconclusive since one was proven, either way.
+
+        Those only that count: neither those for which Prometheus could not be asked, nor those
+        that had nothing to prove.
+        """
+
+    @abstractmethod
+    def last_heal(self, key: Key) -> Run | None:
+        """The last run of *key* that healed, unless its heal is known not to have held."""
+
+    @abstractmethod
+    def put_relapse(self, run: int, now: float) -> None:
+        """Note that a heal has not held."""
+
+    @abstractmethod
+    def relapses(self, *, since: float) -> Mapping[Key, int]:
+        """How many heals are known since then not to have held, by what they had healed."""
 
     @abstractmethod
     def ask_cancel(self, run: int, why: str) -> None:

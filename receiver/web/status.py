@@ -14,8 +14,9 @@ import msgspec
 from receiver.background import TaskState, load
 from receiver.breaker import PERMANENT_REASON, Breaker, BreakerState
 from receiver.dormancy import Dormancy, backoff
+from receiver.duration import format_duration
 from receiver.journal import Snapshot, Transaction, Worker
-from receiver.journal.steering import Pause
+from receiver.journal.steering import Key, Pause
 from receiver.llm import Keys
 from receiver.metrics import HEALS
 from receiver.run import FAILURES, Outcome, State
@@ -24,6 +25,12 @@ from receiver.wiring import CLOCK_LEAD, Service
 
 WARN_FAILURES: Final = 5
 """Consecutive failures from which the status is a warning."""
+LATELY: Final = 3_600.0
+"""Seconds for which a heal that did not hold is shown."""
+FLAPPING: Final = 2
+"""Heals of one target that did not hold, from which the status is a warning."""
+SHOWN: Final = 5
+"""Targets that flap, shown one by one."""
 
 _RESET: Final = (
     "Find out why it kept failing, then call POST /api/breakers/{}/reset with force and a reason"
@@ -37,6 +44,8 @@ class Seen(msgspec.Struct, frozen=True):
     dormancy: Dormancy
     breakers: Mapping[str, Breaker]
     pauses: tuple[Pause, ...]
+    relapses: Mapping[Key, int]
+    """Heals that did not hold, lately."""
     now: float
 
 
@@ -49,6 +58,7 @@ def look(service: Service) -> Seen:
             transaction.dormancy(),
             transaction.breakers(),
             tuple(transaction.pauses(now=now)),
+            transaction.relapses(since=now - LATELY),
             now,
         )
 
@@ -230,6 +240,7 @@ def _findings(
     found: list[tuple[str, str]] = [
         *_of_process(service),
         *_of_engine(service, seen),
+        *_of_heals(seen),
         *_of_tasks(tasks),
         *_of_settings(service, seen),
     ]
@@ -287,6 +298,19 @@ def _of_engine(service: Service, seen: Seen) -> Iterable[tuple[str, str]]:
                 yield f"WARNING: Circuit breaker {name} is {state}", ""
             case BreakerState.CLOSED:
                 pass
+
+
+def _of_heals(seen: Seen) -> Iterable[tuple[str, str]]:
+    """What is healed again and again is not healed."""
+    flapping = [(key, times) for key, times in seen.relapses.items() if times >= FLAPPING]
+    for (strategy, target), times in flapping[:SHOWN]:
+        lately = format_duration(LATELY)
+        yield (
+            f"WARNING: {times} heals of {strategy} on {target} did not hold in the last {lately}",
+            "Look for the cause, which its actions do not remove",
+        )
+    if len(flapping) > SHOWN:
+        yield f"WARNING: heals of {len(flapping) - SHOWN} more targets did not hold", ""
 
 
 def _of_tasks(tasks: Iterable[TaskState]) -> Iterable[tuple[str, str]]:
