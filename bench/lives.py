@@ -21,13 +21,15 @@ import psycopg
 from bench import servers
 from receiver.alert import Notification, parse_notification
 from receiver.connections import Options
+from receiver.decay import FORGETS
 from receiver.engine.postgres import PostgresEngine
 from receiver.guards.situation import Signal
 from receiver.journal import Key, Transaction
 from receiver.journal.postgres import SCHEMA
 from receiver.place import Place
+from receiver.proof.binding import Binding
+from receiver.proof.verifier import Judgement
 from receiver.prover import PrometheusProver
-from receiver.verification import Judgement
 from receiver.wiring import PRUNE_ROWS, Service, build
 
 T = TypeVar("T")
@@ -68,7 +70,12 @@ _SIZES: Final = """
     where relnamespace = current_schema()::regnamespace and relkind = 'r'"""
 _TRANSACTIONS: Final = """
     select xact_commit + xact_rollback from pg_stat_database where datname = current_database()"""
-FIRING: Final = Judgement(Signal.FIRING, 1.0, "it is returned, with value 1")
+FIRING: Final = Judgement(
+    Signal.FIRING,
+    1.0,
+    "it is returned, with value 1",
+    binding=Binding(expression="bound > 0", labels={"instance": "host-1:9100"}, fed_at=1.0),
+)
 CLEARED: Final = Judgement(Signal.CLEARED, None, "it is not returned, and its data is fresh")
 
 
@@ -205,7 +212,9 @@ def measure(folder: Path, url: str, lives: int) -> Lives:
     bound = msgspec.structs.replace(central, place=Place(frozenset({servers.HOST}), decides=False))
     with (
         psycopg.connect(url, autocommit=True, options=f"-csearch_path={SCHEMA}") as connection,
-        mock.patch.object(PrometheusProver, "judge") as judge,
+        mock.patch.object(PrometheusProver, "confirm", judge := mock.Mock()),
+        mock.patch.object(PrometheusProver, "look", judge),
+        mock.patch.object(PrometheusProver, "decay", return_value=FORGETS),
         (traced := _Traced(connection)).service(central) as decides,
         traced.service(bound) as acts,
     ):

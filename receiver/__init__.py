@@ -9,6 +9,6 @@ The path of one alert, which is the order in which to read this package:
 5. `reconciler.py`    gathers what is known: the journal's history, Prometheus' answer
 6. `decide.py`        asks `guards/` in order: Allow, Wait or Deny, with a reason and a time
 7. `runner.py`        each step is committed as started, then its `actions/` act
-8. `verification.py`  does Prometheus say that it healed? A timer, not a thread, until it is known
+8. `proof`            does Prometheus say that it healed? A timer, not a thread, until it is known
 9. `journal/`         the outcome; `metrics.py` tells it
 """

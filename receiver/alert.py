@@ -11,12 +11,12 @@ import re
 from collections.abc import Mapping
 from datetime import datetime
 from enum import StrEnum
-from typing import Final
-from urllib.parse import parse_qs, urlsplit
+from typing import Final, TypeVar
 
 import msgspec
 
 from receiver.errors import PayloadError
+from receiver.link import MAX_LINK, expression_of
 
 MAX_ALERTS: Final = 100_000
 """More in one notification is refused: Alertmanager groups are bounded by what one can read."""
@@ -29,6 +29,10 @@ _FINGERPRINT: Final = re.compile(r"[0-9a-f]{16}")
 _FNV_OFFSET: Final = 14_695_981_039_346_656_037
 _FNV_PRIME: Final = 1_099_511_628_211
 _64_BITS: Final = (1 << 64) - 1
+
+
+T = TypeVar("T")
+U = TypeVar("U")
 
 
 class Status(StrEnum):
@@ -56,17 +60,8 @@ class Alert(msgspec.Struct, frozen=True, kw_only=True):
 
     @property
     def expression(self) -> str | None:
-        """The rule's PromQL, as Prometheus writes it into the link back to its graph page."""
+        """The PromQL that the sender says is the rule's: what a link says, and no proof."""
         return expression_of(self.generator_url)
-
-
-def expression_of(generator_url: str) -> str | None:
-    """Return `g0.expr` of Prometheus' graph link. Only the text is used, never the host."""
-    try:
-        found = parse_qs(urlsplit(generator_url).query).get("g0.expr")
-    except ValueError:
-        return None
-    return found[0] if found else None
 
 
 class Quarantined(msgspec.Struct, frozen=True, kw_only=True):
@@ -87,7 +82,9 @@ class Notification(msgspec.Struct, frozen=True, kw_only=True):
     """As sent: Alertmanager escapes it as a regular expression."""
     group_key: str = ""
     external_url: str = ""
-    """Which Alertmanager sent it; differs between HA peers."""
+    """Which Alertmanager sent it, as it says; differs between HA peers."""
+    user: str = ""
+    """Who posted it, as it has shown itself; empty when nobody was asked who it is."""
     truncated: int = 0
     """Alerts that `max_alerts` cut off: they must be fetched from the sender."""
 
@@ -103,7 +100,8 @@ class _WireAlert(msgspec.Struct, rename="camel"):
 
 
 class _WireNotification(msgspec.Struct, rename="camel"):
-    version: str
+    """What every Alertmanager sends. Its `version` says nothing that the rest does not say."""
+
     alerts: list[_WireAlert]
     receiver: str = ""
     group_key: str = ""
@@ -111,55 +109,78 @@ class _WireNotification(msgspec.Struct, rename="camel"):
     truncated_alerts: int = 0
 
 
-class _LooseNotification(msgspec.Struct, rename="camel"):
-    """The same envelope with its alerts unread, for a batch in which one of them is bad."""
+_NOTHING: Final = msgspec.Raw(b"null")
 
-    version: str
+
+class _LooseAlert(msgspec.Struct, rename="camel"):
+    """The same alert with what is not needed unread, should that be of another type or null."""
+
+    status: Status
+    labels: dict[str, str]
+    starts_at: datetime
+    ends_at: msgspec.Raw = _NOTHING
+    annotations: msgspec.Raw = _NOTHING
+    generator_url: msgspec.Raw = msgspec.field(default=_NOTHING, name="generatorURL")
+    fingerprint: msgspec.Raw = _NOTHING
+
+
+class _LooseNotification(msgspec.Struct, rename="camel"):
+    """The same envelope with its alerts, and all that is not needed, unread."""
+
     alerts: list[msgspec.Raw]
-    receiver: str = ""
-    group_key: str = ""
-    external_url: str = msgspec.field(default="", name="externalURL")
-    truncated_alerts: int = 0
+    receiver: msgspec.Raw = _NOTHING
+    group_key: msgspec.Raw = _NOTHING
+    external_url: msgspec.Raw = msgspec.field(default=_NOTHING, name="externalURL")
+    truncated_alerts: msgspec.Raw = _NOTHING
 
 
 _decode_strictly: Final = msgspec.json.Decoder(_WireNotification).decode
 _decode_loosely: Final = msgspec.json.Decoder(_LooseNotification).decode
-_decode_alert: Final = msgspec.json.Decoder(_WireAlert).decode
+_decode_alert: Final = msgspec.json.Decoder(_LooseAlert).decode
 
 _EXPECTED: Final = (
     "expected Alertmanager's webhook body, version 4: "
     '{"version": "4", "alerts": [{"status": "firing", "labels": {…}, "startsAt": "…"}], …}'
+)
+_NEEDED: Final = (
+    "an alert needs a status, which is firing or resolved, labels, and startsAt as "
+    "2026-01-31T12:00:00Z"
 )
 
 
 def parse_notification(body: bytes) -> Notification:
     """Read one webhook body.
 
-    Raises PayloadError when nothing of it can ever be understood. A single bad alert does not:
-    it is found in `quarantined`, and the others in `alerts`.
+    Needed are `alerts`, and of each its `status`, `labels` and `startsAt`. All else may be missing,
+    null or of another type. Raises PayloadError when there are no alerts to judge. A single bad
+    alert does not: it is found in `quarantined`, and the others in `alerts`.
     """
     try:
         wire = _decode_strictly(body)
         long = len(body) > MAX_TEXT
-        alerts = tuple([_judge(alert, long=long) for alert in wire.alerts])
-        quarantined: tuple[Quarantined, ...] = ()
-        envelope: _WireNotification | _LooseNotification = wire
+        found = Notification(
+            alerts=tuple([_judge(alert, long=long) for alert in wire.alerts]),
+            receiver=wire.receiver,
+            group_key=wire.group_key,
+            external_url=wire.external_url,
+            truncated=max(0, wire.truncated_alerts),
+        )
     except (msgspec.ValidationError, ValueError):
         loose = _envelope(body)
         alerts, quarantined = _sort_out(loose.alerts)
-        envelope = loose
+        found = Notification(
+            alerts=alerts,
+            quarantined=quarantined,
+            receiver=_text(loose.receiver),
+            group_key=_text(loose.group_key),
+            external_url=_text(loose.external_url),
+            truncated=max(0, _read(loose.truncated_alerts, int, 0)),
+        )
     except RecursionError:
         raise PayloadError(f"the JSON is nested too deeply; {_EXPECTED}") from None
-    if len(alerts) + len(quarantined) > MAX_ALERTS:
+    if len(found.alerts) + len(found.quarantined) > MAX_ALERTS:
         raise PayloadError(f"more than {MAX_ALERTS} alerts in one notification", status=413)
-    return Notification(
-        alerts=alerts,
-        quarantined=quarantined,
-        receiver=envelope.receiver,
-        group_key=envelope.group_key,
-        external_url=envelope.external_url,
-        truncated=max(0, envelope.truncated_alerts),
-    )
+    return found
 
 
 def _envelope(body: bytes) -> _LooseNotification:
@@ -189,15 +210,49 @@ def _sort_out(raws: list[msgspec.Raw]) -> tuple[tuple[Alert, ...], tuple[Quarant
     quarantined: list[Quarantined] = []
     for index, raw in enumerate(raws):
         try:
-            alerts.append(_judge(_decode_alert(raw), long=True))
+            alerts.append(_judge(_leniently(raw), long=True))
         except (msgspec.DecodeError, ValueError, RecursionError) as error:
+            remedy = f"; {_NEEDED}" if isinstance(error, msgspec.DecodeError) else ""
             quarantined.append(
                 Quarantined(
-                    problem=f"alerts[{index}]: {error}",
+                    problem=f"alerts[{index}]: {error}{remedy}",
                     raw=bytes(raw)[:4096].decode("utf-8", "replace"),
                 )
             )
     return tuple(alerts), tuple(quarantined)
+
+
+def _leniently(raw: msgspec.Raw) -> _WireAlert:
+    """Read an alert, and of what is not needed only what can be read."""
+    loose = _decode_alert(raw)
+    annotations = {
+        name: _text(value)
+        for name, value in _read(loose.annotations, dict[str, msgspec.Raw], {}).items()
+        if bytes(value) != b"null"
+    }
+    return _WireAlert(
+        status=loose.status,
+        labels=loose.labels,
+        starts_at=loose.starts_at,
+        ends_at=_read(loose.ends_at, datetime, None),
+        annotations=annotations,
+        generator_url=_text(loose.generator_url),
+        fingerprint=_text(loose.fingerprint),
+    )
+
+
+def _read(raw: msgspec.Raw, kind: type[T], default: U) -> T | U:
+    """Return what is not needed, or the default when it is nothing of that kind."""
+    try:
+        return msgspec.json.decode(raw, type=kind)
+    except (msgspec.DecodeError, ValueError, RecursionError):
+        return default
+
+
+def _text(raw: msgspec.Raw) -> str:
+    """Return a text, or a number as one: the groupKey of version 3 was one."""
+    said = bytes(raw)
+    return _read(raw, str, said.decode() if said[:1].isdigit() else "")
 
 
 def _judge(wire: _WireAlert, *, long: bool) -> Alert:
@@ -233,8 +288,13 @@ def _judge(wire: _WireAlert, *, long: bool) -> Alert:
         annotations=wire.annotations,
         starts_at=starts_at,
         ends_at=ends_at,
-        generator_url=wire.generator_url.replace("\0", ""),  # SQL text would end there
+        generator_url=_link(wire.generator_url),
     )
+
+
+def _link(url: str) -> str:
+    """A link to store: SQL text would end at a NUL, and one that is so long is never read."""
+    return "" if len(url) > MAX_LINK else url.replace("\0", "")
 
 
 def _refuse_long_values(values: Mapping[str, str]) -> None:

@@ -11,7 +11,7 @@ import msgspec
 
 from receiver.alert import Alert, Status, fingerprint
 from receiver.errors import UpstreamError
-from receiver.matcher import Matcher, MatchOp
+from receiver.matcher import Matcher, MatcherError, MatchOp
 from receiver.settings import AlertmanagerSettings
 from receiver.upstream import Upstream
 
@@ -62,8 +62,9 @@ class Alertmanager:
     def silences_of(self, alert: Alert) -> tuple[str, ...]:
         """Return the ids of the silences that are for *alert* now.
 
-        Alertmanager decides it, by its own matchers; an alert that it does not know has none.
-        Raises UpstreamError.
+        Alertmanager decides it, by its own matchers. Of an alert that it does not know, from a file
+        or with a label that its sender made up, we do: no silence is evaded by that. Raises
+        UpstreamError.
         """
         params = [
             ("filter", str(Matcher(name, MatchOp.EQUAL, value)))
@@ -72,7 +73,12 @@ class Alertmanager:
         for found in self._fetch(params):
             if found.labels == alert.labels:
                 return tuple(found.status.silenced_by)
-        return ()
+        body = self._http.get(_SILENCES)
+        return tuple(
+            silence.id
+            for silence in _decoded(_SILENCES, body, list[_WireSilence])
+            if silence.status.state == "active" and silence.is_for(alert.labels)
+        )
 
     def silences(
         self, equal: Mapping[str, str], *, timeout: float | None = None
@@ -156,6 +162,36 @@ class Silence(msgspec.Struct, frozen=True, rename="camel"):
     @property
     def expired(self) -> bool:
         return self.status.state == "expired"
+
+
+class _WireMatcher(msgspec.Struct, frozen=True, rename="camel"):
+    name: str
+    value: str
+    is_regex: bool = False
+    is_equal: bool = True
+
+    def matches(self, labels: Mapping[str, str]) -> bool:
+        return Matcher(self.name, _OPS[self.is_regex, self.is_equal], self.value).matches(labels)
+
+
+_OPS: Final = {
+    (False, True): MatchOp.EQUAL,
+    (False, False): MatchOp.NOT_EQUAL,
+    (True, True): MatchOp.MATCH,
+    (True, False): MatchOp.NOT_MATCH,
+}
+
+
+class _WireSilence(msgspec.Struct, frozen=True):
+    id: str
+    status: _SilenceStatus
+    matchers: list[_WireMatcher]
+
+    def is_for(self, labels: Mapping[str, str]) -> bool:
+        try:
+            return all(matcher.matches(labels) for matcher in self.matchers)
+        except MatcherError as error:
+            raise UpstreamError(f"{_SILENCES}: silence {self.id}: {error}") from None
 
 
 class _Created(msgspec.Struct, frozen=True):

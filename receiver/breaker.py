@@ -61,6 +61,13 @@ class MainThresholds(Thresholds, frozen=True, kw_only=True, forbid_unknown_field
     permanent_after: Annotated[int, msgspec.Meta(ge=1)] = 10
 
 
+class StrategyThresholds(Thresholds, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """Of one strategy: also from when on what cannot be proven is a failure."""
+
+    inconclusive: Annotated[int, msgspec.Meta(ge=1)] = 3
+    """From so many inconclusive runs in a row on one target on, each is a failure."""
+
+
 class Breaker(msgspec.Struct, frozen=True, kw_only=True):
     """What one breaker remembers; a new one has nothing to remember."""
 
@@ -74,6 +81,11 @@ class Breaker(msgspec.Struct, frozen=True, kw_only=True):
     """When the next trial may begin; None while it is closed, or open for good."""
     trial: int | None = None
     """The run that is being tried."""
+    healed: int | None = None
+    """The run whose success it heard of last, if that has made it forget anything."""
+    forgot_failures: int = 0
+    """What it forgot then: should that heal not hold, it is remembered."""
+    forgot_trips: int = 0
 
     def state(self, now: float) -> BreakerState:
         if not self.trips:
@@ -112,8 +124,20 @@ def after(breaker: Breaker, happening: Happening) -> Breaker:
 
 
 def _count(breaker: Breaker, failure: Happening) -> Breaker:
+    if failure.run is not None and failure.run == breaker.healed:
+        return _take_back(breaker, failure)
     counted = msgspec.structs.replace(breaker, failures=breaker.failures + 1)
     return counted if counted.failures < failure.thresholds.failures else _trip(breaker, failure)
+
+
+def _take_back(breaker: Breaker, relapse: Happening) -> Breaker:
+    """A heal has not held: it forgave nothing, and the trial that it was has failed."""
+    before = Breaker(
+        failures=breaker.failures + breaker.forgot_failures,
+        trips=breaker.forgot_trips,
+        tripped_at=breaker.tripped_at,
+    )
+    return _trip(before, relapse) if before.trips else _count(before, relapse)
 
 
 def _trip(breaker: Breaker, failure: Happening) -> Breaker:
@@ -137,7 +161,18 @@ def _release(breaker: Breaker, end: Happening) -> Breaker:
     return msgspec.structs.replace(breaker, trial=None) if end.run == breaker.trial else breaker
 
 
-def _close(breaker: Breaker, _: Happening) -> Breaker:
+def _close(breaker: Breaker, success: Happening) -> Breaker:
+    if not breaker.failures and not breaker.trips:
+        return Breaker(tripped_at=breaker.tripped_at)
+    return Breaker(
+        tripped_at=breaker.tripped_at,
+        healed=success.run,
+        forgot_failures=breaker.failures,
+        forgot_trips=breaker.trips,
+    )
+
+
+def _reset(breaker: Breaker, _: Happening) -> Breaker:
     return Breaker(tripped_at=breaker.tripped_at)
 
 
@@ -146,13 +181,13 @@ _S, _E = BreakerState, BreakerEvent
 MOVES: Final[dict[tuple[BreakerState, BreakerEvent], Callable[[Breaker, Happening], Breaker]]] = {
     (_S.CLOSED, _E.FAILURE): _count,
     (_S.CLOSED, _E.SUCCESS): _close,
-    (_S.CLOSED, _E.RESET): _close,
-    (_S.OPEN, _E.RESET): _close,
+    (_S.CLOSED, _E.RESET): _reset,
+    (_S.OPEN, _E.RESET): _reset,
     (_S.HALF_OPEN, _E.TRIAL): _begin_trial,
     (_S.HALF_OPEN, _E.RELEASE): _release,
     (_S.HALF_OPEN, _E.FAILURE): _trip,
     (_S.HALF_OPEN, _E.SUCCESS): _close,
-    (_S.HALF_OPEN, _E.RESET): _close,
-    (_S.PERMANENT_OPEN, _E.RESET): _close,
+    (_S.HALF_OPEN, _E.RESET): _reset,
+    (_S.PERMANENT_OPEN, _E.RESET): _reset,
 }
 """What stands not here changes nothing: nothing begins while it is open."""

@@ -37,6 +37,21 @@ def uptime() -> float:
     return time.clock_gettime(time.CLOCK_BOOTTIME)
 
 
+class LateClock:
+    """A clock that is read before it is known with which one it goes on: until then, the wall's."""
+
+    def __init__(self) -> None:
+        self._clock: Clock = steady_clock()
+        self.known = False
+
+    def go_on_with(self, clock: Clock) -> None:
+        self._clock = clock
+        self.known = True
+
+    def __call__(self) -> float:
+        return self._clock()
+
+
 def boot() -> str:
     """Return which start of the machine this is; a restarted promheal goes on with its clock."""
     return Path("/proc/sys/kernel/random/boot_id").read_text(encoding="ascii").strip()

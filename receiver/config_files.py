@@ -17,16 +17,17 @@ import msgspec
 
 from receiver.actions import Actions
 from receiver.errors import ConfigError
-from receiver.problem import InvalidConfig, Problem, Report, by_place, quoted, suggestion
+from receiver.problem import InvalidConfig, Problem, Report, Severity, by_place, quoted, suggestion
 from receiver.services import Health, HostLabel, Inventory, Llm, LogPath, RunsOn, Service
 from receiver.services.caches import CACHES
 from receiver.services.managers import MANAGERS
 from receiver.services.queues import QUEUES
 from receiver.services.settings_file import SettingsFile
 from receiver.services.workers.kinds import WORKERS
-from receiver.settings import Settings, dotenv, with_environment
+from receiver.settings import Settings, UndeclaredValues, dotenv, with_environment
 from receiver.strategies_file import read_strategies
 from receiver.strategy import Strategies
+from receiver.template import KNOWN
 from receiver.yaml_nodes import Node, Pairs, parse, read_file
 from receiver.yaml_scalars import BAD, Read, expected, key_text, mark, read_text
 from receiver.yaml_values import (
@@ -41,6 +42,7 @@ from receiver.yaml_values import (
 )
 
 _READERS: Final = Readers()
+_TEMPLATE: Final = re.compile(rf"\{{\{{-?\s*(?:{'|'.join(KNOWN)})\b")
 _PLACE: Final = re.compile(r":(\d+):(\d+): (.*)", re.DOTALL)
 
 
@@ -89,7 +91,14 @@ def load(
     # Of an unfinished inventory every action would say that its service is missing.
     unfinished = settings is None or services_tree is None or services_file.report.broken
     known = None if unfinished else inventory
-    strategies = read_strategies(strategies_tree, strategies_file.report, actions, known)
+    tolerant = settings is not None and settings.undeclared_values is UndeclaredValues.WARN
+    strategies = read_strategies(
+        strategies_tree,
+        strategies_file.report,
+        actions,
+        known,
+        severity=Severity.WARNING if tolerant else Severity.ERROR,
+    )
 
     reports = (main.report, local, outside, services_file.report, strategies_file.report)
     problems = tuple(by_place(reports))
@@ -212,18 +221,34 @@ def _with_flags(
 # ── services.yml ──
 
 
+def _read_literal(node: Node, report: Report) -> Any:
+    """A text of the operator's own: what is between braces would stand there as it is written."""
+    text = read_text(node, report)
+    if text is not BAD and _TEMPLATE.search(text):
+        return mark(
+            node,
+            report,
+            "there are no templates in services.yml: a label chooses the service, and nothing in "
+            "it; write this out, or use the action `command` in the strategy",
+        )
+    return text
+
+
+_LITERAL: Final = Readers(_read_literal)
+
+
 def _read_services(
     tree: Node | None, report: Report, managers: Mapping[str, type[msgspec.Struct]]
 ) -> dict[str, Service]:
     keys = {
         "manager": Key(read=_manager(managers), required=True, field="manager"),
-        "health": Key(read=optional(_READERS.of(Health)), field="health"),
-        "workers": Key(read=optional(tagged("scale", WORKERS, _READERS)), field="workers"),
-        "settings": Key(read=optional(_READERS.of(SettingsFile)), field="settings"),
-        "llm": Key(read=optional(_READERS.of(Llm)), field="llm"),
-        "cache": Key(read=optional(told_by_key(CACHES, _READERS)), field="cache"),
-        "queue": Key(read=optional(told_by_key(QUEUES, _READERS)), field="queue"),
-        "logs": Key(read=optional(_READERS.of(LogPath)), field="logs"),
+        "health": Key(read=optional(_LITERAL.of(Health)), field="health"),
+        "workers": Key(read=optional(tagged("scale", WORKERS, _LITERAL)), field="workers"),
+        "settings": Key(read=optional(_LITERAL.of(SettingsFile)), field="settings"),
+        "llm": Key(read=optional(_LITERAL.of(Llm)), field="llm"),
+        "cache": Key(read=optional(told_by_key(CACHES, _LITERAL)), field="cache"),
+        "queue": Key(read=optional(told_by_key(QUEUES, _LITERAL)), field="queue"),
+        "logs": Key(read=optional(_LITERAL.of(LogPath)), field="logs"),
         "runs_on": Key(read=optional(_read_runs_on), field="runs_on"),
     }
     found = {}
@@ -237,7 +262,7 @@ def _read_services(
 
 
 def _read_runs_on(node: Node, report: Report) -> Any:
-    return _READERS.of(HostLabel if isinstance(node, Pairs) else RunsOn)(node, report)
+    return _LITERAL.of(HostLabel if isinstance(node, Pairs) else RunsOn)(node, report)
 
 
 def _manager(managers: Mapping[str, type[msgspec.Struct]]) -> Read:
@@ -256,7 +281,7 @@ def _manager(managers: Mapping[str, type[msgspec.Struct]]) -> Read:
             return BAD
         if name not in managers:
             return mark(key, report, f"unknown manager {quoted(name)}{suggestion(name, managers)}")
-        manager = _READERS.of(managers[name])(value, report)
+        manager = _LITERAL.of(managers[name])(value, report)
         return manager if len(node.pairs) == 1 else BAD
 
     return read

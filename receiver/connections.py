@@ -9,6 +9,7 @@ import msgspec
 
 from receiver.alert import Alert, Notification
 from receiver.alertmanager import Alertmanager
+from receiver.authority import FILE
 from receiver.channels import Channels
 from receiver.clock import Clock
 from receiver.config_files import Loaded
@@ -19,7 +20,7 @@ from receiver.llm import Keys
 from receiver.place import EVERYWHERE, Place
 from receiver.prometheus import Prometheus
 from receiver.prover import PrometheusProver
-from receiver.settings import dotenv
+from receiver.settings import Settings, dotenv
 
 
 class Options(msgspec.Struct, frozen=True, kw_only=True):
@@ -38,6 +39,8 @@ class Options(msgspec.Struct, frozen=True, kw_only=True):
     works: bool = True
     """Decide and act, as far as *place* says; else all work is left to other processes."""
     place: Place = EVERYWHERE
+    takes_files: bool = False
+    """Alerts come from files of the operator, whose word stands for them."""
     threads: int | None = None
     """Runs whose steps are executed here at once; None: as many as may be acting at all."""
 
@@ -57,10 +60,16 @@ def config(loaded: Loaded, options: Options, clock: Clock, keys: Keys) -> Config
         keys=keys,
         folder=folder(options),
         hash=loaded.hash,
+        trusted=_trusted(settings, options),
         silenced=_silenced(alertmanager),
         pause_file=options.config_file.parent / settings.engine.pause_file,
         dry_run=options.dry_run,
     )
+
+
+def _trusted(settings: Settings, options: Options) -> frozenset[str]:
+    named = settings.prometheus.trusted_senders if settings.prometheus else ()
+    return frozenset((*named, FILE) if options.takes_files else named)
 
 
 def fetch(loaded: Loaded) -> Fetch | None:

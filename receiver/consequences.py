@@ -1,17 +1,30 @@
 """What follows from an outcome? Breakers and engine hear of it, in the transaction that records it.
 
 `failed`, `rolled_back`, `rollback_failed`, `ineffective` and `unknown` are failures; `inconclusive`
-and `cancelled` say nothing, but a trial that ends so makes room for another.
+and `cancelled` say nothing, but a trial that ends so makes room for another. What is inconclusive
+again and again on one target, and a heal that does not hold, are failures for the breakers of the
+strategy and of the target. The main one is for everything failing, and neither of these says that
+the engine does not understand what is going on: it and dormancy do not count them.
 """
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+
 from receiver import dormancy
-from receiver.breaker import MAIN, BreakerEvent, BreakerState, Happening, Thresholds, names
+from receiver.breaker import (
+    MAIN,
+    BreakerEvent,
+    BreakerState,
+    Happening,
+    StrategyThresholds,
+    Thresholds,
+    names,
+)
 from receiver.gathering import Config
 from receiver.journal import Transaction
-from receiver.metrics import TARGET_BREAKERS, TRANSITIONS
-from receiver.run import FAILURES, Outcome, Run
+from receiver.metrics import RELAPSES, TARGET_BREAKERS, TRANSITIONS
+from receiver.run import DOUBTFUL, FAILURES, Doubt, Outcome, Run
 from receiver.strategy import Strategy
 
 
@@ -22,21 +35,24 @@ def begin(transaction: Transaction, run: Run) -> None:
         _tell(transaction, name, Happening(event=BreakerEvent.TRIAL, at=run.acted_at, run=run.id))
 
 
-def end(transaction: Transaction, config: Config, run: Run, outcome: Outcome, now: float) -> None:
-    """*run*, which has acted, ends with *outcome*."""
-    assert run.acted_at is not None
+def end(
+    transaction: Transaction,
+    config: Config,
+    run: Run,
+    outcome: Outcome,
+    now: float,
+    *,
+    doubt: Doubt | None = None,
+) -> bool:
+    """*run*, which has acted, ends with *outcome*; return whether it is a failure for breakers."""
     engine = config.settings.engine
-    strategy = config.strategies.get(run.strategy)
     event = _event(outcome)
+    own = event
+    if doubt in DOUBTFUL and _too_often(transaction, config, run):
+        own = BreakerEvent.FAILURE
     permanent = False
-    for name, thresholds in zip(
-        names(run.strategy, run.target),
-        (engine.main_breaker, _thresholds(strategy), engine.target_breaker),
-        strict=True,
-    ):
-        happening = Happening(
-            event=event, at=now, run=run.id, started_at=run.acted_at, thresholds=thresholds
-        )
+    for name, thresholds in _breakers(config, run):
+        happening = _happening(run, event if name == MAIN else own, now, thresholds)
         state = _tell(transaction, name, happening)
         permanent = permanent or (name == MAIN and state is BreakerState.PERMANENT_OPEN)
     before = became = transaction.dormancy()
@@ -48,6 +64,39 @@ def end(transaction: Transaction, config: Config, run: Run, outcome: Outcome, no
         became = dormancy.lulled(became, dormancy.BREAKER, now)
     if became != before:
         transaction.put_dormancy(became)
+    return own is BreakerEvent.FAILURE
+
+
+def relapse(transaction: Transaction, config: Config, run: Run, now: float) -> None:
+    """*run* has healed, and that has not held: it stays `healed`, and counts as a failure."""
+    transaction.put_relapse(run.id, now)
+    transaction.count(RELAPSES.name, run.strategy)
+    for name, thresholds in _breakers(config, run):
+        if name != MAIN:
+            _tell(transaction, name, _happening(run, BreakerEvent.FAILURE, now, thresholds))
+    if config.settings.notify.tells:
+        transaction.put_untold(run.id, "ended")
+
+
+def _breakers(config: Config, run: Run) -> Iterator[tuple[str, Thresholds]]:
+    """Yield those that stand before *run*, the widest first, with their thresholds."""
+    engine, strategy = config.settings.engine, config.strategies.get(run.strategy)
+    thresholds = (engine.main_breaker, _thresholds(strategy), engine.target_breaker)
+    yield from zip(names(run.strategy, run.target), thresholds, strict=True)
+
+
+def _happening(run: Run, event: BreakerEvent, now: float, thresholds: Thresholds) -> Happening:
+    assert run.acted_at is not None
+    return Happening(
+        event=event, at=now, run=run.id, started_at=run.acted_at, thresholds=thresholds
+    )
+
+
+def _too_often(transaction: Transaction, config: Config, run: Run) -> bool:
+    """Whether *run*, inconclusive, is one of so many in a row on its target."""
+    strategy = config.strategies.get(run.strategy)
+    most = (StrategyThresholds() if strategy is None else strategy.breaker).inconclusive
+    return transaction.doubtful((run.strategy, run.target)) + 1 >= most
 
 
 def reset(transaction: Transaction, name: str, now: float) -> None:
@@ -63,7 +112,10 @@ def _event(outcome: Outcome) -> BreakerEvent:
 
 def _thresholds(strategy: Strategy | None) -> Thresholds:
     """A strategy's own; a run may outlive its strategy's place in the configuration."""
-    return Thresholds() if strategy is None else strategy.breaker
+    own = StrategyThresholds() if strategy is None else strategy.breaker
+    return Thresholds(
+        failures=own.failures, open_for=own.open_for, permanent_after=own.permanent_after
+    )
 
 
 def _tell(transaction: Transaction, name: str, happening: Happening) -> BreakerState | None:

@@ -18,7 +18,8 @@ from urllib.parse import urlsplit
 import msgspec
 import yaml
 
-from receiver import connections
+from receiver import connections, provable
+from receiver.actions import discover
 from receiver.alertmanager import Alertmanager
 from receiver.channels import Channels
 from receiver.clock import steady_clock
@@ -27,7 +28,7 @@ from receiver.connections import Options
 from receiver.errors import ActionError, UpstreamError
 from receiver.exchange import fetch
 from receiver.llm import Keys, KeyState
-from receiver.matcher import MatchOp
+from receiver.memory import memories, recordings_of
 from receiver.prometheus import Prometheus
 from receiver.services import Probed, Service, ServiceState
 from receiver.settings import AlertmanagerSettings, PrometheusSettings
@@ -154,21 +155,42 @@ def _prometheus(loaded: Loaded, timeout: float) -> Iterator[Finding]:
         yield _warn(subject, "none is named, so no heal is ever proven; write `prometheus:`")
         return
     prometheus = Prometheus(msgspec.structs.replace(settings, timeout=timeout))
-    rules = prometheus.rules()
-    yield _ok(subject, f"{settings.url} has {len(rules)} alerting rules")
-    sick = sorted({rule.name for rule in rules if rule.health == "err"})
+    rules = prometheus.known_rules()
+    if rules is None:
+        yield from _without_rules(subject, prometheus, settings)
+    elif rules:
+        yield _ok(subject, f"{settings.url} has {len(rules)} alerting rules")
+    else:
+        yield _warn(
+            subject,
+            f"{settings.url} has no alerting rules; VictoriaMetrics hands on those of vmalert if "
+            "it is started with -vmalert.proxyURL",
+        )
+    sick = sorted({rule.name for rule in rules or () if rule.health == "err"})
     if sick:
         yield _fail(subject, f"these rules cannot be evaluated: {', '.join(sick)}")
-    known = {rule.name for rule in rules}
-    for strategy in loaded.strategies:
-        names = {m.value for m in strategy.match if m.name == "alertname" and m.op is MatchOp.EQUAL}
-        for name in sorted(names - known):
-            yield _warn(
-                f"strategy {strategy.name}",
-                f"no rule is called {name!r}, so no alert asks for it; load one from rules/",
-            )
-    if not prometheus.alertmanagers():
+    made = recordings_of(prometheus, rules or ())
+    for _, each in memories(loaded.strategies, rules or (), made, discover()):
+        tell = _warn if each.warning else _ok
+        yield tell(f"strategy {each.strategy}", each.detail)
+    for strategy, problem in provable.problems(loaded.strategies, rules, settings.trusted_senders):
+        yield _warn(f"strategy {strategy}", problem)
+    if rules is not None and not prometheus.alertmanagers():
         yield _warn(subject, "it sends its alerts to no Alertmanager; see its `alerting:`")
+
+
+def _without_rules(
+    subject: str, prometheus: Prometheus, settings: PrometheusSettings
+) -> Iterator[Finding]:
+    prometheus.query("vector(1)")  # else it is another server, or below another path
+    trusted = ", ".join(settings.trusted_senders)
+    yield _warn(
+        subject,
+        f"{settings.url} answers queries and has no rules API, so "
+        + (f"alerts of {trusted} are asked by their own link, others only" if trusted
+           else "alerts are confirmed only")
+        + " by a strategy's `when` or `verify.query`",
+    )  # fmt: skip
 
 
 def _alertmanager(loaded: Loaded, timeout: float) -> Iterator[Finding]:

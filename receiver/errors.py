@@ -5,7 +5,8 @@ PromhealError
 ├── PayloadError      the sender's request: 400, 413 or 415; the same body can never be read
 ├── RefusedError      an operator's wish that cannot be granted: 400, 404 or 409
 ├── JournalError      our disk: 503, and Alertmanager sends it again
-│   └── AwayError     our database server cannot be reached; it may be back soon
+│   ├── AwayError     our database server cannot be reached; it may be back soon
+│   └── UnsoundError  the journal is damaged, or not the one that was here: a person decides
 ├── FencedError       a lease of ours that ended: somebody else has the target in hand now
 ├── ActionError       the thing being healed, or the way to it: the run rolls back
 │   └── TemplateError the operator's template met a value that it cannot take
@@ -44,9 +45,19 @@ class RefusedError(PromhealError):
 class JournalError(PromhealError):
     """The journal cannot take it now; nothing was stored."""
 
+    def __init__(self, problem: str, *, remedy: str = "") -> None:
+        super().__init__(f"{problem}; {remedy}" if remedy else problem)
+        self.problem = problem
+        self.remedy = remedy
+        """What there is to do about it, where that is known."""
+
 
 class AwayError(JournalError):
     """The journal's server cannot be reached; it may be back soon."""
+
+
+class UnsoundError(JournalError):
+    """The journal is damaged, another, emptied or older; nothing acts on it."""
 
 
 class FencedError(PromhealError):
@@ -70,3 +81,18 @@ class TemplateError(ActionError):
 
 class UpstreamError(PromhealError):
     """Prometheus or Alertmanager was asked and gave no usable answer."""
+
+    def __init__(self, message: str, *, status: int = 0) -> None:
+        super().__init__(message)
+        self.status = status
+        """The HTTP status that it refused the question with; 0 when there is none."""
+
+    @property
+    def unknown_path(self) -> bool:
+        """Whether it has no such API."""
+        return self.status in {404, 405, 501}
+
+    @property
+    def refused(self) -> bool:
+        """Whether it understood the question, and cannot answer this one, however often asked."""
+        return self.status in {400, 422}

@@ -11,8 +11,10 @@ import msgspec
 
 from receiver.alert import Alert
 from receiver.alertmanager import Alertmanager
+from receiver.authority import FILE, Speaker
 from receiver.channels import Channels
 from receiver.clock import Clock
+from receiver.decay import FORGETS, Decay
 from receiver.decide import decide
 from receiver.dormancy import backoff
 from receiver.errors import ActionError
@@ -20,6 +22,7 @@ from receiver.guards.situation import (
     RETRY,
     Answer,
     Condition,
+    Doubt,
     Hold,
     Reason,
     Signal,
@@ -27,16 +30,19 @@ from receiver.guards.situation import (
 )
 from receiver.journal import Episode, Key, Transaction
 from receiver.journal.steering import Illness, Pause
+from receiver.link import expression_of
 from receiver.llm import Keys
 from receiver.maintenance import Window, active
+from receiver.parameters import render_params
 from receiver.place import UNBOUND
 from receiver.prometheus import Prometheus
+from receiver.proof.binding import Binding
+from receiver.proof.verifier import Judgement
 from receiver.run import Plan, PlannedStep, Run
 from receiver.services import Inventory
 from receiver.settings import Settings
 from receiver.strategy import Expect, OnFailure, Strategies, Strategy, condition_holds
-from receiver.template import Variables, render_params, render_promql
-from receiver.verification import Judgement
+from receiver.template import Variables, render_promql
 
 _WHATEVER_THEY_SAY: Final = frozenset(
     {
@@ -57,19 +63,36 @@ _REASON: Final = 500
 class Prover(Protocol):
     """Prometheus, asked for evidence."""
 
-    def judge(
+    def confirm(
         self,
         alert_labels: Mapping[str, str],
-        expression: str | None,
+        said: str | None,
+        *,
+        speaker: Speaker = Speaker.SENDER,
+        starts_at: float = 0.0,
+    ) -> Judgement:
+        """Whether the alert fires now, before anything is done, and which series is its.
+
+        *said* is the expression that *speaker* gives; *starts_at* is when the alert began.
+        """
+
+    def look(
+        self,
+        binding: Binding,
         *,
         since: float,
         expect: Expect = Expect.EMPTY,
-        own_query: bool = False,
+        accept_gone: bool = False,
     ) -> Judgement:
-        """Whether the alert's series is still returned, and the data is there, newer than *since*.
+        """Whether what is bound still fires by data newer than *since*; 0: by any."""
 
-        *own_query*: *expression* is the strategy's and not the rule's.
-        """
+    def decay(
+        self, alert_labels: Mapping[str, str], expression: str | None, *, own_query: bool = False
+    ) -> Decay:
+        """How long what was before an action counts in what `judge` asks."""
+
+    def lists(self, alert_labels: Mapping[str, str]) -> bool | None:
+        """Whether Prometheus has the alert among those that fire; None when it cannot be asked."""
 
     def condition(self, query: str) -> tuple[Condition, str]:
         """Whether *query* returns anything, and what was answered."""
@@ -92,24 +115,46 @@ class Config(msgspec.Struct, frozen=True, kw_only=True):
     folder: Path | None = None
     """The journal's."""
     hash: str
+    trusted: frozenset[str] = frozenset()
+    """Senders whose expressions count where Prometheus has no rule, by name."""
     silenced: Callable[[Alert], str] = lambda _: ""
     """Which silence is for an alert now, or why that is not known; empty for none."""
     pause_file: Path | None = None
     """While it exists, nothing begins."""
     dry_run: bool = False
 
+    def judge(self, episode: Episode) -> Judgement:
+        """Ask whether an alert fires now, by whoever may say what its expression is."""
+        alert, speaker = episode.alert, Speaker.SENDER
+        said = alert.expression
+        if episode.vouched_by in self.trusted:
+            speaker = Speaker.FILE if episode.vouched_by == FILE else Speaker.TRUSTED
+            said = expression_of(episode.vouched_link)
+        return self.prover.confirm(alert.labels, said, speaker=speaker, starts_at=alert.starts_at)
+
 
 class Asked(msgspec.Struct, frozen=True, kw_only=True):
     """What Prometheus and Alertmanager answered before a decision."""
 
     signal: Signal = Signal.UNKNOWN
+    doubt: Doubt = Doubt.DATA
     condition: Condition = Condition.NONE
+    expression: str | None = None
+    """By which it was judged; it is what a run is proven by."""
+    binding: Binding | None = None
+    """The alert's series, by which it is known again after the action."""
     value: float | None = None
     detail: str = ""
     suspect: str = ""
     silenced: str = ""
+    answered: bool = False
+    """The signal is Prometheus' own, of just now."""
     complete: bool = False
     """Nothing was left unasked: only then may it be acted on."""
+    decay: Decay = FORGETS
+    """Of what will prove the heal."""
+    alert_decay: Decay = FORGETS
+    """Of the alert's own expression."""
 
 
 _HOPEFUL: Final = Asked(signal=Signal.FIRING, condition=Condition.TRUE)
@@ -140,10 +185,12 @@ class Gathering:
         asked: Asked,
         *,
         runs_on: str = UNBOUND,
+        fault: str = "",
     ) -> Situation:
         """Return what a decision rests on, the history read in *transaction*.
 
-        *runs_on* is where the steps of what is planned are to be executed.
+        *runs_on* is where the steps of what is planned are to be executed, *fault* why nothing can
+        be planned.
         """
         config, strategy, key = case.config, case.strategy, case.key
         settings = config.settings
@@ -173,6 +220,7 @@ class Gathering:
             last_seen=0.0 if episode is None else episode.last_seen,
             stale_after=engine.stale_after,
             signal=asked.signal,
+            doubt=asked.doubt,
             condition=asked.condition,
             upstream_detail=asked.detail,
             suspect=asked.suspect,
@@ -188,11 +236,13 @@ class Gathering:
             approved_at=None if run is None else run.approved_at,
             run=0 if run is None else run.id,
             holder=history.holder,
+            holder_reason=history.holder_reason,
             acting=history.acting,
             max_concurrent_runs=engine.max_concurrent_runs,
             last_end=history.last_end,
             last_healed=history.last_healed,
             last_outcome=history.last_outcome,
+            forgets_at=history.forgets_at,
             starts=history.starts,
             dormancy=dormancy,
             backoff=backoff(
@@ -207,6 +257,7 @@ class Gathering:
                 else tuple(transaction.latest_starts(key, since=now - strategy.limits.per))
             ),
             breakers=history.breakers,
+            fault=f"it would fail before its first step: {fault}" if fault else "",
             absent=_absent(transaction, runs_on),
         )
 
@@ -227,13 +278,19 @@ class Gathering:
         if decide(situation).verdict.reason in _WHATEVER_THEY_SAY:
             return _HOPEFUL
         alert = episode.alert
-        judgement = case.config.prover.judge(alert.labels, alert.expression, since=0.0)
+        judgement = self._judge(case, episode)
         condition, detail = Condition.NONE, judgement.detail
         if case.strategy.when is not None and judgement.signal is not Signal.CLEARED:
             try:
                 query = render_promql(
                     case.strategy.when,
-                    _variables(case.strategy, case.key[1], episode, judgement.value),
+                    _variables(
+                        case.strategy,
+                        case.key[1],
+                        episode,
+                        judgement.value,
+                        judgement.expression,
+                    ),
                 )
             except ActionError as error:
                 condition, detail = Condition.UNKNOWN, str(error)
@@ -241,27 +298,86 @@ class Gathering:
                 condition, detail = case.config.prover.condition(query)
         asked = Asked(
             signal=judgement.signal,
+            doubt=judgement.doubt,
+            expression=judgement.expression,
+            binding=judgement.binding,
             condition=condition,
             value=judgement.value,
             detail=detail,
             suspect=judgement.suspect,
+            answered=True,
         )
         heard = msgspec.structs.replace(
             situation,
             now=self._clock(),
             signal=asked.signal,
+            doubt=asked.doubt,
             condition=asked.condition,
             suspect=asked.suspect,
         )
         if decide(heard).verdict.answer is not Answer.ALLOW:
             return asked
         # What only stands before the act is asked only then.
+        decay = alert_decay = case.config.prover.decay(alert.labels, asked.expression)
+        if case.strategy.verify.query is not None:
+            decay = self._decay_of_query(case, episode, asked)
+        suspect = ""
+        if not _acts_blind(asked):
+            suspect = case.config.prover.suspect(alert.labels, asked.expression)
         return msgspec.structs.replace(
             asked,
-            suspect=case.config.prover.suspect(alert.labels, alert.expression),
+            decay=decay,
+            alert_decay=alert_decay,
+            suspect=suspect,
             silenced=case.config.silenced(alert),
             complete=True,
         )
+
+    @staticmethod
+    def _decay_of_query(case: Case, episode: Episode, asked: Asked) -> Decay:
+        strategy = case.strategy
+        variables = _variables(strategy, case.target, episode, asked.value, asked.expression)
+        assert strategy.verify.query is not None
+        try:
+            query = render_promql(strategy.verify.query, variables)
+        except ActionError as error:
+            return Decay(None, str(error))
+        return case.config.prover.decay(
+            _target_labels(strategy, episode.alert.labels), query, own_query=True
+        )
+
+    def _judge(self, case: Case, episode: Episode) -> Judgement:
+        """Ask whether the alert fires; by the strategy's own query where its rule does not tell."""
+        judgement = case.config.judge(episode)
+        verify = case.strategy.verify
+        if (
+            verify.query is None
+            or judgement.signal is not Signal.UNKNOWN
+            or judgement.doubt not in {Doubt.RULE, Doubt.DATA}
+            or judgement.suspect
+        ):
+            return judgement
+        variables = _variables(case.strategy, case.key[1], episode, None, None)
+        try:
+            query = render_promql(verify.query, variables)
+        except ActionError:
+            return judgement
+        target = _target_labels(case.strategy, episode.alert.labels)
+        binding = Binding(expression=query, labels=target, fed_at=self._clock(), own=True)
+        own = case.config.prover.look(binding, since=0.0, expect=verify.expect)
+        if own.signal is Signal.UNKNOWN:
+            return judgement
+        return msgspec.structs.replace(
+            judgement,
+            signal=own.signal,
+            detail=f"{judgement.detail}; verify.query: {own.detail}",
+        )
+
+
+def _acts_blind(asked: Asked) -> bool:
+    """Whether it may be acted on although Prometheus cannot be asked."""
+    unanswered = asked.signal is Signal.UNKNOWN and asked.condition is Condition.NONE
+    return unanswered and asked.doubt is Doubt.BLIND
 
 
 def _pause(file: Path | None, pauses: Iterable[Pause], key: Key, now: float) -> Hold | None:
@@ -303,21 +419,29 @@ def plan_for(
     target: str,
     episode: Episode,
     value: float | None,
+    expression: str | None = None,
     *,
     inventory: Inventory,
+    undeclared: bool = False,
+    binding: Binding | None = None,
+    decay: Decay = FORGETS,
+    alert_decay: Decay = FORGETS,
 ) -> Plan:
     """Render everything now: a run under way does not see a reload.
 
-    Raises ActionError when a template cannot be rendered, or it is not clear where it is to run.
+    *expression* is the one by which the alert was judged, *value* what it returned, *binding* the
+    series that it was returned for. *undeclared*: values that the strategy does not declare may
+    stand in arguments. Raises ActionError when a template cannot be rendered, a value is not what
+    it may be, or it is not clear where it is to run.
     """
     alert = episode.alert
-    variables = _variables(strategy, target, episode, value)
+    variables = _variables(strategy, target, episode, value, expression)
     steps = []
     for spec in strategy.actions:
         skip = ""
         params: dict[str, Any] = {}
         if condition_holds(spec.condition, alert.labels):
-            rendered = render_params(spec.params, variables)
+            rendered = render_params(spec.params, variables, strategy.values, undeclared=undeclared)
             params = msgspec.to_builtins(rendered)
         else:
             skip = "if: " + ", ".join(str(matcher) for matcher in spec.condition)
@@ -331,8 +455,17 @@ def plan_for(
         verify_within=verify.within,
         verify_query=None if verify.query is None else render_promql(verify.query, variables),
         verify_expect=verify.expect,
-        alert=_about(alert),
-        target_labels={name: alert.labels[name] for name in strategy.target} or alert.labels,
+        binding=None if binding is None else msgspec.to_builtins(binding),
+        verify_gone=verify.gone,
+        verify_settle=verify.settle,
+        verify_at_most=verify.at_most,
+        verify_hold=verify.hold,
+        decay=decay.seconds,
+        decay_problem=decay.problem,
+        scrape=decay.scrape,
+        alert_decay=alert_decay.seconds,
+        alert=_about(alert, expression),
+        target_labels=_target_labels(strategy, alert.labels),
         value=value,
         runs_on=_runs_on(steps, alert.labels, inventory),
     )
@@ -353,22 +486,32 @@ def _runs_on(steps: Iterable[PlannedStep], labels: Mapping[str, str], inventory:
     return next(iter(places), UNBOUND)
 
 
-def _about(alert: Alert) -> dict[str, Any]:
+def _target_labels(strategy: Strategy, labels: dict[str, str]) -> dict[str, str]:
+    return {name: labels[name] for name in strategy.target} or labels
+
+
+def _about(alert: Alert, expression: str | None) -> dict[str, Any]:
     """What actions and templates may know of an alert, as JSON."""
     return {
         "fingerprint": alert.fingerprint,
         "labels": alert.labels,
         "annotations": alert.annotations,
         "starts_at": alert.starts_at,
-        "expression": alert.expression,
+        "expression": expression,
     }
 
 
-def _variables(strategy: Strategy, target: str, episode: Episode, value: float | None) -> Variables:
+def _variables(
+    strategy: Strategy,
+    target: str,
+    episode: Episode,
+    value: float | None,
+    expression: str | None,
+) -> Variables:
     return Variables(
         labels=episode.alert.labels,
         annotations=episode.alert.annotations,
-        alert=_about(episode.alert),
+        alert=_about(episode.alert, expression),
         strategy=strategy.name,
         target=target,
         value=value,

@@ -22,15 +22,20 @@ from receiver.breaker import BreakerState
 from receiver.clock import Clock
 from receiver.errors import JournalError
 from receiver.gathering import Config
-from receiver.guards.situation import Reason
+from receiver.guards.situation import Reason, Signal
 from receiver.journal import Journal, Key, Transaction
+from receiver.looks import Look, Wait, cleared_since, clock_time, end_of, next_look, wait_of
 from receiver.metrics import ACTIONS, HEALS, ROLLBACKS, VERIFICATIONS, Metrics, of_run
 from receiver.place import EVERYWHERE, Place
+from receiver.proof.binding import Binding
+from receiver.proof.verifier import UNBOUND_ALERT
 from receiver.run import (
     FAILURES,
+    Doubt,
     Observation,
     Outcome,
     Phase,
+    Plan,
     PlannedStep,
     Run,
     State,
@@ -38,8 +43,7 @@ from receiver.run import (
     StepState,
 )
 from receiver.runner import Event, Runner, Suspended
-from receiver.strategy import Expect
-from receiver.verification import next_look, outcome_of
+from receiver.strategy import Expect, Gone
 
 log: Final = logging.getLogger("promheal.healing")
 
@@ -119,9 +123,11 @@ class Healing:
         if not ended.acted:
             return self._end(run, Outcome.CANCELLED, "no step applied to this alert")
         now = self._clock()
+        deadline = wait_of(run.plan, now).deadline
 
         def done(transaction: Transaction) -> Run:
-            transaction.change(run, State.VERIFYING, verify_from=now, until=now)
+            reason = f"its proof takes until {clock_time(deadline, now)} at most"
+            transaction.change(run, State.VERIFYING, verify_from=now, until=now, reason=reason)
             fresh = transaction.run(run.id)
             assert fresh is not None
             return fresh
@@ -303,30 +309,33 @@ class Healing:
         assert plan is not None
         assert run.verify_from is not None
         config = self._config()
-        own = plan.verify_query is not None
-        labels = plan.alert["labels"]
-        judgement = config.prover.judge(
-            {"alertname": labels.get("alertname", ""), **plan.target_labels} if own else labels,
-            plan.verify_query if own else plan.alert["expression"],
-            since=run.verify_from,
-            expect=Expect(plan.verify_expect),
-            own_query=own,
-        )
+        wait = wait_of(plan, run.verify_from)
         now = self._clock()
-        deadline = run.verify_from + plan.verify_within
+        binding = _bound(plan, run.acted_at or run.created_at)
+        if binding is None:
+            judgement = UNBOUND_ALERT
+        else:
+            judgement = config.prover.look(
+                binding,
+                since=run.verify_from,
+                expect=Expect(plan.verify_expect),
+                accept_gone=plan.verify_gone == Gone.ACCEPT,
+            )
         if config.settings.prometheus is None:
-            deadline = now  # nobody will ever answer
-        outcome = outcome_of(judgement.signal, now, deadline)
-        detail = judgement.detail
-        if outcome is Outcome.INEFFECTIVE and not self._runner.tried_to_heal(plan, _past(run)):
-            outcome = Outcome.INCONCLUSIVE
-            detail = f"its steps only watched and told: {detail}"
-        again = next_look(now, run.verify_from, plan.verify_within)
-        observation = Observation(
+            wait = msgspec.structs.replace(wait, deadline=now)  # nobody will ever answer
+        look = Look(
             at=now,
-            verdict=judgement.signal,
-            value=judgement.value,
+            signal=judgement.signal,
             detail=judgement.detail,
+            unasked=judgement.unasked,
+            lag=judgement.lag,
+        )
+        cleared = self._cleared(run, look, wait)
+        heals = self._runner.tried_to_heal(plan, _past(run))
+        end = end_of(look, plan, wait, cleared, heals=heals)
+        outcome = end.outcome
+        observation = Observation(
+            at=now, verdict=look.signal, value=judgement.value, detail=end.seen
         )
 
         def write(transaction: Transaction) -> Run | None:
@@ -338,18 +347,34 @@ class Healing:
             transaction.count(VERIFICATIONS.name, run.strategy, outcome)
             if outcome is Outcome.INEFFECTIVE:
                 return run
-            return self.finish(transaction, run, outcome, detail)
+            return self.finish(
+                transaction,
+                run,
+                outcome,
+                end.reason,
+                doubt=end.doubt,
+                forgets_at=end.forgets_at,
+            )
 
         after = self._journal.atomically(write)
         if after is None:
-            return again
+            return next_look(now, wait, cleared)
         if outcome is Outcome.INEFFECTIVE:
-            return self._give_up(after, outcome, judgement.detail)
+            return self._give_up(after, outcome, end.reason)
         if outcome is Outcome.HEALED:
             self._metrics.alert_to_clear.labels(run.strategy).observe(
                 max(0.0, now - float(plan.alert["starts_at"])), exemplar=of_run(run.id)
             )
         return self.released(after)
+
+    def _cleared(self, run: Run, look: Look, wait: Wait) -> float | None:
+        """Since when every look has found it cleared, this one too."""
+        if look.signal is not Signal.CLEARED:
+            return None
+        if not wait.hold:
+            return look.at
+        before = cleared_since(self._journal.read(lambda t: t.observations(run.id)))
+        return look.at if before is None else before
 
     # -- the end
 
@@ -363,14 +388,24 @@ class Healing:
 
         return self.released(self._journal.atomically(write))
 
-    def finish(self, transaction: Transaction, run: Run, outcome: Outcome, reason: str) -> Run:
+    def finish(
+        self,
+        transaction: Transaction,
+        run: Run,
+        outcome: Outcome,
+        reason: str,
+        *,
+        doubt: Doubt | None = None,
+        forgets_at: float | None = None,
+    ) -> Run:
         now = self._clock()
         transaction.count(HEALS.name, run.strategy, outcome)
+        failure = outcome in FAILURES
         if run.acted_at is not None:
-            consequences.end(transaction, self._config(), run, outcome, now)
-        if outcome in FAILURES and self._config().settings.notify.tells:
+            failure = consequences.end(transaction, self._config(), run, outcome, now, doubt=doubt)
+        if (failure or doubt is Doubt.UNASKED) and self._config().settings.notify.tells:
             transaction.put_untold(run.id, "ended")
-        return transaction.finish(run, outcome, reason, now=now)
+        return transaction.finish(run, outcome, reason, now=now, doubt=doubt, forgets_at=forgets_at)
 
     def released(self, run: Run) -> float | None:
         """A run has ended: tell the log, and let in who waited for its target or its slot."""
@@ -434,6 +469,20 @@ def yield_from(steps: Iterator[Any], write: Callable[[Any], None]) -> Any:
         write(event)
         if isinstance(event, Suspended):
             return event
+
+
+def _bound(plan: Plan, acted_at: float) -> Binding | None:
+    """Return what is asked about after the action; None where the alert's series is not known."""
+    bound = None if plan.binding is None else msgspec.convert(plan.binding, Binding)
+    if plan.verify_query is None:
+        return bound
+    return Binding(
+        expression=plan.verify_query,
+        labels=plan.target_labels,
+        fed_at=acted_at if bound is None else bound.fed_at,
+        lag=0.0 if bound is None else bound.lag,
+        own=True,
+    )
 
 
 def _past(run: Run) -> dict[tuple[Phase, int], Step]:

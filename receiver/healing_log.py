@@ -25,7 +25,7 @@ from receiver.errors import JournalError
 from receiver.guards.situation import Reason
 from receiver.journal import Journal, Key, Transaction
 from receiver.log import escape
-from receiver.run import Outcome, Phase, Run, StepState
+from receiver.run import Doubt, Outcome, Phase, Run, StepState
 from receiver.settings import HealingLogSettings
 
 log: Final = logging.getLogger("promheal.healing_log")
@@ -69,6 +69,10 @@ class Line(msgspec.Struct, frozen=True, kw_only=True):
     """From the first step to the outcome: the verification and the rollback too."""
     rolled_back: bool = False
     """Whether all that had been done was undone."""
+    doubt: Doubt | None = None
+    """Why it is inconclusive."""
+    relapsed: bool = False
+    """It fired again so soon that the heal is known not to have held, when the line was written."""
 
 
 class _Id(msgspec.Struct, frozen=True):
@@ -111,6 +115,8 @@ def line_of(run: Run, alert: Alert | None = None) -> Line:
         reason=_cut(run.reason),
         duration_seconds=round(max(0.0, run.finished_at - began), 3),
         rolled_back=run.cause is not None and run.outcome is not Outcome.ROLLBACK_FAILED,
+        doubt=run.doubt,
+        relapsed=run.relapsed_at is not None,
     )
 
 

@@ -7,7 +7,10 @@ from __future__ import annotations
 
 import logging
 import threading
-from collections.abc import Callable, Iterable, Sequence
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from time import monotonic
 from typing import Final
 
 import msgspec
@@ -16,7 +19,16 @@ from receiver.alert import Alert, Notification, Status
 from receiver.clock import Clock
 from receiver.errors import JournalError, UpstreamError
 from receiver.guards.situation import Signal
-from receiver.journal import Admission, Admitted, Episode, Journal, Key, Transaction, Want
+from receiver.journal import (
+    Admission,
+    Admitted,
+    Episode,
+    Journal,
+    Key,
+    Stored,
+    Transaction,
+    Want,
+)
 from receiver.metrics import DEDUPLICATED, NOTIFICATIONS, QUARANTINED, RECEIVED
 from receiver.strategy import Strategies
 
@@ -25,8 +37,15 @@ log: Final = logging.getLogger("promheal.intake")
 PEER_LAG: Final = 600.0
 """Seconds that an HA peer of Alertmanager may lag behind: its group_interval (5 m by default), the
 peers' timeouts (15 s each) and its retries."""
+AHEAD: Final = 600.0
+"""Seconds by which a sender's clock may be ahead of ours; what lies further ahead is made up."""
 _DISPUTES: Final = 100
 """Settled at most at once; each costs a question to Prometheus."""
+
+MAX_EVIDENCE: Final = 100
+"""Alerts of one notification that are kept when they are set aside; all are counted."""
+ASIDE_AGAIN: Final = 60.0
+"""Seconds until it is logged again that alerts were set aside."""
 
 HEARTBEAT: Final = "PromhealWatchdog"
 """The alert of rules/promheal.yml that always fires: news of the way here, and of no fault."""
@@ -45,20 +64,34 @@ class Intake:
         strategies: Callable[[], Strategies],
         wake: Callable[[Key], None],
         fetch: Callable[[], Fetch | None],
-        ask: Callable[[Alert], Signal],
+        ask: Callable[[Episode], Signal],
+        trusts: Callable[[str], bool] = lambda _: False,
+        lists: Callable[[Alert], bool | None] = lambda _: False,
     ) -> None:
+        """*trusts* tells whether the expressions of a sender count, by its name.
+
+        *lists* tells whether Prometheus itself has an alert among those that fire; None when it
+        cannot be asked.
+        """
         self.journal = journal
         self.clock = clock
         self.strategies = strategies
         self.wake = wake
         self._fetch = fetch
         self._ask = ask
+        self.trusts = trusts
+        self._lists = lists
         self._owed: dict[str, Notification] = {}  # truncated groups whose rest is not fetched yet
         self._owing = threading.Lock()
         self.last_heartbeat = 0.0
         """When the heartbeat last arrived, seconds since the epoch; 0 before the first."""
-        self._rejected: dict[str, int] = {}  # answers that are not yet counted in the journal
+        self._rematching = False  # what fires is not matched by these strategies yet
+        self._aside = 0  # alerts that were set aside since it was logged
+        self._aside_told: float | None = None  # when it was, by the monotonic clock
+        self._telling = threading.Lock()
+        self._rejected: Counter[str] = Counter()  # answers that are not yet counted in the journal
         self._rejecting = threading.Lock()
+        self._counting = threading.Lock()  # held while they pass from there into the journal
 
     def admit(self, notification: Notification) -> Admitted:
         """Record a notification and wake what it concerns; when this returns it is durable.
@@ -68,65 +101,70 @@ class Intake:
         recording = _Recording(self, notification, code="202")
         return recording.told(self.journal.atomically(recording.write))
 
-    def submit(
-        self,
-        notification: Notification,
-        done: Callable[[Admitted | None, BaseException | None], None],
-    ) -> None:
+    def submit(self, notification: Notification, done: Callable[[Stored[Admitted]], None]) -> None:
         """Like `admit`, without waiting: *done* is told when it is durable, or why it is not.
 
         Raises JournalError when the journal does not take it at all.
         """
         recording = _Recording(self, notification, code="202")
-
-        def stored(found: tuple[Admitted, list[Want]] | None, error: BaseException | None) -> None:
-            done(None if found is None else recording.told(found), error)
-
-        self.journal.submit(recording.write, stored)
+        self.journal.submit(recording.write, lambda stored: done(stored.then(recording.told)))
 
     def reject(self, code: str) -> None:
         """Count a request that was not accepted. Stored soon; a full journal does not stop it."""
         with self._rejecting:
             first = not self._rejected
-            self._rejected[code] = self._rejected.get(code, 0) + 1
+            self._rejected[code] += 1
         if first:
             threading.Thread(target=self.settle, name="rejections", daemon=True).start()
 
     def settle(self) -> None:
         """Do what could not be done while a notification was answered.
 
-        Store the counts of rejected requests, fetch what truncated groups still owe, and ask
-        whether ended alerts fire after all. What cannot be done now is kept for the next call.
+        Store the counts of rejected requests, match anew what could not be, fetch what truncated
+        groups still owe, and ask whether ended alerts fire after all. What cannot be done now is
+        kept for the next call.
         """
         try:
             self._count_rejections()
+            if self._rematching:
+                self.rematch()
             self._back_fill()
             self._settle_disputes()
         except JournalError as error:
             log.warning("not stored yet: %s", error)
 
     def rematch(self) -> None:
-        """Match everything that fires anew: the strategies have changed."""
+        """Match everything that fires anew: the strategies have changed.
+
+        Raises JournalError when that cannot be stored; then `settle` does it as soon as it can be.
+        """
+        self._rematching = True
         strategies = self.strategies()
         self.journal.atomically(lambda t: t.rematch(lambda alert: _wants(strategies, [alert])))
+        if strategies is self.strategies():
+            self._rematching = False
+
+    @contextmanager
+    def uncounted(self) -> Iterator[Mapping[str, int]]:
+        """Lend the counts of rejections that the journal does not have; meanwhile it gets none."""
+        with self._counting:
+            with self._rejecting:
+                rejected = dict(self._rejected)
+            yield rejected
 
     def _count_rejections(self) -> None:
-        with self._rejecting:
-            rejected, self._rejected = self._rejected, {}
+        while True:
+            with self.uncounted() as rejected:
+                if not rejected:
+                    return
 
-        def write(transaction: Transaction) -> None:
-            for code, number in rejected.items():
-                transaction.count(NOTIFICATIONS.name, code, by=number)
+                def write(transaction: Transaction, rejected: Mapping[str, int] = rejected) -> None:
+                    for code, number in rejected.items():
+                        transaction.count(NOTIFICATIONS.name, code, by=number)
 
-        if not rejected:
-            return
-        try:
-            self.journal.atomically(write)
-        except Exception:
-            with self._rejecting:
-                for code, number in rejected.items():
-                    self._rejected[code] = self._rejected.get(code, 0) + number
-            raise
+                self.journal.atomically(write)
+                with self._rejecting:
+                    self._rejected -= Counter(rejected)  # and what is 0 leaves it
 
     def _settle_disputes(self) -> None:
         """Find out which ended alerts fire after all: the end may have been a mistake.
@@ -134,9 +172,12 @@ class Intake:
         Alertmanager ends an alert by itself when Prometheus is out of its reach, and fires it with
         its old start when that is over. A peer that lags behind says just the same, so Prometheus
         is asked; if it cannot tell, what is said long after the end is believed.
+
+        And whoever may post can say that something has ended. So where a strategy wanted to heal
+        it, and Prometheus lists it as firing, its end was none.
         """
         for episode, at in self.journal.read(lambda t: t.disputed(limit=_DISPUTES)):
-            signal = self._ask(episode.alert)
+            signal = self._ended(episode) if at <= episode.last_seen else self._ask(episode)
             if signal is Signal.UNKNOWN:
                 if at - episode.last_seen > PEER_LAG:
                     signal = Signal.FIRING
@@ -158,6 +199,34 @@ class Intake:
             self.journal.atomically(settle)
             for want in wants or ():
                 self.wake((want.strategy, want.target))
+
+    def tell_aside(self, notification: Notification) -> None:
+        """Log that alerts were set aside: once a minute, whoever sends how many of them."""
+        bad = notification.quarantined
+        if not bad:
+            return
+        with self._telling:
+            self._aside += len(bad)
+            now = monotonic()
+            if self._aside_told is not None and now - self._aside_told < ASIDE_AGAIN:
+                return
+            number, self._aside, self._aside_told = self._aside, 0, now
+        log.warning(
+            "alerts were set aside, for they cannot be read (logged once a minute): %s",
+            bad[0].problem,
+            extra={"alerts": number, "sender": notification.external_url, "raw": bad[0].raw},
+        )
+
+    def _ended(self, episode: Episode) -> Signal:
+        """Ask about an episode whose end was told, and nothing since.
+
+        By the list of Prometheus and not by the expression, which returns it before its `for` is
+        over, and may do so again by now.
+        """
+        listed = self._lists(episode.alert)
+        if listed is None:
+            return Signal.UNKNOWN
+        return Signal.FIRING if listed else Signal.CLEARED
 
     def owe(self, notification: Notification) -> None:
         with self._owing:
@@ -197,7 +266,8 @@ class _Recording:
         self._notification = notification
         self._code = code
         """The answer to count; None for what no request brought."""
-        alerts = [alert for alert in notification.alerts if alert.name != HEARTBEAT]
+        now = intake.clock()
+        alerts = [_not_ahead(one, now) for one in notification.alerts if one.name != HEARTBEAT]
         # Alertmanager ends it when Prometheus is silent, and what we fetch proves no way here.
         self._beats = code is not None and any(
             alert.name == HEARTBEAT and alert.status is Status.FIRING
@@ -215,11 +285,19 @@ class _Recording:
         unchanged = strategies is self._strategies
         wants = self._wants if unchanged else _wants(strategies, self._firing)
         sender = notification.external_url
-        admitted = transaction.admit(self._admission, wants, sender=sender, now=now)
+        user = notification.user
+        admitted = transaction.admit(
+            self._admission,
+            wants,
+            sender=sender,
+            vouched_by=user if user and self._intake.trusts(user) else "",
+            now=now,
+        )
         # An engine beside us has its jobs in the same transaction; ours is told when it is durable.
         transaction.wake(_keys(wants) | admitted.released)
         if notification.quarantined:
-            transaction.quarantine(notification.quarantined, sender=sender, now=now)
+            evidence = notification.quarantined[:MAX_EVIDENCE]
+            transaction.quarantine(evidence, sender=sender, now=now)
             transaction.count(QUARANTINED.name, by=len(notification.quarantined))
         if self._code is not None:
             transaction.count(NOTIFICATIONS.name, self._code)
@@ -242,8 +320,7 @@ class _Recording:
             self._intake.last_heartbeat = self._intake.clock()
         for key in _keys(wants) | admitted.released:
             self._intake.wake(key)
-        for bad in notification.quarantined:
-            log.warning("an alert was set aside", extra=msgspec.structs.asdict(bad))
+        self._intake.tell_aside(notification)
         if notification.truncated:
             log.warning(
                 "alerts are missing: max_alerts of the receiver should be 0",
@@ -251,6 +328,15 @@ class _Recording:
             )
             self._intake.owe(notification)
         return admitted
+
+
+def _not_ahead(alert: Alert, now: float) -> Alert:
+    """Return *alert* with no time in the future: by such an end nothing would open until then."""
+    if max(alert.starts_at, alert.ends_at or 0.0) <= now + AHEAD:
+        return alert
+    starts_at = min(alert.starts_at, now)
+    ends_at = None if alert.ends_at is None else max(starts_at, min(alert.ends_at, now))
+    return msgspec.structs.replace(alert, starts_at=starts_at, ends_at=ends_at)
 
 
 def _keys(wants: Iterable[Want]) -> set[Key]:

@@ -2,8 +2,9 @@
 
 Lifetime totals and gauges are read from the journal at scrape, so they survive restarts and
 replicas agree; a total is shown only once it is stored, since a counter that went backwards would
-look like a restart to Prometheus. Histograms are this process's. Label values come from the
-configuration and from enums only: a hundred thousand different alerts add no series.
+look like a restart to Prometheus. Only refused notifications are shown before: they tell of what
+cannot be stored. Histograms are this process's. Label values come from the configuration and from
+enums only: a hundred thousand different alerts add no series.
 """
 
 from __future__ import annotations
@@ -76,6 +77,9 @@ DECISIONS: Final = Total(
     ("strategy", "verdict", "reason"),
 )
 HEALS: Final = Total("heals", "Finished runs by outcome.", ("strategy", "outcome"))
+RELAPSES: Final = Total(
+    "relapses", "Heals after which it fired again within verify.relapse.", ("strategy",)
+)
 ACTIONS: Final = Total("actions", "Finished steps by outcome.", ("action", "outcome"))
 ROLLBACKS: Final = Total("rollbacks", "Rollbacks by outcome.", ("strategy", "outcome"))
 VERIFICATIONS: Final = Total(
@@ -98,6 +102,7 @@ TOTALS: Final = (
     QUARANTINED,
     DECISIONS,
     HEALS,
+    RELAPSES,
     ACTIONS,
     ROLLBACKS,
     VERIFICATIONS,

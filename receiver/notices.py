@@ -18,7 +18,7 @@ from typing import Any, Final
 import msgspec
 
 from receiver.breaker import BreakerEvent, BreakerState
-from receiver.errors import ActionError
+from receiver.errors import ActionError, JournalError
 from receiver.gathering import Config
 from receiver.guards.situation import Reason
 from receiver.journal import Journal, Transaction
@@ -47,6 +47,8 @@ class Event(StrEnum):
 
     FAILED = "failed"
     INEFFECTIVE = "ineffective"
+    INCONCLUSIVE = "inconclusive"
+    RELAPSED = "relapsed"
     ROLLBACK_FAILED = "rollback_failed"
     DORMANT = "dormant"
     BREAKER_PERMANENT_OPEN = "breaker_permanent_open"
@@ -58,11 +60,14 @@ _OF: Final = {
     Outcome.ROLLED_BACK: Event.FAILED,
     Outcome.UNKNOWN: Event.FAILED,
     Outcome.INEFFECTIVE: Event.INEFFECTIVE,
+    Outcome.INCONCLUSIVE: Event.INCONCLUSIVE,
     Outcome.ROLLBACK_FAILED: Event.ROLLBACK_FAILED,
 }
 _REMEDY: Final = {
     Event.FAILED: "See which step failed: promheal run {run}",
     Event.INEFFECTIVE: "It still fires, so look for another cause: promheal run {run}",
+    Event.INCONCLUSIVE: "See what could not be proven, and why: promheal run {run}",
+    Event.RELAPSED: "It treats a symptom, so look for the cause: promheal run {run}",
     Event.ROLLBACK_FAILED: "See by hand to what it has changed: promheal run {run}",
     Event.DORMANT: "Nothing acts until a person says: promheal resume --reason …",
     Event.BREAKER_PERMANENT_OPEN: (
@@ -87,8 +92,10 @@ class Notice(msgspec.Struct, frozen=True, kw_only=True):
     def headline(self) -> str:
         about = self.subject or f"{self.run.strategy} on {_cut(self.run.target)}"
         match self.event:
-            case Event.FAILED | Event.INEFFECTIVE | Event.ROLLBACK_FAILED:
+            case Event.FAILED | Event.INEFFECTIVE | Event.INCONCLUSIVE | Event.ROLLBACK_FAILED:
                 return f"{self.run.outcome}: {about}"
+            case Event.RELAPSED:
+                return f"healed, and it fires again: {about}"
             case Event.DORMANT:
                 return "dormant: the engine has stopped itself"
             case Event.BREAKER_PERMANENT_OPEN:
@@ -133,6 +140,7 @@ class Notices:
         self._again = tuple(again)
         self._wanted = threading.Event()
         self._ending = threading.Event()
+        self._owed: Callable[[Transaction], None] | None = None  # told, and not written down yet
         self._thread = threading.Thread(target=self._tell, name="notices", daemon=True)
 
     def start(self) -> None:
@@ -160,6 +168,8 @@ class Notices:
             while more:
                 try:
                     more = self._batch()
+                except JournalError as error:
+                    log.warning("notices wait for the journal: %s", error)
                 except Exception:
                     log.exception("notices were not told; they are tried again")
                 if self._ending.is_set():
@@ -169,6 +179,8 @@ class Notices:
 
     def _batch(self) -> bool:
         """Tell what is untold now; True when there was something."""
+        if self._owed is not None:
+            self._store(self._owed)
         rows = self._journal.read(lambda t: t.untold(limit=BATCH))
         if not rows:
             return False
@@ -186,8 +198,17 @@ class Notices:
                 transaction.count(NOTICES.name, channel, result)
 
         if len(results) == len(to):
-            self._journal.atomically(told)
+            self._store(told)
         return True
+
+    def _store(self, told: Callable[[Transaction], None]) -> None:
+        """Write down what was told; until that is done nothing is told, or it would be once more.
+
+        Raises JournalError.
+        """
+        self._owed = told
+        self._journal.atomically(told)
+        self._owed = None
 
     def _message(self, notices: Sequence[Notice]) -> tuple[str, str]:
         """Return title and body: of one, or a digest of several."""
@@ -245,8 +266,9 @@ def _notices(transaction: Transaction, rows: Sequence[Untold]) -> Iterator[Notic
         if what == "asked":
             if run.reason == Reason.AWAITING_APPROVAL:
                 yield Notice(event=Event.APPROVAL_NEEDED, reason=_why(transaction, run), **about)
-        elif run.outcome in _OF:
-            yield Notice(event=_OF[run.outcome], reason=run.reason, **about)
+        elif run.outcome in _OF or run.relapsed_at is not None:
+            event = _OF.get(run.outcome, Event.RELAPSED) if run.outcome else Event.RELAPSED
+            yield Notice(event=event, reason=run.reason, **about)
             for one in transaction.transitions(run=run.id):
                 if (
                     one.happening.event is BreakerEvent.FAILURE

@@ -106,18 +106,34 @@ def run(
     )
 
 
-def spawn_detached(
-    argv: Sequence[str], *, env: Mapping[str, str] | None = None, cwd: str | None = None
-) -> int:
-    """Start a daemon that outlives us and return its pid.
+class Detached(msgspec.Struct, frozen=True):
+    """A daemon that has just been started."""
 
-    It has a session of its own, its standard streams on /dev/null, and init as its parent, so that
-    no zombie of it makes it look alive. It stays in our cgroup: systemd ends it with our unit
+    pid: int
+    printed: Callable[[], str]
+    """Return what it has printed so far, head and tail. To be called often: once the pipe is full,
+    the daemon waits."""
+
+
+@contextmanager
+def spawn_detached(
+    argv: Sequence[str],
+    *,
+    env: Mapping[str, str] | None = None,
+    cwd: str | None = None,
+    output_limit: int = 8192,
+) -> Iterator[Detached]:
+    """Start a daemon that outlives us and the block, in which it is seen what it prints.
+
+    It has a session of its own, nothing to read, and after the block init as its parent. What it
+    prints then is read and forgotten by a process of ours that ends with it: by one, since a pipe
+    without a reader ends who writes to it. Both stay in our cgroup: systemd ends them with our unit
     unless that says `KillMode=process`. Raises ActionError when it cannot be started.
     """
     order = _Order(argv=tuple(argv), env={**ENVIRONMENT, **(env or {})}, cwd=cwd or "/")
-    with _supervisor(order, leftovers="detach", timeout=0.0, output=_Output(4096)) as supervisor:
-        return supervisor.started()
+    output = _Output(output_limit)
+    with _supervisor(order, leftovers="detach", timeout=0.0, output=output) as supervisor:
+        yield Detached(supervisor.started(), supervisor.printed)
 
 
 class _Order:
@@ -268,6 +284,11 @@ class _Supervisor:
         self._drain()
         return report
 
+    def printed(self) -> str:
+        """Return what was printed so far."""
+        self._drain()
+        return self._output.text()
+
     def close(self) -> None:
         """Let it end, with everything that it still runs, and take its exit status."""
         self._selector.close()
@@ -365,7 +386,7 @@ def _supervisor(
                 for end, mode in zip(os.pipe2(os.O_CLOEXEC), "rw", strict=True)
             )
             os.set_blocking(reader.fileno(), False)
-            lent = [reader.fileno()] if leftovers == "leave" else []
+            lent = [reader.fileno()] if leftovers != "kill" else []
             popen = subprocess.Popen(  # noqa: S603 - a program of our own
                 [sys.executable, "-I", "-S", _SUPERVISE],
                 stdin=theirs.fileno(),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from datetime import datetime
 from typing import Final, TypeVar
 
@@ -9,13 +10,20 @@ import msgspec
 
 from receiver.errors import UpstreamError
 from receiver.promql import Rule, Sample, Samples
+from receiver.relabel import Sending, read_sending
 from receiver.settings import PrometheusSettings
 from receiver.upstream import Upstream
 
 _QUERY: Final = "/api/v1/query"
 _ALERTMANAGERS: Final = "/api/v1/alertmanagers"
 _QUERY_RANGE: Final = "/api/v1/query_range"
+_CONFIG: Final = "/api/v1/status/config"
 _RULES: Final = "/api/v1/rules"
+
+_FORBIDDEN: Final = frozenset({400, 401, 403})
+"""Of a path that others may not be shown."""
+MAX_SERIES: Final = 100_000
+"""Series of one answer; Prometheus before 2.54 knows no such limit, and only bytes bound it."""
 
 
 class Prometheus:
@@ -26,6 +34,8 @@ class Prometheus:
     """
 
     def __init__(self, settings: PrometheusSettings) -> None:
+        self._timeout = settings.timeout
+        self._external = settings.external_labels
         self._http = Upstream(
             settings.url,
             timeout=settings.timeout,
@@ -34,10 +44,11 @@ class Prometheus:
 
     def query(self, expr: str, at: float | None = None) -> Samples:
         """Return what *expr* evaluates to, at Prometheus' own now or at *at*."""
-        form = [("query", expr)]
+        form = [("query", expr), *self._bounds()]
         if at is not None:
             form.append(("time", repr(at)))
-        data, warnings = _data(_QUERY, self._http.post(_QUERY, form), _Result)
+        body, clock = self._http.post_timed(_QUERY, form)
+        data, warnings = _data(_QUERY, body, _Result)
         match data.resultType:
             case "vector":
                 found = _decoded(_QUERY, data.result, list[_Series])
@@ -47,7 +58,7 @@ class Prometheus:
                 samples = Samples([Sample({}, _number(point.value), point.at)])
             case other:
                 raise UpstreamError(f"{_QUERY}: the answer is a {other}, not an instant vector")
-        samples.warnings = tuple(warnings)
+        samples.warnings, samples.clock = tuple(warnings), clock
         return samples
 
     def query_range(
@@ -59,6 +70,7 @@ class Prometheus:
         out. *timeout* bounds it further than the one for all.
         """
         form = [("query", expr), ("start", repr(start)), ("end", repr(end)), ("step", repr(step))]
+        form += self._bounds(timeout)
         body = self._http.post(_QUERY_RANGE, form, timeout=timeout)
         data, _ = _data(_QUERY_RANGE, body, _Result)
         if data.resultType != "matrix":
@@ -73,18 +85,55 @@ class Prometheus:
         )
 
     def rules(self, alertname: str | None = None) -> tuple[Rule, ...]:
-        """Return the alerting rules, or those called *alertname*."""
+        """Return the alerting rules, or those called *alertname*.
+
+        The error's `unknown_path` says that there is no rules API.
+        """
         params = [("type", "alert")]
         if alertname is not None:
             # Those older than 2.44 ignore it and send all.
             params.append(("rule_name[]", alertname))
-        data, _ = _data(_RULES, self._http.get(_RULES, params), _Groups)
         return tuple(
-            _rule(rule, group)
-            for group in data.groups
-            for rule in group.rules
-            if rule.type == "alerting" and alertname in {None, rule.name}
+            rule
+            for rule in self._rules(params)
+            if not rule.records and alertname in {None, rule.name}
         )
+
+    def known_rules(self) -> tuple[Rule, ...] | None:
+        """Return all alerting rules, or None when there is no rules API."""
+        try:
+            return self.rules()
+        except UpstreamError as error:
+            if error.unknown_path:
+                return None
+            raise
+
+    def recording_rules(self) -> tuple[Rule, ...]:
+        """Return the rules that make new series."""
+        return tuple(rule for rule in self._rules([("type", "record")]) if rule.records)
+
+    def sending(self) -> Sending | None:
+        """Return how it labels the alerts that it sends; None where nobody says.
+
+        Where it does not show that, the external labels are those of the settings.
+        """
+        try:
+            data, _ = _data(_CONFIG, self._http.get(_CONFIG), _Config)
+        except UpstreamError as error:
+            if error.unknown_path or error.status in _FORBIDDEN:
+                # Thanos, Mimir and VictoriaMetrics have no such path.
+                return Sending(self._external, None) if self._external else None
+            raise
+        return read_sending(data.yaml)
+
+    def _rules(self, params: list[tuple[str, str]]) -> Iterator[Rule]:
+        data, _ = _data(_RULES, self._http.get(_RULES, params), _Groups)
+        return (_rule(rule, group) for group in data.groups for rule in group.rules)
+
+    def _bounds(self, timeout: float | None = None) -> list[tuple[str, str]]:
+        """Nobody works on an answer that nobody waits for."""
+        limit = self._timeout if timeout is None else min(self._timeout, timeout)
+        return [("timeout", repr(limit)), ("limit", str(MAX_SERIES))]
 
     def alertmanagers(self) -> tuple[str, ...]:
         """Return the URLs of those that it sends alerts to now."""
@@ -138,6 +187,7 @@ class _Matrix(msgspec.Struct):
 
 class _WireAlert(msgspec.Struct):
     labels: dict[str, str] = {}
+    state: str = ""
 
 
 class _WireRule(msgspec.Struct, rename="camel"):
@@ -146,6 +196,7 @@ class _WireRule(msgspec.Struct, rename="camel"):
     type: str
     labels: dict[str, str] | None = None
     duration: float = 0.0
+    keep_firing_for: float = 0.0
     health: str = "unknown"
     last_error: str = ""
     last_evaluation: datetime | None = None
@@ -161,6 +212,10 @@ class _Group(msgspec.Struct):
 
 class _Groups(msgspec.Struct):
     groups: list[_Group]
+
+
+class _Config(msgspec.Struct):
+    yaml: str = ""
 
 
 class _Receiver(msgspec.Struct):
@@ -205,8 +260,10 @@ def _rule(rule: _WireRule, group: _Group) -> Rule:
     return Rule(
         name=rule.name,
         query=rule.query,
+        records=rule.type == "recording",
         labels=rule.labels or {},
         duration=rule.duration,
+        keep_firing_for=rule.keep_firing_for,
         health=rule.health,
         last_error=rule.last_error,
         last_evaluation=rule.last_evaluation.timestamp() if rule.last_evaluation else 0.0,
@@ -214,4 +271,5 @@ def _rule(rule: _WireRule, group: _Group) -> Rule:
         interval=group.interval,
         state=rule.state,
         alerts=tuple(alert.labels for alert in rule.alerts or ()),
+        firing=tuple(alert.labels for alert in rule.alerts or () if alert.state == "firing"),
     )

@@ -20,12 +20,14 @@ from receiver.clock import Clock
 from receiver.decide import Decision, decide
 from receiver.errors import ActionError
 from receiver.gathering import Asked, Case, Config, Gathering, plan_for
-from receiver.guards.situation import Answer, Reason, Situation, Verdict
+from receiver.guards.situation import Answer, Reason, Signal, Situation, Verdict
 from receiver.healing import PASSED_ON, Healing
 from receiver.journal import Episode, Journal, Key, Transaction
 from receiver.metrics import DECISIONS, Metrics, of_run
 from receiver.place import EVERYWHERE, UNBOUND, Place
+from receiver.relapse import relapsed
 from receiver.run import Outcome, Plan, Run, State
+from receiver.settings import UndeclaredValues
 from receiver.strategy import Strategy
 
 log: Final = logging.getLogger("promheal.reconciler")
@@ -58,6 +60,24 @@ class _Settled(msgspec.Struct, frozen=True):
     run: Run | None
     news: bool
     """It is not what was decided the last time."""
+
+    def tell(self, key: Key) -> None:
+        """Log what is news, now that it is on the disk."""
+        if not self.news:
+            return
+        verdict = self.verdict
+        log.info(
+            "decided",
+            extra={
+                "strategy": key[0],
+                "target": key[1],
+                "verdict": str(verdict.answer),
+                "reason": str(verdict.reason or ""),
+                "until": verdict.until,
+                "detail": verdict.detail,
+                "run": None if self.run is None else self.run.id,
+            },
+        )
 
 
 class WakeAll(Protocol):
@@ -119,12 +139,20 @@ class Reconciler:
         case = Case(self._config(), strategy, target)
         seen = self._journal.read(lambda t: self._see(t, case.config, case.key, episode))
         asked = self._gathering.ask(case, episode, seen.situation)
-        runs_on = _plan(case, episode, asked).runs_on
+        planned = _plan(case, episode, asked)
 
         def weighed(transaction: Transaction) -> Decision:
             run = transaction.unfinished(case.key)
             return decide(
-                self._gathering.situation(transaction, case, episode, run, asked, runs_on=runs_on)
+                self._gathering.situation(
+                    transaction,
+                    case,
+                    episode,
+                    run,
+                    asked,
+                    runs_on=planned.runs_on,
+                    fault=planned.fault,
+                )
             )
 
         return self._journal.read(weighed)
@@ -161,10 +189,12 @@ class Reconciler:
         case = Case(config, strategy, key[1])
         asked = self._gathering.ask(case, episode, seen.situation)
         planned = _plan(case, episode, asked)
-        settled = self._journal.atomically(lambda t: self._settle(t, case, asked, planned))
+        before = None if seen.situation is None else seen.situation.last_healed
+        settled = self._journal.atomically(lambda t: self._settle(t, case, asked, planned, before))
         if settled is None:
             return self._clock()  # it may act now, and what was left unasked is asked first
         verdict = settled.verdict
+        settled.tell(case.key)
         if place is not None and verdict.reason != place:
             # It did not take the place that it was woken for; or it did, and it was woken only once
             # for two that became free together. Whoever finds none ends the chain.
@@ -179,18 +209,32 @@ class Reconciler:
         return verdict.until
 
     def _settle(
-        self, transaction: Transaction, case: Case, asked: Asked, planned: _Planned
+        self,
+        transaction: Transaction,
+        case: Case,
+        asked: Asked,
+        planned: _Planned,
+        healed_at: float | None,
     ) -> _Settled | None:
         """Decide on the history as it is now, and write down what follows from it.
 
         None, and nothing is written, when what was in the way while we asked has gone: the
-        questions that did not matter then matter now.
+        questions that did not matter then matter now. *healed_at* is when the target was last
+        proven healed.
         """
         # An alert that came while we asked has waked us once more; now nothing is planned for it.
         episode = None if planned == _Planned() else transaction.wanted(case.key)
         run = transaction.unfinished(case.key)
+        # Before the breakers are read, which may open of it.
+        self._note_relapse(transaction, case, episode, asked, healed_at)
         situation = self._gathering.situation(
-            transaction, case, episode, run, asked, runs_on=planned.runs_on
+            transaction,
+            case,
+            episode,
+            run,
+            asked,
+            runs_on=planned.runs_on,
+            fault=planned.fault,
         )
         now = situation.now
         decision = decide(situation)
@@ -222,6 +266,29 @@ class Reconciler:
         news = self._record(transaction, case.key, decision, run, now)
         return _Settled(verdict, run, news)
 
+    def _note_relapse(
+        self,
+        transaction: Transaction,
+        case: Case,
+        episode: Episode | None,
+        asked: Asked,
+        healed_at: float | None,
+    ) -> None:
+        if episode is None or healed_at is None:
+            return
+        within, now = case.strategy.verify.relapse, self._clock()
+        if min(now, episode.first_seen) - healed_at >= within:
+            return
+        healed = transaction.last_heal(case.key)
+        signal = asked.signal if asked.answered else Signal.UNKNOWN
+        if healed is None or not relapsed(healed, episode, signal, within, now):
+            return
+        consequences.relapse(transaction, case.config, healed, now)
+        log.warning(
+            "a heal did not hold",
+            extra={"run": healed.id, "strategy": healed.strategy, "target": healed.target},
+        )
+
     def _act(self, run: Run) -> float | None:
         if run.outcome is not None:
             return self._healing.released(run)
@@ -240,21 +307,7 @@ class Reconciler:
     ) -> bool:
         verdict = decision.verdict
         transaction.count(DECISIONS.name, key[0], verdict.answer, str(verdict.reason or ""))
-        news = transaction.record(key, decision, run=None if run is None else run.id, now=now)
-        if news:
-            log.info(
-                "decided",
-                extra={
-                    "strategy": key[0],
-                    "target": key[1],
-                    "verdict": str(verdict.answer),
-                    "reason": str(verdict.reason or ""),
-                    "until": verdict.until,
-                    "detail": verdict.detail,
-                    "run": None if run is None else run.id,
-                },
-            )
-        return news
+        return transaction.record(key, decision, run=None if run is None else run.id, now=now)
 
 
 def _plan(case: Case, episode: Episode | None, asked: Asked) -> _Planned:
@@ -263,7 +316,16 @@ def _plan(case: Case, episode: Episode | None, asked: Asked) -> _Planned:
     try:
         return _Planned(
             plan_for(
-                case.strategy, case.target, episode, asked.value, inventory=case.config.inventory
+                case.strategy,
+                case.target,
+                episode,
+                asked.value,
+                asked.expression,
+                inventory=case.config.inventory,
+                undeclared=case.config.settings.undeclared_values is UndeclaredValues.WARN,
+                binding=asked.binding,
+                decay=asked.decay,
+                alert_decay=asked.alert_decay,
             )
         )
     except ActionError as error:

@@ -46,6 +46,23 @@ class Outcome(StrEnum):
     """We died during a step that may not be repeated; what it did is not known."""
 
 
+class Doubt(StrEnum):
+    """Why is a run inconclusive?"""
+
+    UNKNOWN = "unknown"
+    """Prometheus was asked, and the data does not say."""
+    OLD_DATA = "old_data"
+    """It still fires, and what was measured before the action may be why."""
+    UNASKED = "unasked"
+    """Prometheus could not be asked: that says nothing of the action."""
+    NO_HEAL = "no_heal"
+    """No step was one that heals: there is nothing to prove."""
+
+
+DOUBTFUL: Final = frozenset({Doubt.UNKNOWN, Doubt.OLD_DATA})
+"""What counts when it happens again and again on one target."""
+
+
 class Phase(StrEnum):
     RUN = "run"
     ROLLBACK = "rollback"
@@ -113,6 +130,25 @@ class Plan(msgspec.Struct, frozen=True, kw_only=True):
     """PromQL instead of the alert's own expression."""
     verify_expect: str
     """`empty`: the query returns nothing when healthy. `present`: it returns something."""
+    binding: dict[str, Any] | None = None
+    """The series that the alert's expression returned: a `proof.binding.Binding` as JSON. None: it
+    could not be told."""
+    verify_gone: str = "succeeded"
+    """`succeeded`: what is gone must have a successor. `accept`: it need not."""
+    verify_settle: float = 0.0
+    """Seconds from which on nothing old counts until it is called ineffective."""
+    verify_at_most: float = 0.0
+    """Seconds that the proof takes at most because of what the expression remembers."""
+    verify_hold: float = 0.0
+    """Seconds for which every look must find it cleared."""
+    decay: float | None = 0.0
+    """Seconds that what is asked looks back; None: for ever, or it is not known."""
+    decay_problem: str = ""
+    """Why that is not known."""
+    scrape: float = 0.0
+    """Seconds between two samples of what it rests on."""
+    alert_decay: float | None = 0.0
+    """As `decay`, of the alert's own expression."""
     alert: dict[str, Any]
     """The alert that asked for it: fingerprint, labels, annotations, starts_at, expression."""
     target_labels: dict[str, str] = {}
@@ -168,6 +204,12 @@ class Run(msgspec.Struct, frozen=True, kw_only=True):
     verify_from: float | None = None
     """When the last step had finished: only newer samples prove anything."""
     finished_at: float | None = None
+    doubt: Doubt | None = None
+    """Why it is inconclusive."""
+    forgets_at: float | None = None
+    """Until when its alert may fire because of what was measured before it acted."""
+    relapsed_at: float | None = None
+    """When it fired again so soon that the heal had not held."""
     config_hash: str = ""
     asked_at: float | None = None
     """When a person was asked to approve it."""

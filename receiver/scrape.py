@@ -9,6 +9,7 @@ from __future__ import annotations
 import platform
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import AbstractContextManager
 from typing import Final
 
 import msgspec
@@ -27,8 +28,9 @@ from receiver.dormancy import backoff as _backoff
 from receiver.duration import format_duration
 from receiver.errors import JournalError
 from receiver.journal import Journal, Snapshot, Transaction, Worker
+from receiver.journal.condition import JournalState
 from receiver.llm import KeySummary
-from receiver.metrics import HEALS, TOTALS, label_sets
+from receiver.metrics import HEALS, NOTIFICATIONS, RELAPSES, TOTALS, label_sets
 from receiver.run import Outcome
 from receiver.settings import EngineSettings
 from receiver.strategy import Budget, Strategies, Strategy
@@ -48,6 +50,7 @@ class Present(msgspec.Struct, frozen=True, kw_only=True):
     last_heartbeat: float
     """As `last_consider`, by the wall clock, with which the rules compare it."""
     journal_writable: bool
+    journal_state: JournalState
     acting: bool
     """Whether this process holds the journal's lock and so is the one that acts."""
     config_hash: str
@@ -60,6 +63,9 @@ class Present(msgspec.Struct, frozen=True, kw_only=True):
     version: str
     now: float
 
+
+_Total = tuple[str, tuple[str, ...]]
+"""(metric, label values)."""
 
 _NOT_BOUND: Final = "(unbound)"
 """Stands for what is bound to no host or label; none can be called so."""
@@ -88,9 +94,16 @@ class _Look(msgspec.Struct, frozen=True):
 
 class Scrape(Collector):
     def __init__(
-        self, journal: Journal, present: Callable[[], Present], *, whole: bool = True
+        self,
+        journal: Journal,
+        present: Callable[[], Present],
+        uncounted: Callable[[], AbstractContextManager[Mapping[str, int]]],
+        *,
+        whole: bool = True,
     ) -> None:
+        """*uncounted* lends the notifications, by answer, that the journal has not counted yet."""
         self._whole = whole
+        self._uncounted = uncounted
         self._journal = journal
         self._present = present
 
@@ -103,11 +116,12 @@ class Scrape(Collector):
             yield from self._of_process(present, readable=True)
             return
         try:
-            looked = _look(self._journal, present)
+            with self._uncounted() as uncounted:
+                looked = _look(self._journal, present)
         except JournalError:
             yield from self._of_process(present, readable=False)
         else:
-            yield from self._totals(looked.snapshot, present)
+            yield from self._totals(_with(uncounted, looked.snapshot.totals), present)
             yield from self._of_journal(looked, present)
             yield from self._of_process(present, readable=True)
 
@@ -125,9 +139,9 @@ class Scrape(Collector):
         )  # fmt: skip
         yield gauges(
             "strategy_effectiveness_ratio",
-            "Healed runs of those whose end is proven, 0 to 1; NaN before the first.",
+            "Heals that held, of the runs whose end is proven, 0 to 1; NaN before the first.",
             ["strategy"],
-            (((name,), _effectiveness(snapshot, name)) for name in names),
+            (((name,), effectiveness(snapshot, name)) for name in names),
         )
         yield gauges(
             "budget_remaining",
@@ -198,6 +212,10 @@ class Scrape(Collector):
             "journal_writable", "1 while the journal stores what it is given.",
             present.journal_writable and readable,
         )  # fmt: skip
+        yield gauges(
+            "journal_state", "1 for the state that the journal is in.", ["state"],
+            (((str(state),), state is present.journal_state) for state in JournalState),
+        )  # fmt: skip
         yield gauge("acting", "1 in a process that decides and acts.", present.acting)
         yield gauge(
             "last_consider_timestamp_seconds",
@@ -228,7 +246,7 @@ class Scrape(Collector):
         )
 
     @staticmethod
-    def _totals(snapshot: Snapshot, present: Present) -> Iterator[Metric]:
+    def _totals(totals: Mapping[_Total, float], present: Present) -> Iterator[Metric]:
         for total in TOTALS:
             family = CounterMetricFamily(
                 f"promheal_{total.name}", total.help, labels=list(total.labels)
@@ -236,8 +254,14 @@ class Scrape(Collector):
             for values in label_sets(
                 total, present.strategies.names, present.actions, present.channels
             ):
-                family.add_metric(values, snapshot.totals.get((total.name, values), 0.0))
+                family.add_metric(values, totals.get((total.name, values), 0.0))
             yield family
+
+
+def _with(uncounted: Mapping[str, int], totals: Mapping[_Total, float]) -> Mapping[_Total, float]:
+    """Return the totals with what could not be stored: of a full disk the answers tell."""
+    more = {(NOTIFICATIONS.name, (code,)): number for code, number in uncounted.items()}
+    return {**totals, **{key: totals.get(key, 0.0) + number for key, number in more.items()}}
 
 
 def _look(journal: Journal, present: Present) -> _Look:
@@ -301,10 +325,11 @@ def _breaker_rows(
             yield (name, str(state)), state is current
 
 
-def _effectiveness(snapshot: Snapshot, strategy: str) -> float:
+def effectiveness(snapshot: Snapshot, strategy: str) -> float:
     def heals(outcome: Outcome) -> float:
         return snapshot.totals.get((HEALS.name, (strategy, outcome)), 0.0)
 
     healed = heals(Outcome.HEALED)
     proven = healed + heals(Outcome.INEFFECTIVE)
-    return healed / proven if proven else float("nan")
+    relapses = snapshot.totals.get((RELAPSES.name, (strategy,)), 0.0)
+    return (healed - relapses) / proven if proven else float("nan")

@@ -9,6 +9,7 @@ from __future__ import annotations
 import os
 import re
 from collections.abc import Iterable, Mapping
+from enum import StrEnum
 from pathlib import Path
 from typing import Annotated, Final
 
@@ -40,6 +41,20 @@ def _variable(text: str) -> str:
 _Variable = Annotated[str, msgspec.Meta(extra={"parse": _variable})]
 
 
+def _sender(name: str) -> str:
+    if not name or len(name) > 100:
+        raise ValueError("name a user, a token or a client certificate of --web.config.file")
+    if name == "anonymous" or name.startswith("@"):
+        raise ValueError(
+            f"{name!r} is nobody who has shown who it is; name a user, a token or a client "
+            "certificate of --web.config.file"
+        )
+    return name
+
+
+_Sender = Annotated[str, msgspec.Meta(extra={"parse": _sender})]
+
+
 class PrometheusSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """Where heals are proven."""
 
@@ -48,6 +63,11 @@ class PrometheusSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unkno
     timeout: _Positive = 5.0
     """For one question; an answer that comes later proves nothing."""
     bearer_token_file: str | None = None
+    external_labels: dict[str, str] = {}
+    """Its external labels, for a server that does not show its configuration."""
+    trusted_senders: tuple[_Sender, ...] = ()
+    """Users, tokens and client certificates of `--web.config.file`, by name, whose alerts may be
+    proven by the expression in their link where no rule is known."""
 
 
 class AlertmanagerSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -157,6 +177,11 @@ class NotifyEvents(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fie
     """A run failed, and was undone as far as it can be; or it is not known how it ended."""
     ineffective: tuple[str, ...] = ()
     """All steps were done, and it still fires."""
+    inconclusive: tuple[str, ...] = ()
+    """All steps were done and nothing is proven, again and again on one target; or Prometheus could
+    not be asked."""
+    relapsed: tuple[str, ...] = ()
+    """A heal did not hold: it fires again."""
     rollback_failed: tuple[str, ...] = ()
     """A run could not be undone: what it left is for a person to see to."""
     dormant: tuple[str, ...] = ()
@@ -193,6 +218,11 @@ class HealingLogSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unkno
     """Older files that are kept."""
 
 
+class UndeclaredValues(StrEnum):
+    REFUSE = "refuse"
+    WARN = "warn"
+
+
 class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """`promheal.yml`."""
 
@@ -200,6 +230,9 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     """Path, relative to this file."""
     services: str = "services.yml"
     """Path, relative to this file."""
+    undeclared_values: UndeclaredValues = UndeclaredValues.REFUSE
+    """`warn`, in this release only: values that no `values` of their strategy describes may go on
+    standing in arguments of programs, and `check` warns of them."""
     prometheus: PrometheusSettings | None = None
     alertmanager: AlertmanagerSettings | None = None
     engine: EngineSettings = EngineSettings()

@@ -12,9 +12,10 @@ from typing import Annotated, Final
 import msgspec
 
 from receiver.alert import Alert
-from receiver.breaker import Thresholds
+from receiver.breaker import StrategyThresholds
 from receiver.duration import Duration
 from receiver.matcher import Matcher, MatcherText
+from receiver.value_pattern import ValuePatternText
 
 MAX_TARGET: Final = 1_024
 """Bytes of a target's key; an alert with longer label values is not a thing we can name."""
@@ -40,6 +41,21 @@ class Expect(StrEnum):
     """It returns the series when it is healthy."""
 
 
+class WhenBlind(StrEnum):
+    """What to do while Prometheus cannot be asked whether the alert is true."""
+
+    WAIT = "wait"
+    ACT = "act"
+    """Believe the notification."""
+
+
+class Gone(StrEnum):
+    SUCCEEDED = "succeeded"
+    """What is gone for good counts as healed when something took its place, and that is well."""
+    ACCEPT = "accept"
+    """It counts as healed: the strategy is meant to take targets away."""
+
+
 class Budget(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """At most `runs` runs on a target within any window of `per`."""
 
@@ -58,7 +74,18 @@ class Verify(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     """How the heal is proven."""
 
     within: Duration = 300.0
-    """How long after the last step the proof may take."""
+    """How long after the last step the proof may take; longer where the rule looks further back."""
+    settle: Duration = 30.0
+    """How long it must have forgotten what was before the action, until it is called ineffective: a
+    service needs time to warm up."""
+    at_most: Duration = 3_600.0
+    """How long the proof is waited for at most because the rule looks far back."""
+    hold: Duration = 0.0
+    """How long every look must find it cleared."""
+    relapse: Duration = 600.0
+    """How long after a heal it must not fire again, or the heal counts as a failure."""
+    gone: Gone = Gone.SUCCEEDED
+    """What it proves that series have ended with what they were scraped from."""
     query: str | None = None
     """PromQL; the alert's own expression when left out. May hold templates."""
     expect: Expect = Expect.EMPTY
@@ -88,11 +115,16 @@ class Strategy(msgspec.Struct, frozen=True, kw_only=True):
     budget: tuple[Budget, ...] = (Budget(runs=3, per=3600.0),)
     limits: Limits | None = None
     """How many targets it may act on in a time; without, as many as there are."""
-    breaker: Thresholds = Thresholds()
+    breaker: StrategyThresholds = StrategyThresholds()
     """When it stops because it fails; each target has a breaker too, and so has everything."""
     when: str | None = None
     """PromQL that must return something before acting. May hold templates."""
+    when_blind: WhenBlind = WhenBlind.WAIT
+    """Whether it acts while Prometheus cannot be asked."""
     verify: Verify = Verify()
+    values: dict[str, ValuePatternText] = {}
+    """What a value may be that stands in an argument of a program: the name of a label, or
+    annotations.NAME, alert.fingerprint, alert.starts_at, value, and the pattern that it matches."""
     on_failure: OnFailure = OnFailure.ROLLBACK
     preventive: bool = False
     """Acts before harm is done, and only while the flag `preventive_healing` is on."""

@@ -55,7 +55,7 @@ class Order:
         """`kill` or `leave` what lives when the main process ended in time; `detach` at once."""
         self.timeout = float(timeout)  # seconds
         self.output = int(output)
-        """Our descriptor of the reading end of the output, for `leave`; else -1."""
+        """Our descriptor of the reading end of the output, for `leave` and `detach`; else -1."""
         self.cwd = cwd
         self.argv = rest[: int(count)]
         pairs = (entry.partition(b"=") for entry in rest[int(count) :])
@@ -75,8 +75,7 @@ def main() -> int:
         if order is None:
             return 1
         if order.leftovers == b"detach":
-            _report(f'{{"started": {_start(order)}}}')
-            return 0
+            return _detach(order)
         return _supervise(order)
     except Cannot as cannot:
         _report(f'{{"error": "{cannot.step}", "errno": {cannot.number}}}')
@@ -103,6 +102,16 @@ def _read_order() -> Order | None:
 def _report(line: str) -> None:
     with suppress(OSError):  # the receiver is gone, and the next look at the socket says so too
         os.write(_SOCKET, line.encode() + b"\n")
+
+
+def _detach(order: Order) -> int:
+    """Start a daemon; the receiver reads what it prints until it hangs up, and we from then on."""
+    wake = _wake_on_signals()
+    os.set_inheritable(order.output, False)
+    pid = _start(order)
+    _report(f'{{"started": {pid}}}')
+    _keep_draining(order.output, _Family(pid, wake))
+    return 0
 
 
 def _supervise(order: Order) -> int:
@@ -197,10 +206,7 @@ def _become(order: Order, parent: int) -> None:
     signal.pthread_sigmask(signal.SIG_SETMASK, ())
     null = os.open(os.devnull, os.O_RDWR | os.O_CLOEXEC)
     os.dup2(null, 0)
-    if order.leftovers == b"detach":
-        os.dup2(null, 1)
-        os.dup2(null, 2)
-    else:
+    if order.leftovers != b"detach":
         # Whoever kills this supervisor kills the main process with it. It has one thread, which
         # is why the signal can be trusted here.
         _prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
@@ -371,14 +377,15 @@ def _keep_draining(output: int, family: _Family) -> None:
     """Read what a daemon that was left goes on printing, or its next line would be its last.
 
     Once the receiver closed its end of the pipe, the daemon would die of SIGPIPE. A child does the
-    reading, so that the daemon is init's now; it ends with the last holder of the pipe.
+    reading, so that the daemon is init's now; it ends with the last holder of the pipe, and with
+    nothing else: what tells both of them to end must not take the daemon's last words.
     """
     while not family.wait(time.monotonic() + _POLL_MAX, socket=True):
         family.reap()
     if os.fork():
         return
     for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
-        signal.signal(number, signal.SIG_DFL)
+        signal.signal(number, signal.SIG_IGN)
     os.dup2(1, _SOCKET)
     os.set_blocking(output, True)
     while os.read(output, 65536):

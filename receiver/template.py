@@ -8,7 +8,7 @@ parsed tree, before Jinja2 compiles it: `"a" * 2000000000` is computed while com
 
 Where a value stands decides what it may be:
 
-- in a parameter: it cannot start an option, see `render_params`;
+- in an argument: it matches the pattern that is declared for it, see parameters.py;
 - in a URL (`UrlText`): it is percent-encoded, so that it adds no segment, query or host;
 - in PromQL (`render_promql`): inside quotes, escaped, after `=~` as a regular expression that only
   matches itself; outside quotes only as a number.
@@ -25,12 +25,13 @@ from difflib import get_close_matches
 from enum import Enum
 from functools import lru_cache
 from itertools import islice
-from typing import TYPE_CHECKING, Annotated, Any, Final, TypeVar
+from typing import TYPE_CHECKING, Annotated, Any, Final
 from urllib.parse import quote
 
 import msgspec
 
 from receiver.errors import TemplateError
+from receiver.value_promise import fault_of
 
 if TYPE_CHECKING:
     from jinja2 import nodes
@@ -49,15 +50,30 @@ KNOWN: Final = ("labels", "annotations", "alert", "strategy", "target", "value")
 """The names that a template may use."""
 FILTERS: Final = ("default", "float", "int", "lower", "replace", "round", "trim", "upper")
 ALERT_FIELDS: Final = ("annotations", "expression", "fingerprint", "labels", "starts_at")
+NUMBERS: Final = ("value", "alert.starts_at")
+"""Those of them that are numbers."""
+VARIABLES: Final = {
+    "strategy": "PROMHEAL_STRATEGY",
+    "target": "PROMHEAL_TARGET",
+    "alert.fingerprint": "PROMHEAL_FINGERPRINT",
+}
+"""What stands in the environment of every program that a step starts."""
+RESERVED: Final = frozenset(
+    {*VARIABLES.values(), "PROMHEAL_RUN_ID", "PROMHEAL_STEP_EXIT"}
+    | {"PROMHEAL_MESSAGE", "PROMHEAL_TOKEN", "PROMHEAL_URL"}
+)
+"""The names of all that promheal itself sets there, and of what its own programs read."""
 
 UrlText = Annotated[str, msgspec.Meta(extra={"template": "url"})]
 """A parameter that is a URL: values in it are percent-encoded."""
 ProseText = Annotated[str, msgspec.Meta(extra={"template": "prose"})]
-"""A parameter that never becomes an argument of a program: values in it may start with `-`."""
+"""A parameter that no program reads as an argument: any value may stand in it."""
+NameText = Annotated[str, msgspec.Meta(extra={"template": "name"})]
+"""A parameter by which one of the things that the operator has written is looked up, and nothing
+else is done with it: a label chooses."""
 PromqlText = Annotated[str, msgspec.Meta(extra={"template": "promql"})]
 """A parameter that is a query: no value can end the string that it stands in."""
 
-_Parameters = TypeVar("_Parameters", bound=msgspec.Struct)
 _NUMBER: Final = re.compile(r"\s*([+-]?\d{1,18})(\.\d{0,18})?(?:[eE][+-]?\d{1,3})?\s*", re.ASCII)
 _RE2_SPECIAL: Final = re.compile(r"[\\.+*?()|\[\]{}^$]")
 _PROMQL_SPECIAL: Final = re.compile(r"[\x00-\x1f\x7f\\\"'`]")
@@ -109,18 +125,50 @@ def problems_in_promql(text: str) -> str | None:
     return None
 
 
-def problems_in_params(params: msgspec.Struct) -> Iterator[tuple[tuple[str | int, ...], str]]:
-    """Yield where in *params* a template is wrong, as keys and positions, and what is wrong."""
-    found: list[tuple[tuple[str | int, ...], str]] = []
+def names_in(text: str) -> tuple[str, ...]:
+    """Return whose values the text of a good template is made of, as `labels.service` or `value`.
 
-    def look(text: str, _kind: str, path: tuple[str | int, ...]) -> str:
-        problem = problems_in(text)
-        if problem:
-            found.append((path, problem))
+    What a value is only compared with is none of them, nor is the strategy's name, which is the
+    operator's.
+    """
+    if not is_template(text):
+        return ()
+    pieces = [piece for piece in _compiled(text).pieces if not isinstance(piece, str)]
+    return tuple(dict.fromkeys(name for piece in pieces for name in _names(piece)))
+
+
+def name_of_value(text: str) -> str:
+    """Return the one spelling of what `names_in` returns: `labels.service` for `service` too.
+
+    Raises ValueError for what is no name of a value, or of one that no pattern can describe.
+    """
+    for field in ("labels", "annotations"):
+        for prefix in (f"{field}.", f"alert.{field}."):
+            if text.startswith(prefix) and text != prefix:
+                return f"{field}.{text.removeprefix(prefix)}"
+    if text in NUMBERS or text == "alert.fingerprint":
         return text
+    if text == "strategy":
+        raise ValueError("`strategy` is the operator's own text, and needs no pattern")
+    if text in {"target", "alert.expression"}:
+        raise ValueError(
+            f"`{text}` holds quotes and more, so it may stand in no argument; hand it over as a "
+            "variable"
+        )
+    if not text or text in KNOWN or text.startswith("alert."):
+        raise ValueError(
+            f"{_short(text)} names no value; write the name of a label, as service, or "
+            f"annotations.NAME, {', '.join(NUMBERS)} or alert.fingerprint"
+        )
+    return f"labels.{text}"
 
-    _walk(params, None, (), look)
-    yield from found
+
+def value_of(name: str, variables: Variables) -> str | None:
+    """Return the text of what *name*, as `names_in` returns it, stands for; None for nothing."""
+    first, _, rest = name.partition(".")
+    found = getattr(variables, first)
+    value = found.get(rest) if rest else found
+    return None if value is None else _text(value)
 
 
 def sample(text: str, value: str = "1") -> str:
@@ -143,11 +191,48 @@ def render(text: str, variables: Variables, *, escape: Callable[[str], str] | No
 
 
 def render_url(text: str, variables: Variables) -> str:
-    """Return a URL in which every value is percent-encoded, `/` too. Raises TemplateError."""
+    """Return a URL in which every value is percent-encoded, `/` too.
+
+    None is empty in the path: what is below a collection would become the collection, and DELETE
+    would be for all. Raises TemplateError.
+    """
+    _refuse_empty(text, variables)
     try:
         return render(text, variables, escape=lambda value: quote(value, safe=""))
     except UnicodeEncodeError as error:
         raise TemplateError(f"{_short(text)}: a value is not valid Unicode: {error}") from None
+
+
+def _refuse_empty(url: str, variables: Variables) -> None:
+    if not is_template(url):
+        return
+    compiled = _compiled(url)
+    values = iter(compiled.values(variables))
+    for piece in compiled.pieces:
+        if isinstance(piece, str):
+            if "?" in piece:
+                return
+        elif not _text(next(values)) and "" not in _constants(piece):
+            raise TemplateError(f"{_short(url)}: a value is empty, so it would be another URL")
+
+
+def render_argument(text: str, variables: Variables) -> str:
+    """Return an argument of a program: what comes from an alert keeps the promise of every pattern.
+
+    That it matches the one that is declared for it is seen to before; a filter could have changed
+    it. What the operator wrote in a value's place may be anything. Raises TemplateError.
+    """
+    if not is_template(text):
+        return text
+    compiled = _compiled(text)
+    shown = [_text(value) for value in compiled.values(variables)]
+    expressions = [piece for piece in compiled.pieces if not isinstance(piece, str)]
+    for value, expression in zip(shown, expressions, strict=True):
+        if any(_names(expression)) and value not in set(_constants(expression)):
+            fault = fault_of(value)
+            if fault:
+                raise TemplateError(f"{_short(text)}: {_short(value)}, and a value {fault}")
+    return compiled.join(shown)
 
 
 def render_promql(text: str, variables: Variables) -> str:
@@ -173,37 +258,6 @@ def render_promql(text: str, variables: Variables) -> str:
                 shown = _RE2_SPECIAL.sub(r"\\\g<0>", shown)
             rendered.append(_promql_escape(shown))
     return compiled.join(rendered)
-
-
-def render_params(params: _Parameters, variables: Variables) -> _Parameters:
-    """Return *params* with every string in it that is a template rendered, also in what it holds.
-
-    Keys of mappings are never rendered. A parameter's type says what it is: `UrlText`,
-    `PromqlText`, `ProseText`, values of type Any (JSON), or else a plain text, an argument: it
-    may not start with `-` unless the template itself does, for a value must not become an
-    option. NUL is refused everywhere. Raises TemplateError.
-    """
-
-    def rendered(text: str, kind: str, _path: tuple[str | int, ...]) -> str:
-        if not is_template(text):
-            return text
-        if kind == "url":
-            return render_url(text, variables)
-        if kind == "promql":
-            return render_promql(text, variables)
-        result = render(text, variables)
-        if "\0" in result:
-            raise TemplateError(f"{_short(text)}: a value holds a NUL")
-        if kind == "text" and result.startswith("-") and not text.startswith("-"):
-            raise TemplateError(
-                f"{_short(text)} became {_short(result)}: a value may not start with '-', "
-                "it would be read as an option"
-            )
-        return result
-
-    result = _walk(params, None, (), rendered)
-    assert isinstance(result, type(params))
-    return result
 
 
 # ── parsing ──
@@ -343,6 +397,7 @@ def _pieces(text: str, tree: nodes.Template) -> tuple[str | nodes.Expr, ...]:
     return tuple(pieces)
 
 
+_ALERTS_OWN: Final = frozenset({("alert", "labels"), ("alert", "annotations")})
 _ALLOWED: Final = frozenset(
     {"And", "Compare", "CondExpr", "Const", "Filter", "Getattr", "Getitem"}
     | {"Keyword", "Name", "Neg", "Not", "Operand", "Or", "Test"}
@@ -419,8 +474,52 @@ def _path(node: nodes.Node) -> tuple[str, ...]:
     return (*path, part) if path else ()
 
 
+def _names(node: nodes.Expr) -> Iterator[str]:
+    """Yield whose values an expression's value is made of."""
+    for part in _made_of(node):
+        path = _path(part)
+        path = path[1:] if path[:2] in _ALERTS_OWN else path
+        if path and path != ("strategy",):
+            yield ".".join(path)
+
+
+def _constants(node: nodes.Expr) -> Iterator[str]:
+    """Yield what the operator wrote to stand in a value's place, as "none" in `default("none")`."""
+    from jinja2 import nodes  # noqa: PLC0415
+
+    for part in _made_of(node, whole=True):
+        if isinstance(part, nodes.Const) and part.value is not None:
+            yield _text(part.value)
+
+
+def _made_of(node: nodes.Expr, *, whole: bool = False) -> Iterator[nodes.Expr]:
+    """Yield the names and constants that an expression's value is made of.
+
+    *whole*: only those that it may be, and none that becomes a part of it.
+    """
+    from jinja2 import nodes  # noqa: PLC0415
+
+    parts: list[nodes.Expr] = []
+    match node:
+        case nodes.Filter(node=nodes.Expr() as inner):
+            more = [*node.args, *(pair.value for pair in node.kwargs)]
+            parts = [inner] if whole and node.name == "replace" else [inner, *more]
+        case nodes.CondExpr(expr1=first, expr2=nodes.Expr() as second):
+            parts = [first, second]
+        case nodes.And(left=left, right=right) | nodes.Or(left=left, right=right):
+            parts = [left, right]
+        case nodes.Neg(node=inner):
+            parts = [inner]
+        case nodes.Const() | nodes.Name() | nodes.Getattr() | nodes.Getitem():
+            yield node
+        case _:
+            pass  # true or false
+    for part in parts:
+        yield from _made_of(part, whole=whole)
+
+
 def _path_problems(path: tuple[str, ...], *, whole: bool) -> Iterator[str]:
-    if path[:2] in {("alert", "labels"), ("alert", "annotations")}:
+    if path[:2] in _ALERTS_OWN:
         path = path[1:]
     match path:
         case ():
@@ -639,79 +738,3 @@ def _is_number(node: nodes.Node) -> bool:
 def _promql_escape(value: str) -> str:
     """Return *value* as it is written between quotes: Go's escapes, the same in ' and in "."""
     return _PROMQL_SPECIAL.sub(lambda found: f"\\u{ord(found[0]):04x}", value)
-
-
-# ── parameters ──
-
-
-_Visit = Callable[[str, str, tuple[str | int, ...]], str]
-
-
-@lru_cache(maxsize=256)
-def _fields(struct: type[msgspec.Struct]) -> Mapping[Any, msgspec.inspect.Type | None]:
-    info = msgspec.inspect.type_info(struct)
-    assert isinstance(info, msgspec.inspect.StructType)
-    return {field.name: field.type for field in info.fields}
-
-
-def _walk(
-    value: Any, info: msgspec.inspect.Type | None, path: tuple[str | int, ...], visit: _Visit
-) -> Any:
-    """Return *value* with each text in it replaced by visit(text, kind, path).
-
-    *info* is the type that was announced for it, if any. What does not change is returned itself,
-    not a copy.
-    """
-    types: Mapping[Any, msgspec.inspect.Type | None]
-    before: dict[Any, Any]
-    match value:
-        case str() if not isinstance(value, Enum):
-            return visit(value, _kind(info), path)
-        case msgspec.Struct():
-            types = _fields(type(value))
-            before = {name: getattr(value, name) for name in types}
-        case Mapping():
-            before = dict(value)
-            types = {key: _item_type(info, key) for key in before}
-        case tuple() | list():
-            before = dict(enumerate(value))
-            types = {index: _item_type(info, index) for index in before}
-        case _:
-            return value
-    after = {key: _walk(part, types[key], (*path, key), visit) for key, part in before.items()}
-    if all(after[key] is before[key] for key in before):
-        return value
-    if isinstance(value, msgspec.Struct):
-        return msgspec.structs.replace(value, **after)
-    return after if isinstance(value, Mapping) else type(value)(after.values())
-
-
-def _item_type(info: msgspec.inspect.Type | None, key: Any) -> msgspec.inspect.Type | None:
-    """Return the type that was announced for the item *key* of a container, None if none was."""
-    inspect = msgspec.inspect
-    containers = (inspect.DictType, inspect.VarTupleType, inspect.ListType, inspect.TupleType)
-    found = _announced(info, (*containers, inspect.AnyType))
-    if isinstance(found, inspect.DictType):
-        return found.value_type
-    if isinstance(found, inspect.VarTupleType | inspect.ListType):
-        return found.item_type
-    return found.item_types[key] if isinstance(found, inspect.TupleType) else found
-
-
-def _announced(info: msgspec.inspect.Type | None, wanted: Any) -> msgspec.inspect.Type | None:
-    """Return the part of a type, below annotations and unions, that is a *wanted*."""
-    if isinstance(info, msgspec.inspect.Metadata):
-        return _announced(info.type, wanted)
-    if isinstance(info, msgspec.inspect.UnionType):
-        return next((found for part in info.types if (found := _announced(part, wanted))), None)
-    return info if isinstance(info, wanted) else None
-
-
-def _kind(info: msgspec.inspect.Type | None) -> str:
-    """Return `url`, `promql`, `prose` or `text`. What is announced as Any is JSON: all is prose."""
-    if isinstance(info, msgspec.inspect.UnionType):
-        text = (msgspec.inspect.StrType, msgspec.inspect.AnyType)
-        info = next((part for part in info.types if _announced(part, text)), None)
-    if isinstance(info, msgspec.inspect.Metadata):
-        return (info.extra or {}).get("template") or _kind(info.type)
-    return "prose" if isinstance(info, msgspec.inspect.AnyType) else "text"

@@ -9,6 +9,7 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Iterable
+from email.utils import parsedate_to_datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
@@ -23,6 +24,9 @@ MAX_ANSWER: Final = 16 * 1024 * 1024
 """Bytes of one answer; a larger one is no answer."""
 MAX_MESSAGE: Final = 300
 """Characters of the other side's own words that are passed on."""
+
+_REFUSALS: Final = frozenset({400, 422})
+"""What Prometheus answers to a query that it cannot read, or cannot evaluate on its data."""
 
 Fields = Iterable[tuple[str, str]]
 
@@ -45,19 +49,26 @@ class Upstream:
 
         *timeout* bounds the question further than the one for all.
         """
-        return self._ask("GET", path, params=params, timeout=timeout)
+        return self._ask("GET", path, params=params, timeout=timeout)[0]
 
     def post(self, path: str, form: Fields, *, timeout: float | None = None) -> bytes:
         """Like `get`, with the fields in the body: an expression may be longer than a URL."""
-        return self._ask("POST", path, form=form, timeout=timeout)
+        return self._ask("POST", path, form=form, timeout=timeout)[0]
+
+    def post_timed(self, path: str, form: Fields) -> tuple[bytes, float | None]:
+        """Like `post`, and what the other side's clock showed when it was asked.
+
+        Seconds since the epoch, at most one second early; None where the answer has no date.
+        """
+        return self._ask("POST", path, form=form)
 
     def post_json(self, path: str, value: object, *, timeout: float | None = None) -> bytes:
         """Like `get`, with *value* in the body."""
-        return self._ask("POST", path, body=msgspec.json.encode(value), timeout=timeout)
+        return self._ask("POST", path, body=msgspec.json.encode(value), timeout=timeout)[0]
 
     def delete(self, path: str, *, timeout: float | None = None) -> bytes:
         """Like `get`, and it is gone."""
-        return self._ask("DELETE", path, timeout=timeout)
+        return self._ask("DELETE", path, timeout=timeout)[0]
 
     def answers(self, path: str) -> bool:
         """Whether *path* is answered with a 200 now."""
@@ -76,7 +87,7 @@ class Upstream:
         form: Fields = (),
         body: bytes | None = None,
         timeout: float | None = None,
-    ) -> bytes:
+    ) -> tuple[bytes, float | None]:
         import requests  # noqa: PLC0415  see above
         import urllib3  # noqa: PLC0415
 
@@ -84,7 +95,8 @@ class Upstream:
         if body is not None:
             headers["Content-Type"] = "application/json"
         limit = self._timeout if timeout is None else min(self._timeout, timeout)
-        deadline = time.monotonic() + limit
+        began = time.monotonic()
+        deadline = began + limit
         try:
             with self._session().request(
                 method,
@@ -98,14 +110,15 @@ class Upstream:
                 stream=True,
             ) as response:
                 status = response.status_code
+                clock = _clock(response.headers.get("Date", ""), time.monotonic() - began)
                 answer = self._read(response, path, deadline, limit)
         except (requests.Timeout, urllib3.exceptions.TimeoutError):
             raise _too_slow(path, limit) from None
         except (requests.RequestException, urllib3.exceptions.HTTPError) as error:
             raise UpstreamError(f"{path}: {_cause(error)}") from None
         if status != 200:
-            raise UpstreamError(f"{path}: {status} {_message(answer)}".rstrip())
-        return answer
+            raise UpstreamError(f"{path}: {status} {_message(answer)}".rstrip(), status=status)
+        return answer, clock
 
     def _read(self, response: requests.Response, path: str, deadline: float, limit: float) -> bytes:
         """The whole body, within the deadline: `timeout` alone only bounds each packet.
@@ -157,6 +170,14 @@ class _ErrorBody(msgspec.Struct):
     """Prometheus' API."""
     message: str = ""
     """Alertmanager's API, when it cannot read the question."""
+
+
+def _clock(date: str, took: float) -> float | None:
+    """What the clock showed that an answer's `Date` is by, when it was asked *took* seconds ago."""
+    try:
+        return parsedate_to_datetime(date).timestamp() - took
+    except (TypeError, ValueError, OverflowError):
+        return None
 
 
 def _too_slow(path: str, limit: float) -> UpstreamError:

@@ -16,7 +16,15 @@ from receiver import connections, snapshots
 from receiver.actions import Actions, discover
 from receiver.alert import Alert
 from receiver.background import Background, Task
-from receiver.clock import Clock, anchored_clock, boot, lead_of_wall, steady_clock, uptime
+from receiver.clock import (
+    Clock,
+    LateClock,
+    anchored_clock,
+    boot,
+    lead_of_wall,
+    steady_clock,
+    uptime,
+)
 from receiver.config_files import Loaded, load
 from receiver.connections import Options
 from receiver.control import Control
@@ -50,11 +58,14 @@ PRUNE_ROWS: Final = 1_000
 """Rows deleted in one transaction: a notification never waits long for it."""
 TELL: Final = 2.0
 """Seconds that the end waits for a message that is being sent; else the next start sends it."""
+READ_AGAIN: Final = 1.0
+"""Seconds until it is tried again to read a journal that could not be read at the start."""
 LOOK_AGAIN: Final = 5.0
 """Seconds after which it is asked again who keeps house, should nothing else bring it up."""
 SAMPLE_EVERY: Final = 30.0  # seconds
 CLOCK_LEAD: Final = 60.0
 """Seconds by which the wall clock may differ from promheal's before it is told."""
+_LATER: Final = "what fires is matched by the new strategies when the journal can store: %s"
 NO_STRATEGIES: Final = Strategies(())
 
 
@@ -62,7 +73,7 @@ class Service:
     """A promheal: accepts, decides, acts, verifies and tells, until it is closed."""
 
     def __init__(self, options: Options, loaded: Loaded, actions: Actions, journal: Journal,
-                 metrics: Metrics, clock: Clock) -> None:  # fmt: skip
+                 metrics: Metrics, clock: LateClock) -> None:  # fmt: skip
         self._options = options
         self._loaded = loaded
         self.keys = connections.keys(loaded, options, clock)
@@ -71,7 +82,10 @@ class Service:
         self.actions = actions
         self.journal = journal
         self.metrics = metrics
-        self.clock = clock
+        self.clock: Clock = clock
+        self._late_clock = clock
+        self._unread = ""
+        """Why what fires was not read from the journal yet; nothing acts before."""
         self.sampling = Sampling(lambda: self._config.inventory, clock)
         self.engine = self._engine()
         self.intake = Intake(
@@ -81,9 +95,9 @@ class Service:
             # Where it is shared, what is stored is put before the engine in the same transaction.
             _leave if journal.shared else self.engine.wake,
             lambda: self._fetch,
-            lambda alert: (
-                self._config.prover.judge(alert.labels, alert.expression, since=0.0).signal
-            ),
+            lambda episode: self._config.judge(episode).signal,
+            lambda sender: sender in self._config.trusted,
+            lambda alert: self._config.prover.lists(alert.labels),
         )
         self.healing_log = HealingLog(
             journal,
@@ -125,7 +139,9 @@ class Service:
         """Set in the one process that keeps house: resync, retention, messages, the healing log."""
         metrics.expect(loaded.strategies.names, actions.names)
         # What the journal tells is told by those who decide; there may be a worker on each host.
-        metrics.registry.register(Scrape(journal, self._present, whole=options.place.decides))
+        metrics.registry.register(
+            Scrape(journal, self._present, self.intake.uncounted, whole=options.place.decides)
+        )
 
     def _engine(self) -> Engine:
         options, metrics = self._options, self.metrics
@@ -173,13 +189,18 @@ class Service:
         return lead_of_wall(self.clock)
 
     def start(self) -> None:
-        """Match what fires anew, then act as soon as no other process does."""
-        if self._options.place.decides:
-            self.intake.rematch()
+        """Match what fires anew, then act as soon as no other process does.
+
+        A file that cannot be used now is waited for, beside what is served.
+        """
         if self.journal.shared:
+            if self._options.place.decides:
+                self.intake.rematch()
             self._begin()
             if not self._options.place.decides:
                 return
+        else:
+            self._read()
         threading.Thread(target=self._lead, name="lead", daemon=True).start()
 
     def reload(self) -> Sequence[str]:
@@ -204,14 +225,22 @@ class Service:
             self._expect_probes()
             self.background.refresh()
             self._reload_successful, self._reload_success_at = True, self.clock()
-            self.intake.rematch()
-            self.reconciler.resync()
+            warnings = [format_problem(problem) for problem in loaded.problems]
+            try:
+                self.intake.rematch()
+                self.reconciler.resync()
+            except JournalError as error:
+                log.warning(_LATER, error)
+                warnings.append(_LATER % error)
             log.info("configuration reloaded", extra={"hash": loaded.hash[:12]})
-            return [format_problem(problem) for problem in loaded.problems]
+            return warnings
 
     def ready(self) -> str:
         """Return why it is not ready, or an empty text."""
-        unreadable = self._unreadable()
+        condition = self.journal.condition
+        if not condition.sound:
+            return str(condition)
+        unreadable = self._unreadable() or self._unread
         if not unreadable and not self.acting.is_set() and self._options.works:
             return "another process acts on this journal"
         return unreadable or self.engine.trouble
@@ -219,14 +248,16 @@ class Service:
     def dead(self) -> str:
         """Return what only a new process mends, or an empty text.
 
-        Not what it lives with: a full disk, another process that acts on the journal, or a server
-        that is away.
+        Not what it lives with: a full disk, another process that acts on the journal, a journal
+        that a person must see to, or a server that is away.
         """
         if not self.journal.alive:
             return "the journal's thread has ended"
         if not self.engine.alive:
             return "a thread of the engine has ended"
-        return "" if self.journal.shared else self._unreadable()
+        if self.journal.shared or not self.journal.condition.sound:
+            return ""
+        return self._unreadable()
 
     def _unreadable(self) -> str:
         try:
@@ -250,6 +281,9 @@ class Service:
         """Take the lead as soon as nobody has it, and where it can be lost, again and again."""
         told = False
         while not self._closing.is_set():
+            if self._unread and not self._read():
+                self._closing.wait(READ_AGAIN)
+                continue
             if self.journal.acquire():
                 if not self.leading.is_set():
                     self._take_lead()
@@ -259,10 +293,25 @@ class Service:
                     self._tell()
                 continue
             self.leading.clear()
-            if not told and not self.journal.shared:
+            if not told and not self.journal.shared and self.journal.condition.sound:
                 log.warning("another process acts on this journal; waiting for it to end")
                 told = True
             self._closing.wait(LOOK_AGAIN if self.journal.shared else 0.2)
+
+    def _read(self) -> bool:
+        """Go on with the journal's clock, and match what fires in it anew, if it can be used."""
+        try:
+            if not self._late_clock.known:
+                self._late_clock.go_on_with(_clock(self.journal))
+            if self._options.place.decides:
+                self.intake.rematch()
+        except JournalError as error:
+            if str(error) != self._unread:
+                log.error("nothing acts: %s", error)  # noqa: TRY400
+            self._unread = str(error)
+        else:
+            self._unread = ""
+        return not self._unread
 
     def _begin(self) -> None:
         if self._options.works:
@@ -380,7 +429,8 @@ class Service:
             queue_length=self.engine.length,
             last_consider=self.reconciler.last_consider,
             last_heartbeat=beat and beat + lead,
-            journal_writable=self.journal.writable,
+            journal_writable=self.journal.writable and self.journal.condition.stores,
+            journal_state=self.journal.condition.state,
             acting=self.acting.is_set() and self._options.place.decides,
             config_hash=config.hash,
             reload_successful=self._reload_successful,
@@ -397,10 +447,11 @@ def _leave(_: Key) -> None:
     """Wake nobody."""
 
 
-def build(options: Options) -> Service:
+def build(options: Options, *, patient: bool = False) -> Service:
     """Make a service that is not yet started.
 
-    Raises ConfigError when the configuration cannot be used, JournalError when the journal cannot.
+    Raises ConfigError when the configuration cannot be used, JournalError when the journal cannot;
+    but *patient*, it waits for a journal in a file that cannot be used now.
     """
     actions = discover()
     loaded = load(options.config_file, actions, options.environ)
@@ -408,9 +459,16 @@ def build(options: Options) -> Service:
         log.warning("%s", format_problem(problem))
     metrics = Metrics()
     journal = open_journal(
-        options.storage_url, observe_commit=metrics.journal_commit_duration.observe
+        options.storage_url,
+        observe_commit=metrics.journal_commit_duration.observe,
+        patient=patient,
     )
-    clock = _clock(journal)
+    clock = LateClock()
+    try:
+        clock.go_on_with(_clock(journal))
+    except JournalError:
+        if not patient:
+            raise
     return Service(options, loaded, actions, journal, metrics, clock)
 
 

@@ -120,7 +120,7 @@ class RabbitMQ:
 
 @contextmanager
 def rabbitmq(folder: Path) -> Iterator[RabbitMQ]:
-    """Debian's, unpacked by `make tools`; it starts in some seven seconds."""
+    """Debian's, unpacked by `make develop`; it starts in some seven seconds."""
     port, management, epmd, distribution = free_ports(4)
     usr = REPOSITORY / ".tools/usr"
     (server,) = usr.glob("lib/rabbitmq/lib/rabbitmq_server-*/sbin/rabbitmq-server")

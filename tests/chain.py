@@ -14,7 +14,7 @@ import threading
 import time
 import urllib.error
 import urllib.request
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Self
@@ -140,8 +140,10 @@ def start_prometheus(
     rules: str = "",
     alertmanagers: tuple[str, ...] = (),
     external_labels: Mapping[str, str] = {},
+    alert_relabel_configs: Sequence[Mapping[str, Any]] = (),
     interval: str = "1s",
     resend: str = "1m",
+    port: int | None = None,
 ) -> Iterator[Program]:
     """Prometheus, scraping the addresses of each job and evaluating *rules* every *interval*.
 
@@ -163,13 +165,14 @@ def start_prometheus(
             for job, addresses in targets.items()
         ],
         "alerting": {
+            "alert_relabel_configs": list(alert_relabel_configs),
             "alertmanagers": [
                 {"static_configs": [{"targets": [address]}]} for address in alertmanagers
-            ]
+            ],
         },
     }
     (folder / "prometheus.yml").write_text(json.dumps(config))  # JSON is YAML
-    port = free_port()
+    port = port or free_port()
     with running(
         [
             tool("prometheus"),

@@ -15,6 +15,7 @@ from receiver.wiring import Options, Service, build
 from tests.acceptance.server import journals_in_postgres
 from tests.brokers import Redis, redis_server
 from tests.postgres import Postgres, postgres
+from tests.tools import upstreams
 
 STRATEGIES = """\
 strategies:
@@ -38,6 +39,13 @@ def pytest_addoption(parser: pytest.Parser) -> None:
         default="sqlite",
         help="where the acceptance tests have their journals",
     )
+
+
+def pytest_report_header() -> str:
+    try:
+        return f"upstreams: {upstreams()}"
+    except (pytest.fail.Exception, pytest.skip.Exception) as error:
+        return f"upstreams: {error}"
 
 
 @pytest.fixture(scope="session", autouse=True)

@@ -9,12 +9,15 @@ import msgspec
 
 from receiver.actions import Action, Actions, Context, Later
 from receiver.alert import Alert, Notification, Status, fingerprint
+from receiver.authority import Speaker
+from receiver.decay import FORGETS, Decay
 from receiver.errors import ActionError
-from receiver.guards.situation import Condition, Signal, Situation
+from receiver.guards.situation import Condition, Doubt, Signal, Situation
 from receiver.matcher import parse_matcher
+from receiver.proof.binding import Binding
+from receiver.proof.verifier import Judgement
 from receiver.services import Inventory
 from receiver.strategy import Budget, Expect, StepSpec, Strategy
-from receiver.verification import Judgement
 
 NOW = 1_800_000_000.0
 
@@ -146,27 +149,64 @@ class ScriptedProver:
 
     def __init__(self) -> None:
         self.signal = Signal.FIRING
+        self.doubt = Doubt.NOBODY
+        """Unknown, and the notification stands."""
+        self.own: Signal | None = None
+        """What a strategy's own query says, if it says anything else."""
+        self.expression: str | None = None
+        """The rule's, if it is another one than that of the alert's link."""
+        self.speakers: list[Speaker] = []
         self.holds = Condition.TRUE
         self.asked: list[tuple[str | None, float]] = []
         self.labels: dict[str, str] = {}
+        self.listed: bool | None = False
         self.suspicion = ""
+        self.unasked = False
+        self.alert_decay = self.query_decay = FORGETS
 
-    def judge(
+    def confirm(
         self,
         alert_labels: Mapping[str, str],
-        expression: str | None,
+        said: str | None,
+        *,
+        speaker: Speaker = Speaker.SENDER,
+        starts_at: float = 0.0,
+    ) -> Judgement:
+        self.asked.append((said, 0.0))
+        self.labels = dict(alert_labels)
+        self.speakers.append(speaker)
+        expression = self.expression or said
+        bound = Binding(expression=expression or "", labels=dict(alert_labels), fed_at=1.0)
+        judged = self._says(self.signal, Doubt.BLIND if self.unasked else self.doubt)
+        return msgspec.structs.replace(judged, expression=expression, binding=bound)
+
+    def look(
+        self,
+        binding: Binding,
         *,
         since: float,
         expect: Expect = Expect.EMPTY,
-        own_query: bool = False,
+        accept_gone: bool = False,
     ) -> Judgement:
-        self.asked.append((expression, since))
-        self.labels = dict(alert_labels)
-        return Judgement(self.signal, 1.0, f"scripted {self.signal}")
+        self.asked.append((binding.expression, since))
+        self.labels = dict(binding.labels)
+        signal = self.own if binding.own and self.own is not None else self.signal
+        return self._says(signal, Doubt.BLIND if self.unasked else Doubt.DATA)
+
+    def _says(self, signal: Signal, doubt: Doubt) -> Judgement:
+        return Judgement(signal, 1.0, f"scripted {signal}", doubt=doubt)
+
+    def decay(
+        self, alert_labels: Mapping[str, str], expression: str | None, *, own_query: bool = False
+    ) -> Decay:
+        return self.query_decay if own_query else self.alert_decay
 
     def condition(self, query: str) -> tuple[Condition, str]:
         self.asked.append((query, 0.0))
         return self.holds, f"scripted {self.holds}"
+
+    def lists(self, alert_labels: Mapping[str, str]) -> bool | None:
+        return self.listed
 
     def suspect(self, alert_labels: Mapping[str, str], expression: str | None) -> str:
         return self.suspicion

@@ -1,4 +1,4 @@
-"""A real PostgreSQL that tests start for themselves, unpacked by `make tools`."""
+"""A real PostgreSQL that tests start for themselves, unpacked by `make develop`."""
 
 from __future__ import annotations
 
@@ -55,7 +55,8 @@ class Postgres:
                     USR / part, programs / part, ignore=shutil.ignore_patterns("bitcode", "llvm*")
                 )
             shutil.chown(folder, "nobody", "nogroup")
-        (self._bin,) = programs.glob("lib/postgresql/*/bin")
+        versions = programs.glob("lib/postgresql/*/bin")
+        self._bin = max(versions, key=lambda folder: int(folder.parent.name))
         libraries = {str(file.parent) for file in (USR / "lib").rglob("lib*.so*")}
         self._env = {
             "PATH": os.defpath, "LC_ALL": "C", "LD_LIBRARY_PATH": ":".join(sorted(libraries)),

@@ -136,6 +136,14 @@ def test_a_known_user_without_the_role_is_told_what_it_needs() -> None:
     assert verdict.message == "bob is viewer; this needs operator"
 
 
+def test_a_sender_on_the_wrong_path_is_told_the_right_one() -> None:
+    verdict = judge(CONFIG, "POST", "/alerts", bearer("webhook"))
+    assert isinstance(verdict, Denied)
+    assert verdict.message == (
+        "webhook-name is webhook; this needs operator; notifications go to POST /webhook"
+    )
+
+
 WRONG = [
     "",
     "Bearer",

@@ -27,8 +27,10 @@ from receiver.actions.restart import RestartIfCritical, RestartParams, RestartSe
 from receiver.actions.wait import Wait, WaitParams
 from receiver.errors import ActionError, TemplateError
 from receiver.exchange import refuse_unless_allowed
+from receiver.parameters import Values, render_params
 from receiver.services import Health, Inventory, Service, ServiceState, ServiceStatus
-from receiver.template import render_params
+from receiver.undeclared import undeclared
+from receiver.value_pattern import ValuePattern
 from tests import factories
 from tests.test_template import HOSTILE, variables
 
@@ -109,6 +111,15 @@ class TestWait:
 
 
 # ── command ──
+
+
+def problems(params: CommandParams, values: Values | None = None) -> list[str]:
+    """What check says of a step."""
+    command = Command()
+    found = list(command.problems(params, Inventory({})))
+    return found + [
+        each.message for each in undeclared(params, command.readings(params), values or {})
+    ]
 
 
 class TestCommand:
@@ -216,13 +227,11 @@ class TestCommand:
         ],
     )
     def test_labels_never_become_code(self, argv: tuple[str, ...], problem: str) -> None:
-        (told, *_) = Command().problems(CommandParams(argv=argv), Inventory({}))
+        (told, *_) = problems(CommandParams(argv=argv))
         assert told.startswith("argv[")
         # What is not installed here is told first; the rule must hold all the same.
-        every = " ".join(Command().problems(CommandParams(argv=argv), Inventory({})))
-        assert problem in every
-        undone = Command().problems(CommandParams(argv=("true",), undo=argv), Inventory({}))
-        assert problem in " ".join(undone)
+        assert problem in " ".join(problems(CommandParams(argv=argv)))
+        assert problem in " ".join(problems(CommandParams(argv=("true",), undo=argv)))
 
     @pytest.mark.parametrize(
         "argv",
@@ -236,10 +245,81 @@ class TestCommand:
             ("sed", "-n", "p", "{{ labels.x }}"),
             ("true", "cordon", "node", "{{ labels.x }}"),
             ("true", "--unit={{ labels.x }}", "script", "{{ labels.x }}"),
+            ("timeout", "-k", "1", "5", "true", "{{ labels.x }}"),
+            ("nice", "-n", "5", "env", "A=1", "true", "{{ labels.x }}"),
+            ("flock", "-n", "/run/lock/x", "true", "{{ labels.x }}"),
+            ("find", "/var/cache/x", "-name", "{{ labels.x }}", "-exec", "rm", "{}", ";"),
         ],
     )
-    def test_as_data_they_are_fine(self, argv: tuple[str, ...]) -> None:
-        assert list(Command().problems(CommandParams(argv=argv), Inventory({}))) == []
+    def test_as_data_they_need_a_pattern(self, argv: tuple[str, ...]) -> None:
+        declared = {"labels.x": ValuePattern("[a-z]+")}
+        assert problems(CommandParams(argv=argv), declared) == []
+        templated = [word for word in argv if "{{" in word]
+        found = problems(CommandParams(argv=argv))
+        assert len(found) == len(templated)
+        assert all("labels.x can be any text that somebody sends" in each for each in found)
+
+    @pytest.mark.parametrize(
+        "argv",
+        [
+            ("timeout", "5", "{{ labels.x }}"),
+            ("timeout", "--kill-after=1", "5", "--", "{{ labels.x }}"),
+            ("env", "{{ labels.x }}"),
+            ("env", "A=1", "-u", "B", "/opt/{{ labels.x }}"),
+            ("env", "{{ labels.x }}=1", "true"),
+            ("nice", "-n", "5", "nohup", "{{ labels.x }}"),
+            ("flock", "/run/lock/x", "-c", "{{ labels.x }}"),
+            ("flock", "/run/lock/x", "--command", "systemctl restart {{ labels.x }}"),
+            ("xargs", "-n1", "{{ labels.x }}"),
+            ("find", "/", "-exec", "{{ labels.x }}", ";"),
+            ("sudo", "-n", "-u", "nobody", "{{ labels.x }}"),
+        ],
+    )
+    def test_behind_a_program_that_runs_one_only_a_listed_value_may_stand(
+        self, argv: tuple[str, ...]
+    ) -> None:
+        said = "runs what stands here, and a label may not choose the program"
+        for values in (None, {"labels.x": ValuePattern("[a-z]+")}):
+            assert said in " ".join(problems(CommandParams(argv=argv), values))
+        listed = {"labels.x": ValuePattern("checkout|cart")}
+        assert [each for each in problems(CommandParams(argv=argv), listed) if said in each] == []
+
+    @pytest.mark.parametrize(
+        ("name", "problem"),
+        [
+            ("LD_PRELOAD", "may not be set"),
+            ("PATH", "may not be set"),
+            ("promheal_x", "may not be set"),
+            ("PROMHEAL_X=1", "may not be set"),
+            ("PROMHEAL_", "may not be set"),
+            ("PROMHEAL_{{ labels.x }}", "may not be set"),
+            ("PROMHEAL_TARGET", "promheal's own; write another name, as PROMHEAL_TARGET_LABEL"),
+            ("PROMHEAL_URL", "promheal's own"),
+            ("PROMHEAL_STEP_EXIT", "promheal's own"),
+        ],
+    )
+    def test_variables_are_those_that_no_program_takes_code_from(
+        self, name: str, problem: str
+    ) -> None:
+        params = CommandParams(argv=("true",), env={name: "{{ labels.x }}"})
+        (told,) = problems(params)
+        assert told.startswith("env: ")
+        assert problem in told
+        good = CommandParams(argv=("true",), env={"PROMHEAL_X": "{{ labels.x }} of {{ target }}"})
+        assert problems(good) == []
+
+    def test_argv_and_undo_find_the_variables(self) -> None:
+        shown = ("sh", "-c", 'printf "%s" "$PROMHEAL_X"')
+        params = CommandParams(argv=shown, undo=shown, env={"PROMHEAL_X": "{{ labels.x }}"})
+        for value in HOSTILE:
+            if "\0" in value:
+                with pytest.raises(TemplateError, match="NUL"):
+                    render_params(params, variables(x=value))
+                continue
+            rendered = render_params(params, variables(x=value))
+            result = Command().run(rendered, context())
+            assert result["output"] == value
+            assert Command().rollback(rendered, context(), result)["output"] == value
 
     def test_the_directory_is_checked_too(self) -> None:
         for cwd in ("{{ labels.x }}", "/nonexistent"):
@@ -257,7 +337,7 @@ class TestInjection:
         for value in values:
             params = CommandParams(argv=("x", "{{ labels.x }}", "--option={{ labels.x }}"))
             try:
-                kept.append(render_params(params, variables(x=value)).argv[1:])
+                kept.append(render_params(params, variables(x=value), undeclared=True).argv[1:])
             except TemplateError:
                 refused.append(value)
         assert all(value.startswith("-") or "\0" in value for value in refused)
@@ -283,7 +363,7 @@ class TestInjection:
 
     def test_in_a_url_they_are_one_segment_of_the_same_host(self, server: Server) -> None:
         sent = 0
-        for value in HOSTILE:
+        for value in filter(None, HOSTILE):
             params = HttpParams(
                 url=f"{server.url}/echo/{{{{ labels.x }}}}?q={{{{ labels.x }}}}", method=Method.GET
             )

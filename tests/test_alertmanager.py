@@ -6,6 +6,7 @@ import time
 import urllib.request
 from collections.abc import Iterator
 from datetime import UTC, datetime
+from typing import Any
 
 import msgspec
 import pytest
@@ -14,6 +15,7 @@ from receiver.alert import Status, fingerprint
 from receiver.alertmanager import Alertmanager
 from receiver.errors import UpstreamError
 from receiver.settings import AlertmanagerSettings
+from tests import factories
 from tests.chain import Program, free_port, start_alertmanager
 
 NOW = time.time()
@@ -173,3 +175,41 @@ def test_an_alert_that_alertmanager_does_not_know_has_no_silence(
     )
 
     assert alertmanager.silences_of(hostile) == ()
+
+
+@pytest.mark.parametrize(
+    ("matcher", "silenced"),
+    [
+        ({"value": "Made up"}, True),
+        ({"value": "Made up", "isEqual": False}, False),
+        ({"value": "Made.*", "isRegex": True}, True),
+        ({"value": "Made", "isRegex": True}, False),
+        ({"value": "Made", "isRegex": True, "isEqual": False}, True),
+    ],
+)
+def test_no_silence_is_evaded_by_labels_that_alertmanager_does_not_know(
+    program: Program, matcher: dict[str, Any], silenced: bool
+) -> None:
+    """An alert from a file, or with one more label than the rule's."""
+    alertmanager = Alertmanager(AlertmanagerSettings(url=program.url))
+    run = f"{silenced} {matcher}"  # what other cases leave behind is for others
+    post(
+        program,
+        "silences",
+        {
+            "matchers": [
+                {"isRegex": False, "isEqual": True, "name": "alertname", **matcher},
+                {"name": "run", "value": run, "isRegex": False, "isEqual": True},
+            ],
+            "startsAt": iso(time.time()),
+            "endsAt": iso(time.time() + 7200),
+            "createdBy": "test",
+            "comment": "test",
+        },
+    )
+    labels = {"alertname": "Made up", "run": run, "extra": "1"}
+    one = factories.alert(labels=labels)
+
+    assert bool(alertmanager.silences_of(one)) is silenced
+    later = factories.alert(labels={**labels, "run": "another"})
+    assert alertmanager.silences_of(later) == ()

@@ -31,6 +31,8 @@ TRIED = Breaker(failures=5, trips=1, tripped_at=NOW, until=NOW + 60, trial=7)
 FOR_GOOD = Breaker(failures=7, trips=3, tripped_at=NOW)
 OVER = Breaker(tripped_at=NOW)
 """Closed again: all that is left is when it tripped."""
+HEALED = Breaker(tripped_at=NOW, healed=7, forgot_failures=5, forgot_trips=1)
+"""Closed by the trial: should that heal not hold, what it has forgotten is remembered."""
 
 
 def told(breaker: Breaker, event: BreakerEvent, at: float, **changes: Any) -> Breaker:
@@ -51,8 +53,14 @@ CELLS = [
     (Breaker(failures=3), 0, FAILURE, Breaker(failures=4)),
     (Breaker(failures=4), 0, FAILURE, TRIPPED),
     (NEW, 0, SUCCESS, NEW),
-    (Breaker(failures=4), 0, SUCCESS, NEW),
-    (Breaker(failures=2, tripped_at=NOW), 5, SUCCESS, OVER),
+    (Breaker(failures=4), 0, SUCCESS, Breaker(healed=7, forgot_failures=4)),
+    (
+        Breaker(failures=2, tripped_at=NOW), 5, SUCCESS,
+        Breaker(tripped_at=NOW, healed=7, forgot_failures=2),
+    ),
+    (Breaker(healed=6, forgot_failures=4), 0, SUCCESS, NEW),
+    (Breaker(healed=7, forgot_failures=2), 5, FAILURE, Breaker(failures=3)),
+    (Breaker(healed=7, forgot_failures=2), 5, RESET, NEW),
     (NEW, 0, TRIAL, NEW),
     (NEW, 0, RELEASE, NEW),
     (NEW, 0, RESET, NEW),
@@ -66,7 +74,7 @@ CELLS = [
     (TRIPPED, 90, RELEASE, TRIPPED),
     (TRIED, 90, RELEASE, TRIPPED),
     (TRIED, 90, FAILURE, Breaker(failures=6, trips=2, tripped_at=NOW + 90, until=NOW + 150)),
-    (TRIED, 90, SUCCESS, OVER),
+    (TRIED, 90, SUCCESS, HEALED),
     (TRIED, 90, RESET, OVER),
     (TRIPPED, 90, RESET, OVER),
     (FOR_GOOD, 99, FAILURE, FOR_GOOD),
@@ -74,7 +82,7 @@ CELLS = [
     (FOR_GOOD, 99, TRIAL, FOR_GOOD),
     (FOR_GOOD, 99, RELEASE, FOR_GOOD),
     (FOR_GOOD, 99, RESET, OVER),
-]
+]  # fmt: skip
 
 
 @pytest.mark.parametrize(("before", "at", "event", "becomes"), CELLS)
@@ -136,8 +144,8 @@ def test_open_for_good_no_time_ends_it() -> None:
 def test_a_success_begins_the_row_anew() -> None:
     broken = told(failed(NEW, 4), SUCCESS, NOW)
 
-    assert failed(broken, 4).state(NOW) is CLOSED
-    assert failed(broken, 5).state(NOW) is OPEN
+    assert failed(broken, 4, run=8).state(NOW) is CLOSED
+    assert failed(broken, 5, run=8).state(NOW) is OPEN
 
 
 def test_trials_that_fail_open_it_again_and_the_third_trip_is_for_good() -> None:
@@ -156,9 +164,54 @@ def test_a_success_between_makes_the_next_trip_the_first() -> None:
     twice = Breaker(failures=6, trips=2, tripped_at=NOW, until=NOW + 60)
     closed = told(told(twice, TRIAL, NOW + 60), SUCCESS, NOW + 70, started_at=NOW + 60)
 
-    again = failed(closed, 5, NOW + 100)
+    again = failed(closed, 5, NOW + 100, run=8)
 
     assert (again.trips, again.failures, again.state(NOW + 100)) == (1, 5, OPEN)
+
+
+# -- a failure of a run that it has heard to succeed: the heal has not held
+
+
+def test_heals_that_do_not_hold_trip_it_as_if_they_had_failed() -> None:
+    breaker = NEW
+    states = []
+    for run in range(5):
+        at = NOW + 100 * run
+        breaker = told(breaker, SUCCESS, at, run=run)
+        breaker = told(breaker, FAILURE, at + 9, run=run, started_at=at - 1)
+        states.append(breaker.state(at + 9))
+
+    assert states == [CLOSED, CLOSED, CLOSED, CLOSED, OPEN]
+    assert (breaker.failures, breaker.trips) == (5, 1)
+
+
+def test_a_trial_whose_heal_does_not_hold_has_failed() -> None:
+    again = told(HEALED, FAILURE, NOW + 200, started_at=NOW + 60)
+
+    assert again == Breaker(failures=6, trips=2, tripped_at=NOW + 200, until=NOW + 260)
+
+    tried = told(again, TRIAL, NOW + 260, run=9)
+    healed = told(tried, SUCCESS, NOW + 270, run=9, started_at=NOW + 260)
+    for_good = told(healed, FAILURE, NOW + 280, run=9, started_at=NOW + 260)
+    assert for_good.state(NOW + 1e9) is PERMANENT_OPEN
+
+
+def test_what_others_have_done_since_the_heal_counts_too() -> None:
+    healed = told(failed(NEW, 2, run=1), SUCCESS, NOW, run=2)
+    failed_since = told(healed, FAILURE, NOW + 5, run=3)
+
+    assert told(failed_since, FAILURE, NOW + 9, run=2).failures == 2 + 1 + 1
+
+
+def test_a_heal_of_another_since_then_still_forgives_what_was_before() -> None:
+    one = told(failed(NEW, 4, run=1), SUCCESS, NOW, run=2)
+    two = told(one, SUCCESS, NOW + 5, run=3)
+
+    assert told(two, FAILURE, NOW + 9, run=2).failures == 1
+
+
+def test_after_a_reset_nothing_is_remembered() -> None:
+    assert told(told(HEALED, RESET, NOW + 90, run=None), FAILURE, NOW + 99).failures == 1
 
 
 def test_nothing_but_a_reset_leaves_what_is_open_for_good() -> None:
@@ -196,7 +249,7 @@ def test_the_outcome_of_a_run_from_before_the_trip_says_nothing(
 def test_the_outcome_of_a_run_that_began_right_after_the_trip_counts() -> None:
     began = math.nextafter(NOW, math.inf)
 
-    assert told(TRIED, SUCCESS, NOW + 60, started_at=began) == OVER
+    assert told(TRIED, SUCCESS, NOW + 60, started_at=began) == HEALED
     assert told(OVER, FAILURE, NOW + 60, started_at=began).failures == 1
 
 

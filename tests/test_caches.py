@@ -24,9 +24,10 @@ from receiver.services.file_cache import FileCache, Files
 from receiver.services.http_cache import HttpCache, Purge
 from receiver.services.redis_cache import RedisCache
 from tests import factories
-from tests.brokers import Redis, service_with
+from tests.brokers import Redis, eventually, free_ports, redis_server, running, service_with
 from tests.killing import killed_in_the_middle
 from tests.test_template import HOSTILE
+from tests.tools import tool
 
 
 def inventory(cache: Cache | None, allowed: tuple[str, ...] = ()) -> Inventory:
@@ -173,6 +174,33 @@ class TestRedis:
         assert killed >= 10
         clear(cache)
         assert redis.client.dbsize() == 100
+
+
+class TestLoading:
+    def test_a_redis_that_reads_its_data_is_waited_for(self, tmp_path: Path) -> None:
+        with redis_server(tmp_path) as first:
+            first.client.mset({f"checkout:{number}": "x" for number in range(2000)})
+            first.client.save()
+        (port,) = free_ports(1)
+        slow = [
+            *(tool("redis-server"), "--port", str(port), "--bind", "127.0.0.1"),
+            *("--dir", str(tmp_path), "--key-load-delay", "1500"),
+            *("--loading-process-events-interval-bytes", "1024"),
+        ]
+        cache = RedisCache(redis=f"redis://127.0.0.1:{port}/0", match="checkout:*")
+        with running(slow, tmp_path / "slow.log"):
+            eventually(lambda: self.refused(cache), "it is loading")
+            began = time.monotonic()
+            assert cache.clear(timeout=20)["keys"] == 2000
+            assert time.monotonic() - began > 0.5
+
+    @staticmethod
+    def refused(cache: RedisCache) -> bool:
+        try:
+            cache.clear(timeout=0.15)
+        except ActionError as error:
+            return "LOADING" in str(error) and "still reads its data" in str(error)
+        return False
 
 
 class TestFiles:

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import os
+import signal
 import sys
+import threading
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -24,7 +27,7 @@ def pool(redis: Redis, tmp_path: Path) -> Iterator[CeleryPool]:
 
     def answers() -> bool:
         try:
-            return found.count(timeout=5) == 1
+            return found.count(timeout=5).wanted == 1
         except ActionError:
             return False
 
@@ -38,6 +41,30 @@ def test_a_pool_grows_and_shrinks_and_goes_back(pool: CeleryPool) -> None:
     assert step.run(by=2) == {"service": "shop", "before": 1, "workers": 3}
     assert step.undo() == {"restored": True, "workers": 1}
     assert list(pool.probe(timeout=5)) == []
+
+
+def test_a_process_of_it_that_has_just_died_is_counted(pool: CeleryPool) -> None:
+    """The pool starts it again within a second: one more of two is three, and was two again."""
+    assert Step(pool).run(to=2)["workers"] == 2
+    with pool._app() as app:
+        found = app.control.inspect(["w@test"], timeout=5, limit=1).stats()
+    for victim in found["w@test"]["pool"]["processes"]:
+        os.kill(victim, signal.SIGKILL)
+    assert Step(pool).run(by=1) == {"service": "shop", "before": 2, "workers": 3}
+
+
+def test_a_late_answer_is_waited_for(pool: CeleryPool) -> None:
+    """The node hangs for longer than a look takes, and then goes on."""
+    with pool._app() as app:
+        found = app.control.inspect(["w@test"], timeout=5, limit=1).stats()
+    node = found["w@test"]["pid"]
+    os.kill(node, signal.SIGSTOP)
+    timer = threading.Timer(4.0, os.kill, (node, signal.SIGCONT))
+    timer.start()
+    try:
+        assert Step(pool).run(by=1) == {"service": "shop", "before": 1, "workers": 2}
+    finally:
+        timer.join()
 
 
 def test_a_node_that_does_not_answer_is_named(redis: Redis) -> None:

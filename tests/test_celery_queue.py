@@ -42,6 +42,12 @@ def limited(number):
 """
 
 
+@pytest.fixture(autouse=True)
+def _redis_is_old(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The one of these tests has just been started, and what they put there is older."""
+    monkeypatch.setattr("receiver.services.celery_queue._BACK", 0.0)
+
+
 class TestCelery:
     """Real workers, and messages that they wrote."""
 
@@ -145,6 +151,20 @@ class TestCelery:
         assert "no worker of Celery listens" in problem
         assert redistribute(CeleryQueue(celery=broker))["moved"] == 3
         redis.client.execute_command("ACL", "DELUSER", "healer")
+
+    def test_after_a_restart_of_redis_its_workers_have_time_to_come_back(
+        self, app: Any, redis: Redis, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """One that lives and does not listen again yet would be taken for dead."""
+        monkeypatch.setattr("receiver.services.celery_queue._BACK", 1e6)
+        queue = CeleryQueue(celery=Broker(broker=redis.url(), held_for=1.0))
+        fill_unacked(app, redis, 2, old=1e6)
+        assert (redistribute(queue)["moved"], redistribute(queue)["left"]) == (0, 2)
+        since = redis.client.time()[0] - redis.client.info("server")["uptime_in_seconds"]
+        redis.client.flushall()
+        eventually(lambda: time.time() > since + 4)
+        fill_unacked(app, redis, 2, old=2.0)
+        assert redistribute(queue)["moved"] == 2, "what was taken since is known to be theirs"
 
     def test_what_was_given_out_again_since_the_look_stays(self, app: Any, redis: Redis) -> None:
         fill_unacked(app, redis, 1, old=1000)

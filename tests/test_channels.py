@@ -13,9 +13,9 @@ import pytest
 from receiver.actions.notify import Notify, NotifyParams
 from receiver.channels import Channels, plain
 from receiver.errors import ActionError, TemplateError
+from receiver.parameters import render_params
 from receiver.services import Inventory
 from receiver.settings import NotifyChannel, NotifyEvents, NotifySettings
-from receiver.template import render_params
 from tests import factories
 from tests.listener import Listener
 from tests.test_template import HOSTILE, variables

@@ -18,6 +18,7 @@ from receiver.cli import COMMANDS
 from receiver.cli.config import SNIPPET
 from receiver.decide import GUARDS
 from receiver.journal import open_journal
+from tests.chain import free_port
 from tests.tools import cpu_seconds, tool
 
 FIRING: dict[str, Any] = {
@@ -169,6 +170,97 @@ def test_what_ships_is_sound() -> None:
 
     assert answer.returncode == 0, answer.stdout
     assert answer.stdout.startswith("SUCCESS: 11 strategies, 6 services")
+
+
+CHECKED_RULES = """groups:
+- name: g
+  rules:
+  - alert: HighLatency
+    expr: rate(latency_seconds_sum[2m]) > 1
+  - alert: HighLatency
+    expr: rate(latency_seconds_sum[%s]) > 1
+    labels: {severity: critical}
+  - alert: Another
+    expr: rate(x[9d]) > 1
+"""
+
+
+def restarting(config: Path, **verify: str) -> str:
+    """Have a strategy that heals: what only watches has nothing to prove."""
+    strategies = {
+        "latency": {
+            "match": ['alertname="HighLatency"'],
+            "actions": [{"action": "command", "argv": ["true"]}],
+            "verify": verify,
+        }
+    }
+    file = config / "healing_strategies.yml"
+    file.write_text(json.dumps({"strategies": strategies}))
+    return str(config / "promheal.yml")
+
+
+def test_check_says_how_far_back_the_rules_of_a_strategy_look(config: Path) -> None:
+    rules = config / "rules"
+    rules.mkdir()
+    (rules / "g.yml").write_text(CHECKED_RULES % "15m")
+
+    answer = promheal("check", "--rules", str(rules), restarting(config))
+
+    said = answer.stdout
+    assert answer.returncode == 0, said
+    assert "strategy latency: HighLatency looks 2m back: a proof takes 5m at most\n" in said
+    assert "looks 15m back: a proof takes 16m30s at most, longer than `verify.within`" in said
+    assert "Another" not in said
+
+
+def test_check_warns_at_its_place_of_a_rule_that_needs_longer_than_is_waited(config: Path) -> None:
+    rules = config / "g.yml"
+    rules.write_text(CHECKED_RULES % "2h")
+
+    answer = promheal("check", "--rules", str(rules), restarting(config))
+
+    assert answer.returncode == 3
+    assert f"{rules}:6:12: warning: strategy latency: HighLatency looks 2h back" in answer.stdout
+    assert "can only end inconclusive; write a `verify.query`" in answer.stdout
+
+    for remedy in ({"at_most": "3h"}, {"query": "rate(latency_seconds_sum[1m]) > 1"}):
+        answer = promheal("check", "--rules", str(rules), restarting(config, **remedy))
+        assert answer.returncode == 0, "the remedies work"
+
+
+def test_check_says_of_what_it_cannot_read_that_it_is_never_ineffective(config: Path) -> None:
+    rules = config / "g.yml"
+    rules.write_text(CHECKED_RULES % "1_000")
+
+    answer = promheal("check", "-o", "json", "--rules", str(rules), restarting(config))
+
+    said = json.loads(answer.stdout)
+    (problem,) = said["problems"]
+    assert "is not known, so its runs are never called ineffective" in problem["message"]
+    assert [each["warning"] for each in said["rules"]] == [False, True]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (("--rules", "absent.yml"), "absent.yml: no such file"),
+        (("--prometheus",), "promheal.yml names none"),
+    ],
+)
+def test_check_refuses_rules_that_are_not_there(
+    config: Path, arguments: tuple[str, ...], said: str
+) -> None:
+    answer = promheal("check", *arguments, restarting(config))
+    assert answer.returncode == 2
+    assert said in answer.stderr
+
+
+def test_check_says_that_prometheus_cannot_be_asked(config: Path) -> None:
+    url = f"http://127.0.0.1:{free_port()}"
+    (config / "promheal.yml").write_text(f'prometheus: {{url: "{url}"}}\n')
+    answer = promheal("check", "--prometheus", restarting(config))
+    assert answer.returncode == 1
+    assert "cannot be asked: /api/v1/rules: Connection refused" in answer.stdout
 
 
 # -- explain

@@ -227,6 +227,10 @@ PROMHEAL = [
 ]
 SERVICE = "services:\n  a:\n    "
 SERVICES_YML = [
+    (
+        SERVICES.replace("/s,", "▸'/run/{{ labels.a }}',"),
+        "there are no templates in services.yml: a label chooses the service",
+    ),
     ("▸", "the file is empty"),
     ("▸service: {}", "unknown key 'service'; did you mean 'services'?"),
     ("▸{}", "missing key 'services'"),
@@ -314,6 +318,19 @@ STRATEGIES_YML = [
     (STEPS + "{action: wait, duration: ▸long}", "'long' is not a duration"),
     (STEPS + "{action: command, argv: ▸[]}", "must not be empty"),
     (STEPS + "{action: command, argv: [/bin/echo, ▸'{% x %}']}", "only {{ … }} may be used"),
+    (STEPS + "{action: command, argv: [echo, -n, ▸'{{ labels.a }}']}", "argv[2]: labels.a can be"),
+    (STEPS + "{action: command, argv: [true], undo: [echo, ▸'{{ value }}']}", "undo[1]: value can"),
+    (STEPS + "{action: ▸command, argv: [true], env: {PATH: /x}}", "env: 'PATH' may not be set"),
+    (STEPS + "{action: silence, duration: 1h, labels: [▸'{{ labels.a }}']}", "labels[0]: labels.a"),
+    (STRATEGIES + "    values: ▸[a]", "expected a mapping, found a list"),
+    (STRATEGIES + "    values: {a: '▸[a-z-]+'}", "write for example '[a-z][a-z-]*'"),
+    (STRATEGIES + "    values: {a: 'a▸.'}", "`.` lets everything through"),
+    (STRATEGIES + "    values: {a: ▸}", "expected a text, found nothing"),
+    (STRATEGIES + "    values: {▸target: a}", "hand it over as a variable"),
+    (STRATEGIES + "    values: {▸strategy: a}", "the operator's own text, and needs no pattern"),
+    (STRATEGIES + "    values: {▸labels: a}", "'labels' names no value; write the name of a label"),
+    (STRATEGIES + "    values: {▸alert.x: a}", "'alert.x' names no value"),
+    (STRATEGIES + "    values: ▸{a: x, labels.a: y}", "two of its names are one"),
     (STEPS + "{action: ▸restart_service, service: chekout}", "did you mean 'checkout'?"),
     (STEPS + "{action: http, url: http://a, json: {a: [▸'{{ 1 + 1 }}']}}", "`+` may not be used"),
 ]
@@ -338,6 +355,39 @@ def test_what_is_wrong_is_told_at_its_place(
     )
     assert message in problem.message
     assert problem.severity is Severity.ERROR
+
+
+def test_a_value_is_declared_by_any_of_its_names(folder: Folder) -> None:
+    values = "{a: x, labels.value: y, annotations.b: z, value: '1', alert.starts_at: '[0-9]+'}"
+    names = "labels.a", "labels.value", "annotations.b", "value", "alert.starts_at"
+    more = "alert.labels.a", 'labels.a | default("none") | upper', "strategy"
+    argv = ", ".join(f"'{{{{ {name} }}}}'" for name in (*names, *more))
+    folder.write(
+        strategies=f"{STRATEGY}    actions: [{{action: command, argv: [echo, {argv}]}}]\n"
+        f"    values: {values}\n"
+    )
+    loaded = folder.load()
+    assert loaded.problems == ()
+    strategy = loaded.strategies.get("a")
+    assert strategy is not None
+    assert tuple(strategy.values) == names
+
+
+def test_a_pattern_that_no_step_uses_is_told(folder: Folder) -> None:
+    folder.write(strategies=STRATEGIES + "    values: {sevice: '[a-z]+'}\n")
+    (problem,) = folder.load().problems
+    assert problem.severity is Severity.WARNING
+    assert problem.message.startswith("no step uses labels.sevice")
+    assert (problem.line, problem.column) == (5, 14)
+
+
+def test_other_braces_in_services_are_texts(folder: Folder) -> None:
+    status = "[docker, inspect, --format, '{{.State.Running}}', checkout]"
+    folder.write(
+        services="services:\n  checkout:\n    manager:\n"
+        f"      command: {{restart: [/bin/true], status: {status}}}\n"
+    )
+    assert folder.load().problems == ()
 
 
 def test_a_missing_file_is_named_with_the_remedy(folder: Folder) -> None:
@@ -438,6 +488,17 @@ def test_a_second_is_too_short_for_a_proof_but_only_a_warning(folder: Folder) ->
     folder.write(strategies=STRATEGIES + "    verify: {within: 500ms}\n")
     [problem] = folder.load().problems
     assert (problem.line, problem.column, problem.severity) == (5, 22, Severity.WARNING)
+
+
+def test_a_when_that_is_asked_of_the_blind_is_warned_of(folder: Folder) -> None:
+    step = "\n    actions: [{action: log, message: hi}]\n    match: [a=b]\n    when_blind: act\n"
+    folder.write(strategies="strategies:\n  s:" + step)
+    assert folder.load().problems == ()
+
+    folder.write(strategies="strategies:\n  s:" + step + "    when: up\n")
+    (problem,) = folder.load().problems
+    assert (problem.line, problem.column, problem.severity) == (5, 17, Severity.WARNING)
+    assert "nothing begins blind" in problem.message
 
 
 def test_warnings_are_told_with_the_errors(folder: Folder) -> None:

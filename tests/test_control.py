@@ -28,10 +28,10 @@ from receiver.errors import RefusedError
 from receiver.guards.situation import Condition, Signal
 from receiver.journal import Journal, Key, open_journal
 from receiver.matcher import parse_matcher
+from receiver.proof.verifier import Judgement
 from receiver.run import Outcome, Run, State, StepState
 from receiver.settings import BackoffSettings, EngineSettings, FlagSettings, StormSettings
 from receiver.strategy import Limits, Mode, OnFailure
-from receiver.verification import Judgement
 from tests.factories import NOW, Spy, alert, notification, resolved, step, strategy
 from tests.world import KEY, World
 
@@ -741,15 +741,15 @@ def test_a_cancel_while_prometheus_is_asked_is_not_overtaken_by_the_proof(
     world = World(journal)
     world.fire()
     world.consider()
-    judge = world.prover.judge
+    look = world.prover.look
 
     def slow(*args: Any, **values: Any) -> Judgement:
         world.control.cancel(last(world).id, by="anna", reason="stop")
-        return judge(*args, **values)
+        return look(*args, **values)
 
     world.prover.signal = Signal.CLEARED
     with monkeypatch.context() as patched:
-        patched.setattr(world.prover, "judge", slow)
+        patched.setattr(world.prover, "look", slow)
         world.woken.clear()
         world.consider()
     assert world.woken == [KEY]

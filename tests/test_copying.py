@@ -192,4 +192,6 @@ def test_what_does_not_come_over_whole_does_not_come_at_all(
 
 
 def test_no_table_is_forgotten() -> None:
-    assert {*re.findall(r"create table (\w+)", "".join(scripts("sqlite")))} == {*TABLES}
+    # Which journal it is, is what a copy has of its own.
+    made = {*re.findall(r"create table (\w+)", "".join(scripts("sqlite")))}
+    assert made - {"generation"} == {*TABLES}

@@ -40,7 +40,7 @@ def written(board: Json) -> Iterator[str]:
 def complaints(folder: Path, *boards: Json) -> list[str]:
     """What the compiler says."""
     if not INSTALLED.exists():
-        pytest.fail("Grafana's types are not installed: run make tools", pytrace=False)
+        pytest.fail("Grafana's types are not installed: run make develop", pytrace=False)
     (folder / "node_modules").symlink_to(INSTALLED)
     shutil.copy(GRAFANA / "types/check.ts", folder)
     for board in boards:

@@ -27,10 +27,12 @@ from receiver.alert_file import read_alert_file
 from receiver.breaker import BreakerEvent, BreakerState, Thresholds
 from receiver.cli import BROKEN, FINDINGS, FINE, WARNINGS, root
 from receiver.config_files import Loaded, load
+from receiver.decay import DEPTH
 from receiver.decide import GUARDS
 from receiver.duration import format_duration
 from receiver.guards.situation import RETRY, Answer, Reason
 from receiver.llm import Keys
+from receiver.looks import LONGEST, LOOKS, SHORTEST
 from receiver.run import Outcome, State, StepState
 from receiver.services import Inventory, Service
 from receiver.services.caches import CACHES
@@ -47,7 +49,6 @@ from receiver.settings import (
 from receiver.strategies_file import _STEP
 from receiver.strategy import Strategy
 from receiver.template import FILTERS, KNOWN, MAX_OUTPUT
-from receiver.verification import LONGEST, LOOKS, SHORTEST
 from receiver.web import api, application, create_app, steering, webhook, worker
 from receiver.web import status as web_status
 from receiver.web.pages.forms import FORM_AGE
@@ -582,8 +583,9 @@ def test_the_figures_of_the_pages_are_those_of_the_code() -> None:
     assert f"asked again every {RETRY:g} seconds" in prose(DECISIONS)
     assert f"within {application.SHUTDOWN - 5} seconds" in text_of(COMMAND_LINE)
     assert intake.PEER_LAG == 600, "ten minutes, says explanation/alertmanager.md"
-    looks = f"`within` / {LOOKS} apart, at least {SHORTEST:g} and at most {LONGEST:g} seconds"
-    assert looks in text_of(DOCS / "how-to/prove-a-heal.md")
+    looks = f"is waited / {LOOKS} apart, at least {SHORTEST:g} and at most {LONGEST:g} seconds"
+    assert looks in prose(DOCS / "how-to/prove-a-heal.md")
+    assert f"up to {DEPTH} such rules" in text_of(DOCS / "how-to/prove-a-heal.md")
 
 
 # --- HTTP -----------------------------------------------------------------------------------------
@@ -822,7 +824,7 @@ WRITE_AN_ACTION = DOCS / "how-to/write-an-action.md"
 def plugin() -> ModuleType:
     (block,) = blocks(WRITE_AN_ACTION, "python")
     module = ModuleType("promheal_drain")
-    exec(compile(block.text, "write-an-action.md", "exec"), vars(module))
+    exec(compile(block.text, "write-an-action.md", "exec", dont_inherit=True), vars(module))
     return module
 
 

@@ -105,6 +105,9 @@ def test_where_all_is_well_it_says_so(patient: Patient) -> None:
         return found if code == 0 else None  # Prometheus looks for its Alertmanagers now and then
 
     found = wait_until(well, within=40)
+    assert found["strategy high-cpu"] == [
+        ("ok", "HighCPU does not look back: a proof takes 5m at most")
+    ]
     assert found["service shop"][0][0] == "ok"
     assert found["service shop: settings"] == [("ok", "can be used")]
     assert found["service shop: logs"] == [("ok", f"{patient.folder}/pid can be read")]
@@ -136,9 +139,10 @@ def test_what_does_not_work_is_told_with_its_remedy(patient: Patient) -> None:
     patient.services["gone"]["logs"] = f"{patient.folder}/none.log"
     code, found = patient.asked("--timeout", "2s")
     assert code == 1
-    assert found["strategy other"][0] == (
-        "warn", "no rule is called 'Nope', so no alert asks for it; load one from rules/"
-    )  # fmt: skip
+    state, detail = found["strategy other"][0]
+    assert state == "warn"
+    assert "no rule is called 'Nope', so no alert asks for it; load one from rules/" in detail
+    assert "its alerts wait: give it a `when` or a `verify.query`" in detail
     assert found["service gone"][0][1].endswith("start it, or find out why it does not run")
     details = [detail for _, detail in found["service gone: manager"]]
     assert details[0] == "there is no program 'no-such'; write its whole path"

@@ -13,6 +13,7 @@ from receiver.engine import Consider, Engine, Key, embedded
 from receiver.engine import postgres as on_postgres
 from receiver.engine.embedded import EmbeddedEngine
 from receiver.engine.postgres import PostgresEngine
+from receiver.errors import JournalError
 from receiver.journal.postgres import PostgresJournal
 from receiver.place import EVERYWHERE
 
@@ -187,6 +188,31 @@ def test_an_error_is_not_the_end(start: Start, monkeypatch: pytest.MonkeyPatch) 
 
     assert done.wait(10)
     assert one.alive
+    assert one.stop(5)
+
+
+def test_a_journal_that_cannot_store_is_no_fault_of_promheal(
+    start: Start, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    for engine in (embedded, on_postgres):
+        monkeypatch.setattr(engine, "RETRY", 0.05)
+    done = threading.Event()
+    calls: list[Key] = []
+
+    def consider(key: Key) -> None:
+        calls.append(key)
+        if len(calls) == 1:
+            raise JournalError("the disk is full")
+        done.set()
+
+    one = start(consider, 1)
+    with caplog.at_level("WARNING", logger="promheal.engine"):
+        one.wake(("s", "t"))
+        assert done.wait(10)
+
+    (line,) = caplog.records
+    assert "put off: the disk is full" in line.getMessage()
+    assert line.exc_info is None, "a full disk needs no traceback every five seconds"
     assert one.stop(5)
 
 

@@ -12,6 +12,7 @@ from receiver.guards.situation import (
     ALLOW,
     Answer,
     Condition,
+    Doubt,
     Hold,
     Reason,
     Signal,
@@ -21,8 +22,8 @@ from receiver.guards.situation import (
 )
 from receiver.metrics import VERDICTS
 from receiver.run import Outcome
-from receiver.strategy import Budget, Limits, Mode
-from tests.factories import NOW, situation, strategy
+from receiver.strategy import Budget, Limits, Mode, WhenBlind
+from tests.factories import NOW, alert, situation, strategy
 
 ASKING = strategy(mode=Mode.APPROVE)
 LIMITED = strategy(limits=Limits(targets=2, per=60.0))
@@ -32,6 +33,9 @@ HALF_OPEN = msgspec.structs.replace(OPEN, until=NOW)
 TRIED = msgspec.structs.replace(HALF_OPEN, trial=7)
 FOR_GOOD = msgspec.structs.replace(OPEN, until=None)
 TWO_WINDOWS = strategy(budget=(Budget(runs=2, per=60.0), Budget(runs=3, per=3600.0)))
+
+BOLD = strategy(when_blind=WhenBlind.ACT)
+BELIEVED: dict[str, Any] = {"signal": Signal.UNKNOWN, "doubt": Doubt.NOBODY}
 
 # What is unusual, the guard that must answer, its answer, the reason, and when to ask again.
 TABLE: list[tuple[dict[str, Any], str, Answer, Reason | None, float | None]] = [
@@ -44,10 +48,52 @@ TABLE: list[tuple[dict[str, Any], str, Answer, Reason | None, float | None]] = [
     ),
     ({"alert": None}, "current", Answer.DENY, Reason.RESOLVED, None),
     ({"signal": Signal.CLEARED}, "current", Answer.DENY, Reason.RESOLVED, None),
-    # Prometheus cannot say: a notification is believed until it is too old ...
-    ({"signal": Signal.UNKNOWN}, "current", Answer.ALLOW, None, None),
+    # Unknown is not yes: what Prometheus does not confirm waits ...
     (
-        {"signal": Signal.UNKNOWN, "last_seen": NOW - 100, "stale_after": 100.0},
+        {"signal": Signal.UNKNOWN, "doubt": Doubt.DATA},
+        "current", Answer.WAIT, Reason.CONDITION_UNKNOWN, NOW + 10,
+    ),
+    (
+        {"signal": Signal.UNKNOWN, "doubt": Doubt.BLIND},
+        "current", Answer.WAIT, Reason.CONDITION_UNKNOWN, NOW + 10,
+    ),
+    (
+        {"signal": Signal.UNKNOWN, "doubt": Doubt.RULE},
+        "current", Answer.WAIT, Reason.RULE_UNKNOWN, NOW + 60,
+    ),
+    # ... unless the operator's word stands for it ...
+    ({"signal": Signal.UNKNOWN, "doubt": Doubt.NOBODY}, "current", Answer.ALLOW, None, None),
+    ({"signal": Signal.UNKNOWN, "doubt": Doubt.VOUCHED}, "current", Answer.ALLOW, None, None),
+    *(
+        (
+            {"signal": Signal.UNKNOWN, "doubt": doubt, "condition": Condition.TRUE},
+            "current", Answer.ALLOW, None, None,
+        )
+        for doubt in set(Doubt) - {Doubt.ELSEWHERE}
+    ),
+    (
+        {"signal": Signal.UNKNOWN, "doubt": Doubt.BLIND, "strategy": BOLD},
+        "current", Answer.ALLOW, None, None,
+    ),
+    # ... which is for blindness alone, and never answers a `when`.
+    (
+        {"signal": Signal.UNKNOWN, "doubt": Doubt.DATA, "strategy": BOLD},
+        "current", Answer.WAIT, Reason.CONDITION_UNKNOWN, NOW + 10,
+    ),
+    (
+        {"signal": Signal.UNKNOWN, "doubt": Doubt.RULE, "strategy": BOLD},
+        "current", Answer.WAIT, Reason.RULE_UNKNOWN, NOW + 60,
+    ),
+    (
+        {
+            "signal": Signal.UNKNOWN, "doubt": Doubt.BLIND, "strategy": BOLD,
+            "condition": Condition.UNKNOWN,
+        },
+        "current", Answer.WAIT, Reason.CONDITION_UNKNOWN, NOW + 10,
+    ),
+    # A notification is believed until it is too old ...
+    (
+        BELIEVED | {"last_seen": NOW - 100, "stale_after": 100.0},
         "current", Answer.ALLOW, None, None,
     ),
     (
@@ -60,7 +106,7 @@ TABLE: list[tuple[dict[str, Any], str, Answer, Reason | None, float | None]] = [
         "current", Answer.DENY, Reason.RESOLVED, None,
     ),
     (
-        {"signal": Signal.UNKNOWN, "last_seen": NOW - 10, "last_healed": NOW - 11},
+        BELIEVED | {"last_seen": NOW - 10, "last_healed": NOW - 11},
         "current", Answer.ALLOW, None, None,
     ),
     # Prometheus' own word counts more than both.
@@ -87,6 +133,19 @@ TABLE: list[tuple[dict[str, Any], str, Answer, Reason | None, float | None]] = [
         "grace", Answer.WAIT, Reason.GRACE_PERIOD, NOW + 1,
     ),
     ({"last_end": NOW - 300.0}, "grace", Answer.ALLOW, None, None),
+    (  # it fires since before the last run, of what its rule still remembers
+        {"last_end": NOW - 50.0, "forgets_at": NOW + 900.0},
+        "grace", Answer.WAIT, Reason.GRACE_PERIOD, NOW + 900.0,
+    ),
+    (
+        {"last_end": NOW - 50.0, "forgets_at": NOW + 10.0},
+        "grace", Answer.WAIT, Reason.GRACE_PERIOD, NOW + 250.0,
+    ),
+    ({"last_end": NOW - 400.0, "forgets_at": NOW}, "grace", Answer.ALLOW, None, None),
+    (  # it has ended in between
+        {"last_end": NOW - 400.0, "forgets_at": NOW + 900.0, "alert": alert(starts_at=NOW - 9.0)},
+        "grace", Answer.ALLOW, None, None,
+    ),
     ({"starts": (NOW - 3601, NOW - 2, NOW - 1)}, "budget", Answer.ALLOW, None, None),
     (
         {"starts": (NOW - 30, NOW - 2, NOW - 1)},
@@ -242,6 +301,10 @@ TOLD: list[tuple[dict[str, Any], str, str]] = [
     ({"condition": Condition.UNKNOWN, "upstream_detail": "timeout"}, "current", "timeout"),
     ({"suspect": "its scrape fails"}, "monitoring", "its scrape fails"),
     ({"holder": 7}, "busy", "run 7 holds the target"),
+    (
+        {"holder": 7, "holder_reason": "its proof takes an hour"},
+        "busy", "run 7 holds the target; its proof takes an hour",
+    ),
     ({"absent": "web-1"}, "worker", "no worker for web-1: start promheal work there"),
     ({"acting": 9}, "concurrency", "9 runs are acting"),
     ({"last_end": NOW}, "grace", ""),
@@ -272,6 +335,10 @@ TOLD: list[tuple[dict[str, Any], str, str]] = [
     ),
     ({"dry_run": True}, "mode", "it would act; started with --dry-run"),
     ({"strategy": strategy(mode=Mode.OBSERVE)}, "mode", "it would act; mode: observe"),
+    ({"dry_run": True, "fault": "it would fail: x"}, "mode",
+     "it would fail: x; started with --dry-run"),
+    ({"strategy": strategy(mode=Mode.OBSERVE), "fault": "it would fail: x"}, "mode",
+     "it would fail: x; mode: observe"),
     ({"strategy": ASKING}, "approval", "mode: approve"),
     (
         {"last_outcome": Outcome.ROLLBACK_FAILED},
@@ -288,6 +355,20 @@ def test_a_guard_tells_the_operator_why(changes: dict[str, Any], guard: str, det
     (said,) = [each for each in decision.answers if each.verdict != ALLOW]
     assert (said.guard, said.verdict.detail) == (guard, detail)
     assert decision.verdict == said.verdict
+
+
+@pytest.mark.parametrize(
+    ("mode", "answer", "asked"),
+    [(Mode.AUTO, Answer.ALLOW, ""), (Mode.APPROVE, Answer.WAIT, "mode: approve; it would fail: x")],
+)
+def test_that_a_run_would_fail_is_told_and_forbids_nothing(
+    mode: Mode, answer: Answer, asked: str
+) -> None:
+    decision = decide(situation(strategy=strategy(mode=mode), fault="it would fail: x"))
+
+    details = {each.guard: each.verdict.detail for each in decision.answers}
+    assert (details["mode"], details["approval"]) == ("it would fail: x", asked)
+    assert decision.verdict.answer is answer
 
 
 def test_the_first_no_decides_and_every_guard_is_heard() -> None:

@@ -41,7 +41,7 @@ from tests.tools import REPOSITORY
 FIELDS = (
     "timestamp", "strategy", "metric", "value", "severity", "actions_executed", "actions_total",
     "success", "dry_run", "run", "target", "outcome", "reason", "fingerprint", "duration_seconds",
-    "rolled_back",
+    "rolled_back", "doubt", "relapsed",
 )  # fmt: skip
 
 
@@ -157,6 +157,8 @@ def test_a_run_that_ended_is_one_line_with_all_that_is_asked_for(
         "fingerprint": about.fingerprint,
         "duration_seconds": 10.25,
         "rolled_back": False,
+        "doubt": None,
+        "relapsed": False,
     }
 
 
@@ -658,6 +660,7 @@ def test_what_would_have_been_done_is_a_line_too(journal: Journal, make: Make, f
         "severity": "page", "actions_executed": 0, "actions_total": 3, "success": False,
         "dry_run": True, "run": None, "target": "t", "outcome": None, "reason": "dry_run",
         "fingerprint": about.fingerprint, "duration_seconds": None, "rolled_back": False,
+        "doubt": None, "relapsed": False,
     }  # fmt: skip
 
 

@@ -4,12 +4,13 @@ import time
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
+import msgspec
 import pytest
 
 from receiver.alert import Alert, Notification, Quarantined
 from receiver.errors import JournalError, UpstreamError
 from receiver.guards.situation import Signal
-from receiver.intake import HEARTBEAT, PEER_LAG, Intake
+from receiver.intake import AHEAD, HEARTBEAT, PEER_LAG, Intake
 from receiver.journal import Journal, Key, open_journal
 from receiver.matcher import parse_matcher
 from receiver.strategy import Strategies
@@ -174,6 +175,7 @@ def ended(world: World) -> Alert:
     world.intake.admit(notification(one))
     world.intake.admit(notification(resolved(one, NOW - 30)))
     world.woken.clear()
+    world.clock.now += 1
     return one
 
 
@@ -268,3 +270,52 @@ def test_a_heartbeat_that_was_fetched_proves_no_way_here(world: World) -> None:
     wait_until(lambda: not world.intake._owed, what="the rest is fetched and recorded")
     assert not world.answers
     assert world.intake.last_heartbeat == 0
+
+
+def test_only_whom_the_operator_trusts_vouches(world: World) -> None:
+    said = {"ours": "http://ours/", "theirs": "http://theirs/", "": "http://nobody/"}
+    world.intake.trusts = {"ours"}.__contains__
+
+    for user, link in said.items():
+        one = alert(labels={"alertname": user or "nobody"}, generator_url=link)
+        world.intake.admit(msgspec.structs.replace(notification(one), user=user))
+
+    found = world.journal.read(lambda t: t.open_episodes(limit=10))
+    assert {one.alert.name: (one.vouched_by, one.vouched_link) for one in found} == {
+        "ours": ("ours", "http://ours/"),
+        "theirs": ("", ""),
+        "nobody": ("", ""),
+    }
+
+
+YEARS = 10 * 365 * 86_400.0
+
+
+def test_an_end_in_the_future_keeps_no_later_alert_away(world: World) -> None:
+    one = alert(starts_at=NOW - 60)
+    world.intake.admit(notification(one))
+    world.intake.admit(notification(resolved(one, NOW + YEARS)))
+    world.clock.now += 300
+
+    admitted = world.intake.admit(notification(alert(starts_at=NOW + 290)))
+
+    assert (admitted.opened, admitted.late) == (1, 0)
+
+
+def test_a_start_in_the_future_keeps_no_end_away(world: World) -> None:
+    world.intake.admit(notification(alert(starts_at=NOW + YEARS)))
+    world.clock.now += 300
+
+    ended = resolved(alert(starts_at=NOW - 60), NOW + 200)
+    assert world.intake.admit(notification(ended)).closed == 1
+    assert world.intake.admit(notification(alert(starts_at=NOW + 290))).opened == 1
+
+
+def test_a_sender_whose_clock_is_ahead_is_believed(world: World) -> None:
+    """A peer that lags behind says the old start once more, and opens nothing."""
+    one = alert(starts_at=NOW + AHEAD - 30)
+    world.intake.admit(notification(one))
+    world.intake.admit(notification(resolved(one, NOW + AHEAD - 10)))
+    world.clock.now += 5
+
+    assert world.intake.admit(notification(one)).late == 1

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import os
 import sqlite3
 import subprocess
 import sys
 import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import msgspec
 import psycopg
@@ -16,16 +18,18 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from receiver.alert import Alert, Quarantined
-from receiver.breaker import BreakerEvent, Happening
+from receiver.breaker import Breaker, BreakerEvent, BreakerState, Happening, Thresholds
 from receiver.decide import decide
 from receiver.dormancy import AWAKE
 from receiver.errors import ConfigError, JournalError
+from receiver.guards.situation import Signal
 from receiver.journal import Admission, Admitted, Episode, Journal, Transaction, Want, open_journal
 from receiver.journal.migrate import scripts
 from receiver.journal.queries import queries
-from receiver.journal.sqlite import APPLICATION_ID
-from receiver.run import TRANSITIONS, Observation, Outcome, Phase, State, Step, StepState
+from receiver.journal.sqlite_file import APPLICATION_ID
+from receiver.run import TRANSITIONS, Doubt, Observation, Outcome, Phase, State, Step, StepState
 from tests.factories import NOW, alert, resolved, situation
+from tests.world import World
 
 KEY = ("latency", 'service="checkout"')
 
@@ -58,6 +62,47 @@ def opened_episode(journal: Journal) -> Episode:
 
 
 # -- episodes
+
+
+def vouched(journal: Journal, link: str, by: str = "", now: float = NOW, **labels: str) -> Episode:
+    """Have *link* said by somebody, trusted as *by* if at all; always with one fingerprint."""
+    one = alert(labels={"alertname": "A", **labels}, generator_url=link, fingerprint="a" * 16)
+    admission = Admission([one])
+    journal.atomically(lambda t: t.admit(admission, (), sender="am", now=now, vouched_by=by))
+    return episodes(journal)[0]
+
+
+def test_what_a_trusted_sender_says_nobody_else_overwrites(journal: Journal) -> None:
+    first = vouched(journal, "http://evil/1")
+    assert (first.vouched_by, first.vouched_link) == ("", "")
+
+    ours = vouched(journal, "http://ours/1", by="ours", now=NOW + 1)
+    assert (ours.vouched_by, ours.vouched_link) == ("ours", "http://ours/1")
+
+    again = vouched(journal, "http://evil/2", now=NOW + 2)
+    assert (again.vouched_by, again.vouched_link) == ("ours", "http://ours/1")
+    assert again.alert.generator_url == "http://evil/2", "what was said last, for people to see"
+
+    other = vouched(journal, "http://ours/2", by="other", now=NOW + 3)
+    assert (other.vouched_by, other.vouched_link) == ("other", "http://ours/2")
+
+
+def test_nobody_vouches_for_other_labels_under_the_same_fingerprint(journal: Journal) -> None:
+    """A fingerprint is the sender's word too: somebody may have opened it with labels of theirs."""
+    vouched(journal, "http://evil/1", service="payments")
+
+    found = vouched(journal, "http://ours/1", by="ours", service="shop")
+
+    assert found.alert.labels["service"] == "payments"
+    assert (found.vouched_by, found.vouched_link) == ("", "")
+
+
+def test_who_opens_an_episode_may_vouch_for_it(journal: Journal) -> None:
+    found = vouched(journal, "http://ours/1", by="ours")
+    wanted = journal.read(lambda t: t.episode(found.id))
+
+    assert wanted == found
+    assert (found.vouched_by, found.vouched_link) == ("ours", "http://ours/1")
 
 
 def test_an_alert_said_again_is_one_episode(journal: Journal) -> None:
@@ -280,6 +325,104 @@ def test_the_history_is_that_of_other_runs(journal: Journal) -> None:
     assert (other.holder, other.acting, other.starts) == (mine.id, 1, ())
 
 
+def test_what_could_not_be_proven_is_counted_in_a_row(journal: Journal) -> None:
+    episode = opened_episode(journal)
+    ended: list[tuple[Outcome, Doubt | None, int]] = [
+        (Outcome.INCONCLUSIVE, Doubt.UNKNOWN, 1),
+        (Outcome.INCONCLUSIVE, Doubt.UNASKED, 1),
+        (Outcome.INCONCLUSIVE, Doubt.NO_HEAL, 1),
+        (Outcome.INCONCLUSIVE, None, 1),  # of a promheal that did not ask why
+        (Outcome.FAILED, None, 1),
+        (Outcome.INCONCLUSIVE, Doubt.OLD_DATA, 2),
+        (Outcome.INEFFECTIVE, None, 0),
+        (Outcome.INCONCLUSIVE, Doubt.UNKNOWN, 1),
+        (Outcome.HEALED, None, 0),
+    ]
+    for number, (outcome, doubt, in_a_row) in enumerate(ended):
+
+        def work(t: Transaction, at: float = NOW + number, about: Any = (outcome, doubt)) -> None:
+            run = t.open_run(KEY, State.ACTING, episode=episode, now=at)
+            t.finish(run, about[0], "", now=at, doubt=about[1])
+
+        journal.atomically(work)
+        assert journal.read(lambda t: t.doubtful(KEY)) == in_a_row
+    assert journal.read(lambda t: t.doubtful(("other", KEY[1]))) == 0
+    doubts = [run.doubt for run in journal.read(lambda t: t.runs(limit=100))]
+    assert doubts[::-1] == [doubt for _, doubt, _ in ended]
+
+
+def test_a_heal_that_did_not_hold_is_noted_once(journal: Journal) -> None:
+    episode = opened_episode(journal)
+
+    def heal(t: Transaction) -> int:
+        run = t.open_run(KEY, State.ACTING, episode=episode, now=NOW)
+        return t.finish(run, Outcome.HEALED, "", now=NOW + 5, forgets_at=NOW + 60).id
+
+    first = journal.atomically(heal)
+    second = journal.atomically(heal)
+    last = journal.read(lambda t: t.last_heal(KEY))
+    assert last is not None
+    assert (last.id, last.relapsed_at, last.forgets_at) == (second, None, NOW + 60)
+
+    journal.atomically(lambda t: t.put_relapse(second, NOW + 9))
+    journal.atomically(lambda t: t.put_relapse(second, NOW + 99))
+
+    assert journal.read(lambda t: t.last_heal(KEY)) is None, "not the one before it"
+    run = journal.read(lambda t: t.run(second))
+    assert run is not None
+    assert run.relapsed_at == NOW + 9
+    assert journal.read(lambda t: t.relapses(since=NOW)) == {KEY: 1}
+    assert journal.read(lambda t: t.relapses(since=NOW + 9)) == {}
+    assert first != second
+
+
+def test_a_relapse_that_is_not_stored_has_not_been_counted(
+    journal: Journal, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What a kill in the middle leaves: all of it, or nothing."""
+    world = World(journal)
+    world.fire()
+    world.consider()
+    world.prover.signal = Signal.CLEARED
+    world.clock.now += 5
+    world.consider()
+    world.prover.signal = Signal.FIRING
+    world.clock.now += 5
+
+    def dies(*_: object) -> bool:
+        raise RuntimeError("cut off")
+
+    with monkeypatch.context() as patched:
+        patched.setattr(world.reconciler, "_record", dies)
+        with pytest.raises(RuntimeError):
+            world.consider()
+    assert world.totals("relapses") == {}
+    assert journal.read(lambda t: t.relapses(since=0.0)) == {}
+    assert {one.failures for one in journal.read(lambda t: t.breakers()).values()} <= {0}
+
+    for _ in range(3):
+        world.consider()
+    assert world.totals("relapses") == {("latency",): 1}
+    failures = {name: one.failures for name, one in journal.read(lambda t: t.breakers()).items()}
+    assert failures == {"strategy:latency": 1, f"target:{KEY[1]}": 1}
+
+
+def test_what_a_breaker_forgot_at_a_heal_outlives_a_restart(journal: Journal) -> None:
+    thresholds = Thresholds(failures=3)
+
+    def tell(event: BreakerEvent, run: int) -> None:
+        happening = Happening(event=event, at=NOW, run=run, started_at=NOW, thresholds=thresholds)
+        journal.atomically(lambda t: t.happen("target:x", happening))
+
+    for run in (1, 2):
+        tell(BreakerEvent.FAILURE, run)
+    tell(BreakerEvent.SUCCESS, 3)
+    remembered = journal.read(lambda t: t.breaker("target:x"))
+    assert remembered == Breaker(healed=3, forgot_failures=2)
+    tell(BreakerEvent.FAILURE, 3)
+    assert journal.read(lambda t: t.breaker("target:x")).state(NOW) is BreakerState.OPEN
+
+
 def test_what_never_acted_is_no_history(journal: Journal) -> None:
     episode = opened_episode(journal)
 
@@ -496,8 +639,11 @@ def test_a_file_that_is_no_database_is_refused(tmp_path: Path) -> None:
     path = tmp_path / "journal.db"
     path.write_text("hello " * 1000)
 
-    with pytest.raises(JournalError, match="damaged"):
+    with pytest.raises(JournalError, match="damaged") as kept:
         open_journal(f"sqlite:///{path}")
+
+    open_files = [os.path.realpath(file) for file in Path("/proc/self/fd").iterdir()]
+    assert str(path) not in open_files, f"still open, for somebody keeps the error {kept.value}"
 
 
 def test_a_journal_of_a_newer_version_is_refused(tmp_path: Path) -> None:

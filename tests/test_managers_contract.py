@@ -1,14 +1,17 @@
 """Contract tests: systemd, Docker and Kubernetes as their documents describe them.
 
-Their real daemons need an init system, namespaces or a cluster. What stands in for them here speaks
-over real pipes and sockets, keeps state, and answers in the shapes of their published references;
-docs/how-to/check-managers.md is the check with the real ones, by hand.
+What stands in for them here speaks over real pipes and sockets, keeps state, and answers in the
+shapes of their published references. It can be put into states that the real ones pass through too
+quickly, or never here. The real ones are in test_systemd_live.py, test_podman_live.py and, where
+its binary is, test_kubernetes_live.py; docs/how-to/check-managers.md is the check by hand.
 """
 
 from __future__ import annotations
 
 import json
+import os
 import re
+import shutil
 import socketserver
 import threading
 import time
@@ -25,9 +28,11 @@ from receiver.errors import ActionError
 from receiver.services import ServiceState
 from receiver.services.docker import Docker
 from receiver.services.kubernetes import Kubernetes
+from receiver.services.rollout import Workload, state_of
 from receiver.services.systemd import Systemd, systemctl
 from receiver.services.workers.kubernetes import Replicas
 from receiver.services.workers.systemd import SystemdTemplate
+from tests.test_workers import Step
 
 # -- systemd
 
@@ -188,6 +193,9 @@ class TestSystemdContract:
                 msgspec.convert({"unit": bad}, Systemd)
         msgspec.convert({"unit": "web@eu-1.service"}, Systemd)
 
+    @pytest.mark.skipif(
+        shutil.which("systemctl", path=os.defpath) is None, reason="systemctl is not installed"
+    )
     def test_the_real_systemctl_says_that_there_is_no_systemd(self) -> None:
         """Or, where it runs, that there is no such unit."""
         with pytest.raises(ActionError, match=r"systemd does not run here|no unit|not found"):
@@ -204,6 +212,7 @@ class Engine:
 
     def __init__(self) -> None:
         self.asked: list[str] = []
+        self.name = "web"
         self.state: dict[str, Any] = {"Status": "running", "Pid": 4711}
         self.after: list[dict[str, Any]] = []
         """The states after a restart, one a question."""
@@ -223,7 +232,7 @@ class Engine:
                 if engine.refuse is not None:
                     status, message = engine.refuse
                     return self.answer(status, {"message": message})
-                if not re.fullmatch(r"/containers/web/(json|restart\?t=\d+)", self.path):
+                if not re.fullmatch(rf"/containers/{engine.name}/(json|restart\?t=\d+)", self.path):
                     return self.answer(404, {"message": f"No such container: {self.path}"})
                 if self.command == "POST":
                     engine.state = engine.after.pop(0) if engine.after else engine.state
@@ -296,8 +305,25 @@ class TestDockerContract:
     def test_one_that_runs_for_a_moment_does_not_run(self, engine: tuple[Engine, Docker]) -> None:
         running = {"Status": "running", "Pid": 5}
         engine[0].after = [running, running, {"Status": "exited", "ExitCode": 1}]
-        with pytest.raises(ActionError, match=r"was restarted and ended: .*exit code 1"):
+        with pytest.raises(ActionError, match=r"was restarted, but web is exited, exit code 1"):
             engine[1].restart(timeout=20)
+
+    def test_each_time_another_process_does_not_run(self, engine: tuple[Engine, Docker]) -> None:
+        """A restart policy starts it again between any two looks."""
+        engine[0].after = [{"Status": "running", "Pid": pid} for pid in range(5, 99)]
+        with pytest.raises(ActionError, match="web is not ready in time: web is running"):
+            engine[1].restart(timeout=3)
+
+    @pytest.mark.parametrize("container", ["health", "web"])
+    def test_no_health_check_is_none_that_passed(
+        self, engine: tuple[Engine, Docker], container: str
+    ) -> None:
+        """Neither by the empty one that Podman tells, nor by its name."""
+        empty = {"Status": "running", "Pid": 5, "Health": {"Status": "", "Log": None}}
+        engine[0].after = [empty, empty, {"Status": "exited", "ExitCode": 1}]
+        engine[0].name = container
+        with pytest.raises(ActionError, match=f"was restarted, but {container} is exited"):
+            msgspec.structs.replace(engine[1], container=container).restart(timeout=20)
 
     def test_one_that_is_not_there(self, engine: tuple[Engine, Docker], tmp_path: Path) -> None:
         there, web = engine
@@ -325,6 +351,8 @@ class Api:
         self.asked: list[tuple[str, str, Any]] = []
         self.token = "t0ken"
         self.allowed = True
+        self.failing = 0
+        """How many questions after a change it does not answer: it is just being restarted."""
         self.workload: dict[str, Any] = {
             "apiVersion": "apps/v1",
             "kind": "Deployment",
@@ -362,6 +390,9 @@ class Api:
                     return self.answer(201, {**body, "status": {"allowed": api.allowed}})
                 if not self.path.startswith("/apis/apps/v1/namespaces/shop/deployments/web"):
                     return self.refuse(404, f'deployments.apps "{self.path}" not found')
+                if self.command == "GET" and api.changed and api.failing:
+                    api.failing -= 1
+                    return self.refuse(503, "etcdserver: request timed out")
                 if self.path.endswith("/scale"):
                     return self.scale(body)
                 if self.command == "PATCH":
@@ -372,7 +403,7 @@ class Api:
                     template = body["spec"]["template"]["metadata"]["annotations"]
                     api.workload["spec"]["template"]["metadata"]["annotations"] = template
                     api.workload["metadata"]["generation"] += 1
-                elif api.progress:
+                elif api.progress and api.changed:
                     api.workload["status"] = api.progress.pop(0)
                 return self.answer(200, api.workload)
 
@@ -397,6 +428,10 @@ class Api:
 
         self.server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
         self.url = f"http://127.0.0.1:{self.server.server_port}"
+
+    @property
+    def changed(self) -> bool:
+        return bool(self.workload["metadata"]["generation"] > 3)
 
     @staticmethod
     def done(generation: int, replicas: int = 2) -> dict[str, Any]:
@@ -427,6 +462,11 @@ def web(api: Api, tmp_path: Path) -> Kubernetes:
     )
 
 
+TWO_REVISIONS = {"readyReplicas": 2, "currentRevision": "a", "updateRevision": "b"}
+KEEPS_ONE = {"updateStrategy": {"type": "RollingUpdate", "rollingUpdate": {"partition": 1}}}
+ON_DELETE = {"updateStrategy": {"type": "OnDelete"}}
+
+
 class TestKubernetesContract:
     def test_a_restart_is_done_when_the_rollout_is(self, api: Api, web: Kubernetes) -> None:
         api.progress = [
@@ -439,10 +479,36 @@ class TestKubernetesContract:
         status = web.restart(timeout=30)
         assert (status.state, status.detail) == (ServiceState.RUNNING, "2 pods are ready")
         assert api.progress == [], "it was not believed before"
-        method, path, body = api.asked[0]
+        method, path, body = next(asked for asked in api.asked if asked[0] != "GET")
         assert (method, path) == ("PATCH", "/apis/apps/v1/namespaces/shop/deployments/web")
         (stamp,) = body["spec"]["template"]["metadata"]["annotations"].items()
         assert stamp[0] == "kubectl.kubernetes.io/restartedAt"
+
+    def test_a_late_answer_is_no_failed_restart(self, api: Api, web: Kubernetes) -> None:
+        api.failing = 2
+        api.progress = [api.done(4)]
+        assert web.restart(timeout=30).state is ServiceState.RUNNING
+        assert api.failing == 0
+        api.failing = 99
+        with pytest.raises(ActionError, match=r"answered 503: etcdserver: request timed out"):
+            web.restart(timeout=1.5)
+
+    @pytest.mark.parametrize(
+        ("change", "says"),
+        [
+            ({"paused": True}, "it is paused; `kubectl rollout resume`"),
+            ({"replicas": 0}, "it is scaled to 0, so there is no pod to restart"),
+        ],
+    )
+    def test_one_that_would_bring_no_new_pod_is_not_written(
+        self, api: Api, web: Kubernetes, change: Any, says: str
+    ) -> None:
+        api.workload["spec"] |= change
+        with pytest.raises(ActionError, match=f"{says}.*nothing was touched"):
+            web.restart(timeout=5)
+        assert all(method == "GET" for method, *_ in api.asked)
+        (problem,) = web.probe(timeout=5)
+        assert says in problem
 
     def test_one_that_makes_no_progress_has_failed(self, api: Api, web: Kubernetes) -> None:
         words = 'ReplicaSet "web-1" has timed out progressing.'
@@ -485,42 +551,56 @@ class TestKubernetesContract:
         api.allowed = False
         with pytest.raises(ActionError, match=r"service account may not patch .*deployments/web"):
             web.restart(timeout=5)
-        assert web.may("patch", "deployments", "shop", timeout=5) is False
+        assert web.may("patch", "deployments", "shop", "web", timeout=5) is False
         with pytest.raises(ActionError, match="outside a pod, write `token_file`"):
             msgspec.structs.replace(web, token_file="/nonexistent").status(timeout=5)
 
     @pytest.mark.parametrize(
-        ("fields", "status", "state"),
+        ("fields", "status", "state", "spec"),
         [
-            ({"stateful_set": "db"}, {"readyReplicas": 2}, ServiceState.RUNNING),
-            ({"stateful_set": "db"}, {"readyReplicas": 1}, ServiceState.STARTING),
+            ({"stateful_set": "db"}, {"readyReplicas": 2}, ServiceState.RUNNING, None),
+            ({"stateful_set": "db"}, {"readyReplicas": 1}, ServiceState.STARTING, None),
+            ({"stateful_set": "db"}, {**TWO_REVISIONS}, ServiceState.STARTING, None),
+            # Its partition keeps two revisions for good.
+            ({"stateful_set": "db"}, {**TWO_REVISIONS}, ServiceState.STARTING, KEEPS_ONE),
             (
                 {"stateful_set": "db"},
-                {"readyReplicas": 2, "currentRevision": "a", "updateRevision": "b"},
-                ServiceState.STARTING,
+                {**TWO_REVISIONS, "updatedReplicas": 1},
+                ServiceState.RUNNING,
+                KEEPS_ONE,
+            ),
+            ({"stateful_set": "db"}, {**TWO_REVISIONS}, ServiceState.RUNNING, ON_DELETE),
+            ({"daemon_set": "log"}, {}, ServiceState.STOPPED, None),
+            (
+                {"daemon_set": "log"},
+                {"desiredNumberScheduled": 3, "updatedNumberScheduled": 1, "numberAvailable": 3},
+                ServiceState.RUNNING,
+                ON_DELETE,
             ),
             (
                 {"daemon_set": "log"},
                 {"desiredNumberScheduled": 3, "updatedNumberScheduled": 3, "numberAvailable": 3},
                 ServiceState.RUNNING,
+                None,
             ),
             (
                 {"daemon_set": "log"},
                 {"desiredNumberScheduled": 3, "updatedNumberScheduled": 2, "numberAvailable": 3},
                 ServiceState.STARTING,
+                None,
             ),
         ],
     )
     def test_other_kinds_have_their_own_numbers(
-        self, fields: Any, status: Any, state: ServiceState
+        self, fields: Any, status: Any, state: ServiceState, spec: Any
     ) -> None:
         made = Kubernetes(namespace="shop", **fields)
         workload = msgspec.convert(
-            {"metadata": {"generation": 1}, "spec": {"replicas": 2},
+            {"metadata": {"generation": 1}, "spec": {"replicas": 2, **(spec or {})},
              "status": {"observedGeneration": 1, **status}},
-            receiver.services.kubernetes.Workload,
+            Workload,
         )  # fmt: skip
-        assert receiver.services.kubernetes._status(made.resource, workload).state is state
+        assert state_of(made.resource, workload).state is state
 
     def test_it_is_one_of_three(self) -> None:
         with pytest.raises(ValueError, match="write one of deployment, stateful_set and"):
@@ -543,12 +623,12 @@ class TestWorkersContract:
         idle = {"ActiveState": "inactive", "after": {"start": ACTIVE}}
         units.set(**{f"mail@{n}": instance(ACTIVE) if n < 3 else idle for n in range(1, 6)})
         workers = SystemdTemplate(template="mail@.service", min=1, max=5)
-        assert workers.count(timeout=10) == 2
-        assert workers.scale(4, timeout=30) == 4
+        assert workers.count(timeout=10).wanted == 2
+        assert workers.scale(4, timeout=30).ready == 4
         (start,) = [argv for argv in units.asked if "start" in argv]
         assert start[-4:] == ["--no-block", "--", "mail@3.service", "mail@4.service"]
         units.set(**{f"mail@{n}": instance(ACTIVE) for n in range(1, 6)})
-        assert workers.scale(3, timeout=30) == 3
+        assert workers.scale(3, timeout=30).ready == 3
         (stop,) = [argv for argv in units.asked if "stop" in argv]
         assert stop[-3:] == ["--", "mail@4.service", "mail@5.service"]
 
@@ -556,13 +636,13 @@ class TestWorkersContract:
         replicas = Replicas(
             namespace="shop", deployment="web", api=web.api, token_file=web.token_file, min=1, max=6
         )
-        assert replicas.count(timeout=5) == 2
+        assert replicas.count(timeout=5).wanted == 2
         api.progress = [
             api.done(3),
             {**api.done(4), "replicas": 4},  # two are not ready yet
             api.done(4, 4),
         ]
-        assert replicas.scale(4, timeout=30) == 4
+        assert replicas.scale(4, timeout=30).ready == 4
         patches = [asked for asked in api.asked if asked[0] == "PATCH"]
         assert patches == [
             (
@@ -573,6 +653,24 @@ class TestWorkersContract:
         ]
         api.allowed = False
         assert len(list(replicas.probe(timeout=5))) == 2
+
+    def test_a_pod_that_is_not_ready_is_counted(self, api: Api, web: Kubernetes) -> None:
+        """Six are wanted and five ready: one more is seven, and was two."""
+        replicas = Replicas(
+            namespace="shop", deployment="web", api=web.api, token_file=web.token_file, min=2, max=9
+        )
+        api.workload["spec"]["replicas"] = 6
+        api.workload["status"] = {**api.done(3, 6), "readyReplicas": 5}
+        api.failing = 1
+        api.progress = [
+            {**api.done(4, 7), "readyReplicas": 5},  # the new one is not there yet
+            {**api.done(4, 7), "readyReplicas": 6},
+        ]
+        step = Step(replicas)
+        result = step.run(by=1)
+        assert result == {"service": "shop", "before": 6, "workers": 7, "ready": 6}
+        assert api.workload["spec"]["replicas"] == 7
+        assert step.saved == {"before": 6, "wanted": 7, "lacking": 1}
 
     def test_a_daemon_set_is_not_scaled(self) -> None:
         with pytest.raises(ValueError, match="a pod on every node"):

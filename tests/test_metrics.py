@@ -14,6 +14,7 @@ from receiver.metrics import DECISIONS, NOTICES, TOTALS, VERDICTS, label_sets
 from receiver.run import Outcome
 from receiver.web import create_app
 from receiver.wiring import Service
+from tests.commits import Failing
 from tests.factories import alert, notification
 
 
@@ -80,3 +81,34 @@ def test_the_reference_and_the_exposition_name_the_same_metrics(client: FlaskCli
 
     assert len(exposed) > 25
     assert sorted(documented) == sorted(exposed)
+
+
+def test_a_refusal_that_cannot_be_stored_is_counted_all_the_same_and_once(
+    client: FlaskClient, service: Service
+) -> None:
+    name = "promheal_notifications_total", (("code", "503"),)
+    disk = Failing(service.journal, all_of_them=True)
+    seen = []
+    for _ in range(3):
+        service.intake.reject("503")
+        service.intake.settle()
+        seen.append(samples(client)[name])
+    full = service.journal.read(lambda t: t.snapshot()).totals
+    disk.all = False
+    service.intake.settle()
+    seen.append(samples(client)[name])
+
+    assert seen == [1, 2, 3, 3]
+    assert ("notifications", ("503",)) not in full
+    assert service.journal.read(lambda t: t.snapshot()).totals["notifications", ("503",)] == 3
+
+
+def test_while_refusals_pass_into_the_journal_none_is_shown_twice_or_missing(
+    client: FlaskClient, service: Service
+) -> None:
+    name = "promheal_notifications_total", (("code", "400"),)
+    shown: list[float] = []
+    for number in range(1, 31):
+        service.intake.reject("400")  # another thread stores it meanwhile
+        shown.append(samples(client)[name])
+        assert shown[-1] == number

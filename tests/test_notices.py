@@ -14,10 +14,11 @@ from pathlib import Path
 import msgspec
 import pytest
 
-from receiver.breaker import Thresholds
+from receiver.breaker import StrategyThresholds, Thresholds
 from receiver.channels import Channels
 from receiver.errors import ActionError
 from receiver.gathering import Config
+from receiver.guards.situation import Signal
 from receiver.journal import Journal, open_journal
 from receiver.metrics import NOTICES
 from receiver.notices import Event, Notices
@@ -26,6 +27,7 @@ from receiver.settings import EngineSettings, NotifyChannel, NotifyEvents, Notif
 from receiver.strategy import Mode
 from receiver.wiring import Options, Service, build
 from tests.chain import wait_until
+from tests.commits import Failing
 from tests.factories import Spy, alert, notification, step, strategy
 from tests.listener import Listener
 from tests.world import World
@@ -123,6 +125,19 @@ def test_a_failure_is_told_with_what_to_do(journal: Journal) -> None:
     assert told.world.totals(NOTICES.name) == {("team", "sent"): 1}
 
 
+def test_what_was_told_on_a_full_disk_is_not_told_again(journal: Journal) -> None:
+    told = Told(World(journal, strategy(actions=(FAILING,))))
+    fail(told.world)
+    disk = Failing(journal, all_of_them=True)
+    with told.telling():
+        wait_until(lambda: disk.commits >= 5, what="it is tried again")
+        disk.all = False
+        wait_until(lambda: not told.untold(), what="written down")
+
+    assert len(told.channels.sent) == 1
+    assert told.world.totals(NOTICES.name) == {("team", "sent"): 1}
+
+
 @pytest.mark.parametrize(
     ("undo", "outcome"), [("works", Outcome.ROLLED_BACK), ("fails", Outcome.ROLLBACK_FAILED)]
 )
@@ -189,6 +204,76 @@ def test_an_engine_and_a_breaker_that_gave_up_are_told_with_the_command(journal:
         'failed: latency on service="checkout" (run 1)',
         "https://heal.example/x/",
     ]
+
+
+def unproven(world: World, times: int, *, unasked: bool = False) -> None:
+    """So many runs of which Prometheus cannot say how they went."""
+    for _ in range(times):
+        world.prover.signal, world.prover.unasked = Signal.FIRING, False
+        world.clock.now += 300
+        world.consider()
+        world.prover.signal, world.prover.unasked = Signal.UNKNOWN, unasked
+        world.clock.now += 300
+        world.consider()
+
+
+def test_what_is_proven_never_is_told_from_the_third_in_a_row_on(journal: Journal) -> None:
+    told = Told(World(journal, strategy(budget=())))
+    told.world.fire()
+    unproven(told.world, 2)
+    assert told.untold() == 0
+    unproven(told.world, 1)
+    told.tell()
+    ((_, title, body),) = told.channels.sent
+    assert title == 'promheal: inconclusive: latency on service="checkout"'
+    assert "See what could not be proven, and why: promheal run 3" in body
+
+
+def test_that_prometheus_could_not_be_asked_is_told_at_once(journal: Journal) -> None:
+    told = Told(World(journal, strategy(budget=())))
+    told.world.fire()
+    unproven(told.world, 1, unasked=True)
+    told.tell()
+    assert told.titles == ['promheal: inconclusive: latency on service="checkout"']
+
+
+def test_a_heal_that_did_not_hold_is_told_once(journal: Journal) -> None:
+    told = Told(World(journal))
+    world = told.world
+    world.fire()
+    world.consider()
+    world.prover.signal = Signal.CLEARED
+    world.clock.now += 5
+    world.consider()
+    world.clock.now += 30
+    world.prover.signal = Signal.FIRING
+    for _ in range(3):
+        world.consider()
+        world.clock.now += 1
+    told.tell()
+    ((_, title, body),) = told.channels.sent
+    assert title == 'promheal: healed, and it fires again: latency on service="checkout"'
+    assert "It treats a symptom, so look for the cause: promheal run 1" in body
+
+
+def test_a_breaker_that_opens_for_good_because_heals_do_not_hold_is_told(
+    journal: Journal,
+) -> None:
+    breaker = StrategyThresholds(failures=1, permanent_after=1)
+    told = Told(World(journal, strategy(breaker=breaker)))
+    world = told.world
+    world.fire()
+    world.consider()
+    world.prover.signal = Signal.CLEARED
+    world.clock.now += 5
+    world.consider()
+    world.prover.signal = Signal.FIRING
+    world.clock.now += 5
+    world.consider()
+    told.tell()
+    ((_, title, body),) = told.channels.sent
+    assert title == "promheal: 1 relapsed, 1 breaker_permanent_open"
+    assert "breaker strategy:latency is open for good" in body
 
 
 def test_a_label_cannot_forge_a_line_or_a_command(journal: Journal) -> None:

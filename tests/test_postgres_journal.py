@@ -143,7 +143,7 @@ def test_a_promheal_that_is_stuck_in_a_transaction_holds_up_no_other_for_long(
         leave.wait(30)
 
     errors: list[BaseException | None] = []
-    first.submit(stuck, lambda _, error: errors.append(error))
+    first.submit(stuck, lambda stored: errors.append(stored.error))
     assert entered.wait(10)
     began = time.monotonic()
 
@@ -210,7 +210,7 @@ def test_a_sign_of_life_waits_for_no_writer(journals: tuple[PostgresJournal, ...
         entered.set()
         leave.wait(10)
 
-    first.submit(slow, lambda _, __: None)
+    first.submit(slow, lambda _: None)
     assert entered.wait(10)
     worker = Worker(id="w", host="web-1", names=("web-1",), version="1", seen=0.0)
 
@@ -246,11 +246,11 @@ def test_what_a_statement_finds_wrong_is_the_works_own_fault(
     def wrong(transaction: Transaction) -> None:
         transaction.put_untold(999, "ended")  # of a run that does not exist
 
-    journal.submit(wait, lambda _, __: None)
-    journal.submit(wrong, lambda _, error: results.append(error))
+    journal.submit(wait, lambda _: None)
+    journal.submit(wrong, lambda stored: results.append(stored.error))
     journal.submit(
         lambda t: t.put_audit("a", "b", by="c", reason="", now=NOW),
-        lambda _, error: results.append(error),
+        lambda stored: results.append(stored.error),
     )
     ready.set()
 

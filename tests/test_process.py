@@ -486,6 +486,11 @@ def test_an_error_while_we_wait_ends_everything_too(marked: Marked) -> None:
     assert marked.survivors() == []
 
 
+def detached(argv: list[str]) -> None:
+    with spawn_detached(argv):
+        pass
+
+
 @pytest.mark.parametrize(
     ("argv", "said"),
     [
@@ -500,7 +505,7 @@ def test_an_error_while_we_wait_ends_everything_too(marked: Marked) -> None:
         (["true", "\ud800"], r"'true': no process can be given '\\ud800', for its NUL or lone"),
     ],
 )
-@pytest.mark.parametrize("start", [lambda argv: run(argv, timeout=10), spawn_detached])
+@pytest.mark.parametrize("start", [lambda argv: run(argv, timeout=10), detached])
 def test_what_cannot_be_started_is_named_with_the_remedy(
     start: Callable[[list[str]], object], argv: list[str], said: str
 ) -> None:
@@ -581,26 +586,48 @@ def test_the_start_is_quick(capsys: pytest.CaptureFixture[str]) -> None:
     assert statistics.median(ours) < max(0.06, 6 * statistics.median(bare))
 
 
-def test_a_detached_daemon_is_nobodys_child_and_has_no_streams(
+def readers(pid: int) -> set[int]:
+    """The processes, but itself, that hold the pipe which is a process's standard output."""
+    pipe = Path(f"/proc/{pid}/fd/1").readlink()
+    found = set()
+    for descriptor in Path("/proc").glob("[0-9]*/fd/*"):
+        with suppress(OSError):
+            if descriptor.readlink() == pipe:
+                found.add(int(descriptor.parts[2]))
+    return found - {pid}
+
+
+def test_a_detached_daemon_is_nobodys_child_and_what_it_prints_is_read(
     marked: Marked, tmp_path: Path
 ) -> None:
-    pid = spawn_detached(["sleep", "1000"], env=marked.env, cwd=str(tmp_path))
+    with spawn_detached(["sleep", "1000"], env=marked.env, cwd=str(tmp_path)) as daemon:
+        pid = daemon.pid
 
     assert marked.survivors() == [pid]
     _, parent, group, session, *_ = stat(pid)
     assert group == session == str(pid)
     assert int(parent) != os.getpid()
     streams = [str(Path(f"/proc/{pid}/fd/{number}").readlink()) for number in range(3)]
-    assert streams == ["/dev/null"] * 3
+    assert streams[0] == "/dev/null"
+    assert streams[1] == streams[2]
+    assert streams[1].startswith("pipe:")
+    assert not (readers(pid) & {os.getpid()}), "it is not ours any more"
+    (reader,) = readers(pid)
+    for number in (signal.SIGTERM, signal.SIGHUP, signal.SIGINT):
+        os.kill(reader, number)  # what ends both must not take its last words
+    time.sleep(0.2)
+    assert readers(pid) == {reader}
     assert Path(f"/proc/{pid}/cwd").readlink() == tmp_path
     os.kill(pid, signal.SIGKILL)
     assert wait_until(lambda: not marked.survivors(), 1)
+    assert wait_until(lambda: not Path(f"/proc/{reader}").exists(), 5), "it ends with its daemon"
 
 
 def test_a_detached_daemon_outlives_us(marked: Marked) -> None:
     script = (
         "import os; from receiver.process import spawn_detached; "
-        f"spawn_detached(['sleep', '1000'], env={marked.env}); os.kill(os.getpid(), 9)"
+        f"daemon = spawn_detached(['sleep', '1000'], env={marked.env}); daemon.__enter__(); "
+        "os.kill(os.getpid(), 9)"
     )
     subprocess.run([sys.executable, "-c", script], cwd=ROOT, check=False)
 

@@ -204,7 +204,9 @@ def test_the_question(stub: Stub) -> None:
     client(stub.url + "/prefix/").query(expression, at=1.25)
     path, headers, form = stub.asked[0]
     assert path == "/prefix/api/v1/query"
-    assert form == {"query": [expression], "time": ["1.25"]}
+    # Prometheus gives up when nobody waits any more, and sends no more than anybody reads.
+    bounds = {"timeout": ["5.0"], "limit": ["100000"]}
+    assert form == {"query": [expression], "time": ["1.25"]} | bounds
     assert headers["User-Agent"] == "promheal"
     assert "Authorization" not in headers
 
@@ -296,7 +298,9 @@ def test_many_threads_ask_at_once(stub: Stub) -> None:
 
 @pytest.fixture(scope="module")
 def real(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Prometheus]:
-    rules = "groups: [{name: g, rules: [{alert: A, expr: up == 0}, {alert: B, expr: up > 0}]}]"
+    rules = """groups: [{name: g, rules: [
+      {alert: A, expr: up == 0}, {alert: B, expr: up > 0, keep_firing_for: 2m},
+      {record: "job:up:sum", expr: sum by (job) (up)}]}]"""
     folder = tmp_path_factory.mktemp("prometheus")
     with Exporter() as exporter:
         exporter.set("nothing", math.nan)
@@ -344,3 +348,29 @@ def test_rules_of_a_real_one(real: Prometheus) -> None:
 
 def test_none_is_not_ready() -> None:
     assert not client(f"http://127.0.0.1:{free_port()}").ready()
+
+
+def test_recording_rules_and_how_long_an_alert_fires_on(stub: Stub) -> None:
+    stub.answer(
+        '{"status":"success","data":{"groups":[{"name":"g","interval":15,"rules":['
+        '{"type":"alerting","name":"A","query":"up == 0","keepFiringFor":300},'
+        '{"type":"recording","name":"job:up:sum","query":"sum by (job) (up)",'
+        '"labels":{"from":"a"},"health":"ok","evaluationTime":0.001}]}]}}'
+    )
+    prometheus = client(stub.url)
+    (made,) = prometheus.recording_rules()
+    assert stub.asked[0][0] == "/api/v1/rules?type=record"
+    assert (made.name, made.query, made.labels) == (
+        "job:up:sum",
+        "sum by (job) (up)",
+        {"from": "a"},
+    )
+    assert (made.records, made.interval) == (True, 15.0)
+    (alerting,) = prometheus.rules()
+    assert (alerting.records, alerting.keep_firing_for) == (False, 300.0)
+
+
+def test_recording_rules_of_a_real_one(real: Prometheus) -> None:
+    (made,) = real.recording_rules()
+    assert (made.name, made.query, made.interval) == ("job:up:sum", "sum by (job) (up)", 1.0)
+    assert [rule.keep_firing_for for rule in real.rules()] == [0.0, 120.0]

@@ -47,7 +47,10 @@ def prover(program: Program) -> PrometheusProver:
         ({"job": "dead"}, '{__name__="up"} == 0', False),
         ({"job": "dead"}, 'absent(requests_total{job="dead"})', False),
         ({"job": "dead"}, "uptime_seconds > 5", True),
-        ({"job": "dead"}, "no PromQL (", False),
+        # What only its own server can read is told by its words.
+        ({"job": "dead"}, "requests_total[5m] offset -1ms default 0 > 5", True),
+        ({"job": "dead"}, "up default 0 == 0", False),
+        ({"job": "dead"}, "absent_over_time(x[1m]) default 0", False),
         ({"job": "dead"}, None, False),
         ({"job": 'hos"tile\\'}, "requests_total > 5", False),
     ],

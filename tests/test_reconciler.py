@@ -8,12 +8,15 @@ from pathlib import Path
 import msgspec
 import pytest
 
-from receiver.guards.situation import Condition, Signal
+from receiver.authority import Speaker
+from receiver.guards.situation import Condition, Doubt, Signal
+from receiver.intake import PEER_LAG
 from receiver.journal import Journal, open_journal
 from receiver.matcher import parse_matcher
 from receiver.run import Outcome, State, StepState
-from receiver.settings import EngineSettings
-from receiver.strategy import Mode, OnFailure, Strategies, Verify
+from receiver.settings import EngineSettings, UndeclaredValues
+from receiver.strategy import Mode, OnFailure, Strategies, Verify, WhenBlind
+from receiver.value_pattern import ValuePattern
 from tests.factories import (
     NOW,
     Spy,
@@ -210,16 +213,167 @@ def test_a_condition_that_cannot_be_answered_is_waited_for(journal: Journal) -> 
     assert world.spy.calls == ["run one"]
 
 
-def test_a_template_without_its_label_fails_the_run_and_says_so(journal: Journal) -> None:
-    params = Spy.Params(name="{{ labels.region }}")
-    world = World(journal, strategy(actions=(step(params=params),)))
+@pytest.mark.parametrize(
+    ("doubt", "reason", "again"),
+    [
+        (Doubt.RULE, "rule_unknown", 60),
+        (Doubt.DATA, "condition_unknown", 10),
+        (Doubt.BLIND, "condition_unknown", 10),
+    ],
+)
+def test_what_prometheus_does_not_confirm_waits(
+    world: World, doubt: Doubt, reason: str, again: float
+) -> None:
+    world.prover.signal, world.prover.doubt = Signal.UNKNOWN, doubt
+    world.fire()
+
+    assert world.consider() == NOW + again
+    assert (world.verdict(), world.runs()[0].state) == (("wait", reason), State.PENDING)
+
+    world.prover.signal = Signal.FIRING
+    world.clock.now += again
+    world.consider()
+    assert world.spy.calls == ["run one"]
+
+
+@pytest.mark.parametrize("doubt", [Doubt.RULE, Doubt.DATA])
+@pytest.mark.parametrize(
+    ("says", "verdict"),
+    [
+        (Signal.FIRING, ("allow", "")),
+        (Signal.CLEARED, ("deny", "resolved")),
+        (Signal.UNKNOWN, None),
+    ],
+)
+def test_the_strategys_own_query_may_confirm_what_the_rule_cannot(
+    journal: Journal, doubt: Doubt, says: Signal, verdict: tuple[str, str] | None
+) -> None:
+    query = 'probe_success{service="{{ labels.service }}"} == 0'
+    world = World(journal, strategy(verify=Verify(query=query)))
+    world.prover.signal, world.prover.doubt = Signal.UNKNOWN, doubt
+    world.prover.own = says
+    world.fire()
+
+    world.consider()
+
+    assert world.prover.asked[1] == ('probe_success{service="checkout"} == 0', 0.0)
+    if verdict is None:
+        assert world.verdict()[0] == "wait"
+    else:
+        assert world.verdict() == verdict
+    assert world.spy.calls == (["run one"] if says is Signal.FIRING else [])
+
+
+def test_while_prometheus_cannot_be_asked_its_own_query_is_not_either(journal: Journal) -> None:
+    world = World(journal, strategy(verify=Verify(query="up == 0")))
+    world.prover.signal, world.prover.doubt = Signal.UNKNOWN, Doubt.BLIND
+    world.fire()
+
+    world.consider()
+
+    assert [query for query, _ in world.prover.asked] == ["up == 0"], "the alert's, in its link"
+    assert world.verdict() == ("wait", "condition_unknown")
+
+
+@pytest.mark.parametrize("doubt", [Doubt.RULE, Doubt.DATA, Doubt.BLIND])
+def test_a_when_that_holds_is_the_operators_word(journal: Journal, doubt: Doubt) -> None:
+    world = World(journal, strategy(when="vector(1)"))
+    world.prover.signal, world.prover.doubt = Signal.UNKNOWN, doubt
+    world.fire()
+
+    world.consider()
+
+    assert world.spy.calls == ["run one"]
+
+
+def test_who_acts_blind_does_not_ask_the_blind_whether_it_is_scraped(journal: Journal) -> None:
+    world = World(journal, strategy(when_blind=WhenBlind.ACT))
+    world.prover.signal, world.prover.doubt = Signal.UNKNOWN, Doubt.BLIND
+    world.prover.suspicion = "whether the target is scraped is not known: Connection refused"
+    world.fire()
+
+    world.consider()
+
+    assert world.spy.calls == ["run one"]
+
+
+def test_a_run_is_proven_by_the_expression_that_it_was_decided_by(world: World) -> None:
+    """Not by the link of its alert, which says `up == 0`."""
+    world.prover.expression = "errors > 5"
+    world.fire()
+    world.consider()
+
+    (run,) = world.runs()
+    assert run.plan is not None
+    assert run.plan.alert["expression"] == "errors > 5"
+    assert world.prover.asked[-1][0] == "errors > 5"
+
+
+def test_whose_link_is_told_to_prometheus_is_told_with_it(world: World) -> None:
+    link = "http://ruler.example/graph?g0.expr=errors+%3E+5"
+    world.trusted = frozenset({"ours"})
+    world.intake.admit(
+        msgspec.structs.replace(notification(alert(generator_url=link)), user="ours")
+    )
+    world.fire()  # somebody else, with another link
+
+    (episode,) = world.journal.read(lambda t: t.open_episodes(limit=10))
+    world.config().judge(episode)
+    assert (world.prover.asked[-1][0], world.prover.speakers[-1]) == (
+        "errors > 5",
+        Speaker.TRUSTED,
+    )
+
+    world.trusted = frozenset()  # a reload: nobody is trusted any more
+    world.config().judge(episode)
+    assert (world.prover.asked[-1][0], world.prover.speakers[-1]) == ("up == 0", Speaker.SENDER)
+
+
+@pytest.mark.parametrize(
+    ("values", "reason"),
+    [
+        ({"labels.service": ValuePattern("[a-z]")}, "labels.service is 'checkout'; `values` lets"),
+        ({}, "`values` does not say what labels.service may be"),
+    ],
+)
+def test_a_value_that_is_not_what_it_may_be_fails_the_run_before_its_first_step(
+    journal: Journal, values: dict[str, ValuePattern], reason: str
+) -> None:
+    """Also with a strategy that no file was checked for."""
+    steps = (step(), step(params=Spy.Params(name="{{ labels.service }}")))
+    world = World(journal, strategy(actions=steps, values=values))
     world.fire()
 
     world.consider()
 
     (run,) = world.runs()
     assert run.outcome is Outcome.FAILED
-    assert "region" in run.reason
+    assert reason in run.reason
+    assert world.spy.calls == []
+
+
+def test_the_flag_lets_an_undeclared_value_through(journal: Journal) -> None:
+    params = Spy.Params(name="{{ labels.service }}")
+    world = World(journal, strategy(actions=(step(params=params),)))
+    world.set(undeclared_values=UndeclaredValues.WARN)
+    world.fire()
+
+    world.consider()
+
+    assert world.spy.calls == ["run checkout"]
+
+
+def test_a_template_without_its_label_fails_the_run_and_says_so(journal: Journal) -> None:
+    params = Spy.Params(name="{{ labels.region }}")
+    values = {"labels.region": ValuePattern("[a-z]+")}
+    world = World(journal, strategy(actions=(step(params=params),), values=values))
+    world.fire()
+
+    world.consider()
+
+    (run,) = world.runs()
+    assert run.outcome is Outcome.FAILED
+    assert "the alert has no label 'region'" in run.reason
     assert world.spy.calls == []
     assert world.consider() == NOW + 300, "it is a run that failed: no hot loop"
 
@@ -380,7 +534,7 @@ def test_ones_own_query_proves_it(journal: Journal) -> None:
     world.consider()
 
     assert world.prover.asked[-1] == ('probe_success{service="checkout"} == 0', NOW)
-    assert world.prover.labels == {"alertname": "HighLatency", "service": "checkout"}
+    assert world.prover.labels == {"service": "checkout"}
 
 
 def test_the_resync_brings_up_what_fires_and_what_is_under_way(world: World) -> None:
@@ -443,3 +597,41 @@ def test_a_strategy_that_observes_tells_what_it_would_have_done(journal: Journal
     found = world.journal.read(lambda t: t.latest_decisions(limit=9))
     assert [decision.reason for decision in found] == ["resolved", "observe_only"]
     assert world.spy.calls == []
+
+
+@pytest.mark.parametrize(
+    ("listed", "later", "reopened"),
+    [(True, 0.0, True), (False, 0.0, False), (None, 0.0, False), (None, PEER_LAG, False)],
+)
+def test_an_end_that_prometheus_contradicts_is_none(
+    world: World, listed: bool | None, later: float, reopened: bool
+) -> None:
+    """Whoever may post can say that something has ended."""
+    one = alert()
+    world.prover.signal, world.prover.doubt = Signal.UNKNOWN, Doubt.BLIND
+    world.fire()
+    world.consider()
+    world.prover.listed = listed
+    world.intake.admit(notification(resolved(one)))
+    assert world.journal.read(lambda t: t.open_episodes(limit=9)) == []
+    world.clock.now += later
+
+    world.intake.settle()
+
+    firing = world.journal.read(lambda t: t.open_episodes(limit=9))
+    assert bool(firing) is reopened
+    disputed = world.journal.read(lambda t: t.disputed(limit=9))
+    # Who cannot be asked now is asked again, for as long as it may matter.
+    assert bool(disputed) is (listed is None and not later)
+    if reopened:
+        world.prover.signal = Signal.FIRING
+        world.consider()
+        assert world.spy.calls == ["run one"]
+
+
+def test_an_end_that_nobody_wanted_to_heal_is_not_asked_about(world: World) -> None:
+    other = alert(labels={"alertname": "Other"})
+    world.intake.admit(notification(other))
+    world.intake.admit(notification(resolved(other)))
+
+    assert world.journal.read(lambda t: t.disputed(limit=9)) == []

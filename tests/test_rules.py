@@ -234,7 +234,7 @@ def test_a_healthy_service_has_samples_for_every_selector(rule: Yaml, tmp_path: 
 
 
 def test_a_tool_that_is_missing_fails_the_test() -> None:
-    with pytest.raises(pytest.fail.Exception, match="run make tools"):
+    with pytest.raises(pytest.fail.Exception, match="run make develop"):
         tool("no-such-program")
 
 

@@ -327,10 +327,13 @@ class TestSupervisor:
             b"HTTP/1.1 200 OK\r\nContent-Length: 99\r\n\r\n<?xml",
             XML + b"<params><param><value><int>3</int></value></param></params></methodResponse>",
             XML + b" " * 2_000_000,
+            b"HTTP/1.1 200 OK\r\n\r\nno XML" + b" " * 2_000_000,
+            b"HTTP/1.1 500 Internal Server Error\r\n\r\n" + b" " * 2_000_000,
             b"",
         ],
     )
     def test_something_else_answers(self, tmp_path: Path, answer: bytes) -> None:
+        """What does not end its answer is let go at once, though the error is kept."""
         path = tmp_path / "other.sock"
         with socket.socket(socket.AF_UNIX) as other:
             other.bind(str(path))
@@ -343,15 +346,16 @@ class TestSupervisor:
                         with connection, suppress(OSError):
                             connection.recv(65536)
                             connection.sendall(answer)
+                        served.set()
 
-            thread = threading.Thread(target=serve)
-            thread.start()
+            served = threading.Event()
+            threading.Thread(target=serve, daemon=True).start()
             try:
-                with pytest.raises(ActionError, match=str(path)):
+                with pytest.raises(ActionError, match=str(path)) as kept:
                     Supervisor(process="web", socket=str(path)).status(timeout=2.0)
+                assert served.wait(5), f"the connection is still open: {kept.value}"
             finally:
                 other.shutdown(socket.SHUT_RDWR)
-                thread.join()
 
 
 # ── pidfiles ──
@@ -484,9 +488,47 @@ class TestProcess:
 
     def test_one_that_ends_at_once_is_told(self, pidfile: Path) -> None:
         manager = Process(pidfile=str(pidfile), start=(*PYTHON, "raise SystemExit(3)"))
-        with pytest.raises(ActionError, match="ended at once"):
+        with pytest.raises(ActionError, match="ended at once, and printed nothing"):
             manager.restart(timeout=10.0)
         assert not pidfile.exists()
+
+    def test_what_one_printed_that_ended_at_once_is_kept(self, pidfile: Path) -> None:
+        """More than a pipe holds, of which the operator sees both ends."""
+        program = (
+            "import sys\n"
+            "print('reading shop.conf', flush=True)\n"
+            "print('x' * 200_000, flush=True)\n"
+            "sys.exit('shop.conf:7: no such option')"
+        )
+        manager = Process(pidfile=str(pidfile), start=(*PYTHON, program))
+        with pytest.raises(ActionError, match=r"ended at once$") as raised:
+            manager.restart(timeout=10.0)
+        assert raised.value.output.startswith("reading shop.conf\n")
+        assert raised.value.output.endswith("shop.conf:7: no such option\n")
+        assert len(raised.value.output) < 10_000
+
+    def test_what_one_printed_that_did_not_get_ready_is_kept(self, pidfile: Path) -> None:
+        program = "import time; print('waiting for the database', flush=True); time.sleep(5)"
+        manager = Process(pidfile=str(pidfile), start=(*PYTHON, program))
+        with pytest.raises(ActionError, match="time is up") as raised:
+            manager.restart(timeout=0.5)
+        assert raised.value.output == "waiting for the database\n"
+
+    def test_one_that_goes_on_printing_goes_on(self, pidfile: Path, tmp_path: Path) -> None:
+        """Nobody reads it any more but who was left to: it neither waits nor dies of SIGPIPE."""
+        program = (
+            "import pathlib, time\n"
+            "for line in range(1_000_000):\n"
+            "    print('x' * 9000, flush=True)\n"
+            f"    pathlib.Path({str(tmp_path / 'lines')!r}).write_text(str(line))\n"
+            "    time.sleep(0.01)\n"
+        )
+        manager = Process(pidfile=str(pidfile), start=(*PYTHON, program))
+        status = manager.restart(timeout=10.0)
+        assert status.pid is not None
+        before = int((tmp_path / "lines").read_text() or 0)
+        assert eventually(lambda: int((tmp_path / "lines").read_text() or 0) > before + 50)
+        os.kill(status.pid, signal.SIGKILL)
 
     def test_one_that_does_not_exist_is_told(self, pidfile: Path) -> None:
         with pytest.raises(ActionError, match="/nonexistent"):

@@ -4,7 +4,10 @@ from pathlib import Path
 
 import pytest
 
+from receiver.actions import Actions
+from receiver.config_files import load
 from receiver.errors import ConfigError
+from receiver.problem import InvalidConfig
 from receiver.settings import FlagSettings, Settings, dotenv, with_environment
 
 
@@ -60,3 +63,19 @@ def test_what_the_environment_does_not_set_stays() -> None:
 def test_a_flag_that_is_no_boolean_is_refused() -> None:
     with pytest.raises(ConfigError, match="FEATURE_AUTO_HEALING_ENABLED='maybe'"):
         with_environment(Settings(), {"FEATURE_AUTO_HEALING_ENABLED": "maybe"})
+
+
+@pytest.mark.parametrize("name", ["", "anonymous", "@file", "n" * 101])
+def test_nobody_is_trusted_who_cannot_show_who_it_is(tmp_path: Path, name: str) -> None:
+    (tmp_path / "promheal.yml").write_text(
+        f"prometheus:\n  url: http://p\n  trusted_senders:\n    - {name!r}\n"
+    )
+    (tmp_path / "services.yml").write_text("services: {}\n")
+    (tmp_path / "healing_strategies.yml").write_text("strategies: {}\n")
+
+    with pytest.raises(InvalidConfig) as raised:
+        load(tmp_path / "promheal.yml", Actions([]), {})
+
+    (problem,) = raised.value.problems
+    assert (problem.line, problem.column) == (4, 7)
+    assert "--web.config.file" in problem.message

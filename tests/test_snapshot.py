@@ -31,12 +31,12 @@ from receiver.actions.snapshot import (
 )
 from receiver.cli import run as cli_run
 from receiver.errors import ActionError, TemplateError
+from receiver.parameters import render_params
 from receiver.processes import ProcessFigures, top
 from receiver.prometheus import Prometheus
 from receiver.services import Health, Inventory, Service
 from receiver.services.process import Process
 from receiver.settings import PrometheusSettings
-from receiver.template import render_params
 from receiver.wiring import Service as Promheal
 from tests import factories
 from tests.chain import Exporter, Program, free_port, start_prometheus, wait_until
@@ -222,7 +222,7 @@ def test_queries_are_checked_at_load_and_no_label_ends_their_strings() -> None:
         (query,) = rendered.queries
         assert query.startswith('up{job="')
         assert query.endswith('"} > 0')
-        promql.read(query)
+        promql.parse(query)
 
 
 def test_the_process_table_has_who_works_and_who_is_large_and_no_arguments() -> None:

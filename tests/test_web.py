@@ -10,10 +10,16 @@ from typing import Any
 import pytest
 from flask.testing import FlaskClient
 
+from receiver import consequences
 from receiver.errors import JournalError
+from receiver.journal import Transaction
+from receiver.journal.stored import Stored, not_stored
+from receiver.run import Outcome, State
 from receiver.web import create_app, create_worker_app
 from receiver.web.webhook import MAX_BODY
 from receiver.wiring import Service
+from tests.factories import alert, notification
+from tests.world import KEY, World
 
 PAYLOAD = Path("tests/payloads/firing_single.json").read_bytes()
 LATENCY: dict[str, Any] = {
@@ -97,6 +103,52 @@ def test_what_can_never_be_read_is_refused_with_the_reason(
     wait_for_total(service, "notifications", str(status), value=1)
 
 
+ALERT: dict[str, Any] = {
+    "status": "firing",
+    "labels": {"alertname": "HighLatency", "service": "checkout"},
+    "startsAt": "2026-12-01T01:00:00Z",
+}
+
+
+@pytest.mark.parametrize(
+    ("bad", "says"),
+    [
+        ({"labels": {"alertname": "A"}}, "alerts[1]: Object missing required field `status`"),
+        ({**ALERT, "status": "fireing"}, "alerts[1]: Invalid enum value 'fireing'"),
+        ({**ALERT, "startsAt": "yesterday"}, "alerts[1]: Invalid RFC3339 encoded datetime"),
+    ],
+)
+def test_the_answer_says_what_was_set_aside_and_why(
+    client: FlaskClient, service: Service, bad: dict[str, Any], says: str
+) -> None:
+    answer = client.post("/webhook", json={"version": "4", "alerts": [ALERT, bad, bad]})
+
+    found: Any = answer.json
+    assert (answer.status_code, found["opened"], found["setAside"]) == (202, 1, 2)
+    assert found["problem"].startswith(says)
+    assert "needs a status, which is firing or resolved" in found["problem"]
+    alone: Any = client.post("/webhook", json={"version": "4", "alerts": [bad]})
+    assert alone.status_code == 202, "it would be sent again for ever, and never be readable"
+    assert (alone.json["opened"], alone.json["setAside"]) == (0, 1)
+    wait_for_total(service, "alerts_quarantined", value=3)
+
+
+def test_alerts_that_are_set_aside_flood_neither_the_log_nor_the_journal_nor_the_answer(
+    client: FlaskClient, service: Service, caplog: pytest.LogCaptureFixture
+) -> None:
+    with caplog.at_level(logging.WARNING, logger="promheal.intake"):
+        for _ in range(3):
+            many = [{"status": "x" * 3_000}] * 2_000
+            answer: Any = client.post("/webhook", json={"alerts": many})
+
+    assert answer.json["setAside"] == 2_000
+    assert len(answer.data) < 1_200
+    assert len(caplog.records) == 1
+    wait_for_total(service, "alerts_quarantined", value=6_000)
+    ask = lambda t: t._ask("select count(*) from quarantine").fetchone()[0]  # noqa: E731
+    assert service.journal.read(ask) == 300
+
+
 @pytest.mark.parametrize("kind", ["application/json; charset=utf-8", "application/ld+json", ""])
 def test_json_by_any_of_its_names_is_read(client: FlaskClient, kind: str) -> None:
     assert client.post("/webhook", data=PAYLOAD, content_type=kind).status_code == 202
@@ -105,14 +157,32 @@ def test_json_by_any_of_its_names_is_read(client: FlaskClient, kind: str) -> Non
 def test_503_says_that_it_cannot_be_stored_now(
     client: FlaskClient, service: Service, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def full(work: object, done: Callable[[None, BaseException], None]) -> None:
-        done(None, JournalError("the disk is full"))
+    def full(work: object, done: Callable[[Stored[Any]], None]) -> None:
+        done(not_stored(JournalError("the disk is full")))
 
     monkeypatch.setattr(service.journal, "submit", full)
 
     answer = post(client, PAYLOAD)
 
     assert (answer.status_code, answer.json["error"]["code"]) == (503, "cannot_store")
+
+
+def test_a_fault_of_ours_is_503_too_and_the_log_has_where_it_was(
+    client: FlaskClient,
+    service: Service,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    def faulty(work: object, done: Callable[[Stored[Any]], None]) -> None:
+        done(not_stored(ZeroDivisionError("ours")))
+
+    monkeypatch.setattr(service.journal, "submit", faulty)
+    with caplog.at_level(logging.WARNING, logger="promheal.webhook"):
+        assert post(client, PAYLOAD).status_code == 503
+
+    (line,) = caplog.records
+    assert line.exc_info is not None
+    assert line.exc_info[0] is ZeroDivisionError
 
 
 def test_the_same_trouble_is_logged_once(
@@ -221,6 +291,48 @@ def test_what_is_not_there_is_said_as_json(client: FlaskClient) -> None:
         answer: Any = client.get(path)
         assert (answer.status_code, answer.json["error"]["code"]) == (404, "not_found")
     assert client.get("/api/runs/99999999999999999999999").status_code in {400, 404}
+
+
+def flapping(service: Service, times: int) -> int:
+    """So many heals of one target that did not hold; the number of the last run."""
+    world = World(service.journal)
+    world.clock.now = service.clock()
+    runs: list[int] = []
+
+    def heal(transaction: Transaction) -> None:
+        episode = transaction.wanted(KEY)
+        assert episode is not None
+        now = service.clock()
+        run = transaction.open_run(KEY, State.ACTING, episode=episode, now=now)
+        run = transaction.finish(run, Outcome.HEALED, "", now=now)
+        consequences.relapse(transaction, world.config(), run, now)
+        runs.append(run.id)
+
+    for _ in range(times):
+        service.journal.atomically(heal)
+    return runs[-1]
+
+
+def test_heals_that_do_not_hold_are_told(client: FlaskClient, service: Service) -> None:
+    started(service)
+    service.intake.admit(notification(alert()))
+    flapping(service, 1)
+    assert get(client, "/api/status")["issues"] == []
+
+    run = flapping(service, 2)
+
+    status = get(client, "/api/status")
+    assert status["status"] == "warning"
+    assert status["issues"] == [
+        'WARNING: 3 heals of latency on service="checkout" did not hold in the last 1h'
+    ]
+    assert status["recommendations"] == ["Look for the cause, which its actions do not remove"]
+    assert get(client, f"/api/runs/{run}")["relapsedAt"] is not None
+    page = client.get(f"/runs/{run}").text
+    assert "it fired again, so the heal had not held" in page
+    assert "It fired again: the heal had not held" in page, "in the timeline"
+    metrics = client.get("/metrics").text
+    assert 'promheal_relapses_total{strategy="latency"} 3.0' in metrics
 
 
 def test_the_status_has_the_shape_of_the_operations_guide(

@@ -6,6 +6,7 @@ import json
 import os
 import random
 import signal
+import socket
 import subprocess
 import sys
 import threading
@@ -21,7 +22,7 @@ from receiver.actions.scale_workers import ScaleParams, ScaleWorkers
 from receiver.errors import ActionError
 from receiver.services import Inventory, Service, Workers
 from receiver.services.command import Command
-from receiver.services.workers import Scaled
+from receiver.services.workers import Counted, Inferred, Scaled
 from receiver.services.workers.command import WorkerCommands
 from receiver.services.workers.gunicorn import Gunicorn
 from receiver.services.workers.supervisor import SupervisorGroup
@@ -87,7 +88,7 @@ def gunicorn(tmp_path: Path) -> Iterator[Gunicorn]:
     ) as process:  # fmt: skip
         workers = Gunicorn(pidfile=str(pidfile), min=1, max=5)
         try:
-            eventually(lambda: pidfile.exists() and workers.count(timeout=1) == 2)
+            eventually(lambda: pidfile.exists() and workers.look(timeout=1).wanted == 2)
             yield workers
         finally:
             os.killpg(process.pid, signal.SIGKILL)
@@ -96,15 +97,102 @@ def gunicorn(tmp_path: Path) -> Iterator[Gunicorn]:
 def test_a_gunicorn_gets_more_workers_and_gives_them_back(gunicorn: Gunicorn) -> None:
     step = Step(gunicorn)
     assert step.run(by=2) == {"service": "shop", "before": 2, "workers": 4}
-    assert gunicorn.count(timeout=1) == 4
+    assert gunicorn.look(timeout=1).wanted == 4
     assert step.undo() == {"restored": True, "workers": 2}
-    assert gunicorn.count(timeout=1) == 2
+    assert gunicorn.look(timeout=1).wanted == 2
 
 
 def test_its_bounds_hold(gunicorn: Gunicorn) -> None:
     assert Step(gunicorn).run(by=50)["workers"] == 5
     assert Step(gunicorn).run(by=1) == {"skipped": "'shop' has 5 workers; bounds 1 to 5"}
     assert Step(gunicorn).run(to=0)["workers"] == 1
+
+
+def test_one_that_has_just_died_is_counted(gunicorn: Gunicorn) -> None:
+    """Its master starts it again: one more of two is three, whatever a single look sees."""
+    pid = int(Path(gunicorn.pidfile).read_text())
+    children = Path(f"/proc/{pid}/task/{pid}/children")
+    killer_over = threading.Event()
+
+    def kill() -> None:
+        while not killer_over.wait(0.2):
+            for child in children.read_text().split()[:1]:
+                os.kill(int(child), signal.SIGKILL)
+
+    killer = threading.Thread(target=kill)
+    killer.start()
+    timer = threading.Timer(3.0, killer_over.set)
+    timer.start()
+    try:
+        assert Step(gunicorn).run(by=1) == {"service": "shop", "before": 2, "workers": 3}
+    finally:
+        killer_over.set()
+        killer.join()
+
+
+BUSY = """\
+import time
+
+def app(environ, start_response):
+    time.sleep(8)
+    start_response("200 OK", [])
+    return [b""]
+"""
+
+
+def test_old_ones_that_a_reload_has_told_to_end_are_not_wanted(tmp_path: Path) -> None:
+    """Two that answer a last request beside two new ones: one more is three, and was five."""
+    (tmp_path / "shop.py").write_text(BUSY)
+    pidfile, control = tmp_path / "pid", tmp_path / "ctl"
+    with subprocess.Popen(
+        [
+            *(tool("gunicorn"), "shop:app", "--workers", "2", "--pid", str(pidfile)),
+            *("--bind", f"unix:{tmp_path}/s", "--chdir", str(tmp_path)),
+            *("--control-socket", str(control)),
+        ],
+        stderr=subprocess.DEVNULL,
+        start_new_session=True,
+    ) as process:  # fmt: skip
+        workers = Gunicorn(pidfile=str(pidfile), control_socket=str(control), min=1, max=9)
+        clients: list[socket.socket] = []
+        try:
+            eventually(lambda: control.exists() and workers.look(timeout=1).ready == 2)
+            assert workers.probe(timeout=1) == []
+            clients = [_asking(tmp_path / "s") for _ in range(2)]
+            time.sleep(0.5)
+            os.kill(process.pid, signal.SIGHUP)
+            eventually(lambda: workers.look(timeout=1).leaving == 2)
+            began = time.monotonic()
+            step = Step(workers)
+            assert step.run(by=1) == {"service": "shop", "before": 2, "workers": 3}
+            assert time.monotonic() - began > 2, "those that still work are waited for"
+            assert step.undo() == {"restored": True, "workers": 2}
+        finally:
+            for client in clients:
+                client.close()
+            os.killpg(process.pid, signal.SIGKILL)
+
+
+def _asking(path: Path) -> socket.socket:
+    client = socket.socket(socket.AF_UNIX)
+    client.connect(str(path))
+    client.sendall(b"GET / HTTP/1.0\r\n\r\n")
+    return client
+
+
+def test_a_control_socket_that_is_not_there_says_what_to_mend(
+    gunicorn: Gunicorn, tmp_path: Path
+) -> None:
+    wrong = msgspec.structs.replace(gunicorn, control_socket=str(tmp_path / "none"))
+    with pytest.raises(ActionError, match=r"none cannot be asked: No such file.*; correct `contr"):
+        wrong.count(timeout=1)
+    listener = socket.socket(socket.AF_UNIX)
+    listener.bind(str(tmp_path / "mute"))
+    listener.listen()
+    mute = msgspec.structs.replace(gunicorn, control_socket=str(tmp_path / "mute"))
+    with pytest.raises(ActionError, match=r"no answer in time|is no gunicorn"):
+        mute.count(timeout=0.5)
+    listener.close()
 
 
 def test_a_helper_of_it_is_no_worker(tmp_path: Path) -> None:
@@ -128,7 +216,7 @@ def test_a_helper_of_it_is_no_worker(tmp_path: Path) -> None:
             workers = Gunicorn(pidfile=str(pidfile), min=1, max=5)
             children = Path(f"/proc/{process.pid}/task/{process.pid}/children")
             eventually(lambda: pidfile.exists() and len(children.read_text().split()) == 2)
-            assert workers.count(timeout=1) == 1
+            assert workers.look(timeout=1).wanted == 1
         finally:
             os.killpg(process.pid, signal.SIGKILL)
 
@@ -145,6 +233,7 @@ def test_killed_at_any_moment_the_repetition_reaches_the_same_number(
 ) -> None:
     """Never two more, and then two more again."""
     monkeypatch.setattr("receiver.services.workers._SETTLE", 0.1)
+    monkeypatch.setattr("receiver.services.workers.STEADY", 0.2)
     dice = random.Random(7)
     code = (
         "import json, sys\n"
@@ -153,6 +242,8 @@ def test_killed_at_any_moment_the_repetition_reaches_the_same_number(
         "step = Step(Gunicorn(pidfile=sys.argv[1], min=1, max=5))\n"
         "keep = step.__class__.context.fget\n"
         "import receiver.actions.scale_workers as s\n"
+        "import receiver.services.workers as w\n"
+        "w.STEADY = 0.2\n"
         "real = s._Scaling\n"
         "class Told(real):\n"
         "    def __post_init__(self): print(json.dumps([self.before, self.wanted]), flush=True)\n"
@@ -160,7 +251,7 @@ def test_killed_at_any_moment_the_repetition_reaches_the_same_number(
         "step.run(by=int(sys.argv[2]))\n"
     )
     for by in (2, -2, 1, -1) * 5:
-        before = gunicorn.count(timeout=1)
+        before = gunicorn.look(timeout=1).wanted
         with subprocess.Popen(
             [sys.executable, "-c", code, gunicorn.pidfile, str(by)],
             stdout=subprocess.PIPE,
@@ -174,7 +265,7 @@ def test_killed_at_any_moment_the_repetition_reaches_the_same_number(
         step = Step(gunicorn)
         step.saved = {"before": said[0], "wanted": said[1]}
         assert step.run(by=by)["workers"] == before + by
-    assert gunicorn.count(timeout=1) == 2
+    assert gunicorn.look(timeout=1).wanted == 2
 
 
 # -- supervisord
@@ -204,7 +295,7 @@ def group(tmp_path: Path) -> Iterator[SupervisorGroup]:
 
 
 def test_programs_of_a_group_are_started_and_stopped(group: SupervisorGroup) -> None:
-    eventually(lambda: group.count(timeout=5) == 0)
+    eventually(lambda: group.count(timeout=5).wanted == 0)
     assert Step(group).run(to=3)["workers"] == 3
     step = Step(group)
     assert step.run(by=-2)["workers"] == 1
@@ -216,6 +307,52 @@ def test_programs_of_a_group_are_started_and_stopped(group: SupervisorGroup) -> 
     ]
     with pytest.raises(ActionError, match="has no process 'nobody:"):
         msgspec.structs.replace(group, group="nobody").count(timeout=5)
+
+
+@pytest.fixture
+def ill(tmp_path: Path) -> Iterator[SupervisorGroup]:
+    """Its programs take two seconds to be RUNNING, and the first one never is."""
+    socket = tmp_path / "s.sock"
+    script = 'test "$0" != 0 || exit 3; exec sleep 600'
+    (tmp_path / "supervisord.conf").write_text(
+        f"[unix_http_server]\nfile={socket}\n"
+        f"[supervisord]\nnodaemon=true\nlogfile={tmp_path}/log\npidfile={tmp_path}/pid\n"
+        "[rpcinterface:supervisor]\n"
+        "supervisor.rpcinterface_factory=supervisor.rpcinterface:make_main_rpcinterface\n"
+        f"[program:mail]\ncommand=sh -c '{script}' %(process_num)d\nnumprocs=5\n"
+        "process_name=%(process_num)d\nstartsecs=2\nautostart=false\nstartretries=50\n"
+    )
+    with subprocess.Popen(
+        [tool("supervisord"), "-c", str(tmp_path / "supervisord.conf")],
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+    ) as process:
+        try:
+            eventually(socket.exists)
+            yield SupervisorGroup(group="mail", socket=str(socket), min=1, max=5)
+        finally:
+            process.terminate()
+
+
+def states(group: SupervisorGroup) -> list[str]:
+    with group._supervisor.connected(time.monotonic() + 5) as client:
+        return [info.statename for info in client.infos("mail:*")]
+
+
+def test_programs_that_start_or_are_tried_again_are_counted(ill: SupervisorGroup) -> None:
+    """Two of three do not run yet: one more is a fourth, and was the second."""
+    with ill._supervisor.connected(time.monotonic() + 5) as client:
+        for number in range(3):
+            client.start(f"mail:{number}")
+    eventually(lambda: "BACKOFF" in states(ill) and "STARTING" in states(ill))
+    step = Step(ill)
+    result = step.run(by=1)
+    assert (result["before"], result["workers"]) == (3, 4)
+    assert states(ill).count("RUNNING") >= 3
+    # Fewer: the one that does not work goes first.
+    assert Step(ill).run(by=-1) == {"service": "shop", "before": 4, "workers": 3}
+    assert states(ill)[0] in {"STOPPED", "EXITED", "FATAL"}
+    assert states(ill).count("RUNNING") == 3
 
 
 # -- commands
@@ -248,7 +385,7 @@ def test_what_somebody_else_has_scaled_is_left(commands: WorkerCommands) -> None
     Step(commands).run(to=8)
     with pytest.raises(ActionError, match="it had 2 workers, promheal wanted 4, now there are 8"):
         step.undo()
-    assert commands.count(timeout=5) == 8
+    assert commands.count(timeout=5).wanted == 8
 
 
 def test_one_that_was_never_begun_needs_no_undoing(commands: WorkerCommands) -> None:
@@ -257,7 +394,7 @@ def test_one_that_was_never_begun_needs_no_undoing(commands: WorkerCommands) -> 
 
 def test_what_is_not_reached_in_time_is_told(tmp_path: Path) -> None:
     stuck = WorkerCommands(ask=("echo", "3"), to=("true", "{count}"), min=0, max=9)
-    with pytest.raises(ActionError, match="5 workers are wanted, and there are 3 when time is up"):
+    with pytest.raises(ActionError, match=r"5 workers were asked for, .* 3 are wanted"):
         Step(stuck, timeout=1.0).run(to=5)
     liar = WorkerCommands(ask=("echo", "many"), to=("true", "{count}"), min=0, max=9)
     with pytest.raises(ActionError, match="'echo' printed no number"):
@@ -273,16 +410,36 @@ def test_a_number_that_does_not_hold_is_not_reached(tmp_path: Path) -> None:
     class Flapping(Scaled, frozen=True, kw_only=True):
         seen: list[int]
 
-        def count(self, *, timeout: float) -> int:
-            return self.seen.pop(0) if len(self.seen) > 1 else self.seen[0]
+        def look(self, *, timeout: float) -> Counted:
+            now = self.seen.pop(0) if len(self.seen) > 1 else self.seen[0]
+            return Counted(wanted=now, ready=now)
 
-        def step(self, now: int, wanted: int, *, timeout: float) -> None:
+        def step(self, wanted: int, *, timeout: float) -> None:
             pass
 
         __hash__ = object.__hash__
 
-    with pytest.raises(ActionError, match="2 workers are wanted, and there are 1"):
+    with pytest.raises(ActionError, match=r"2 workers were asked for, .* 1 are wanted"):
         Flapping(min=0, max=5, seen=[1, 1, 2, 2, 1]).scale(2, timeout=2)
+
+
+class Seen(Inferred, frozen=True, kw_only=True):
+    """Workers of which nobody tells how many are wanted; each look sees the next number."""
+
+    numbers: list[int]
+
+    def look(self, *, timeout: float) -> Counted:
+        now = self.numbers.pop(0) if len(self.numbers) > 1 else self.numbers[0]
+        return Counted(wanted=now, ready=now)
+
+    __hash__ = object.__hash__
+
+
+def test_a_number_that_is_only_seen_must_stay_to_be_believed() -> None:
+    assert Seen(min=0, max=9, numbers=[1, 1, 2]).count(timeout=20).wanted == 2, "one had just died"
+    assert Seen(min=0, max=9, numbers=[4, 4, 3, 2]).count(timeout=20).wanted == 2, "two were ending"
+    with pytest.raises(ActionError, match=r"their number changes .*; nothing was touched"):
+        Seen(min=0, max=9, numbers=[1, 2] * 99).count(timeout=3)
 
 
 def test_two_runs_on_the_same_workers_take_turns(tmp_path: Path) -> None:
@@ -305,7 +462,7 @@ def test_two_runs_on_the_same_workers_take_turns(tmp_path: Path) -> None:
     for thread in threads:
         thread.join()
     assert not (tmp_path / "clash").exists()
-    assert workers.count(timeout=5) in {3, 5}
+    assert workers.count(timeout=5).wanted in {3, 5}
 
 
 # -- what is written

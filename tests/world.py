@@ -42,6 +42,7 @@ class World:
         self.woken: list[Key] = []
         self.silenced = ""
         self.dry_run = False
+        self.trusted: frozenset[str] = frozenset()
         self.pause_file: Path | None = None
         self.settings = Settings(prometheus=PrometheusSettings(url="http://scripted.example"))
         self.strategies = Strategies(strategies or (strategy(),))
@@ -63,7 +64,9 @@ class World:
             lambda: self.strategies,
             self.woken.append,
             lambda: None,
-            lambda alert: self.prover.signal,
+            lambda _: self.prover.signal,
+            lambda sender: sender in self.trusted,
+            lambda alert: self.prover.lists(alert.labels),
         )
 
     def wake_all(self, keys: Iterable[Key], *, idle: bool = False) -> None:
@@ -76,6 +79,7 @@ class World:
             inventory=self.inventory,
             prover=self.prover,
             hash="abc",
+            trusted=self.trusted,
             silenced=lambda _: self.silenced,
             pause_file=self.pause_file,
             dry_run=self.dry_run,

@@ -61,6 +61,17 @@ def make() -> Json:
                     "none",
                     least(of("promheal_journal_writable")),
                     named={0: ("not writable", BAD), 1: ("writable", "green")},
+                    width=2,
+                ),
+                number(
+                    "Lost",
+                    "Receivers whose journal was refused, or has gone. A person must see to it: "
+                    "the receiver says how.",
+                    "none",
+                    total(of("promheal_journal_state", 'state=~"refused|gone"')),
+                    steps={0: "green", 1: BAD},
+                    decimals=0,
+                    width=2,
                 ),
                 number(
                     "Last reload",
@@ -69,6 +80,7 @@ def make() -> Json:
                     "none",
                     least(of("promheal_config_last_reload_successful")),
                     named={0: ("refused", BAD), 1: ("taken", "green")},
+                    width=2,
                 ),
                 number(
                     "Configs",

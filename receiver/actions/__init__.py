@@ -7,10 +7,10 @@ configuration is loaded; strings in them are templates, rendered (receiver/templ
 
 from __future__ import annotations
 
+import pathlib
 from collections.abc import Callable, Iterable, Mapping
 from difflib import get_close_matches
 from importlib.metadata import EntryPoint, entry_points
-from pathlib import Path
 from typing import Any, ClassVar, Final
 
 import msgspec
@@ -18,10 +18,12 @@ import msgspec
 from receiver.alertmanager import Alertmanager
 from receiver.channels import Channels
 from receiver.errors import ConfigError
+from receiver.interpreters import Reading
 from receiver.llm import Keys
+from receiver.parameters import Path
 from receiver.prometheus import Prometheus
 from receiver.services import Inventory
-from receiver.template import is_template
+from receiver.template import VARIABLES, is_template
 
 GROUP: Final = "promheal.actions"
 """The entry point group in which plug-ins announce actions."""
@@ -65,7 +67,7 @@ class Context(msgspec.Struct, frozen=True, kw_only=True):
     """Which keys of language model providers work."""
     decisions: Callable[[], list[dict[str, Any]]] = list
     """What was decided about this run until now, each with the answer of every guard."""
-    folder: Path | None = None
+    folder: pathlib.Path | None = None
     """The journal's: what an action keeps for people is below it."""
 
     @property
@@ -73,9 +75,9 @@ class Context(msgspec.Struct, frozen=True, kw_only=True):
         """The environment of a process that this step starts; values are data, never code."""
         return {
             "PROMHEAL_RUN_ID": str(self.run_id),
-            "PROMHEAL_STRATEGY": self.strategy,
-            "PROMHEAL_TARGET": self.target,
-            "PROMHEAL_FINGERPRINT": str(self.alert.get("fingerprint", "")),
+            VARIABLES["strategy"]: self.strategy,
+            VARIABLES["target"]: self.target,
+            VARIABLES["alert.fingerprint"]: str(self.alert.get("fingerprint", "")),
         }
 
 
@@ -96,6 +98,14 @@ class Action:
     def problems(self, params: Any, inventory: Inventory) -> Iterable[str]:
         """Yield what is wrong with checked but unrendered *params*; asked at load."""
         del params, inventory
+        return ()
+
+    def readings(self, params: Any) -> Iterable[tuple[Path, Reading]]:
+        """Yield where in *params* a template stands that is known to be read as code.
+
+        There only values that the strategy lists may stand.
+        """
+        del params
         return ()
 
     def run(self, params: Any, context: Context) -> dict[str, Any] | Later:

@@ -13,11 +13,11 @@ from receiver.errors import ActionError
 from receiver.exchange import refuse_unless_allowed
 from receiver.services import Inventory
 from receiver.services.http_cache import HttpCache
-from receiver.template import is_template
+from receiver.template import NameText, is_template
 
 
 class ClearCacheParams(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    service: str
+    service: NameText
     """A name in services.yml, as a rule from a label: `{{ labels.service }}`."""
 
 

@@ -12,13 +12,13 @@ from receiver import channels
 from receiver.actions import Action, Context
 from receiver.errors import ActionError
 from receiver.services import Inventory
-from receiver.template import ProseText
+from receiver.template import NameText, ProseText
 
 _log: Final = logging.getLogger("promheal.action")
 
 
 class NotifyParams(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    channel: str
+    channel: NameText
     """One of `notify.channels` in `promheal.yml`."""
     message: ProseText
     title: ProseText = "{{ strategy }}: {{ target }}"

@@ -11,10 +11,11 @@ import msgspec
 from receiver.actions import Action, Context, lacking
 from receiver.errors import ActionError
 from receiver.services import Inventory
+from receiver.template import NameText
 
 
 class RedistributeParams(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    service: str
+    service: NameText
     """A name in services.yml, as a rule from a label: `{{ labels.service }}`."""
 
 

@@ -12,6 +12,7 @@ from receiver.actions import Action, Context, unknown_service
 from receiver.errors import ActionError
 from receiver.exchange import exchange
 from receiver.services import Health, Inventory
+from receiver.template import NameText
 
 _POLL_FIRST: Final = 0.1  # seconds between two questions for its health
 _POLL_MAX: Final = 1.0  # seconds
@@ -19,7 +20,7 @@ _MAX_DETAIL: Final = 2_000  # characters
 
 
 class RestartParams(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    service: str
+    service: NameText
     """A name in services.yml, as a rule from a label: `{{ labels.service }}`."""
 
 

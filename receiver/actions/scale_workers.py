@@ -12,10 +12,11 @@ from receiver.actions import Action, Context, lacking
 from receiver.errors import ActionError
 from receiver.services import Inventory, Service, Workers
 from receiver.services.workers import MOST
+from receiver.template import NameText
 
 
 class ScaleParams(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    service: str
+    service: NameText
     """A name in services.yml, as a rule from a label: `{{ labels.service }}`."""
     by: Annotated[int, msgspec.Meta(ge=-MOST, le=MOST)] | None = None
     """So many more, or with a minus fewer."""
@@ -31,7 +32,10 @@ class _Scaling(msgspec.Struct, frozen=True, kw_only=True):
     """What was decided before anything was touched; JSON, for the journal."""
 
     before: int
+    """How many were wanted; who of them happened to be ready is no number to go on from."""
     wanted: int
+    lacking: int = 0
+    """How many of those before did not work: that they still do not is no failure of ours."""
 
 
 class ScaleWorkers(Action):
@@ -58,17 +62,18 @@ class ScaleWorkers(Action):
         if context.saved:
             scaling = msgspec.convert(context.saved, _Scaling)
         else:
-            before = workers.count(timeout=context.timeout)
+            found = workers.count(timeout=context.timeout)
+            before = found.wanted
             asked = params.to if params.to is not None else before + (params.by or 0)
             wanted = max(workers.min, min(workers.max, asked))
             # Who is out of bounds already is not moved the other way.
             if wanted == before or (wanted > before) != (asked > before):
                 bounds = f"{workers.min} to {workers.max}"
                 return {"skipped": f"{service.name!r} has {before} workers; bounds {bounds}"}
-            scaling = _Scaling(before=before, wanted=wanted)
+            scaling = _Scaling(before=before, wanted=wanted, lacking=found.lacking)
             context.save(msgspec.structs.asdict(scaling))
-        reached = workers.scale(scaling.wanted, timeout=max(0.1, deadline - time.monotonic()))
-        return {"service": service.name, "before": scaling.before, "workers": reached}
+        reached = _scale(workers, scaling.wanted, scaling, deadline)
+        return {"service": service.name, "before": scaling.before, **reached}
 
     def undoable(self, params: ScaleParams) -> bool:  # noqa: ARG002
         return True
@@ -84,15 +89,21 @@ class ScaleWorkers(Action):
         deadline = time.monotonic() + context.timeout
         scaling = msgspec.convert(context.saved, _Scaling)
         workers = _workers(context.inventory.get(params.service))
-        now = workers.count(timeout=context.timeout)
+        now = workers.count(timeout=context.timeout).wanted
         low, high = sorted((scaling.before, scaling.wanted))
         if not low <= now <= high:
             raise ActionError(
                 f"somebody else has scaled {params.service!r}, and it is left as it is: it had "
                 f"{scaling.before} workers, promheal wanted {scaling.wanted}, now there are {now}"
             )
-        reached = workers.scale(scaling.before, timeout=max(0.1, deadline - time.monotonic()))
-        return {"restored": True, "workers": reached}
+        return {"restored": True, **_scale(workers, scaling.before, scaling, deadline)}
+
+
+def _scale(workers: Workers, wanted: int, scaling: _Scaling, deadline: float) -> dict[str, Any]:
+    left = max(0.1, deadline - time.monotonic())
+    reached = workers.scale(wanted, lacking=scaling.lacking, timeout=left)
+    ready = {"ready": reached.ready} if reached.lacking else {}
+    return {"workers": reached.wanted, **ready}
 
 
 def _workers(service: Service) -> Workers:

@@ -15,10 +15,11 @@ from receiver.services import Inventory, Service
 from receiver.services.formats import Value
 from receiver.services.reload import inform
 from receiver.services.settings_file import Change, SettingsFile, as_saved
+from receiver.template import NameText
 
 
 class SettingParams(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    service: str
+    service: NameText
     """A name in services.yml, as a rule from a label: `{{ labels.service }}`."""
 
 

@@ -20,7 +20,7 @@ from receiver.exchange import exchange
 from receiver.prometheus import Prometheus, Range
 from receiver.services import Inventory, Service
 from receiver.snapshots import Logs, Machine, Metric, ServiceWord, Snapshot, keep
-from receiver.template import PromqlText, problems_in_promql, sample
+from receiver.template import NameText, PromqlText, problems_in_promql, sample
 
 MOST_SERIES: Final = 50
 """Of one query."""
@@ -43,7 +43,7 @@ _T = TypeVar("_T")
 
 
 class SnapshotParams(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    service: str | None = None
+    service: NameText | None = None
     """A name in services.yml whose state and log are kept, as `{{ labels.service }}`."""
     queries: Annotated[tuple[PromqlText, ...], msgspec.Meta(max_length=10)] = ()
     """PromQL besides the alert's own expression."""
@@ -69,7 +69,7 @@ class TakeSnapshot(Action):
             problem = problems_in_promql(query)
             if problem is None:
                 try:
-                    promql.read(sample(query))
+                    promql.parse(sample(query))
                 except ValueError as error:
                     problem = f"no PromQL that can be asked: {error}"
             if problem is not None:

@@ -4,16 +4,23 @@ from __future__ import annotations
 
 import os
 import sys
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 import click
 import msgspec
 
-from receiver.actions import discover
+from receiver import provable
+from receiver.actions import Actions, discover
 from receiver.cli import FINDINGS, FINE, WARNINGS
 from receiver.cli import options as shared
-from receiver.config_files import load
-from receiver.problem import InvalidConfig, Problem, Severity, format_problem
+from receiver.config_files import Loaded, load
+from receiver.decay import recordings
+from receiver.errors import ConfigError, UpstreamError
+from receiver.memory import Memory, memories, recordings_of
+from receiver.problem import InvalidConfig, Problem, Report, Severity, by_place, format_problem
+from receiver.prometheus import Prometheus
+from receiver.rule_files import read_rule_files
 from receiver.settings import environment
 
 
@@ -23,6 +30,16 @@ from receiver.settings import environment
 )
 @shared.config_file
 @click.option(
+    "--rules",
+    type=click.Path(path_type=Path),
+    multiple=True,
+    metavar="PATH",
+    help="A rule file of Prometheus, or a folder of them; may be given several times.",
+)
+@click.option(
+    "--prometheus", is_flag=True, help="Ask the Prometheus of promheal.yml for its rules."
+)
+@click.option(
     "-o",
     "--output",
     type=click.Choice(["text", "json", "github"]),
@@ -30,39 +47,107 @@ from receiver.settings import environment
     show_default=True,
     help="text with the line and a caret, json, or annotations for GitHub Actions.",
 )
-def command(file: Path | None, config_file: Path, output: str) -> int:
+def command(
+    file: Path | None,
+    config_file: Path,
+    rules: tuple[Path, ...],
+    prometheus: bool,  # noqa: FBT001  click calls it by name
+    output: str,
+) -> int:
     """Report every problem of the configuration at once, each with its place and the remedy.
 
-    FILE is promheal.yml, or --config.file is; the strategies and services are found from it. Exit
-    code 0 when it is sound, 1 when the configuration would be refused, 3 when there are only
-    warnings.
+    FILE is promheal.yml, or --config.file is; the strategies and services are found from it. With
+    --rules or --prometheus it also says how far back the rules of each strategy look, which is how
+    long a heal takes to be proven. Exit code 0 when it is sound, 1 when the configuration would be
+    refused, 3 when there are only warnings.
     """
+    found: list[Memory] = []
+    loaded: Loaded | None = None
+    problems: tuple[Problem, ...]
+    actions = discover()
     try:
-        loaded = load(file or config_file, discover(), environment())
-        problems = loaded.problems
+        loaded = load(file or config_file, actions, environment())
     except InvalidConfig as invalid:
-        loaded, problems = None, invalid.problems
+        problems = invalid.problems
+    else:
+        problems = (
+            *loaded.problems,
+            *_of_files(loaded, actions, rules, found),
+            *(_of_prometheus(loaded, actions, found) if prometheus else ()),
+        )
     errors = sum(problem.severity is Severity.ERROR for problem in problems)
     if output == "json":
-        click.echo(msgspec.json.format(msgspec.json.encode({"problems": problems})).decode())
+        said = {"problems": problems, "rules": found}
+        click.echo(msgspec.json.format(msgspec.json.encode(said)).decode())
     elif output == "github":
         for problem in problems:
             click.echo(_annotation(problem))
     else:
-        color = sys.stdout.isatty() and "NO_COLOR" not in environment()
-        for problem in problems:
-            click.echo(format_problem(problem, color=color))
-        if loaded is None:
-            click.echo(_number(errors, "problem", "problems"), err=True)
-        else:
-            click.echo(
-                f"SUCCESS: {_number(len(loaded.strategies), 'strategy', 'strategies')}, "
-                f"{_number(len(loaded.inventory.names), 'service', 'services')} in "
-                + ", ".join(os.path.relpath(path) for path in loaded.files)
-            )
+        _show(loaded, problems, found)
     if errors:
         return FINDINGS
     return WARNINGS if problems else FINE
+
+
+def _show(loaded: Loaded | None, problems: Iterable[Problem], found: Iterable[Memory]) -> None:
+    color = sys.stdout.isatty() and "NO_COLOR" not in environment()
+    errors = 0
+    for problem in problems:
+        errors += problem.severity is Severity.ERROR
+        click.echo(format_problem(problem, color=color))
+    for each in found:
+        if not each.warning:
+            click.echo(f"strategy {each.strategy}: {each.detail}")
+    if loaded is None or errors:
+        click.echo(_number(errors, "problem", "problems"), err=True)
+    else:
+        click.echo(
+            f"SUCCESS: {_number(len(loaded.strategies), 'strategy', 'strategies')}, "
+            f"{_number(len(loaded.inventory.names), 'service', 'services')} in "
+            + ", ".join(os.path.relpath(path) for path in loaded.files)
+        )
+
+
+def _of_files(
+    loaded: Loaded, actions: Actions, paths: Iterable[Path], found: list[Memory]
+) -> Iterator[Problem]:
+    """Add to *found* what the rules of these files remember; yield what is wrong with them."""
+    files = read_rule_files(paths)
+    made = recordings(each.rule for each in files.rules)
+    places = {id(each.rule): each.place for each in files.rules}
+    rules = (written.rule for written in files.rules)
+    for rule, each in memories(loaded.strategies, rules, made, actions):
+        found.append(each)
+        if each.warning:
+            places[id(rule)].warn(f"strategy {each.strategy}: {each.detail}")
+    yield from by_place(files.reports)
+
+
+def _of_prometheus(loaded: Loaded, actions: Actions, found: list[Memory]) -> Iterator[Problem]:
+    settings = loaded.settings.prometheus
+    if settings is None:
+        raise ConfigError("--prometheus: promheal.yml names none; write `prometheus: {url: …}`")
+    prometheus = Prometheus(settings)
+    try:
+        rules = prometheus.known_rules()
+    except UpstreamError as error:
+        yield Problem(file=settings.url, line=0, column=0, message=f"cannot be asked: {error}")
+        return
+    strategies = Report(str(loaded.files[1]))
+    for name, problem in provable.problems(loaded.strategies, rules, settings.trusted_senders):
+        strategies.add(f"strategy {name}: {problem}", severity=Severity.WARNING)
+    yield from strategies.problems
+    made = recordings_of(prometheus, rules or ())
+    for _, each in memories(loaded.strategies, rules or (), made, actions):
+        found.append(each)
+        if each.warning:
+            yield Problem(
+                file=settings.url,
+                line=0,
+                column=0,
+                message=f"strategy {each.strategy}: {each.detail}",
+                severity=Severity.WARNING,
+            )
 
 
 def _number(count: int, one: str, several: str) -> str:

@@ -12,9 +12,11 @@ from threading import Event
 from typing import Any, Final
 
 import click
+import msgspec
 
 from receiver.alert import Alert, Notification, Status
 from receiver.alert_file import read_alert_file
+from receiver.authority import FILE
 from receiver.cli import FINDINGS, FINE, values
 from receiver.cli import options as shared
 from receiver.cli.output import moment, show, table
@@ -80,7 +82,8 @@ def acting_service(config_file: Path, storage_url: str, *, dry_run: bool) -> Ite
     Raises JournalError while a server acts on the journal, and ConfigError where several may. A dry
     run needs not be alone.
     """
-    service = build(shared.options(config_file, storage_url))
+    options = shared.options(config_file, storage_url)
+    service = build(msgspec.structs.replace(options, takes_files=True))
     try:
         if not dry_run:
             if service.journal.shared:
@@ -112,7 +115,7 @@ def take(
     applying = _applying(service, notification)
     if dry_run:
         return [_weigh(service, *one) for one in applying]
-    service.intake.admit(notification)
+    service.intake.admit(msgspec.structs.replace(notification, user=FILE))
     return carry(service, [(strategy.name, target) for strategy, target, _ in applying], ending)
 
 
@@ -131,8 +134,15 @@ def _applying(service: Service, notification: Notification) -> list[tuple[Strate
 def _weigh(service: Service, strategy: Strategy, target: str, alert: Alert) -> dict[str, Any]:
     now = service.clock()
     episode = Episode(
-        id=0, alert=alert, sender="", first_seen=now, last_seen=now, notifications=1
-    )  # fmt: skip
+        id=0,
+        alert=alert,
+        sender="",
+        vouched_by=FILE,
+        vouched_link=alert.generator_url,
+        first_seen=now,
+        last_seen=now,
+        notifications=1,
+    )
     verdict = service.reconciler.weigh(strategy, target, episode).verdict
     return {
         "strategy": strategy.name,

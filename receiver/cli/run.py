@@ -35,6 +35,7 @@ def _text(run: dict[str, Any]) -> str:
                 ["  notified", moment(run["notifiedAt"])],
                 ["  acted", moment(run["actedAt"])],
                 ["  finished", moment(run["finishedAt"])],
+                *([["  relapsed", moment(run["relapsedAt"])]] if run["relapsedAt"] else []),
             ]
         )
     )

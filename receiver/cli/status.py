@@ -75,6 +75,10 @@ class _Worker(_Part, frozen=True, kw_only=True):
     seen: float = 0.0
 
 
+class _Journal(_Part, frozen=True, kw_only=True):
+    state: str = "sound"
+
+
 class _Config(_Part, frozen=True, kw_only=True):
     hash: str = ""
 
@@ -92,6 +96,7 @@ class _Status(_Part, frozen=True, kw_only=True):
     runs: dict[str, int] = {}
     waiting: dict[str, int] = {}
     workers: list[_Worker] = []
+    journal: _Journal = _Journal()
     config: _Config = _Config()
     issues: list[str] = []
     recommendations: list[str] = []
@@ -125,6 +130,7 @@ def _text(status: _Status) -> str:
         ["waiting for", _numbers(status.waiting)],
         ["tasks active", f"{background.active_tasks} of {background.total_tasks}"],
         ["flags", ", ".join(f"{n} {'on' if on else 'off'}" for n, on in status.flags.items())],
+        ["journal", status.journal.state],
         ["configuration", status.config.hash[:12]],
     ]
     if keys.total_keys:

@@ -17,6 +17,7 @@ from typing import Final
 
 from receiver.clock import Clock
 from receiver.engine import Consider, Key
+from receiver.errors import JournalError
 
 log: Final = logging.getLogger("promheal.engine")
 
@@ -141,6 +142,9 @@ class EmbeddedEngine:
             try:
                 assert self._consider is not None
                 again = self._consider(key)
+            except JournalError as error:  # the disk is full, and everybody says so
+                log.warning("considering %s on %s is put off: %s", *key, error)
+                again = self._clock() + RETRY
             except Exception:
                 log.exception("considering %s on %s failed; again in %g s", *key, RETRY)
                 again = self._clock() + RETRY

@@ -23,4 +23,5 @@ def approval(situation: Situation) -> Verdict:
     if now >= until:
         return deny(Reason.APPROVAL_EXPIRED, "nobody approved it in time")
     why = "undoing failed on this target the last time" if demoted else "mode: approve"
-    return wait(Reason.AWAITING_APPROVAL, until, why)
+    detail = f"{why}; {situation.fault}" if situation.fault else why
+    return wait(Reason.AWAITING_APPROVAL, until, detail)

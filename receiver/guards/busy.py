@@ -11,5 +11,6 @@ from receiver.guards.situation import ALLOW, Reason, Situation, Verdict, wait
 
 def busy(situation: Situation) -> Verdict:
     if situation.holder is not None:
-        return wait(Reason.BUSY, None, f"run {situation.holder} holds the target")
+        why = f"; {situation.holder_reason}" if situation.holder_reason else ""
+        return wait(Reason.BUSY, None, f"run {situation.holder} holds the target{why}")
     return ALLOW

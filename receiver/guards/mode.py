@@ -6,13 +6,15 @@ so that a strategy can be watched before it is trusted.
 
 from __future__ import annotations
 
-from receiver.guards.situation import ALLOW, Reason, Situation, Verdict, deny
+from receiver.guards.situation import ALLOW, Answer, Reason, Situation, Verdict, deny
 from receiver.strategy import Mode
 
 
 def mode(situation: Situation) -> Verdict:
+    fault = situation.fault
+    does = fault or "it would act"
     if situation.dry_run:
-        return deny(Reason.DRY_RUN, "it would act; started with --dry-run")
+        return deny(Reason.DRY_RUN, f"{does}; started with --dry-run")
     if situation.strategy.mode is Mode.OBSERVE:
-        return deny(Reason.OBSERVE_ONLY, "it would act; mode: observe")
-    return ALLOW
+        return deny(Reason.OBSERVE_ONLY, f"{does}; mode: observe")
+    return Verdict(Answer.ALLOW, detail=fault) if fault else ALLOW

@@ -31,6 +31,7 @@ class Reason(StrEnum):
     STALE = "stale"
     CONDITION_FALSE = "condition_false"
     CONDITION_UNKNOWN = "condition_unknown"
+    RULE_UNKNOWN = "rule_unknown"
     MONITORING_SUSPECT = "monitoring_suspect"
     BUSY = "busy"
     NO_WORKER = "no_worker"
@@ -88,7 +89,24 @@ class Signal(StrEnum):
     CLEARED = "cleared"
     """It does not, and the data behind it is there."""
     UNKNOWN = "unknown"
-    """Prometheus is not configured, did not answer, or has no data: the notification stands."""
+    """Nobody can say; a Doubt says why."""
+
+
+class Doubt(StrEnum):
+    """Why is it unknown whether the alert fires?"""
+
+    NOBODY = "nobody"
+    """No Prometheus is configured, so the notification is all there is."""
+    BLIND = "blind"
+    """Prometheus cannot be asked: no connection, no answer in time, no permission."""
+    RULE = "rule"
+    """Prometheus does not have the alert's rule, and no expression is one that may be asked."""
+    VOUCHED = "vouched"
+    """As `RULE`, but the alert is from the operator's own file."""
+    ELSEWHERE = "elsewhere"
+    """It was asked, and would send this alert with other labels: it is another Prometheus'."""
+    DATA = "data"
+    """It was asked, and its answer does not tell: data is missing, or it cannot be evaluated."""
 
 
 class Condition(StrEnum):
@@ -125,6 +143,8 @@ class Situation(msgspec.Struct, frozen=True, kw_only=True):
 
     # -- what Prometheus and Alertmanager were asked just now
     signal: Signal = Signal.UNKNOWN
+    doubt: Doubt = Doubt.DATA
+    """Why, if the signal is unknown."""
     condition: Condition = Condition.NONE
     upstream_detail: str = ""
     """What Prometheus answered, for the operator."""
@@ -156,9 +176,14 @@ class Situation(msgspec.Struct, frozen=True, kw_only=True):
     """The asking run; 0 before there is one."""
     holder: int | None = None
     """The id of another run that holds the target: acting, waiting or verifying."""
+    holder_reason: str = ""
+    """What that run waits for, and until when."""
     acting: int = 0
     """Other runs that hold a slot."""
     max_concurrent_runs: int = 8
+    fault: str = ""
+    """That the run would fail before its first step, and why, for people; as when a value is not
+    what it may be."""
     absent: str = ""
     """The host, or label, whose worker would execute the steps, and of which none lives."""
     last_end: float | None = None
@@ -167,6 +192,8 @@ class Situation(msgspec.Struct, frozen=True, kw_only=True):
     """When a run on this target was last proven to have healed it."""
     last_outcome: Outcome | None = None
     """How the last run that acted on this target ended."""
+    forgets_at: float | None = None
+    """Until when the alert may fire because of what was before this strategy's last action here."""
     starts: tuple[float, ...] = ()
     """When this strategy began to act on this target, oldest first, as far as the budgets reach."""
     dormancy: Dormancy = AWAKE

@@ -9,6 +9,7 @@ from __future__ import annotations
 import secrets
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from pathlib import Path
 from types import ModuleType
 from typing import Any, ClassVar, Final, TypeVar
 
@@ -19,9 +20,12 @@ from receiver.breaker import Breaker
 from receiver.clock import wall
 from receiver.decide import Decision
 from receiver.dormancy import Dormancy
+from receiver.errors import ConfigError
+from receiver.journal.condition import SOUND, Condition
 from receiver.journal.steering import Key as Key
 from receiver.journal.steering import Pause, Steering
-from receiver.run import Observation, Outcome, Plan, Run, State, Step
+from receiver.journal.stored import Stored as Stored
+from receiver.run import Doubt, Observation, Outcome, Plan, Run, State, Step
 
 T = TypeVar("T")
 
@@ -35,6 +39,11 @@ class Episode(msgspec.Struct, frozen=True, kw_only=True):
     id: int
     alert: Alert
     sender: str
+    """`externalURL` of the Alertmanager that said it last, as it says."""
+    vouched_by: str = ""
+    """The last sender of it that the operator trusts, as it has shown itself; empty for none."""
+    vouched_link: str = ""
+    """The link that this one gave: others may say other things meanwhile."""
     first_seen: float
     """When its first notification arrived, seconds since the epoch."""
     last_seen: float
@@ -119,11 +128,14 @@ class History(msgspec.Struct, frozen=True, kw_only=True):
     """What the guards rest on."""
 
     holder: int | None
+    holder_reason: str
     acting: int
     last_end: float | None
     last_healed: float | None
     last_outcome: Outcome | None
     """How the last run that acted on this target ended."""
+    forgets_at: float | None
+    """Of the last run of this strategy that acted on it."""
     starts: tuple[float, ...]
     dormancy: Dormancy
     pauses: tuple[Pause, ...]
@@ -181,9 +193,18 @@ class Transaction(Steering):
 
     @abstractmethod
     def admit(
-        self, admission: Admission, wants: Sequence[Want], *, sender: str, now: float
+        self,
+        admission: Admission,
+        wants: Sequence[Want],
+        *,
+        sender: str,
+        now: float,
+        vouched_by: str = "",
     ) -> Admitted:
-        """Fold alerts into episodes: one open episode for each fingerprint."""
+        """Fold alerts into episodes: one open episode for each fingerprint.
+
+        *vouched_by* is the sender if the operator trusts its expressions, else empty.
+        """
 
     @abstractmethod
     def quarantine(self, bad: Iterable[Quarantined], *, sender: str, now: float) -> None: ...
@@ -286,7 +307,36 @@ class Transaction(Steering):
         """Write a run's next state. Raises AssertionError for one that may not follow."""
 
     @abstractmethod
-    def finish(self, run: Run, outcome: Outcome, reason: str, *, now: float) -> Run: ...
+    def finish(
+        self,
+        run: Run,
+        outcome: Outcome,
+        reason: str,
+        *,
+        now: float,
+        doubt: Doubt | None = None,
+        forgets_at: float | None = None,
+    ) -> Run: ...
+
+    @abstractmethod
+    def doubtful(self, key: Key) -> int:
+        """How many runs of *key* have ended inconclusive since one was proven, either way.
+
+        Those only that count: neither those for which Prometheus could not be asked, nor those
+        that had nothing to prove.
+        """
+
+    @abstractmethod
+    def last_heal(self, key: Key) -> Run | None:
+        """The last run of *key* that healed, unless its heal is known not to have held."""
+
+    @abstractmethod
+    def put_relapse(self, run: int, now: float) -> None:
+        """Note that a heal has not held."""
+
+    @abstractmethod
+    def relapses(self, *, since: float) -> Mapping[Key, int]:
+        """How many heals are known since then not to have held, by what they had healed."""
 
     @abstractmethod
     def ask_cancel(self, run: int, why: str) -> None:
@@ -360,8 +410,18 @@ class Transaction(Steering):
 class Journal(ABC):
     """Raises JournalError when it cannot store or read; then nothing of the work was stored."""
 
-    writable: bool = True
-    """Whether the last attempt to store something succeeded."""
+    trouble: str = ""
+    """Why the last attempt to store something failed; nothing when it succeeded."""
+
+    @property
+    def writable(self) -> bool:
+        """Whether the last attempt to store something succeeded."""
+        return not self.trouble
+
+    @property
+    def condition(self) -> Condition:
+        """Whether it may be used; if not, why, and what there is to do about it."""
+        return SOUND
 
     @property
     @abstractmethod
@@ -377,12 +437,8 @@ class Journal(ABC):
         """
 
     @abstractmethod
-    def submit(
-        self,
-        work: Callable[[Transaction], T],
-        done: Callable[[T | None, BaseException | None], None],
-    ) -> None:
-        """Like `atomically`, without waiting: *done* is told the result, or the error.
+    def submit(self, work: Callable[[Transaction], T], done: Callable[[Stored[T]], None]) -> None:
+        """Like `atomically`, without waiting: *done* is told what became of it.
 
         *done* is called in the journal's own thread, so it must be quick.
         """
@@ -421,48 +477,58 @@ class Journal(ABC):
     def close(self) -> None: ...
 
 
-def open_journal(url: str, *, observe_commit: Callable[[float], None] | None = None) -> Journal:
+def open_journal(
+    url: str,
+    *,
+    observe_commit: Callable[[float], None] | None = None,
+    patient: bool = False,
+) -> Journal:
     """Open the journal at *url*, and bring its schema up to date.
 
     *url* is sqlite:///data/promheal.db (relative), sqlite:////var/lib/promheal.db (absolute) or
     postgresql://USER@HOST/DATABASE, as libpq reads it. *observe_commit* is told the seconds that
-    each commit took. Raises JournalError when it cannot be opened, is damaged, or is not a journal
-    of promheal.
+    each commit took. Raises JournalError when it cannot be opened, is damaged, or is not the
+    journal that was there. *patient*: then a file's `condition` says so instead, and it becomes
+    well by itself when that has been mended; nor is a file's check waited for.
     """
-    from pathlib import Path  # noqa: PLC0415
-
-    from receiver.errors import ConfigError  # noqa: PLC0415
-
-    scheme, separator, path = url.partition("://")
-    if scheme in _POSTGRES:
+    if url.partition("://")[0] in _POSTGRES:
         found: Journal = _postgres().PostgresJournal(url, observe_commit=observe_commit)
         return found
+    path = file_of(url)
+    from receiver.journal.sqlite import SqliteJournal  # noqa: PLC0415
+
+    return SqliteJournal(path, observe_commit=observe_commit, patient=patient)
+
+
+def file_of(url: str) -> Path:
+    """Return the path of a journal in a file. Raises ConfigError for any other URL."""
+    scheme, separator, path = url.partition("://")
     if scheme != "sqlite" or not separator or not path.startswith("/") or path == "/":
         raise ConfigError(
             f"--storage.url {url!r}: write sqlite:///PATH or postgresql://USER@HOST/DATABASE"
         )
-    from receiver.journal.sqlite import SqliteJournal  # noqa: PLC0415
-
-    return SqliteJournal(Path(path[1:]), observe_commit=observe_commit)
+    return Path(path[1:])
 
 
 def prepare_journal(url: str) -> bool:
-    """Do what `open_journal` does, leave nothing open, and return whether it is a shared one.
+    """See whether *url* leads to a journal at all, and return whether it is a shared one.
 
-    For who forks afterwards: PostgreSQL's client begins no thread here. What OpenSSL holds while
-    one ends (its join does not wait for that) is held for ever in a process that is forked then.
+    For who forks afterwards: it leaves nothing open, and PostgreSQL's client begins no thread here.
+    What OpenSSL holds while one ends (its join does not wait for that) is held for ever in a
+    process that is forked then. A file is not read through, and may be one that cannot be used now.
     """
     if url.partition("://")[0] in _POSTGRES:
         _postgres().prepare(url)
         return True
-    open_journal(url).close()
+    path = file_of(url)
+    from receiver.journal.sqlite_file import refuse_wrong  # noqa: PLC0415
+
+    refuse_wrong(path)
     return False
 
 
 def _postgres() -> ModuleType:
     from importlib import import_module  # noqa: PLC0415
-
-    from receiver.errors import ConfigError  # noqa: PLC0415
 
     try:
         return import_module("receiver.journal.postgres")

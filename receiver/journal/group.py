@@ -17,6 +17,7 @@ from typing import Any, Final, TypeVar
 from receiver.errors import JournalError
 from receiver.journal import Journal, Transaction
 from receiver.journal.rows import Rows
+from receiver.journal.stored import Stored, not_stored
 
 T = TypeVar("T")
 
@@ -27,18 +28,16 @@ GROUP: Final = 256
 
 
 class Work:
-    """A piece of work on its way to the writer and back."""
+    """A piece of work on its way to the writer."""
 
-    __slots__ = ("done", "error", "function", "result")
+    __slots__ = ("done", "function")
 
     def __init__(
         self,
         function: Callable[[Transaction], Any] | None,
-        done: Callable[[Any, BaseException | None], None],
+        done: Callable[[Stored[Any]], None],
     ) -> None:
         self.function = function
-        self.result: Any = None
-        self.error: BaseException | None = None
         self.done = done
 
 
@@ -53,6 +52,9 @@ class GroupJournal(Journal):
         self._observe_commit = observe_commit
         self._queue: queue.SimpleQueue[Work] = queue.SimpleQueue()
         self._closed = False
+        self._proven = True
+        """The transaction shows that something can be stored: one of nothing succeeds anyhow."""
+        self._putting = threading.Lock()
         self._thread = threading.Thread(target=self._write, name="journal", daemon=True)
 
     @property
@@ -62,25 +64,25 @@ class GroupJournal(Journal):
     def atomically(self, work: Callable[[Transaction], T]) -> T:
         waiting = threading.Lock()  # the cheapest thing that one thread can wait for
         waiting.acquire()
-        piece = Work(work, lambda _result, _error: waiting.release())
-        self._put(piece)
-        waiting.acquire()
-        if piece.error is not None:
-            raise piece.error
-        return piece.result  # type: ignore[no-any-return]  # what `work` returned, unchanged
+        found: list[Stored[T]] = []
 
-    def submit(
-        self,
-        work: Callable[[Transaction], T],
-        done: Callable[[T | None, BaseException | None], None],
-    ) -> None:
+        def done(stored: Stored[T]) -> None:
+            found.append(stored)
+            waiting.release()
+
+        self._put(Work(work, done))
+        waiting.acquire()
+        return found[0].value
+
+    def submit(self, work: Callable[[Transaction], T], done: Callable[[Stored[T]], None]) -> None:
         self._put(Work(work, done))
 
     def close(self) -> None:
-        if self._closed:
-            return
-        self._closed = True
-        self._queue.put(Work(None, lambda _result, _error: None))
+        with self._putting:
+            if self._closed:
+                return
+            self._closed = True
+            self._queue.put(Work(None, lambda _: None))
         self._thread.join()
 
     # -- what a database does in its own way; all but CannotStore is the fault of the work
@@ -101,10 +103,19 @@ class GroupJournal(Journal):
     def _end(self) -> None:
         """Close what the writer thread uses: it ends."""
 
+    @abstractmethod
+    def _written(self) -> bool:
+        """Whether the transaction has written anything; asked before its commit."""
+
+    def _fails(self, error: BaseException) -> bool:  # noqa: ARG002  one that says so by itself
+        """Whether an error of the work shows that the database fails."""
+        return False
+
     def _put(self, piece: Work) -> None:
-        if self._closed:
-            raise JournalError("the journal is closed")
-        self._queue.put(piece)
+        with self._putting:  # or it would be put behind the last piece, and never be looked at
+            if self._closed:
+                raise JournalError("the journal is closed")
+            self._queue.put(piece)
 
     def _write(self) -> None:
         closing = False
@@ -115,70 +126,87 @@ class GroupJournal(Journal):
                     batch.append(self._queue.get_nowait())
                 except queue.Empty:
                     break
-            closing = any(piece.function is None for piece in batch)
-            self._store([piece for piece in batch if piece.function is not None])
+            closing = batch[-1].function is None
+            work = [piece for piece in batch if piece.function is not None]
+            if work:
+                self._store(work)
         self._end()
 
     def _store(self, batch: list[Work]) -> None:
-        if not batch:
-            return
+        """Store a group, and tell each what became of it. Raises nothing: the thread goes on.
+
+        What is not known to be committed is told as not stored, whatever it was.
+        """
         start = perf_counter()
         try:
-            if not self._together(batch):
-                self._one_by_one(batch)
+            became = self._together(batch) or self._one_by_one(batch)
         except CannotStore as error:
-            self.writable = False
-            self._undo()
-            for piece in batch:
-                piece.error = piece.error or JournalError(str(error))
+            became = self._failed(batch, str(error))
+        except BaseException as error:
+            log.exception("a group of %d was not stored", len(batch))
+            became = self._failed(batch, f"cannot store: {type(error).__name__}: {error}")
         else:
-            self.writable = True
+            if self._proven:
+                self.trouble = ""
             if self._observe_commit is not None:
                 self._observe_commit(perf_counter() - start)
-        finally:
-            for piece in batch:
-                try:
-                    piece.done(piece.result, piece.error)
-                except Exception:
-                    log.exception("telling what was stored failed")
+        for piece, stored in zip(batch, became, strict=True):
+            try:
+                piece.done(stored)
+            except Exception:
+                log.exception("telling what was stored failed")
 
-    def _together(self, batch: list[Work]) -> bool:
-        """Do all pieces in one transaction; False, and nothing is done, when one of them fails.
+    def _failed(self, batch: list[Work], trouble: str) -> list[Stored[Any]]:
+        self.trouble = trouble
+        self._undo()
+        return [not_stored(JournalError(trouble)) for _ in batch]
+
+    def _together(self, batch: list[Work]) -> list[Stored[Any]] | None:
+        """Do all pieces in one transaction; None, and nothing is done, when one of them fails.
 
         Nearly always none does, and each statement has its price, so they are not kept apart at
         first.
         """
         transaction = self._begin()
+        values = []
         try:
             for piece in batch:
                 assert piece.function is not None
-                piece.result = piece.function(transaction)
+                values.append(piece.function(transaction))
                 transaction.keep_counts()
         except CannotStore:
             raise
         except BaseException:  # noqa: BLE001  it is found again, and told, one by one
             self._undo()
-            return False
-        transaction.write_counts()
-        self._tell("commit")
-        return True
+            return None
+        self._commit(transaction)
+        return [Stored(value) for value in values]
 
-    def _one_by_one(self, batch: list[Work]) -> None:
+    def _one_by_one(self, batch: list[Work]) -> list[Stored[Any]]:
         """Do each piece in a savepoint of its own, so that the one that fails fails alone."""
         transaction = self._begin()
+        became: list[Stored[Any]] = []
         for piece in batch:
             assert piece.function is not None
             self._tell("savepoint piece")
             try:
-                piece.result = piece.function(transaction)
+                value = piece.function(transaction)
             except CannotStore:
                 raise
-            except BaseException as error:  # noqa: BLE001  it is the caller's, and raised there
-                piece.error = error
+            except BaseException as error:  # it is the caller's, and raised there
+                if self._fails(error):
+                    raise CannotStore(f"cannot store: {error}") from error
+                became.append(not_stored(error))
                 transaction.forget_counts()
                 self._tell("rollback to piece")
             else:
+                became.append(Stored(value))
                 transaction.keep_counts()
             self._tell("release piece")
+        self._commit(transaction)
+        return became
+
+    def _commit(self, transaction: Rows) -> None:
         transaction.write_counts()
+        self._proven = not self.trouble or self._written()
         self._tell("commit")

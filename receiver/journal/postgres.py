@@ -21,10 +21,12 @@ from psycopg_pool import ConnectionPool, PoolTimeout
 
 from receiver.errors import AwayError, FencedError, JournalError
 from receiver.journal import Transaction
+from receiver.journal.condition import SOUND, Condition, JournalState
 from receiver.journal.group import CannotStore, GroupJournal, Work
 from receiver.journal.jobs import engine_version, install
 from receiver.journal.migrate import scripts
 from receiver.journal.postgres_rows import (
+    Answer,
     PostgresTransaction,
     execute,
     explained,
@@ -33,6 +35,7 @@ from receiver.journal.postgres_rows import (
 )
 from receiver.journal.queries import queries
 from receiver.journal.rows import Rows
+from receiver.journal.stored import Stored
 from receiver.place import LEASE
 
 T = TypeVar("T")
@@ -80,6 +83,7 @@ class PostgresJournal(GroupJournal):
         connection = _opened(url)
         _configure(connection)
         self._writer: PostgresTransaction | None = PostgresTransaction(connection)
+        self._told: Answer | None = None  # what the last command was answered
         self._away = ""
         """Why nothing can be stored now; while it says so, nothing is tried for a caller."""
         self._leading: psycopg.Connection[Any] | None = None
@@ -94,6 +98,10 @@ class PostgresJournal(GroupJournal):
     @property
     def shared(self) -> bool:
         return True
+
+    @property
+    def condition(self) -> Condition:
+        return Condition(JournalState.UNAVAILABLE, self._away) if self._away else SOUND
 
     def atomically(self, work: Callable[[Transaction], T]) -> T:
         return super().atomically(self._fenced(work))
@@ -236,7 +244,7 @@ class PostgresJournal(GroupJournal):
         ):
             log.error("ended the connection of a process that was stuck (backend %d)", row[0])
 
-    def _together(self, batch: list[Work]) -> bool:
+    def _together(self, batch: list[Work]) -> list[Stored[Any]] | None:
         """As all journals, in a pipeline: what nobody waits for is sent with what comes next."""
         self._begin()
         writer = self._writer
@@ -244,14 +252,23 @@ class PostgresJournal(GroupJournal):
         try:
             with explained(writer.connection), writer.connection.pipeline() as pipeline:
                 writer.pipeline = pipeline
-                done = super()._together(batch)
+                became = super()._together(batch)
+            if became is not None:
+                self._see_committed()  # only now has the answer come
         except (psycopg.Error, FencedError):
-            done = False  # found at the end: whose it is comes out one by one
+            became = None  # found at the end: whose it is comes out one by one
         finally:
             writer.pipeline = None
-        if not done:
+        if became is None:
             self._undo()
-        return done
+        return became
+
+    def _written(self) -> bool:
+        assert self._writer is not None
+        found = execute(
+            self._writer.connection, "select pg_current_xact_id_if_assigned()"
+        ).fetchone()
+        return found is not None and found[0] is not None
 
     def _undo(self) -> None:
         writer = self._writer
@@ -272,7 +289,17 @@ class PostgresJournal(GroupJournal):
 
     def _tell(self, command: str) -> None:
         assert self._writer is not None
-        execute(self._writer.connection, command)
+        self._told = execute(self._writer.connection, command)
+
+    def _commit(self, transaction: Rows) -> None:
+        super()._commit(transaction)
+        if self._writer is not None and self._writer.pipeline is None:
+            self._see_committed()
+
+    def _see_committed(self) -> None:
+        """Look at how the commit ended: one of a failed transaction is a rollback, and no error."""
+        if self._told is None or self._told.status != "COMMIT":
+            raise CannotStore("cannot store: the server has undone it")
 
     def _connected(self) -> PostgresTransaction:
         try:
@@ -291,8 +318,7 @@ class PostgresJournal(GroupJournal):
                 self._away = str(error)
                 continue
             self._readers.check()
-            self._away = ""
-            self.writable = True
+            self._away = self.trouble = ""
             log.warning("%s is back", self._shown)
             return
 

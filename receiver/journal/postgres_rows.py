@@ -65,7 +65,9 @@ class PostgresTransaction(Rows):
         clean = {name: _without_nul(value) for name, value in values.items()}
         return execute(self.connection, self._queries[query], clean)
 
-    def _admit_firing(self, admission: Admission, *, sender: str, now: float) -> tuple[int, int]:
+    def _admit_firing(
+        self, admission: Admission, *, sender: str, vouched_by: str, now: float
+    ) -> tuple[int, int]:
         if not admission.firing:
             return 0, 0
         fingerprints, starts, labels, annotations, links = (
@@ -75,7 +77,8 @@ class PostgresTransaction(Rows):
         repeated, opened = (
             self._changed(
                 query, fingerprints=_clean(fingerprints), starts=starts, labels=labels,
-                annotations=annotations, links=_clean(links), sender=sender, now=now,
+                annotations=annotations, links=_clean(links), sender=sender,
+                vouched_by=vouched_by, now=now,
             )
             for query in ("admit_again", "admit_new")
         )  # fmt: skip
@@ -254,6 +257,11 @@ class Answer:
     @property
     def rowcount(self) -> int:
         return self._cursor.rowcount
+
+    @property
+    def status(self) -> str:
+        """What the server says that it has done, as `COMMIT`."""
+        return self._cursor.statusmessage or ""
 
     def fetchone(self) -> Row | None:
         with explained(self._cursor.connection):

@@ -29,7 +29,7 @@ insert into quarantine (at, sender, problem, raw) values (:now, :sender, :proble
 -- name: open_episodes
 -- Everything that fires, to match it anew after a change of the configuration.
 select id, fingerprint, starts_at, ends_at, labels, annotations, generator_url, sender,
-       first_seen, last_seen, notifications
+       vouched_by, vouched_link, first_seen, last_seen, notifications
 from episode where ends_at is null order by id limit :limit offset :offset
 
 -- name: episode_by_id
@@ -45,7 +45,7 @@ on conflict do nothing
 -- name: wanted_episode
 -- The newest alert that asks for this strategy on this target.
 select e.id, e.fingerprint, e.starts_at, e.ends_at, e.labels, e.annotations, e.generator_url,
-       e.sender, e.first_seen, e.last_seen, e.notifications
+       e.sender, e.vouched_by, e.vouched_link, e.first_seen, e.last_seen, e.notifications
 from wanted w join episode e on e.id = w.episode
 where w.strategy = :strategy and w.target = :target and e.ends_at is null
 order by e.last_seen desc, e.id desc limit 1
@@ -69,6 +69,9 @@ select
     (select id from run
      where target = :target and state in ('acting', 'waiting', 'verifying', 'rolling_back')
        and id <> :but) as holder,
+    (select reason from run
+     where target = :target and state in ('acting', 'waiting', 'verifying', 'rolling_back')
+       and id <> :but) as holder_reason,
     (select count(*) from run where state in ('acting', 'rolling_back') and id <> :but) as acting,
     (select max(finished_at) from run
      where target = :target and state = 'finished' and acted_at is not null) as last_end,
@@ -76,7 +79,11 @@ select
      where target = :target and state = 'finished' and outcome = 'healed') as last_healed,
     (select outcome from run
      where target = :target and state = 'finished' and acted_at is not null
-     order by finished_at desc limit 1) as last_outcome
+     order by finished_at desc limit 1) as last_outcome,
+    (select forgets_at from run
+     where strategy = :strategy and target = :target and state = 'finished'
+       and acted_at is not null
+     order by id desc limit 1) as forgets_at
 
 -- name: starts
 -- When this strategy began to act on this target, oldest first.
@@ -94,9 +101,33 @@ returning id
 -- Write the whole changeable part of a run, if it is still in the state it was read in.
 update run set state = :state, outcome = :outcome, cause = :cause, reason = :reason, until = :until,
     acted_at = :acted_at, verify_from = :verify_from, finished_at = :finished_at,
-    config_hash = :config_hash, asked_at = :asked_at, approved_at = :approved_at, plan = :plan,
+    doubt = :doubt, forgets_at = :forgets_at, config_hash = :config_hash, asked_at = :asked_at, approved_at = :approved_at, plan = :plan,
     runs_on = :runs_on
 where id = :id and state = :before
+
+-- name: doubtful
+-- How many runs in a row could not be proven, since one was: those only whose doubt counts.
+select count(*) from run
+where strategy = :strategy and target = :target and doubt in ('unknown', 'old_data')
+  and id > coalesce((
+    select max(id) from run
+    where strategy = :strategy and target = :target and outcome in ('healed', 'ineffective')), 0)
+
+-- name: last_heal
+-- The last run that healed, unless that is known not to have held.
+select * from (
+    select * from run
+    where strategy = :strategy and target = :target and outcome = 'healed'
+    order by id desc limit 1) as r
+where relapsed_at is null
+
+-- name: put_relapse
+update run set relapsed_at = :now where id = :id and relapsed_at is null
+
+-- name: relapses
+-- What was healed lately and did not stay so.
+select strategy, target, count(*) from run where relapsed_at > :since
+group by strategy, target order by count(*) desc, strategy, target
 
 -- name: ask_cancel
 update run set cancel = :why where id = :id and state <> 'finished'
@@ -211,7 +242,7 @@ delete from episode where id in (
 delete from quarantine where id in (select id from quarantine where at < :before limit :limit)
 
 -- name: breaker
-select failures, trips, tripped_at, until, trial from breaker where name = :name
+select * from breaker where name = :name
 
 -- name: breakers_named
 select * from breaker where name in (:first, :second, :third)
@@ -220,11 +251,15 @@ select * from breaker where name in (:first, :second, :third)
 select * from breaker order by name
 
 -- name: put_breaker
-insert into breaker (name, failures, trips, tripped_at, until, trial, changed_at)
-values (:name, :failures, :trips, :tripped_at, :until, :trial, :now)
+insert into breaker (name, failures, trips, tripped_at, until, trial, healed, forgot_failures,
+                     forgot_trips, changed_at)
+values (:name, :failures, :trips, :tripped_at, :until, :trial, :healed, :forgot_failures,
+        :forgot_trips, :now)
 on conflict (name) do update set
     failures = excluded.failures, trips = excluded.trips, tripped_at = excluded.tripped_at,
-    until = excluded.until, trial = excluded.trial, changed_at = excluded.changed_at
+    until = excluded.until, trial = excluded.trial, healed = excluded.healed,
+    forgot_failures = excluded.forgot_failures, forgot_trips = excluded.forgot_trips,
+    changed_at = excluded.changed_at
 
 -- name: put_breaker_event
 insert into breaker_event (breaker, event, at, run, started_at, thresholds, state)

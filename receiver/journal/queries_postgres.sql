@@ -2,7 +2,8 @@
 
 -- name: admit_again
 -- Note that the open episodes of these alerts are said again. A start from after the last
--- notification: the end in between was never told. Else the earliest that any peer says.
+-- notification: the end in between was never told. Else the earliest that any peer says. Who vouches
+-- for them does not for what has other labels, whatever its fingerprint.
 update episode set
     first_seen = case when a.starts_at > last_seen then :now else first_seen end,
     starts_at = case when a.starts_at > last_seen then a.starts_at
@@ -10,6 +11,10 @@ update episode set
     annotations = a.annotations,
     generator_url = a.generator_url,
     sender = :sender,
+    vouched_by = case when cast(:vouched_by as text) <> '' and episode.labels = a.labels
+                      then :vouched_by else vouched_by end,
+    vouched_link = case when cast(:vouched_by as text) <> '' and episode.labels = a.labels
+                        then a.generator_url else vouched_link end,
     last_seen = :now,
     notifications = notifications + 1
 from unnest(cast(:fingerprints as text[]), cast(:starts as double precision[]),
@@ -21,8 +26,10 @@ where episode.fingerprint = a.fingerprint and episode.ends_at is null
 -- Open an episode for each of these alerts that has none. A start that is not later than the last
 -- known end is a peer that lags behind, and opens nothing.
 insert into episode
-    (fingerprint, starts_at, labels, annotations, generator_url, sender, first_seen, last_seen)
-select a.fingerprint, a.starts_at, a.labels, a.annotations, a.generator_url, :sender, :now, :now
+    (fingerprint, starts_at, labels, annotations, generator_url, sender, vouched_by, vouched_link,
+     first_seen, last_seen)
+select a.fingerprint, a.starts_at, a.labels, a.annotations, a.generator_url, :sender, :vouched_by,
+       case when cast(:vouched_by as text) <> '' then a.generator_url else '' end, :now, :now
 from unnest(cast(:fingerprints as text[]), cast(:starts as double precision[]),
             cast(:labels as text[]), cast(:annotations as text[]), cast(:links as text[]))
     as a (fingerprint, starts_at, labels, annotations, generator_url)
@@ -53,9 +60,11 @@ on conflict do nothing
 
 -- name: admit_resolved
 -- Close the open episodes of resolved alerts. An end that lies before the episode's start belongs
--- to an earlier one.
+-- to an earlier one. Where it matters, Prometheus is asked afterwards whether it is one.
 update episode set
     ends_at = greatest(a.ends_at, starts_at), last_seen = :now, sender = :sender,
+    disputed_at = case when exists (select 1 from wanted w where w.episode = episode.id)
+                       then cast(:now as double precision) end,
     notifications = notifications + 1
 from unnest(cast(:column_0 as text[]), cast(:column_1 as double precision[]))
     as a (fingerprint, ends_at)

@@ -4,13 +4,16 @@
 -- Note that the open episodes of these alerts are said again. A start from after the last
 -- notification: the end in between was never told. Else the earliest that any peer says. One
 -- statement for many alerts, with a tuple for each in place of ROWS: SQLite works on it while
--- Python does other things. ?1 is now, ?2 the sender.
+-- Python does other things. ?1 is now, ?2 the sender, ?3 who vouches for them, if anybody does: for
+-- what has other labels, whatever its fingerprint, he does not.
 update episode set
     first_seen = iif(a.column2 > last_seen, ?1, first_seen),
     starts_at = iif(a.column2 > last_seen, a.column2, min(starts_at, a.column2)),
     annotations = a.column4,
     generator_url = a.column5,
     sender = ?2,
+    vouched_by = iif(?3 <> '' and labels = a.column3, ?3, vouched_by),
+    vouched_link = iif(?3 <> '' and labels = a.column3, a.column5, vouched_link),
     last_seen = ?1,
     notifications = notifications + 1
 from (values ROWS) a
@@ -20,8 +23,10 @@ where episode.fingerprint = a.column1 and episode.ends_at is null
 -- Open an episode for each of these alerts that has none. A start that is not later than the last
 -- known end is a peer that lags behind, and opens nothing.
 insert into episode
-    (fingerprint, starts_at, labels, annotations, generator_url, sender, first_seen, last_seen)
-select a.column1, a.column2, a.column3, a.column4, a.column5, ?2, ?1, ?1
+    (fingerprint, starts_at, labels, annotations, generator_url, sender, vouched_by, vouched_link,
+     first_seen, last_seen)
+select a.column1, a.column2, a.column3, a.column4, a.column5, ?2, ?3, iif(?3 <> '', a.column5, ''),
+       ?1, ?1
 from (values ROWS) a
 where not exists (
         select 1 from episode e where e.fingerprint = a.column1 and e.ends_at is null)
@@ -47,9 +52,10 @@ join episode e on e.fingerprint = p.value ->> 2 and e.ends_at is null
 
 -- name: admit_resolved
 -- Close the open episodes of resolved alerts. An end that lies before the episode's start belongs
--- to an earlier one.
+-- to an earlier one. Where it matters, Prometheus is asked afterwards whether it is one.
 update episode set
     ends_at = max(a.value ->> 1, starts_at), last_seen = :now, sender = :sender,
+    disputed_at = iif(exists (select 1 from wanted w where w.episode = episode.id), :now, null),
     notifications = notifications + 1
 from json_each(:rows) a
 where episode.fingerprint = a.value ->> 0 and episode.ends_at is null
@@ -79,3 +85,11 @@ insert into untold (run, what) values (:run, :what)
 -- name: without_worker
 -- There are no workers, so nobody executes what is bound to a host.
 select count(*) from run where state = 'pending' and reason = 'no_worker'
+
+-- name: checkpoint
+-- Count how far it has come, for the marker beside it.
+update generation set checkpoint = checkpoint + 1 returning journal, checkpoint
+
+-- name: begin_anew
+-- Another name, so that no older copy will be taken for it.
+update generation set journal = lower(hex(randomblob(8))), checkpoint = 1

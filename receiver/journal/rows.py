@@ -31,11 +31,23 @@ from receiver.journal.steering_rows import (
     pause_in,
 )
 from receiver.place import LEASE, UNBOUND
-from receiver.run import Observation, Outcome, Phase, Plan, Run, State, Step, StepState, may_follow
+from receiver.run import (
+    Doubt,
+    Observation,
+    Outcome,
+    Phase,
+    Plan,
+    Run,
+    State,
+    Step,
+    StepState,
+    may_follow,
+)
 
 _PAGE: Final = 1_000
 _CHANGEABLE: Final = (
     "outcome", "cause", "reason", "until", "acted_at", "verify_from", "finished_at",
+    "doubt", "forgets_at",
     "config_hash", "asked_at", "approved_at", "plan", "runs_on",
 )  # fmt: skip
 
@@ -112,9 +124,17 @@ class Rows(SteeringRows, Transaction):
     # -- what arrives
 
     def admit(
-        self, admission: Admission, wants: Sequence[Want], *, sender: str, now: float
+        self,
+        admission: Admission,
+        wants: Sequence[Want],
+        *,
+        sender: str,
+        now: float,
+        vouched_by: str = "",
     ) -> Admitted:
-        repeated, opened = self._admit_firing(admission, sender=sender, now=now)
+        repeated, opened = self._admit_firing(
+            admission, sender=sender, vouched_by=vouched_by, now=now
+        )
         late = admission.firing_alerts - opened - repeated
         if late:
             firing, width = admission.firing, Admission.WIDTH
@@ -139,7 +159,9 @@ class Rows(SteeringRows, Transaction):
         )
 
     @abstractmethod
-    def _admit_firing(self, admission: Admission, *, sender: str, now: float) -> tuple[int, int]:
+    def _admit_firing(
+        self, admission: Admission, *, sender: str, vouched_by: str, now: float
+    ) -> tuple[int, int]:
         """Note the alerts that fire; return how many were said again, and how many are new."""
 
     @abstractmethod
@@ -220,7 +242,7 @@ class Rows(SteeringRows, Transaction):
         strategy, target = key
         first, second, third = names(*key)
         # All are on their way before the first answer is waited for.
-        seen = self._execute("history", target=target, but=but)
+        seen = self._execute("history", strategy=strategy, target=target, but=but)
         starts = self._execute("starts", strategy=strategy, target=target, since=since)
         dormancy = self._execute("dormancy")
         pauses = self._execute("pauses", now=now)
@@ -234,10 +256,12 @@ class Rows(SteeringRows, Transaction):
         breakers = {one["name"]: breaker_in(one) for one in known}
         return History(
             holder=row["holder"],
+            holder_reason=row["holder_reason"] or "",
             acting=row["acting"],
             last_end=row["last_end"],
             last_healed=row["last_healed"],
             last_outcome=None if ended is None else Outcome(ended),
+            forgets_at=row["forgets_at"],
             starts=tuple(start[0] for start in starts),
             dormancy=dormancy_in(dormancy.fetchone()),
             pauses=tuple(pause_in(one) for one in pauses),
@@ -352,12 +376,41 @@ class Rows(SteeringRows, Transaction):
         assert changed == 1, f"run {run.id} is not {run.state} any more"
         return after
 
-    def finish(self, run: Run, outcome: Outcome, reason: str, *, now: float) -> Run:
+    def finish(
+        self,
+        run: Run,
+        outcome: Outcome,
+        reason: str,
+        *,
+        now: float,
+        doubt: Doubt | None = None,
+        forgets_at: float | None = None,
+    ) -> Run:
         if run.acted_at is not None:
             self._execute("put_unlogged", run=run.id)
         return self.change(
-            run, State.FINISHED, outcome=outcome, reason=reason, until=None, finished_at=now
+            run,
+            State.FINISHED,
+            outcome=outcome,
+            reason=reason,
+            until=None,
+            finished_at=now,
+            doubt=doubt,
+            forgets_at=forgets_at,
         )
+
+    def doubtful(self, key: Key) -> int:
+        return int(self._one("doubtful", strategy=key[0], target=key[1]))
+
+    def last_heal(self, key: Key) -> Run | None:
+        row = self._execute("last_heal", strategy=key[0], target=key[1]).fetchone()
+        return None if row is None else _run(row, ())
+
+    def put_relapse(self, run: int, now: float) -> None:
+        self._execute("put_relapse", id=run, now=now)
+
+    def relapses(self, *, since: float) -> Mapping[Key, int]:
+        return {(row[0], row[1]): row[2] for row in self._execute("relapses", since=since)}
 
     def ask_cancel(self, run: int, why: str) -> None:
         self._execute("ask_cancel", id=run, why=why)
@@ -484,6 +537,8 @@ def _episode(row: Row) -> Episode:
             generator_url=row["generator_url"],
         ),
         sender=row["sender"],
+        vouched_by=row["vouched_by"],
+        vouched_link=row["vouched_link"],
         first_seen=row["first_seen"],
         last_seen=row["last_seen"],
         notifications=row["notifications"],
@@ -510,6 +565,9 @@ def _run(row: Row, steps: tuple[Step, ...]) -> Run:
         acted_at=row["acted_at"],
         verify_from=row["verify_from"],
         finished_at=row["finished_at"],
+        doubt=None if row["doubt"] is None else Doubt(row["doubt"]),
+        forgets_at=row["forgets_at"],
+        relapsed_at=row["relapsed_at"],
         config_hash=row["config_hash"],
         asked_at=row["asked_at"],
         approved_at=row["approved_at"],

@@ -2,38 +2,40 @@
 
 from __future__ import annotations
 
-import fcntl
+import logging
 import sqlite3
 import threading
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import ExitStack, closing
+from contextlib import closing, suppress
 from pathlib import Path
-from typing import IO, Any, Final, TypeVar
+from time import monotonic
+from typing import Any, Final, TypeVar
 
 import msgspec
 
-from receiver.errors import JournalError
+from receiver.errors import JournalError, UnsoundError
 from receiver.journal import Admission, Transaction, Worker
-from receiver.journal.group import CannotStore, GroupJournal
-from receiver.journal.migrate import scripts
+from receiver.journal.condition import CHECKING, SOUND, Condition, JournalState
+from receiver.journal.group import CannotStore, GroupJournal, Work
+from receiver.journal.marker import Marker, marker_path
 from receiver.journal.queries import queries
 from receiver.journal.rows import Rows
+from receiver.journal.sqlite_file import SqliteFile, check, explained
 from receiver.journal.steering_rows import Row
 
 T = TypeVar("T")
 
-APPLICATION_ID: Final = 0x70686C6A
-"""Written into the file's header, so that a foreign file is known before anything is touched."""
+log: Final = logging.getLogger("promheal.journal")
+
+AGAIN: Final = 1.0
+"""Seconds between attempts to open a file that cannot be opened."""
+MARK_EVERY: Final = 1.0
+"""Seconds between checkpoints: so much may be missing from a file without its being noticed."""
 
 _ROWS: Final = 100
 """Alerts in one statement; SQLite before 3.32 takes no more than 999 values."""
-_CONNECT: Final = (
-    "pragma busy_timeout = 5000",
-    "pragma foreign_keys = on",
-    "pragma synchronous = full",  # an answered notification survives a power cut
-    "pragma cache_size = -4000",  # KiB: idle memory is a promise
-    "pragma temp_store = memory",
-)
+
+_OF_THE_WORK: Final = (sqlite3.IntegrityError, sqlite3.DataError, sqlite3.ProgrammingError)
 
 _encode = msgspec.json.Encoder().encode
 
@@ -52,11 +54,13 @@ class SqliteTransaction(Rows):
     def _changed(self, query: str, /, **values: Any) -> int:
         return self._execute(query, **values).rowcount
 
-    def _admit_firing(self, admission: Admission, *, sender: str, now: float) -> tuple[int, int]:
+    def _admit_firing(
+        self, admission: Admission, *, sender: str, vouched_by: str, now: float
+    ) -> tuple[int, int]:
         repeated = opened = 0
         width = _ROWS * Admission.WIDTH
         for start in range(0, len(admission.firing), width):
-            values = [now, sender, *admission.firing[start : start + width]]
+            values = [now, sender, vouched_by, *admission.firing[start : start + width]]
             # What is said again is noted before anything new is opened.
             repeated += self._execute_many("admit_again", values)
             opened += self._execute_many("admit_new", values)
@@ -64,7 +68,7 @@ class SqliteTransaction(Rows):
 
     def _execute_many(self, name: str, values: Sequence[object]) -> int:
         """Execute a query with a tuple for each alert; return how many rows it changed."""
-        rows = (len(values) - 2) // Admission.WIDTH
+        rows = (len(values) - 3) // Admission.WIDTH
         if (name, rows) not in self._of_rows:
             tuples = ", ".join(["(?, ?, ?, ?, ?)"] * rows)
             self._of_rows[name, rows] = self._queries[name].replace("ROWS", tuples)
@@ -96,6 +100,15 @@ class SqliteTransaction(Rows):
         sql = f"insert into {table} ({', '.join(names)}) values ({values})"  # noqa: S608
         self.connection.executemany(sql, [tuple(row) for row in rows])
 
+    # -- which journal it is, and how far it has come
+
+    def checkpoint(self) -> Marker:
+        row = self._execute("checkpoint").fetchone()
+        return Marker(journal=row[0], checkpoint=row[1])
+
+    def begin_anew(self) -> None:
+        self._execute("begin_anew")
+
     # -- there are no other processes
 
     def wake(self, *_: object, **__: object) -> set[str]:
@@ -112,27 +125,65 @@ class SqliteTransaction(Rows):
 
 
 class SqliteJournal(GroupJournal):
+    """*patient*: be there whatever the file is like, and become well when it is.
+
+    Then `condition` says why nothing can be stored, or why nothing may act yet; else JournalError
+    is raised for a file that cannot be used. *accepting*: open it though it is not the one that was
+    here.
+    """
+
     def __init__(
-        self, path: Path, *, observe_commit: Callable[[float], None] | None = None
+        self,
+        path: Path,
+        *,
+        observe_commit: Callable[[float], None] | None = None,
+        patient: bool = False,
+        accepting: bool = False,
     ) -> None:
         super().__init__(observe_commit=observe_commit)
         self.path = path
-        with ExitStack() as opened, self._explained():
-            self._lock_file = opened.enter_context(_lock_file(path))
-            writer = opened.enter_context(closing(self._connect()))
-            _check(writer, path)
-            writer.execute("pragma journal_mode = wal")
-            _migrate(writer)
-            self._reader = SqliteTransaction(opened.enter_context(closing(self._connect())), path)
-            opened.pop_all()  # all is well: they stay open until close()
+        self._condition = CHECKING
+        self._file: SqliteFile | None = None
+        self._writer: SqliteTransaction | None = None
+        self._reader: SqliteTransaction | None = None
+        self._checker: sqlite3.Connection | None = None
         self._reading = threading.Lock()
-        self._writer = SqliteTransaction(writer, path)
+        self._closing = threading.Event()
+        self._beside: list[threading.Thread] = []
+        self._losing = threading.Lock()
+        self._loss: Condition | None = None
+        self._stored = threading.Event()
+        self._changes = 0  # rows that were written before this transaction
+        self._commits = 0  # those that changed something
+        self._marked = 0  # so many of them stand behind the last checkpoint
+        try:
+            self._open(SqliteFile(path, whole=not patient, accepting=accepting))
+        except JournalError as error:
+            if not patient:
+                raise
+            self._refuse(error)
+            self._run_beside(self._mend, "journal-mend")
         self._thread.start()
 
+    @property
+    def condition(self) -> Condition:
+        if self._file is None or not self._condition.stores or self._closed:
+            return self._condition
+        moved = self._file.moved()
+        return self._lost(moved) if moved or self._loss else self._condition
+
+    @property
+    def objection(self) -> str:
+        """Why it is not the journal that was here, where it was opened all the same."""
+        found = None if self._file is None else self._file.objection
+        return "" if found is None else found.problem
+
     def read(self, work: Callable[[Transaction], T]) -> T:
-        with self._reading, self._explained():
+        with self._reading, explained(self.path):
             if self._closed:
                 raise JournalError("the journal is closed")
+            if self._reader is None:
+                raise JournalError(str(self._condition))
             connection = self._reader.connection
             connection.execute("begin")  # one snapshot for everything that *work* reads
             try:
@@ -141,113 +192,230 @@ class SqliteJournal(GroupJournal):
                 connection.rollback()
 
     def acquire(self) -> bool:
-        # The kernel frees the lock when the process dies, however it dies.
-        try:
-            fcntl.flock(self._lock_file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            return False
-        return True
+        return self._file is not None and self.condition.sound and self._file.lock()
+
+    def begin_anew(self, note: Callable[[Transaction], None]) -> None:
+        """Accept what is lost, and note it: another name, and the marker beside it has it too."""
+
+        def begin(transaction: Transaction) -> None:
+            _of(transaction).begin_anew()
+            note(transaction)
+
+        self.atomically(begin)
+        self.mark()
+
+    def mark(self) -> None:
+        """Count a checkpoint: durably in the database, and then in the marker beside it."""
+        assert self._file is not None
+
+        def count(transaction: Transaction) -> Marker:
+            self._marked = self._commits + 1  # with this one, and all that are stored with it
+            return _of(transaction).checkpoint()
+
+        self._file.mark(self.atomically(count))
 
     def close(self) -> None:
         if self._closed:
             return
+        self._closing.set()
+        self._stored.set()
+        for thread in self._beside:
+            while thread.is_alive():
+                with suppress(sqlite3.ProgrammingError):  # it has just been closed
+                    if (checker := self._checker) is not None:
+                        checker.interrupt()
+                thread.join(0.1)
+        if self._commits > self._marked:
+            self._try_to_mark()
         super().close()
-        with self._reading:
-            self._reader.connection.close()
-        self._lock_file.close()
+        if self._file is not None:
+            with self._reading:
+                self._file.close()
 
-    def _connect(self) -> sqlite3.Connection:
-        connection = sqlite3.connect(
-            self.path, isolation_level=None, check_same_thread=False, cached_statements=256
-        )
-        connection.row_factory = sqlite3.Row
-        for pragma in _CONNECT:
-            connection.execute(pragma)
-        return connection
+    def _run_beside(self, work: Callable[[], None], name: str) -> None:
+        thread = threading.Thread(target=work, name=name, daemon=True)
+        self._beside.append(thread)
+        thread.start()
 
-    def _explained(self) -> _Explained:
-        return _Explained(self.path)
+    # -- how a transaction begins, ends and is undone
+
+    def _put(self, piece: Work) -> None:
+        condition = self._condition if self._loss is None else self.condition
+        if not condition.stores and not self._closed:
+            raise JournalError(str(condition))
+        super()._put(piece)
 
     def _begin(self) -> Rows:
+        if self._writer is None:
+            raise CannotStore(str(self._condition))
         self._tell("begin immediate")
+        self._changes = self._writer.connection.total_changes
         return self._writer
 
+    def _written(self) -> bool:
+        assert self._writer is not None
+        return self._writer.connection.total_changes > self._changes
+
+    def _fails(self, error: BaseException) -> bool:
+        return isinstance(error, sqlite3.DatabaseError) and not isinstance(error, _OF_THE_WORK)
+
     def _undo(self) -> None:
+        if self._writer is None:
+            return
         self._writer.forget_group()
         if self._writer.connection.in_transaction:
-            self._writer.connection.rollback()
-
-    def _end(self) -> None:
-        self._writer.connection.close()
+            with suppress(sqlite3.Error):  # where it cannot be undone, it is not begun anew
+                self._writer.connection.rollback()
 
     def _tell(self, command: str) -> None:
+        assert self._writer is not None
+        written = False
+        if command == "commit":
+            written, condition = self._written(), self.condition
+            if not condition.stores:  # nothing is called stored that is in a file that has gone
+                raise CannotStore(str(condition))
         try:
             self._writer.connection.execute(command)
         except sqlite3.Error as error:
             raise CannotStore(f"{self.path}: cannot store: {error}") from error
+        if written:
+            self._commits += 1
+            self._stored.set()
+
+    def _end(self) -> None:
+        """Close nothing: what is open is closed together, and in its order."""
+
+    # -- is it the right one, and whole?
+
+    def _open(self, file: SqliteFile) -> None:
+        self._reader = SqliteTransaction(file.reader, self.path)
+        self._file = file
+        self._writer = SqliteTransaction(file.writer, self.path)
+        self._condition = SOUND if file.checked else CHECKING
+        self._run_beside(self._keep_marker, "journal-marker")
+        if not file.checked:
+            self._run_beside(self._check, "journal-check")
+
+    def _mend(self) -> None:
+        """Open it as soon as it can be; one that a person must see to, when it has changed."""
+        before = self._looks()
+        while not self._closing.wait(AGAIN):
+            now = self._looks()
+            if self._condition.state is JournalState.REFUSED and now == before:
+                continue
+            before = now
+            try:
+                self._open(SqliteFile(self.path, whole=False))
+            except JournalError as error:
+                self._refuse(error)
+                continue
+            log.warning("the journal %s is open", self.path)
+            return
+
+    def _looks(self) -> list[tuple[int, int, int]]:
+        """Return what changes when somebody mends it."""
+        found = []
+        for path in (
+            self.path,
+            self.path.with_name(self.path.name + "-wal"),
+            marker_path(self.path),
+        ):
+            with suppress(OSError):
+                stat = path.stat()
+                found.append((stat.st_ino, stat.st_size, stat.st_mtime_ns))
+        return found
+
+    def _check(self) -> None:
+        assert self._file is not None
+        start = monotonic()
+        while not self._closing.is_set():
+            try:
+                with explained(self.path), closing(self._file.connect()) as self._checker:
+                    check(self._checker, self.path)
+            except UnsoundError as error:
+                self._refuse(error)
+                return
+            except JournalError as error:
+                if not self._closing.wait(AGAIN):
+                    log.warning("the journal cannot be checked now: %s", error)
+                continue
+            finally:
+                self._checker = None
+            self._condition = SOUND
+            log.info("the journal is whole", extra={"seconds": round(monotonic() - start, 3)})
+            return
+
+    def _refuse(self, error: JournalError) -> None:
+        unsound = isinstance(error, UnsoundError)
+        state = JournalState.REFUSED if unsound else JournalState.UNAVAILABLE
+        condition = Condition(state, error.problem, error.remedy)
+        if condition != self._condition:
+            log.error("alerts are answered 503, and nothing acts: %s", condition)
+        self._condition = condition
+
+    # -- how far has it come?
+
+    def _keep_marker(self) -> None:
+        while True:
+            self._stored.wait()
+            self._stored.clear()
+            if self._closing.wait(MARK_EVERY):
+                return
+            if self._commits > self._marked:
+                self._try_to_mark()
+
+    def _try_to_mark(self) -> None:
+        try:
+            self.mark()
+        except (JournalError, OSError) as error:
+            self._marked = 0
+            log.debug("no checkpoint: %s", error)
+
+    # -- is it still there?
+
+    def _lost(self, problem: str) -> Condition:
+        """Note that it has gone, or an empty *problem*: that it is back."""
+        with self._losing:
+            if problem and self._loss is None:
+                self._loss = Condition(
+                    JournalState.GONE,
+                    problem,
+                    "put it back; it is being saved, so do not end promheal",
+                )
+                log.error("alerts are answered 503, and nothing acts: %s", self._loss)
+                self._run_beside(self._save, "journal-save")
+            elif self._loss is not None and not problem:
+                self._loss = None
+                self._saved_as.unlink(missing_ok=True)
+                log.warning("the journal %s is back", self.path)
+            return self._loss or self._condition
+
+    @property
+    def _saved_as(self) -> Path:
+        return self.path.with_name(self.path.name + ".saved")
+
+    def _save(self) -> None:
+        """Write all that is stored, which we have open still, into a file beside where it was."""
+        there, loss = self._saved_as, self._loss
+        remedy = "put it back, or end promheal and put a backup in its place"
+        try:
+            there.unlink(missing_ok=True)
+            with self._reading, closing(sqlite3.connect(there)) as target:
+                assert self._reader is not None
+                self._reader.connection.backup(target)
+        except (OSError, sqlite3.Error) as error:
+            log.error("what was stored is not saved in %s: %s", there, error)  # noqa: TRY400
+        else:
+            remedy = (
+                f"put it back; or end promheal, and begin with all that was stored until then: "
+                f"rm -f {self.path}-wal {self.path}-shm; mv {there} {self.path}"
+            )
+            log.warning("all that was stored is saved in %s", there)
+        with self._losing:
+            if self._loss is loss and loss is not None:
+                self._loss = Condition(loss.state, loss.problem, remedy)
 
 
-class _Explained:
-    """Turns SQLite's errors into JournalError."""
-
-    def __init__(self, path: Path) -> None:
-        self._path = path
-
-    def __enter__(self) -> None:
-        return None
-
-    def __exit__(self, _type: object, error: BaseException | None, _trace: object) -> None:
-        if isinstance(error, CannotStore):
-            raise JournalError(str(error)) from error
-        if isinstance(error, sqlite3.OperationalError):
-            raise JournalError(f"{self._path}: {error}") from error
-        if isinstance(error, sqlite3.DatabaseError):
-            raise JournalError(f"{self._path} is damaged: {error}; {_aside(self._path)}") from error
-
-
-def _lock_file(path: Path) -> IO[str]:
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        return path.with_name(path.name + ".lock").open("a")
-    except OSError as error:
-        raise JournalError(f"{path}: {error.strerror}; choose another --storage.url") from None
-
-
-def _check(connection: sqlite3.Connection, path: Path) -> None:
-    """Refuse a file that is damaged or is not ours: acting on a wrong history is worse than not.
-
-    A later INSERT into a damaged file may succeed (measured), so it must be asked for.
-    """
-    (identity,) = connection.execute("pragma application_id").fetchone()
-    (tables,) = connection.execute("select count(*) from sqlite_master").fetchone()
-    if tables and identity != APPLICATION_ID:
-        raise JournalError(
-            f"{path} is a database, but not a journal of promheal; nothing was changed; "
-            "choose another --storage.url"
-        )
-    (verdict,) = connection.execute("pragma quick_check(1)").fetchone()
-    if verdict != "ok":
-        raise JournalError(f"{path} is damaged: {verdict}; {_aside(path)}")
-
-
-def _aside(path: Path) -> str:
-    return (
-        f"nothing was changed; to start anew, keep it for later with all that belongs to it: "
-        f"for f in {path}*; do mv $f $f.damaged; done"
-    )
-
-
-def _migrate(connection: sqlite3.Connection) -> None:
-    """Apply the migrations that are missing, each in one transaction with its number."""
-    known = scripts("sqlite")
-    (version,) = connection.execute("pragma user_version").fetchone()
-    if version > len(known):
-        raise JournalError(
-            f"the journal has schema {version}, this promheal knows {len(known)}: "
-            "it was written by a newer version, which must be used"
-        )
-    for number, script in enumerate(known[version:], version + 1):
-        connection.executescript(
-            f"begin immediate;\n{script}\n"
-            f"pragma application_id = {APPLICATION_ID};\npragma user_version = {number};\ncommit;"
-        )
+def _of(transaction: Transaction) -> SqliteTransaction:
+    assert isinstance(transaction, SqliteTransaction)
+    return transaction

@@ -22,7 +22,10 @@ from receiver.journal.steering import (
 )
 
 BIGGEST: Final = 2**63 - 1
-_MEMORY: Final = ("failures", "trips", "tripped_at", "until", "trial")
+_MEMORY: Final = (
+    "failures", "trips", "tripped_at", "until", "trial",
+    "healed", "forgot_failures", "forgot_trips",
+)  # fmt: skip
 
 _encode = msgspec.json.Encoder().encode
 _thresholds = msgspec.json.Decoder(Thresholds).decode

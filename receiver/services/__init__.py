@@ -17,6 +17,7 @@ from receiver.services.manager import Manager as Manager
 from receiver.services.manager import ServiceState as ServiceState
 from receiver.services.manager import ServiceStatus as ServiceStatus
 from receiver.services.settings_file import SettingsFile
+from receiver.services.workers import Counted
 
 
 @runtime_checkable
@@ -31,7 +32,7 @@ class Probed(Protocol):
 
 
 class Workers(Protocol):
-    """Who does a service's work, and how many of them there are. Its kinds are in parts.py."""
+    """Who does a service's work, and how many of them. Its kinds are in workers/kinds.py."""
 
     @property
     def min(self) -> int:
@@ -41,14 +42,17 @@ class Workers(Protocol):
     def max(self) -> int:
         """No action goes above it."""
 
-    def count(self, *, timeout: float) -> int:
-        """Return how many there are. Raises ActionError when that cannot be told in time."""
+    def count(self, *, timeout: float) -> Counted:
+        """Return how many are wanted, and how many of these work.
 
-    def scale(self, count: int, *, timeout: float) -> int:
-        """Have *count* of them, and return how many there are when that is reached.
+        Raises ActionError when that cannot be told in time.
+        """
 
-        Raises ActionError, with the number that was reached, when it is not within *timeout*
-        seconds. It may be called again.
+    def scale(self, wanted: int, *, lacking: int = 0, timeout: float) -> Counted:
+        """Have *wanted* of them, and return what is there when that is reached.
+
+        *lacking* of them may not work, as they did not before. Raises ActionError, with what is
+        there, when it is not reached within *timeout* seconds. It may be called again.
         """
 
 

@@ -24,6 +24,9 @@ from receiver.services.celery_mailbox import SEPARATOR, Message, Request, mailbo
 from receiver.services.resp import Login, Redis, RedisUrl, asked, database_of
 
 _PRIORITIES: Final = (9, 6, 3, 0)  # kombu's priority_steps, which are lists of their own
+_BACK: Final = 60.0
+"""Seconds after Redis' start within which its workers have come back. Until then one that lives may
+not listen yet; kombu tries again each 32 s at the latest."""
 _MAX_MESSAGE: Final = 16 * 1024 * 1024  # bytes
 
 _RESTORE: Final = """
@@ -110,6 +113,8 @@ class _Restoring:
         self._deadline = deadline
         self._known: set[str] = set()
         self._limited: set[str] = set()
+        self._lost_sight = 0.0
+        """Redis' start, while workers that hold something from before may still be on their way."""
         self._unacked = f"{broker.prefix}unacked"
         self._index = f"{broker.prefix}unacked_index"
         self.workers = 0
@@ -125,6 +130,8 @@ class _Restoring:
         """
         now = int(self._redis("TIME")[0])
         until = now - self._broker.held_for
+        began = self._redis.started_at()
+        self._lost_sight = began if now - began < _BACK else 0.0
         pairs = self._redis("ZREVRANGEBYSCORE", self._index, until, "-inf", "WITHSCORES")
         return list(zip(pairs[::2], pairs[1::2], strict=True))
 
@@ -162,7 +169,8 @@ class _Restoring:
         if message.headers.id in self._known:
             self.living += 1
             return ""
-        if not message.headers.id or message.headers.task in self._limited or not queue:
+        unsure = message.headers.task in self._limited or float(score) < self._lost_sight
+        if not message.headers.id or unsure or not queue:
             self.left += 1
             return ""
         whole["headers"]["redelivered"] = True

@@ -15,7 +15,7 @@ import msgspec
 from receiver.duration import Duration
 from receiver.errors import ActionError
 from receiver.exchange import Reply, fetch
-from receiver.services.manager import ServiceState, ServiceStatus
+from receiver.services.manager import ServiceState, ServiceStatus, answers
 
 _MAX_ANSWER: Final = 4 * 1024 * 1024  # bytes
 _POLL: Final = 0.2  # seconds
@@ -29,7 +29,14 @@ _STATES: Final = {
     "removing": ServiceState.STOPPED,
     "exited": ServiceState.STOPPED,
     "dead": ServiceState.FAILED,
+    # Podman's own, libpod/define/containerstate.go
+    "configured": ServiceState.STOPPED,
+    "initialized": ServiceState.STARTING,
+    "stopping": ServiceState.STOPPED,
+    "stopped": ServiceState.STOPPED,
 }
+_BETWEEN: Final = frozenset({"stopping", "stopped"})
+"""Podman's, before it has cleaned up: only then it is `exited`, or its policy starts it again."""
 
 
 class Docker(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -50,31 +57,41 @@ class Docker(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
             raise ValueError("`cert_file` and `key_file` go together")
 
     def status(self, *, timeout: float) -> ServiceStatus:
-        reply = self._ask("GET", "json", timeout)
-        if reply.status != 200:
-            raise self._refused(reply)
-        return _status(self.container, self._decoded(reply.body))
+        return _status(self.container, self._read(timeout=timeout))
 
     def restart(self, *, timeout: float) -> ServiceStatus:
         deadline = time.monotonic() + timeout
         # The answer comes when it is started again: that may take the whole of its stop time.
         patience = int(min(self.stop_timeout, max(0.0, timeout - 2)))
-        reply = self._ask("POST", f"restart?t={patience}", timeout)
-        if reply.status != 204:
-            raise self._refused(reply)
-        since = 0.0
-        while True:
-            found = self.status(timeout=max(0.1, deadline - time.monotonic()))
-            if found.state is ServiceState.RUNNING:
-                # What ends at once runs for a moment; a HEALTHCHECK says more than that.
-                since = since or time.monotonic()
-                if time.monotonic() - since >= _SETTLE or "health" in found.detail:
-                    return found
-            if found.state in {ServiceState.FAILED, ServiceState.STOPPED}:
-                raise ActionError(f"{self.container} was restarted and ended: {found.detail}")
-            if time.monotonic() + _POLL >= deadline:
-                raise ActionError(f"{self.container} is not ready in time: {found.detail}")
+        while (reply := self._ask("POST", f"restart?t={patience}", timeout)).status != 204:
+            # Podman refuses one that somebody is just stopping.
+            stopping = self._read(timeout=max(0.1, timeout)).State.Status == "stopping"
+            timeout = deadline - time.monotonic()
+            if not stopping or timeout <= _POLL:
+                raise self._refused(reply)
             time.sleep(_POLL)
+        process, since, last = 0, 0.0, "the engine did not say"
+        for container in answers(self._read, deadline, every=_POLL):
+            found = _status(self.container, container)
+            last = found.detail
+            if found.state is not ServiceState.RUNNING:
+                process = 0
+                if not _passes(container.State.Status, found.state):
+                    raise ActionError(f"{self.container} was restarted, but {last}")
+            elif container.State.healthy:
+                return found
+            elif container.State.Pid != process:
+                # What ends at once runs for a moment, again and again with a restart policy.
+                process, since = container.State.Pid, time.monotonic()
+            elif time.monotonic() - since >= _SETTLE:
+                return found
+        raise ActionError(f"{self.container} is not ready in time: {last}")
+
+    def _read(self, *, timeout: float) -> _Container:
+        reply = self._ask("GET", "json", timeout)
+        if reply.status != 200:
+            raise self._refused(reply)
+        return self._decoded(reply.body)
 
     def _ask(self, method: str, what: str, timeout: float) -> Reply:
         if timeout <= 0:
@@ -125,12 +142,26 @@ class _State(msgspec.Struct):
     Error: str = ""
     Health: _Health | None = None
 
+    @property
+    def checked(self) -> bool:
+        """Whether it has a HEALTHCHECK: without one Docker says nothing, or none, and Podman ''."""
+        return self.Health is not None and self.Health.Status not in {"", "none"}
+
+    @property
+    def healthy(self) -> bool:
+        return self.Health is not None and self.Health.Status == "healthy"
+
 
 class _Container(msgspec.Struct):
     """What GET /containers/{id}/json says, as far as we read it."""
 
     State: _State
     RestartCount: int = 0
+
+
+def _passes(status: str, state: ServiceState) -> bool:
+    """Whether a container that does not run is on its way to another state."""
+    return state is ServiceState.STARTING or status in _BETWEEN
 
 
 def _status(name: str, container: _Container) -> ServiceStatus:
@@ -145,7 +176,7 @@ def _status(name: str, container: _Container) -> ServiceStatus:
         words.append(state.Error)
     if container.RestartCount:
         words.append(f"restarted {container.RestartCount} times by its policy")
-    if state.Health is not None and found is ServiceState.RUNNING:
+    if state.Health is not None and state.checked and found is ServiceState.RUNNING:
         words.append(f"health {state.Health.Status}")
         match state.Health.Status:
             case "starting":

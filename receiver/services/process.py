@@ -15,7 +15,7 @@ import msgspec
 
 from receiver.duration import Duration
 from receiver.errors import ActionError
-from receiver.process import PATH, spawn_detached
+from receiver.process import PATH, Detached, spawn_detached
 from receiver.services import ServiceState, ServiceStatus
 from receiver.services.pidfile import Found, named_by, opened
 
@@ -71,7 +71,8 @@ class Process(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=T
         # the process that it names is over.
         with suppress(OSError):
             Path(self.pidfile).unlink()
-        return self._started(spawn_detached(self.start, cwd=self.cwd), deadline)
+        with spawn_detached(self.start, cwd=self.cwd) as daemon:
+            return self._started(daemon, deadline)
 
     def _stop(self, found: Found, limit: float) -> None:
         patience = max(0.0, min(self.stop_timeout, limit))
@@ -85,14 +86,15 @@ class Process(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=T
                 "again; it is stuck in the kernel"
             )
 
-    def _started(self, pid: int, deadline: float) -> ServiceStatus:
+    def _started(self, daemon: Detached, deadline: float) -> ServiceStatus:
         """Wait until the program has settled, and return its status."""
-        began = time.monotonic()
+        began, pid = time.monotonic(), daemon.pid
         with opened(pid) as descriptor:
             first = Found(pid, descriptor) if descriptor is not None else None
             ended_at: float | None = None
             while True:
                 now = time.monotonic()
+                printed = daemon.printed()
                 if ended_at is None and (first is None or first.ended(0.0)):
                     ended_at = now
                 with named_by(self.pidfile, self.start[0]) as named:
@@ -107,14 +109,17 @@ class Process(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=T
                             state=ServiceState.RUNNING, detail=first.words, pid=pid
                         )
                     if ended_at is not None and named is None and now - ended_at > _PIDFILE_LAG:
+                        silent = ", and printed nothing; start it by hand to see why"
                         raise ActionError(
-                            f"{self.start[0]!r} was started as process {pid} and ended at once; "
-                            "start it by hand to see why"
+                            f"{self.start[0]!r} was started as process {pid} and ended at once"
+                            f"{'' if printed.strip() else silent}",
+                            output=printed,
                         )
                 if now >= deadline:
                     raise ActionError(
                         f"{self.start[0]!r} was started as process {pid}, but time is up before it "
-                        f"has run for {_SETTLE:.0f} s"
+                        f"has run for {_SETTLE:.0f} s",
+                        output=printed,
                     )
                 time.sleep(_POLL)
 

@@ -37,7 +37,12 @@ _HINTS: Final = {
     "READONLY": "this is a replica; name the primary",
     "MOVED": "Redis Cluster is not supported",
     "CROSSSLOT": "Redis Cluster is not supported",
+    "LOADING": "it still reads its data from disk",
+    "BUSY": "a script of somebody holds it up; `SCRIPT KILL` ends one",
 }
+_PASSING: Final = frozenset({"LOADING", "BUSY"})
+"""Refusals that pass, and for which nothing was done."""
+_POLL: Final = 0.2  # seconds
 
 
 def _url(text: str) -> str:
@@ -102,30 +107,45 @@ class Login(msgspec.Struct, frozen=True, kw_only=True):
 class Redis:
     """A database, asked one command after the other."""
 
-    def __init__(self, url: str, sock: socket.socket, answers: BinaryIO) -> None:
+    def __init__(self, url: str, sock: socket.socket, answers: BinaryIO, deadline: float) -> None:
         self._url = url
+        self._deadline = deadline
         self._sock = sock
         self._answers = answers
 
     def __call__(self, command: str, *words: Word) -> Any:
         """Return the answer: bytes, an integer, None, or a list of them.
 
-        Raises ActionError when it is an error.
+        Waits while it is just being started. Raises ActionError when the answer is an error.
         """
         parts = [_encoded(word) for word in (command, *words)]
         head = b"*%d\r\n" % len(parts)
-        self._sock.sendall(head + b"".join(b"$%d\r\n%s\r\n" % (len(p), p) for p in parts))
-        try:
-            return _Answer(self._answers).read()
-        except _RefusedError as error:
-            code, _, text = str(error).partition(" ")
-            hint = _HINTS.get(code)
+        sent = head + b"".join(b"$%d\r\n%s\r\n" % (len(p), p) for p in parts)
+        while True:
+            self._sock.sendall(sent)
+            try:
+                return _Answer(self._answers).read()
+            except _RefusedError as error:
+                code, _, text = str(error).partition(" ")
+            if code in _PASSING and time.monotonic() + _POLL < self._deadline:
+                time.sleep(_POLL)
+                continue
             if command == "AUTH":  # who does not know the command repeats its arguments
                 text = ""
+            hint = _HINTS.get(code)
             raise ActionError(
                 f"Redis at {self._url} refused {command}: {code} {text}".rstrip()
                 + (f"; {hint}" if hint else "")
-            ) from None
+            )
+
+    def started_at(self) -> float:
+        """Return when it was started, in seconds since the epoch and by its own clock."""
+        now = int(self("TIME")[0])
+        for line in self("INFO", "server").splitlines():
+            name, _, value = line.partition(b":")
+            if name == b"uptime_in_seconds":
+                return now - _number(value)
+        raise ActionError(f"Redis at {self._url} does not tell since when it runs")
 
     def scan(self, match: str, *words: Word) -> Iterator[list[bytes]]:
         """Yield the keys that match, some at a time; one may come twice.
@@ -159,7 +179,7 @@ def asked(url: str, login: Login, deadline: float) -> Iterator[Redis]:
             reached(parts.hostname, parts.port or _PORT, deadline, overdue, tls=context) as sock,
             sock.makefile("rb") as answers,
         ):
-            redis = Redis(url, sock, answers)
+            redis = Redis(url, sock, answers, deadline)
             if credentials:
                 redis("AUTH", *credentials)
             if database := database_of(url):

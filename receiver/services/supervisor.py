@@ -44,7 +44,8 @@ _STATES: Final = {  # http://supervisord.org/subprocess.html#process-states
     "FATAL": ServiceState.FAILED,
     "UNKNOWN": ServiceState.FAILED,
 }
-_DOWN: Final = frozenset({"STOPPED", "EXITED", "FATAL"})
+DOWN: Final = frozenset({"STOPPED", "EXITED", "FATAL"})
+"""Those that stay down until somebody starts them."""
 _WORST_FIRST: Final = (
     ServiceState.FAILED,
     ServiceState.STOPPED,
@@ -92,7 +93,7 @@ class Supervisor(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_field
     def _wait_stopped(self, client: Client, deadline: float) -> None:
         while True:
             infos = client.infos(self.process)
-            if all(info.statename in _DOWN for info in infos):
+            if all(info.statename in DOWN for info in infos):
                 return
             if time.monotonic() >= deadline:
                 raise ActionError(
@@ -107,7 +108,7 @@ class Supervisor(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_field
             late = time.monotonic() >= deadline
             for info in infos:
                 # After BACKOFF supervisord itself tries again, until FATAL: that may still succeed.
-                if info.statename in _DOWN:
+                if info.statename in DOWN:
                     raise _failed(client, info, "does not stay up")
                 if late and info.statename != "RUNNING":
                     raise _failed(client, info, "did not run in time")
@@ -251,7 +252,33 @@ class _Transport(xmlrpc.client.Transport):
             connection.sock.settimeout(left)
         return connection
 
+    def single_request(
+        self,
+        host: Any,
+        handler: str,
+        request_body: Any,
+        verbose: bool = False,  # noqa: FBT001, FBT002  the base's
+    ) -> tuple[Any, ...]:
+        """As the base does it, but that the answer is closed.
+
+        A connection that ends with its answer belongs to it, and who keeps the error that came of
+        it would keep it open.
+        """
+        try:
+            connection = self.send_request(host, handler, request_body, verbose)
+            with connection.getresponse() as response:
+                return self.parse_response(response)
+        except xmlrpc.client.Fault:
+            raise  # was read to its end
+        except Exception:
+            self.close()
+            raise
+
     def parse_response(self, response: Any) -> tuple[Any, ...]:
+        if response.status != http.client.OK:
+            raise xmlrpc.client.ProtocolError(
+                "supervisord", response.status, response.reason, dict(response.headers)
+            )
         parser, unmarshaller = self.getparser()
         size = 0
         while chunk := response.read(65536):

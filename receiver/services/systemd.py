@@ -9,13 +9,14 @@ from __future__ import annotations
 import os
 import re
 import time
+from enum import Enum
 from typing import Annotated, Final
 
 import msgspec
 
 from receiver import process
 from receiver.errors import ActionError
-from receiver.services.manager import ServiceState, ServiceStatus
+from receiver.services.manager import ServiceState, ServiceStatus, answers
 
 UNIT_NAME: Final = (
     r"^[A-Za-z0-9:_.\\@][A-Za-z0-9:_.\\@-]{0,246}\.(service|socket|target|timer|path|mount)$(?!\n)"
@@ -24,7 +25,7 @@ UNIT_NAME: Final = (
 
 _SYSTEMCTL: Final = "systemctl"
 _PROPERTIES: Final = (
-    "Id,LoadState,ActiveState,SubState,Result,MainPID,NRestarts,InvocationID,StatusText"
+    "Id,LoadState,ActiveState,SubState,Result,MainPID,NRestarts,InvocationID,StatusText,Job"
 )
 _STATES: Final = {
     "active": ServiceState.RUNNING,
@@ -37,6 +38,8 @@ _STATES: Final = {
     "failed": ServiceState.FAILED,
 }
 _POLL: Final = 0.2  # seconds; each is a process
+_SETTLE: Final = 1.0
+"""Seconds that one start of a unit must stay active."""
 _LINES: Final = "20"
 """Lines of the journal that are shown when it does not start."""
 _RESERVE: Final = 2.0
@@ -61,30 +64,34 @@ class Systemd(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=T
         left = max(0.1, deadline - time.monotonic() - min(_RESERVE, timeout / 4))
         # Only asked for: systemctl itself would wait for as long as the unit's own limits are.
         systemctl(["restart", "--no-block", "--", self.unit], user=self.user, timeout=left)
-        settled = False
-        while True:
-            now = max(0.1, deadline - time.monotonic())
-            (properties,) = show([self.unit], user=self.user, timeout=now)
+        run, since, last = "", 0.0, "systemd did not say"
+        last_call = deadline - min(_RESERVE, timeout / 4)
+        for properties in answers(self._shown, last_call, every=_POLL):
             found = _status(properties)
-            # The job may wait in systemd's queue: until then the old one is still active.
-            old = properties.get("InvocationID") == before.get("InvocationID")
-            if found.state is ServiceState.RUNNING and not old:
-                # Once more: what ends at once is `active` for a moment (Type=simple).
-                if settled:
-                    return found
-                settled = True
-            elif found.state is ServiceState.FAILED and not old:
+            last = found.detail
+            # Down, and no job of ours waits any more.
+            if state_of(properties) is State.DOWN:
+                how = "failed" if found.state is ServiceState.FAILED else "ended"
                 raise ActionError(
-                    f"{self.unit} was restarted and failed: {found.detail}", output=self._tail()
+                    f"{self.unit} was restarted and {how}: {last}", output=self._tail()
                 )
-            else:
-                settled = False
-            if time.monotonic() + _POLL >= deadline - min(_RESERVE, timeout / 4):
-                raise ActionError(
-                    f"{self.unit} was restarted and is not active in time: {found.detail}",
-                    output=self._tail(),
-                )
-            time.sleep(_POLL)
+            now = properties.get("InvocationID", "")
+            # While the job waits in systemd's queue the old one is still active.
+            if found.state is not ServiceState.RUNNING or now == before.get("InvocationID"):
+                run = ""
+            elif now != run:
+                # What ends at once is `active` for a moment (Type=simple), and with Restart= is
+                # so again and again.
+                run, since = now, time.monotonic()
+            elif time.monotonic() - since >= _SETTLE:
+                return found
+        raise ActionError(
+            f"{self.unit} was restarted and is not active in time: {last}", output=self._tail()
+        )
+
+    def _shown(self, *, timeout: float) -> dict[str, str]:
+        (found,) = show([self.unit], user=self.user, timeout=timeout)
+        return found
 
     def _tail(self) -> str:
         """Return the last lines of its journal, where there is one that we may read."""
@@ -125,8 +132,27 @@ def refuse_missing(found: dict[str, str], unit: str) -> None:
             pass
 
 
-def active(found: dict[str, str]) -> bool:
-    return _STATES.get(found["ActiveState"]) is ServiceState.RUNNING
+class State(Enum):
+    """What a unit is about to be."""
+
+    UP = "up"
+    COMING = "coming"
+    BETWEEN = "between"
+    """It ends; whether it starts again is seen only afterwards."""
+    DOWN = "down"
+
+
+def state_of(found: dict[str, str]) -> State:
+    """Return where a unit is, between systemd's states and the job that waits for it."""
+    match _STATES.get(found["ActiveState"]):
+        case ServiceState.RUNNING:
+            return State.UP
+        case ServiceState.STARTING:
+            return State.COMING
+        case _ if found["ActiveState"] == "deactivating" or found.get("Job", "0") not in {"", "0"}:
+            return State.BETWEEN
+        case _:
+            return State.DOWN
 
 
 def systemctl(arguments: list[str], *, user: bool, timeout: float) -> str:

@@ -9,7 +9,7 @@ from flask import Flask, Response
 from werkzeug.exceptions import HTTPException
 
 from receiver.errors import JournalError, RefusedError
-from receiver.web import api, pages, probes, steering, webhook
+from receiver.web import api, astray, pages, probes, steering, webhook
 from receiver.web.answers import error
 from receiver.wiring import Service
 
@@ -43,6 +43,7 @@ def _with_basics(app: Flask, service: Service) -> Flask:
     app.register_error_handler(RefusedError, _refused)
     app.register_error_handler(JournalError, _cannot_store)
     app.register_error_handler(HTTPException, _http_error)
+    astray.register(app)
     app.register_error_handler(Exception, _unexpected)
     app.after_request(_headers)
     return app

@@ -221,10 +221,14 @@ def _lacking(who: Granted, needed: Role) -> Denied | None:
     return Denied(
         status=403,
         code="forbidden",
-        message=f"{who.name} is {who.role}; this needs {needed}",
+        message=f"{who.name} is {who.role}; this needs {needed}{_SENDERS.get(who.role, '')}",
         why=f"needs {needed}",
         name=who.name,
     )
+
+
+_SENDERS: Final[Mapping[str, str]] = {Role.WEBHOOK: f"; notifications go to POST {WEBHOOK}"}
+"""What who may do nothing else has probably meant."""
 
 
 def _by_certificate(config: WebConfig, sans: frozenset[str]) -> Granted | Denied:

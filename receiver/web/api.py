@@ -15,6 +15,7 @@ from werkzeug.exceptions import BadRequest
 from receiver import snapshots
 from receiver.journal import Episode, Recorded
 from receiver.journal.steering import Audit
+from receiver.looks import wait_of
 from receiver.run import Observation, Run, State
 from receiver.web import status
 from receiver.web.answers import error
@@ -220,6 +221,8 @@ def summary(run: Run) -> dict[str, Any]:
         "askedAt": run.asked_at,
         "approvedAt": run.approved_at,
         "cancel": run.cancel or None,
+        "doubt": run.doubt,
+        "relapsedAt": run.relapsed_at,
     }
 
 
@@ -240,7 +243,11 @@ def _observed(one: Observation) -> dict[str, Any]:
 
 def _verify(run: Run) -> dict[str, Any]:
     assert run.plan is not None
+    wait = None if run.verify_from is None else wait_of(run.plan, run.verify_from)
     return {
+        "reach": wait.reach if wait is not None and isfinite(wait.reach) else None,
+        "deadline": None if wait is None else wait.deadline,
+        "hold": run.plan.verify_hold,
         "within": run.plan.verify_within,
         "query": run.plan.verify_query or run.plan.alert.get("expression"),
         "expect": run.plan.verify_expect,

@@ -119,11 +119,13 @@ class Application:
         *,
         loopback: bool,
     ) -> None:
-        self._service: Service = build(options)
+        self._service: Service = build(options, patient=True)
         # Who only executes steps is posted nothing.
         self._webhook = Webhook(self._service) if options.receives else None
+        self._web_config = watched.now if watched else WebConfig
+        self._tell_unknown_senders()
         self._access = Access(
-            watched.now if watched else WebConfig,
+            self._web_config,
             loopback=loopback,
             external_url=options.external_url,
             on_refused=lambda status: self._service.intake.reject(str(status)),
@@ -176,6 +178,7 @@ class Application:
                 request.body,
                 request.sender,
                 lambda status, body: tell(status, body, more),
+                user=verdict.name,
             )
         return True
 
@@ -184,6 +187,18 @@ class Application:
             self._service.reload()
         except ConfigError:
             return  # the service has logged it, and exports that the reload failed
+        self._tell_unknown_senders()
+
+    def _tell_unknown_senders(self) -> None:
+        """Log whom the operator trusts and nobody can be: a typo would leave runs waiting."""
+        known = self._web_config().names
+        trusted = self._service.config.trusted
+        for name in sorted(trusted - known) if known is not None else ():
+            log.warning(
+                "prometheus.trusted_senders names %r, who is no user, token or client certificate "
+                "of --web.config.file, so its expressions never count",
+                name,
+            )
 
     def on_refused(self, status: int) -> None:
         code = str(status)

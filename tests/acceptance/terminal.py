@@ -98,13 +98,13 @@ class Ward:
         query = f"/api/v1/query?query={quote_plus('count(sick > 0)')}"
         number = len(list(self.ill.iterdir()))
         seen.until(f'.data.result[0].value[1] == "{number}"', path=query)
-        link = f"{self.prometheus}/graph?g0.expr={quote_plus('sick > 0')}&g0.tab=1"
-        return [{**alert("Sick", service=one), "generatorURL": link} for one in services]
+        return [alert("Sick", service=one) for one in services]
 
     def cure(self) -> dict[str, Any]:
         """The step that does it; once more does no harm."""
-        cured = f"{self.ill}/{{{{ labels.service }}}}"
-        return {"action": "command", "argv": ["rm", "-f", cured], "timeout": "1m"}
+        cure = ["sh", "-c", f'rm -f "{self.ill}/$PROMHEAL_SERVICE"']
+        service = {"PROMHEAL_SERVICE": "{{ labels.service }}"}
+        return {"action": "command", "argv": cure, "env": service, "timeout": "1m"}
 
 
 @contextmanager
@@ -130,7 +130,10 @@ def ward_in(folder: Path) -> Iterator[Ward]:
         thread.start()
         try:
             targets = {"ward": [f"127.0.0.1:{exporter.server_port}"]}
-            with start_prometheus(folder / "prometheus", targets=targets) as prometheus:
+            rules = "groups: [{name: ward, rules: [{alert: Sick, expr: sick > 0}]}]\n"
+            with start_prometheus(
+                folder / "prometheus", targets=targets, rules=rules
+            ) as prometheus:
                 yield Ward(folder, prometheus.url)
         finally:
             exporter.shutdown()

@@ -93,7 +93,9 @@ def test_an_alert_that_prometheus_does_not_confirm_is_not_acted_on(
     with start_prometheus(tmp_path / "prometheus") as prometheus:
         target = prometheus.url.removeprefix("http://")
         prometheus_of_itself = start_prometheus(
-            tmp_path / "watching", targets={"prometheus": [target]}
+            tmp_path / "watching",
+            targets={"prometheus": [target]},
+            rules="groups: [{name: g, rules: [{alert: X, expr: up == 0}]}]\n",
         )
         with prometheus_of_itself as watching:
             strategies = {"x": strategy(spies.step("x"), match="X")}
@@ -103,9 +105,7 @@ def test_an_alert_that_prometheus_does_not_confirm_is_not_acted_on(
                     within=PATIENCE,
                     what="it is scraped",
                 )
-                link = f"{watching.url}/graph?g0.expr=up+%3D%3D+0&g0.tab=1"
-                one = alert("X", job="prometheus", instance=target)
-                server.post({**one, "generatorURL": link})
+                server.post(alert("X", job="prometheus", instance=target))
                 wait_until(
                     lambda: server.metric(
                         "decisions_total", strategy="x", verdict="deny", reason="resolved"

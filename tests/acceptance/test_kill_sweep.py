@@ -119,6 +119,7 @@ class Sweep:
                     "budget": [],
                     "breaker": often,
                     "actions": [{"action": name, **step}],
+                    **({"values": {"round": "[0-9]+-command"}} if name == "command" else {}),
                 }
                 for name, step in self.steps.items()
             },

@@ -101,8 +101,9 @@ class Site:
             "Down": [restart],
             "Bound": [restart, *twofold],
         }
+        values = {"n": "[a-z0-9][a-z0-9-]*"}
         return {
-            name.lower(): strategy(*steps, match=name, target=["n"])
+            name.lower(): strategy(*steps, match=name, target=["n"], values=values)
             for name, steps in actions.items()
         }
 

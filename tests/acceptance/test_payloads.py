@@ -31,6 +31,7 @@ PAYLOADS: Final = Path(__file__).resolve().parent.parent / "payloads"
 INDEX: Final[list[dict[str, Any]]] = json.loads((PAYLOADS / "INDEX.json").read_text())
 STORM: Final = 2_000
 AT_ONCE: Final = 8
+SPY: Final = {"spy": "n[0-9]+"}
 """The default of max_concurrent_runs."""
 
 
@@ -261,7 +262,7 @@ def test_every_slot_that_becomes_free_is_taken_at_once(tmp_path: Path) -> None:
     spies = Spies(tmp_path / "spies")
     names = [f"n{number}" for number in range(4 * AT_ONCE)]
     spies.hold(*names)
-    strategies = {"x": strategy(spies.step("{{ labels.spy }}"), match="X")}
+    strategies = {"x": strategy(spies.step("{{ labels.spy }}"), match="X", values=SPY)}
     with Undaunted(tmp_path, strategies, engine={"resync": "1h"}) as server:
         server.post(*(alert("X", spy=name) for name in names))
         wait_until(lambda: len(server.runs("x")) == len(names), within=60, what="each has a run")
@@ -279,7 +280,7 @@ def test_who_comes_back_from_a_timer_takes_no_more_slots_than_there_are(tmp_path
     names = [f"n{number}" for number in range(6)]
     spies.hold(*names)
     wait = {"action": "wait", "duration": "5s"}
-    strategies = {"x": strategy(wait, spies.step("{{ labels.spy }}"), match="X")}
+    strategies = {"x": strategy(wait, spies.step("{{ labels.spy }}"), match="X", values=SPY)}
     with Undaunted(tmp_path, strategies, engine={"max_concurrent_runs": 2}) as server:
         server.post(*(alert("X", spy=name) for name in names))
         runs = server.until(
@@ -313,3 +314,24 @@ def test_a_storm_is_worked_off_to_the_last_alert(storm: Storm) -> None:
     )
     spread = max(e.at for e in events) - min(e.at for e in events)
     print(f"{STORM} worked off in {spread:.1f} s")  # noqa: T201
+
+
+def test_an_old_body_is_read_and_a_wrong_path_names_the_right_one(tmp_path: Path) -> None:
+    """F16 and F17, as somebody tries them with curl."""
+    one = {key: value for key, value in alert("SlowShop").items() if key != "fingerprint"}
+    body = notification(one, version="3", groupKey=18130783372347340336)
+    old = json.dumps(body).encode()
+    without = json.dumps({k: v for k, v in body.items() if k != "version"}).encode()
+    with Undaunted(tmp_path, {}) as server:
+        assert server.deliver(old).json() == {"opened": 1, "repeated": 0, "closed": 0}
+        assert server.deliver(without).json() == {"opened": 0, "repeated": 1, "closed": 0}
+        wrong = notification({"labels": {"alertname": "A"}})
+        aside = server.deliver(json.dumps(wrong).encode())
+        assert (aside.status, aside.json()["setAside"]) == (202, 1)
+        assert "alerts[0]: Object missing required field `status`" in aside.json()["problem"]
+        for path, status in (("/", 405), ("/webhook/", 404), ("/alerts", 404)):
+            answer = server.ask(path, b"{}")
+            assert answer.status == status
+            assert "POST /webhook" in answer.json()["error"]["message"]
+        assert server.ask("/webhook").status == 405
+        assert "a request went astray" in server.log.read_text()

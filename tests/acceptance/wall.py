@@ -85,4 +85,4 @@ def _libfaketime() -> Path:
     for root in (Path("/"), REPOSITORY / ".tools"):
         for found in root.glob("usr/lib/*/faketime/libfaketimeMT.so.1"):
             return found
-    pytest.fail("libfaketime is not installed: run make tools", pytrace=False)
+    pytest.fail("libfaketime is not installed: run make develop", pytrace=False)

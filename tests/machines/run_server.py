@@ -11,13 +11,13 @@ from receiver.actions import Action, Actions, Context, Later
 from receiver.breaker import MainThresholds, Thresholds
 from receiver.control import Control
 from receiver.healing import Healing
-from receiver.journal import Journal, Transaction
+from receiver.journal import Journal, Stored, Transaction
 from receiver.matcher import parse_matcher
 from receiver.metrics import Metrics
+from receiver.proof.verifier import Judgement
 from receiver.reconciler import Reconciler
 from receiver.settings import BackoffSettings, EngineSettings
 from receiver.strategy import OnFailure, Strategies, Strategy, Verify
-from receiver.verification import Judgement
 from tests.factories import ScriptedProver, step, strategy
 from tests.machines.run_model import APPROVAL, GRACE, STALE, WITHIN, Killed, Wish
 from tests.world import World
@@ -53,11 +53,7 @@ class Mortal(Journal):
     def read(self, work: Callable[[Transaction], T]) -> T:
         return self.real.read(work)
 
-    def submit(
-        self,
-        work: Callable[[Transaction], T],
-        done: Callable[[T | None, BaseException | None], None],
-    ) -> None:
+    def submit(self, work: Callable[[Transaction], T], done: Callable[[Stored[T]], None]) -> None:
         self.real.submit(work, done)
 
     def acquire(self) -> bool:
@@ -100,9 +96,13 @@ class Scripted(Action):
 class Prometheus(ScriptedProver):
     meanwhile: Callable[[], None]
 
-    def judge(self, *args: Any, **values: Any) -> Judgement:
+    def confirm(self, *args: Any, **values: Any) -> Judgement:
         self.meanwhile()
-        return super().judge(*args, **values)
+        return super().confirm(*args, **values)
+
+    def look(self, *args: Any, **values: Any) -> Judgement:
+        self.meanwhile()
+        return super().look(*args, **values)
 
 
 class Server(World):

@@ -5,11 +5,11 @@ from pathlib import Path
 import msgspec
 
 from receiver.actions import Action
-from receiver.template import is_template
+from receiver.template import NameText, is_template
 
 
 class DrainParams(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    service: str
+    service: NameText
     directory: str = "/run/drain"
 
 

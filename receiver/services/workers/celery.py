@@ -14,16 +14,18 @@ from urllib.parse import quote, urlsplit
 import msgspec
 
 from receiver.errors import ActionError
-from receiver.services.workers import Scaled
+from receiver.services.workers import Counted, Inferred
 
 if TYPE_CHECKING:  # an extra, and 200 ms to import
     from celery import Celery
 
-_REPLY: Final = 2.0
-"""Seconds that nodes have to answer."""
+_REPLY: Final = 10.0
+"""Seconds that nodes have to answer: one that takes a task right now may be late."""
+_CONNECT: Final = 2.0
+"""Seconds that the broker has for each packet."""
 
 
-class CeleryPool(Scaled, frozen=True, kw_only=True, forbid_unknown_fields=True):
+class CeleryPool(Inferred, frozen=True, kw_only=True, forbid_unknown_fields=True):
     broker: Annotated[str, msgspec.Meta(pattern="^(rediss?|amqps?)://")]
     """Its URL without a password."""
     password_file: str | None = None
@@ -31,18 +33,20 @@ class CeleryPool(Scaled, frozen=True, kw_only=True, forbid_unknown_fields=True):
     workers: Annotated[tuple[str, ...], msgspec.Meta(min_length=1)]
     """The names of the nodes whose pools these are, as `celery inspect ping` shows them."""
 
-    def count(self, *, timeout: float) -> int:
-        return sum(self._pools(timeout).values())
+    def look(self, *, timeout: float) -> Counted:
+        there = sum(self._pools(timeout).values())
+        return Counted(wanted=there, ready=there)
 
-    def step(self, now: int, wanted: int, *, timeout: float) -> None:
+    def step(self, wanted: int, *, timeout: float) -> None:
         pools = self._pools(timeout)
         # The smallest pool grows, the largest shrinks: they stay alike.
-        if wanted > now:
+        if wanted > sum(pools.values()):
             name, verb = min(pools, key=lambda each: pools[each]), "pool_grow"
         else:
             name, verb = max(pools, key=lambda each: pools[each]), "pool_shrink"
         replies = self._told(verb, name, timeout)
-        if "error" in replies:
+        # While all its processes work none can go; the step is taken again until one can.
+        if "error" in replies and "busy" not in str(replies["error"]):
             raise ActionError(f"{name} refused {verb}: {replies['error']}")
 
     def probe(self, *, timeout: float) -> list[str]:
@@ -52,7 +56,10 @@ class CeleryPool(Scaled, frozen=True, kw_only=True, forbid_unknown_fields=True):
     def _pools(self, timeout: float) -> dict[str, int]:
         """Return the size of each node's pool."""
         with _explained(), self._app() as app:
-            found = app.control.inspect(list(self.workers), timeout=min(_REPLY, timeout)).stats()
+            # It returns as soon as all have answered.
+            found = app.control.inspect(
+                list(self.workers), timeout=min(_REPLY, timeout), limit=len(self.workers)
+            ).stats()
         missing = [name for name in self.workers if name not in (found or {})]
         if missing:
             raise ActionError(f"no answer from {', '.join(missing)}; do these nodes run?")
@@ -84,10 +91,10 @@ class CeleryPool(Scaled, frozen=True, kw_only=True, forbid_unknown_fields=True):
             user, _, host = parts.netloc.rpartition("@")
             url = parts._replace(netloc=f"{user}:{quote(secret, safe='')}@{host}").geturl()
         app = Celery(broker=url, set_as_current=False)
-        app.conf.broker_connection_timeout = _REPLY
+        app.conf.broker_connection_timeout = _CONNECT
         app.conf.broker_connection_retry = False
         app.conf.broker_transport_options = {
-            "socket_timeout": _REPLY, "socket_connect_timeout": _REPLY, "max_retries": 1,
+            "socket_timeout": _CONNECT, "socket_connect_timeout": _CONNECT, "max_retries": 1,
         }  # fmt: skip
         return app
 

@@ -8,7 +8,7 @@ import msgspec
 
 from receiver import process
 from receiver.errors import ActionError
-from receiver.services.workers import Scaled
+from receiver.services.workers import Counted, Scaled
 
 PLACE: Final = "{count}"
 """Stands for the number in the argv of `to`; the only thing that is put there is digits."""
@@ -16,7 +16,7 @@ PLACE: Final = "{count}"
 
 class WorkerCommands(Scaled, frozen=True, kw_only=True, forbid_unknown_fields=True):
     ask: Annotated[tuple[str, ...], msgspec.Meta(min_length=1)]
-    """Prints how many there are, and nothing else."""
+    """Prints how many are wanted, and nothing else: those that work, and those that start."""
     to: Annotated[tuple[str, ...], msgspec.Meta(min_length=2)]
     """Has `{count}` of them."""
 
@@ -25,17 +25,17 @@ class WorkerCommands(Scaled, frozen=True, kw_only=True, forbid_unknown_fields=Tr
         if PLACE not in self.to[1:]:
             raise ValueError(f"to: write {PLACE} as one of its arguments, for the number")
 
-    def count(self, *, timeout: float) -> int:
+    def look(self, *, timeout: float) -> Counted:
         text = _run(self.ask, timeout).strip()
         if not text.isdecimal() or len(text) > 6:
             raise ActionError(f"{self.ask[0]!r} printed no number", output=text[:2000])
-        return int(text)
+        return Counted(wanted=int(text), ready=int(text))
 
-    def step(self, now: int, wanted: int, *, timeout: float) -> None:  # noqa: ARG002
+    def step(self, wanted: int, *, timeout: float) -> None:
         _run(tuple(str(wanted) if word == PLACE else word for word in self.to), timeout)
 
     def probe(self, *, timeout: float) -> list[str]:
-        self.count(timeout=timeout)
+        self.look(timeout=timeout)
         return []
 
 

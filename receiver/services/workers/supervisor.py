@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import time
+from typing import Final
 
-from receiver.services.supervisor import Client, Supervisor
-from receiver.services.workers import Scaled
+from receiver.services.supervisor import DOWN, Client, Supervisor
+from receiver.services.workers import Counted, Scaled
 
-_UP = frozenset({"STARTING", "RUNNING", "BACKOFF"})
+_WANTED: Final = frozenset({"STARTING", "RUNNING", "BACKOFF"})
+"""Those that supervisord keeps up, or tries to."""
 
 
 class SupervisorGroup(Scaled, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -32,22 +34,28 @@ class SupervisorGroup(Scaled, frozen=True, kw_only=True, forbid_unknown_fields=T
             password_file=self.password_file,
         )
 
-    def count(self, *, timeout: float) -> int:
+    def look(self, *, timeout: float) -> Counted:
         with self._supervisor.connected(time.monotonic() + timeout) as client:
-            infos = client.infos(f"{self.group}:*")
-        # One that is in BACKOFF does not work, and one that stops may still.
-        return sum(info.statename in {"RUNNING", "STOPPING"} for info in infos)
+            states = [info.statename for info in client.infos(f"{self.group}:*")]
+        # One that stops may still work. One that is FATAL nobody tries to start any more.
+        return Counted(
+            wanted=sum(state in _WANTED for state in states),
+            ready=states.count("RUNNING"),
+            leaving=states.count("STOPPING"),
+        )
 
-    def step(self, now: int, wanted: int, *, timeout: float) -> None:  # noqa: ARG002
+    def step(self, wanted: int, *, timeout: float) -> None:
         with self._supervisor.connected(time.monotonic() + timeout) as client:
             self._towards(client, wanted)
 
     def _towards(self, client: Client, wanted: int) -> None:
         infos = sorted(client.infos(f"{self.group}:*"), key=lambda info: info.name)
-        up = [info for info in infos if info.statename in _UP]
-        down = [
-            info for info in infos if info.statename not in _UP and info.statename != "STOPPING"
-        ]
+        # Those that work come first, so that they are stopped last.
+        up = sorted(
+            (info for info in infos if info.statename in _WANTED),
+            key=lambda info: info.statename != "RUNNING",
+        )
+        down = [info for info in infos if info.statename in DOWN]
         for info in up[wanted:]:
             client.stop(info.full_name)
         for info in down[: max(0, wanted - len(up))]:

@@ -6,8 +6,8 @@ from typing import Annotated
 
 import msgspec
 
-from receiver.services.systemd import active, refuse_missing, show, systemctl
-from receiver.services.workers import Scaled
+from receiver.services.systemd import State, refuse_missing, show, state_of, systemctl
+from receiver.services.workers import Counted, Scaled
 
 _TEMPLATE = r"^[A-Za-z0-9:_.\\][A-Za-z0-9:_.\\-]{0,200}@\.service$(?!\n)"
 
@@ -20,25 +20,39 @@ class SystemdTemplate(Scaled, frozen=True, kw_only=True, forbid_unknown_fields=T
     def _unit(self, number: int) -> str:
         return self.template.replace("@.", f"@{number}.")
 
-    def _active(self, timeout: float) -> list[int]:
-        numbers = range(1, self.max + 1)
-        found = show([self._unit(number) for number in numbers], user=self.user, timeout=timeout)
-        refuse_missing(found[0], self._unit(1))
-        return [number for number, each in zip(numbers, found, strict=True) if active(each)]
+    def _instances(self, timeout: float) -> list[tuple[str, State]]:
+        """Return each unit from 1 to `max`, and what it is about to be."""
+        if not self.max:
+            return []
+        units = [self._unit(number) for number in range(1, self.max + 1)]
+        found = show(units, user=self.user, timeout=timeout)
+        refuse_missing(found[0], units[0])
+        return [(unit, state_of(each)) for unit, each in zip(units, found, strict=True)]
 
-    def count(self, *, timeout: float) -> int:
-        return len(self._active(timeout)) if self.max else 0
+    def look(self, *, timeout: float) -> Counted:
+        instances = self._instances(timeout)
+        states = [state for _, state in instances]
+        between = [unit for unit, state in instances if state is State.BETWEEN]
+        return Counted(
+            wanted=states.count(State.UP) + states.count(State.COMING),
+            ready=states.count(State.UP),
+            # One that ends may be started again when it has, by its Restart= or a job.
+            unclear=f"{between[0]} is just being stopped or restarted" if between else "",
+        )
 
-    def step(self, now: int, wanted: int, *, timeout: float) -> None:
-        running = self._active(timeout)
-        if wanted > now:
-            free = [each for each in range(1, self.max + 1) if each not in running]
-            verb, numbers = "start", free[: wanted - now]
+    def step(self, wanted: int, *, timeout: float) -> None:
+        instances = self._instances(timeout)
+        # Those that work come first, so that they are stopped last.
+        up = [unit for unit, state in instances if state is State.UP]
+        up += [unit for unit, state in instances if state is State.COMING]
+        down = [unit for unit, state in instances if state is State.DOWN]
+        if wanted > len(up):
+            verb, units = "start", down[: wanted - len(up)]
         else:
-            verb, numbers = "stop", running[wanted:]
-        units = [self._unit(number) for number in numbers]
-        systemctl([verb, "--no-block", "--", *units], user=self.user, timeout=timeout)
+            verb, units = "stop", up[wanted:]
+        if units:
+            systemctl([verb, "--no-block", "--", *units], user=self.user, timeout=timeout)
 
     def probe(self, *, timeout: float) -> list[str]:
-        self._active(timeout)
+        self._instances(timeout)
         return []

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from datetime import UTC, datetime
+from math import isfinite
 from typing import Any, Final
 
 import msgspec
@@ -13,6 +14,7 @@ from receiver.duration import format_duration
 from receiver.guards.situation import Reason
 from receiver.journal import Episode, Recorded, Transaction
 from receiver.journal.steering import Key
+from receiver.looks import wait_of
 from receiver.run import FAILURES, Observation, Outcome, Phase, Run, State
 from receiver.scrape import budget_left
 from receiver.strategy import Strategy
@@ -123,8 +125,13 @@ def one_run(service: Service, number: int) -> dict[str, Any] | None:
     run, decisions, observations = service.journal.read(read)
     if run is None:
         return None
+    wait = None
+    if run.plan is not None and run.verify_from is not None:
+        wait = wait_of(run.plan, run.verify_from)
     return {
         "run": run,
+        "wait": wait,
+        "reach": wait.reach if wait is not None and isfinite(wait.reach) else None,
         "healing": _healing(run),
         "decisions": decisions,
         "observations": observations,
@@ -243,6 +250,7 @@ def _moments(
         (run.approved_at, "A person approved it", "", "allow"),
         (run.verify_from, "The last step ended: only newer data proves anything", "", ""),
         (run.finished_at, f"Ended: {run.outcome}", run.reason, run.outcome or ""),
+        (run.relapsed_at, "It fired again: the heal had not held", "", Outcome.INEFFECTIVE),
     )
     for one in decisions:
         times = f" {one.times} times, last at {moment(one.last_at)}" if one.times > 1 else ""

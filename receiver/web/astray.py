@@ -1,0 +1,123 @@
+"""What is said to a request for what is not served? Where it should have gone.
+
+Most are notifications on the wrong path: Alertmanager logs the status, and sends them for ever.
+"""
+
+from __future__ import annotations
+
+import logging
+import re
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from difflib import get_close_matches
+from time import monotonic
+from typing import Final, NamedTuple
+
+from flask import Flask, Response, request
+from werkzeug.exceptions import HTTPException, MethodNotAllowed, NotFound
+
+from receiver.web.answers import error
+from receiver.web.guessers import network
+from receiver.web.refusals import LONGEST_PATH
+from receiver.web.sparing import Sparing
+
+log: Final = logging.getLogger("promheal.web")
+
+WEBHOOK: Final = "/webhook"
+CONTRACT: Final = "/openapi.yaml"
+
+_LONGEST: Final = 100
+"""Characters of a path that is compared with others: that takes their product."""
+_VARIABLE: Final = re.compile(r"<[^>]*>")
+_ALERTMANAGERS: Final = re.compile(r".*/api/v[12]/alerts/?")
+_OF_THE_PAGE: Final = ("/static/", "/ui/")
+_READS: Final = frozenset({"GET", "HEAD"})
+_UNASKED: Final = frozenset({"HEAD", "OPTIONS"})
+
+
+class Served(NamedTuple):
+    """One path that there is, as `/api/runs/<int:number>`."""
+
+    path: str
+    methods: frozenset[str]
+
+
+class Astray:
+    """Answers what an application does not serve, and logs it sparingly."""
+
+    def __init__(self, app: Flask, clock: Callable[[], float] = monotonic) -> None:
+        self._app = app
+        self._sparing = Sparing(clock)
+
+    def answer(self, problem: HTTPException) -> Response:
+        served = [
+            Served(rule.rule, frozenset(rule.methods or ()) - _UNASKED)
+            for rule in self._app.url_map.iter_rules()
+        ]
+        method, path = request.method[:20], request.path[:LONGEST_PATH]
+        if isinstance(problem, MethodNotAllowed):
+            allowed = sorted(problem.valid_methods or ())
+            said = f"{method} {path}: this path takes {_either(set(allowed) - _UNASKED)} only."
+            response = error("method_not_allowed", f"{said} {_way(served)}", 405)
+            response.headers["Allow"] = ", ".join(allowed)
+        else:
+            said = f"{method} {path}: there is no such path{_hint(method, path, served)}"
+            response = error("not_found", f"{said} {_way(served)}", 404)
+        address = network(request.remote_addr or "")
+        times = self._sparing.due(address)
+        if times:
+            log.warning(
+                "a request went astray (logged once a minute for each address): %s",
+                said,
+                extra={"address": address, "status": response.status_code, "times": times},
+            )
+        return response
+
+
+def register(app: Flask) -> None:
+    astray = Astray(app)
+    for kind in (NotFound, MethodNotAllowed):
+        app.register_error_handler(kind, astray.answer)
+
+
+def _either(methods: Iterable[str]) -> str:
+    return " or ".join(sorted(methods))
+
+
+def _way(served: Sequence[Served]) -> str:
+    """Return where notifications go, and where all the rest is listed."""
+    if all(one.path != WEBHOOK for one in served):
+        return (
+            "This promheal only executes steps: Alertmanager's notifications go to POST /webhook "
+            "of one that receives them."
+        )
+    return f"Alertmanager's notifications go to POST {WEBHOOK}; GET {CONTRACT} lists all paths."
+
+
+def _hint(method: str, path: str, served: Sequence[Served]) -> str:
+    """Return what was probably meant, or nothing; with the end of the sentence."""
+    if method == "POST" and _ALERTMANAGERS.fullmatch(path):
+        return "; it is one of Alertmanager: have Prometheus tell that, and that tell promheal."
+    if len(path) > _LONGEST:
+        return "."
+    # Whoever posts is not shown what can only be read; who reads may have forgotten to post.
+    there = {
+        each: methods
+        for each, methods in _written(path, served)
+        if each != path and (method in _READS or method in methods)
+    }
+    for near in get_close_matches(path, there, n=1):
+        return f"; did you mean {method if method in there[near] else _either(there[near])} {near}?"
+    return "."
+
+
+def _written(path: str, served: Sequence[Served]) -> Iterator[tuple[str, frozenset[str]]]:
+    """Yield the paths that there are with what stands in *path* for their variables."""
+    parts = path.split("/")
+    for one in served:
+        if one.path.startswith(_OF_THE_PAGE) or not one.methods:
+            continue
+        wanted = one.path.split("/")
+        if any(_VARIABLE.search(part) for part in wanted[len(parts) :]):
+            continue
+        filled = [parts[at] if _VARIABLE.search(part) else part for at, part in enumerate(wanted)]
+        yield "/".join(filled), one.methods
