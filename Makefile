@@ -15,7 +15,8 @@ export PATH := $(CURDIR)/$(BIN):$(if $(UPSTREAMS),$(CURDIR)/.tools/upstreams/$(U
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
 .PHONY: help install tools develop upstreams demo compose-demo image test docs pictures acceptance-postgres \
-  acceptance-upstreams kill-sweep kill-sweep-many many-alerts full-disk window-sweep check bench damage mutate format lock generate clean
+  acceptance-upstreams kill-sweep kill-sweep-many many-alerts full-disk window-sweep check bench damage mutate \
+  public-rules format lock generate clean
 
 help: ## Show this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
@@ -142,6 +143,13 @@ damage: $(VENV)/developed ## Damage copies of a journal at random, and count wha
 
 mutate: $(VENV)/developed ## Change what decides, place by place, and see that a test fails
 	$(BIN)/python -m bench.mutation $(ARGS)
+
+public-rules: develop ## Let the alerting rules below a folder fire, heal and fall silent (DIR=…); half an hour for 2,000
+	@test -n '$(DIR)' || { echo "Name a folder with rule files: make public-rules DIR=/path/to/rules"; exit 1; }
+	@for generation in old new; do \
+	  sh deploy/upstreams $$generation || test -s .tools/upstreams/$$generation/absent || exit 1; \
+	done
+	$(BIN)/python -m bench.public_rules $(ARGS) '$(DIR)'
 
 format: $(VENV)/developed ## Format the code
 	$(BIN)/ruff check --fix-only --quiet
