@@ -78,13 +78,16 @@ class Prover(Protocol):
 
     def look(
         self,
-        binding: Binding,
+        binding: Binding | None,
         *,
         since: float,
         expect: Expect = Expect.EMPTY,
         accept_gone: bool = False,
     ) -> Judgement:
-        """Whether what is bound still fires by data newer than *since*; 0: by any."""
+        """Whether what is bound still fires by data newer than *since*; 0: by any.
+
+        None: it could not be told which series is the alert's.
+        """
 
     def decay(
         self, alert_labels: Mapping[str, str], expression: str | None, *, own_query: bool = False

@@ -28,7 +28,6 @@ from receiver.looks import Look, Wait, cleared_since, clock_time, end_of, next_l
 from receiver.metrics import ACTIONS, HEALS, ROLLBACKS, VERIFICATIONS, Metrics, of_run
 from receiver.place import EVERYWHERE, Place
 from receiver.proof.binding import Binding
-from receiver.proof.verifier import UNBOUND_ALERT
 from receiver.run import (
     FAILURES,
     Doubt,
@@ -312,15 +311,12 @@ class Healing:
         wait = wait_of(plan, run.verify_from)
         now = self._clock()
         binding = _bound(plan, run.acted_at or run.created_at)
-        if binding is None:
-            judgement = UNBOUND_ALERT
-        else:
-            judgement = config.prover.look(
-                binding,
-                since=run.verify_from,
-                expect=Expect(plan.verify_expect),
-                accept_gone=plan.verify_gone == Gone.ACCEPT,
-            )
+        judgement = config.prover.look(
+            binding,
+            since=run.verify_from,
+            expect=Expect(plan.verify_expect),
+            accept_gone=plan.verify_gone == Gone.ACCEPT,
+        )
         if config.settings.prometheus is None:
             wait = msgspec.structs.replace(wait, deadline=now)  # nobody will ever answer
         look = Look(

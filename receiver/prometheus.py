@@ -35,7 +35,8 @@ class Prometheus:
 
     def __init__(self, settings: PrometheusSettings) -> None:
         self._timeout = settings.timeout
-        self._external = settings.external_labels
+        external = settings.external_labels
+        self._told = Sending(external, None) if external else None
         self._http = Upstream(
             settings.url,
             timeout=settings.timeout,
@@ -121,10 +122,9 @@ class Prometheus:
             data, _ = _data(_CONFIG, self._http.get(_CONFIG), _Config)
         except UpstreamError as error:
             if error.unknown_path or error.status in _FORBIDDEN:
-                # Thanos, Mimir and VictoriaMetrics have no such path.
-                return Sending(self._external, None) if self._external else None
+                return self._told  # Thanos and Mimir have no such path
             raise
-        return read_sending(data.yaml)
+        return read_sending(data.yaml) or self._told
 
     def _rules(self, params: list[tuple[str, str]]) -> Iterator[Rule]:
         data, _ = _data(_RULES, self._http.get(_RULES, params), _Groups)

@@ -18,7 +18,7 @@ from receiver.promql import Rule, Samples, quote
 from receiver.proof.binding import Binding
 from receiver.proof.flow import places
 from receiver.proof.syntax import parse
-from receiver.proof.verifier import Judgement, bind, look, unanswered
+from receiver.proof.verifier import UNBOUND_ALERT, Judgement, bind, look, unanswered
 from receiver.relabel import Sending
 from receiver.ruleset import Ruleset
 from receiver.strategy import Expect
@@ -114,7 +114,7 @@ class PrometheusProver:
 
     def look(
         self,
-        binding: Binding,
+        binding: Binding | None,
         *,
         since: float,
         expect: Expect = Expect.EMPTY,
@@ -122,10 +122,12 @@ class PrometheusProver:
     ) -> Judgement:
         """Whether what is bound still fires by data newer than *since*, when the last step ended.
 
-        0: before acting, when any sample will do.
+        0: before acting, when any sample will do. None: its series could not be told.
         """
         if self._prometheus is None:
             return _NOBODY
+        if binding is None:
+            return UNBOUND_ALERT
         return look(
             self,
             binding,

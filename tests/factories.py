@@ -182,12 +182,13 @@ class ScriptedProver:
 
     def look(
         self,
-        binding: Binding,
+        binding: Binding | None,
         *,
         since: float,
         expect: Expect = Expect.EMPTY,
         accept_gone: bool = False,
     ) -> Judgement:
+        assert binding is not None
         self.asked.append((binding.expression, since))
         self.labels = dict(binding.labels)
         signal = self.own if binding.own and self.own is not None else self.signal

@@ -138,10 +138,10 @@ def test_check_that_cannot_ask_says_so(files: Files) -> None:
     url = f"http://127.0.0.1:{free_port()}"
     code, said = files.asked("check", {"prometheus": {"url": url}}, "--prometheus")
     assert code == 1
-    assert f"{url} cannot be asked: /api/v1/rules: Connection refused" in said
+    assert f"{url}: cannot be asked: /api/v1/rules: Connection refused" in said
     code, said = files.asked("check", {}, "--prometheus")
-    assert code == 1
-    assert "`prometheus:` is missing" in said
+    assert code == 2
+    assert "promheal.yml names none; write `prometheus: {url: …}`" in said
 
 
 def test_a_server_that_has_no_rules_api_is_told_by_check_and_doctor(

@@ -269,7 +269,7 @@ def test_the_run_shows_where_it_is() -> None:
     run = {
         "id": 7, "strategy": "s", "target": "t", "outcome": "inconclusive", "reason": "",
         "notifiedAt": 1.0, "actedAt": 1.0, "finishedAt": 2.0, "decisions": [], "steps": [step],
-        "observations": [],
+        "observations": [], "relapsedAt": None,
     }  # fmt: skip
     assert (
         f"snapshot: /data/snapshots/7-0.json.gz, 4096 bytes, sha256 {'ab' * 32}"

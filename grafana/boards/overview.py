@@ -128,9 +128,10 @@ def make() -> Json:
                     "Runs by outcome",
                     "How runs ended. Ineffective: every step succeeded and the alert still "
                     "fires. Inconclusive: nothing could be proven. Rollback failed: a person "
-                    "must look.",
+                    "must look. Relapsed: what was healed fired again soon.",
                     "cpm",
                     Query(per_minute("promheal_heals_total", "outcome"), "{{outcome}}"),
+                    Query(per_minute("promheal_relapses_total"), "relapsed"),
                     bars=True,
                     colours=OUTCOMES,
                 ),
