@@ -8,7 +8,7 @@ from typing import Any, ClassVar, Final, TypeVar
 import msgspec
 
 from receiver.actions import Action, Actions, Context, Later
-from receiver.breaker import MainThresholds, Thresholds
+from receiver.breaker import MainThresholds, StrategyThresholds, Thresholds
 from receiver.control import Control
 from receiver.healing import Healing
 from receiver.journal import Journal, Stored, Transaction
@@ -148,7 +148,7 @@ def configured(wish: Wish) -> Strategies:
             on_failure=OnFailure.KEEP if wish.keep else OnFailure.ROLLBACK,
             grace_period=GRACE,
             budget=(),
-            breaker=NEVER,
+            breaker=StrategyThresholds(failures=10**9),
             verify=Verify(within=WITHIN),
         )
 

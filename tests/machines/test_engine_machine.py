@@ -16,7 +16,14 @@ from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
 
-from receiver.breaker import Breaker, Happening, MainThresholds, Thresholds, after
+from receiver.breaker import (
+    Breaker,
+    Happening,
+    MainThresholds,
+    StrategyThresholds,
+    Thresholds,
+    after,
+)
 from receiver.errors import RefusedError
 from receiver.guards.situation import Signal
 from receiver.journal import Journal, open_journal
@@ -76,7 +83,7 @@ class Engine(RuleBasedStateMachine):
                 actions=(step(params=Spy.Params(fails=fails, undo="none")),),
                 grace_period=0.0,
                 budget=(),
-                breaker=NEVER,
+                breaker=StrategyThresholds(failures=10**9),
                 verify=Verify(within=WITHIN),
             )
 
