@@ -14,7 +14,7 @@ from receiver.channels import Channels
 from receiver.clock import Clock
 from receiver.config_files import Loaded
 from receiver.errors import UpstreamError
-from receiver.gathering import Config
+from receiver.gathering import SILENCE_UNKNOWN, Config
 from receiver.intake import Fetch
 from receiver.llm import Keys
 from receiver.place import EVERYWHERE, Place
@@ -92,7 +92,7 @@ def _silenced(alertmanager: Alertmanager | None) -> Callable[[Alert], str]:
         try:
             found = alertmanager.silences_of(alert)
         except UpstreamError as error:
-            return f"whether it is silenced is not known: {error}"
+            return f"{SILENCE_UNKNOWN}: {error}"
         return f"silence {', '.join(found)}" if found else ""
 
     return silenced

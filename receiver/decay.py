@@ -70,6 +70,13 @@ FORGETS: Final = Decay(0.0, scrape=0.0)
 """It looks at nothing but what is measured from now on."""
 
 
+def longest(decays: Iterable[Decay]) -> Decay:
+    """Return how far back the furthest of several expressions looks."""
+    every = list(decays)
+    furthest = max(every, key=lambda one: inf if one.seconds is None else one.seconds)
+    return Decay(furthest.seconds, furthest.problem, max(one.scrape for one in every))
+
+
 def recordings(rules: Iterable[Rule]) -> Recordings:
     """Return what makes series: recording rules, and alerting rules, which make `ALERTS`."""
     found: dict[str, list[Recorded]] = {}

@@ -26,6 +26,11 @@ from receiver.guards.worker import worker
 
 Guard = Callable[[Situation], Verdict]
 
+OF_THE_ALERT: Final = frozenset({"maintenance", "current", "monitoring"})
+"""Guards that may answer otherwise for another alert of the same target."""
+OF_THE_OPERATOR: Final = frozenset({"mode", "approval"})
+"""Guards whose no says what would be done, for a person to judge."""
+
 GUARDS: Final[tuple[tuple[str, Guard], ...]] = (
     ("paused", paused),
     ("dormant", dormant),
@@ -56,6 +61,24 @@ class Decision(msgspec.Struct, frozen=True):
     answers: tuple[GuardAnswer, ...]
     """What every guard said, in order: none is skipped, so that a no can be explained in full."""
 
+    @property
+    def refused_by(self) -> frozenset[str]:
+        return frozenset(
+            each.guard for each in self.answers if each.verdict.answer is not Answer.ALLOW
+        )
+
+    def refusal_of_the_alert(self, situation: Situation) -> Verdict | None:
+        """Return why this alert cannot ask for it, whatever is to be said of its target."""
+        # A grace period is the target's; that it still fires because of the past is the alert's.
+        own = OF_THE_ALERT if situation.forgets_at is None else OF_THE_ALERT | {"grace"}
+        refusals = [
+            each.verdict
+            for each in self.answers
+            if each.guard in own and each.verdict.answer is not Answer.ALLOW
+        ]
+        over = [verdict for verdict in refusals if verdict.answer is Answer.DENY]
+        return next(iter(over + refusals), None)
+
 
 def decide(situation: Situation) -> Decision:
     """Ask every guard; what is over is not waited for, whatever else is in the way."""
@@ -66,4 +89,8 @@ def decide(situation: Situation) -> Decision:
         for answer in refusals
         if answer.guard == "current" and answer.verdict.answer is Answer.DENY
     ]
-    return Decision((over or refusals)[0].verdict if refusals else ALLOW, answers)
+    verdict = (over or refusals)[0].verdict if refusals else ALLOW
+    if situation.left_out:
+        detail = "; ".join(filter(None, (verdict.detail, situation.left_out)))
+        verdict = msgspec.structs.replace(verdict, detail=detail)
+    return Decision(verdict, answers)

@@ -15,12 +15,11 @@ from receiver.authority import FILE, Speaker
 from receiver.channels import Channels
 from receiver.clock import Clock
 from receiver.decay import FORGETS, Decay
-from receiver.decide import decide
+from receiver.decide import OF_THE_OPERATOR, Decision, decide
 from receiver.dormancy import backoff
 from receiver.errors import ActionError
 from receiver.guards.situation import (
     RETRY,
-    Answer,
     Condition,
     Doubt,
     Hold,
@@ -38,7 +37,7 @@ from receiver.place import UNBOUND
 from receiver.prometheus import Prometheus
 from receiver.proof.binding import Binding
 from receiver.proof.verifier import Judgement
-from receiver.run import Plan, PlannedStep, Run
+from receiver.run import Asker, Plan, PlannedStep, Run
 from receiver.services import Inventory
 from receiver.settings import Settings
 from receiver.strategy import Expect, OnFailure, Strategies, Strategy, condition_holds
@@ -58,6 +57,10 @@ _WHATEVER_THEY_SAY: Final = frozenset(
 """Why not, whatever Prometheus and Alertmanager say."""
 _REASON: Final = 500
 """Characters of the pause file that are read."""
+
+
+SILENCE_UNKNOWN: Final = "whether it is silenced is not known"
+"""What is said of a silence while Alertmanager cannot be asked."""
 
 
 class Prover(Protocol):
@@ -136,9 +139,27 @@ class Config(msgspec.Struct, frozen=True, kw_only=True):
         return self.prover.confirm(alert.labels, said, speaker=speaker, starts_at=alert.starts_at)
 
 
+class Also(msgspec.Struct, frozen=True, kw_only=True):
+    """Another alert that fires, and asks for the same act."""
+
+    episode: Episode
+    value: float | None
+    expression: str | None
+    binding: Binding | None
+
+
 class Asked(msgspec.Struct, frozen=True, kw_only=True):
     """What Prometheus and Alertmanager answered before a decision."""
 
+    episode: Episode | None = None
+    """The alert that is decided on."""
+    also: tuple[Also, ...] = ()
+    over: tuple[int, ...] = ()
+    """Episodes of the target that are over, though their end was not told."""
+    left_out: str = ""
+    """Which others do not ask for the act, and why."""
+    unproven: int = 0
+    """Others that were not asked, although it may be acted on."""
     signal: Signal = Signal.UNKNOWN
     doubt: Doubt = Doubt.DATA
     condition: Condition = Condition.NONE
@@ -158,6 +179,10 @@ class Asked(msgspec.Struct, frozen=True, kw_only=True):
     """Of what will prove the heal."""
     alert_decay: Decay = FORGETS
     """Of the alert's own expression."""
+
+    @property
+    def silence_unknown(self) -> bool:
+        return self.silenced.startswith(SILENCE_UNKNOWN)
 
 
 _HOPEFUL: Final = Asked(signal=Signal.FIRING, condition=Condition.TRUE)
@@ -228,6 +253,7 @@ class Gathering:
             upstream_detail=asked.detail,
             suspect=asked.suspect,
             silenced=asked.silenced,
+            left_out="" if episode is None else asked.left_out,
             enabled=settings.flags.auto_healing,
             preventive=settings.flags.preventive_healing,
             dry_run=config.dry_run,
@@ -264,23 +290,72 @@ class Gathering:
             absent=_absent(transaction, runs_on),
         )
 
+    def of(self, situation: Situation, case: Case, episode: Episode) -> Situation:
+        """Return *situation* as it is for another alert of the same target."""
+        now = self._clock()
+        return msgspec.structs.replace(
+            situation,
+            now=now,
+            alert=episode.alert,
+            last_seen=episode.last_seen,
+            maintenance=_maintenance(case.config.settings.maintenance, episode.alert, now),
+        )
+
+    def heard(self, situation: Situation, asked: Asked) -> Decision:
+        """Decide by what was answered."""
+        return decide(
+            msgspec.structs.replace(
+                situation,
+                now=self._clock(),
+                signal=asked.signal,
+                doubt=asked.doubt,
+                condition=asked.condition,
+                upstream_detail=asked.detail,
+                suspect=asked.suspect,
+                silenced=asked.silenced,
+            )
+        )
+
     def glance(
         self, transaction: Transaction, case: Case, episode: Episode, run: Run | None
     ) -> Situation:
         """Return what a decision would rest on if others said what lets us act."""
         return self.situation(transaction, case, episode, run, _HOPEFUL)
 
-    def ask(self, case: Case, episode: Episode | None, situation: Situation | None) -> Asked:
-        """Ask Prometheus and Alertmanager, unless the answer could not matter.
+    def ask(
+        self, case: Case, episode: Episode, situation: Situation, blind: Asked | None = None
+    ) -> Asked:
+        """Ask Prometheus and Alertmanager about one alert, unless the answer could not matter.
 
-        *situation* is what a `glance` has seen, if there is anything to decide. In a storm most
-        have to queue, and while everything is paused nobody needs to know.
+        *situation* is what a `glance` has seen. In a storm most have to queue, and while everything
+        is paused nobody needs to know. *blind* is that Prometheus could not be asked a moment ago:
+        it is not waited for once more.
         """
-        if episode is None or situation is None:
-            return Asked()
         if decide(situation).verdict.reason in _WHATEVER_THEY_SAY:
-            return _HOPEFUL
-        alert = episode.alert
+            return msgspec.structs.replace(_HOPEFUL, episode=episode)
+        asked = blind or self._signal(case, episode)
+        asked = msgspec.structs.replace(asked, episode=episode)
+        # What only stands before the act is asked only then; also where a person is to judge it.
+        if self.heard(situation, asked).refused_by - OF_THE_OPERATOR:
+            return asked
+        labels = episode.alert.labels
+        decay = alert_decay = case.config.prover.decay(labels, asked.expression)
+        if case.strategy.verify.query is not None:
+            decay = self._decay_of_query(case, episode, asked)
+        suspect = ""
+        if not _acts_blind(asked):
+            suspect = case.config.prover.suspect(labels, asked.expression)
+        return msgspec.structs.replace(
+            asked,
+            decay=decay,
+            alert_decay=alert_decay,
+            suspect=asked.suspect or suspect,
+            silenced=case.config.silenced(episode.alert),
+            complete=True,
+        )
+
+    def _signal(self, case: Case, episode: Episode) -> Asked:
+        """Ask whether the alert fires, and whether `when` holds for it."""
         judgement = self._judge(case, episode)
         condition, detail = Condition.NONE, judgement.detail
         if case.strategy.when is not None and judgement.signal is not Signal.CLEARED:
@@ -299,7 +374,7 @@ class Gathering:
                 condition, detail = Condition.UNKNOWN, str(error)
             else:
                 condition, detail = case.config.prover.condition(query)
-        asked = Asked(
+        return Asked(
             signal=judgement.signal,
             doubt=judgement.doubt,
             expression=judgement.expression,
@@ -309,31 +384,6 @@ class Gathering:
             detail=detail,
             suspect=judgement.suspect,
             answered=True,
-        )
-        heard = msgspec.structs.replace(
-            situation,
-            now=self._clock(),
-            signal=asked.signal,
-            doubt=asked.doubt,
-            condition=asked.condition,
-            suspect=asked.suspect,
-        )
-        if decide(heard).verdict.answer is not Answer.ALLOW:
-            return asked
-        # What only stands before the act is asked only then.
-        decay = alert_decay = case.config.prover.decay(alert.labels, asked.expression)
-        if case.strategy.verify.query is not None:
-            decay = self._decay_of_query(case, episode, asked)
-        suspect = ""
-        if not _acts_blind(asked):
-            suspect = case.config.prover.suspect(alert.labels, asked.expression)
-        return msgspec.structs.replace(
-            asked,
-            decay=decay,
-            alert_decay=alert_decay,
-            suspect=suspect,
-            silenced=case.config.silenced(alert),
-            complete=True,
         )
 
     @staticmethod
@@ -429,11 +479,14 @@ def plan_for(
     binding: Binding | None = None,
     decay: Decay = FORGETS,
     alert_decay: Decay = FORGETS,
+    also: Iterable[Also] = (),
+    unproven: int = 0,
 ) -> Plan:
     """Render everything now: a run under way does not see a reload.
 
     *expression* is the one by which the alert was judged, *value* what it returned, *binding* the
-    series that it was returned for. *undeclared*: values that the strategy does not declare may
+    series that it was returned for; *also* are the others that asked for the act, and *unproven*
+    how many more there may be. *undeclared*: values that the strategy does not declare may
     stand in arguments. Raises ActionError when a template cannot be rendered, a value is not what
     it may be, or it is not clear where it is to run.
     """
@@ -468,9 +521,27 @@ def plan_for(
         scrape=decay.scrape,
         alert_decay=alert_decay.seconds,
         alert=_about(alert, expression),
+        also=tuple(_asker(strategy, target, each) for each in also),
+        unproven=unproven,
         target_labels=_target_labels(strategy, alert.labels),
         value=value,
         runs_on=_runs_on(steps, alert.labels, inventory),
+    )
+
+
+def _asker(strategy: Strategy, target: str, also: Also) -> Asker:
+    variables = _variables(strategy, target, also.episode, also.value, also.expression)
+    query, binding = strategy.verify.query, also.binding
+    if query is not None:
+        try:
+            query = render_promql(query, variables)
+        except ActionError:
+            query = binding = None  # it is not known what would prove it
+    return Asker(
+        fingerprint=also.episode.alert.fingerprint,
+        labels=also.episode.alert.labels,
+        binding=None if binding is None else msgspec.to_builtins(binding),
+        verify_query=query,
     )
 
 

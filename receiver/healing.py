@@ -16,7 +16,7 @@ from typing import Any, Final
 import msgspec
 from msgspec.structs import asdict
 
-from receiver import consequences
+from receiver import consequences, evidence
 from receiver.actions import Actions, Context
 from receiver.breaker import BreakerState
 from receiver.clock import Clock
@@ -27,14 +27,12 @@ from receiver.journal import Journal, Key, Transaction
 from receiver.looks import Look, Wait, cleared_since, clock_time, end_of, next_look, wait_of
 from receiver.metrics import ACTIONS, HEALS, ROLLBACKS, VERIFICATIONS, Metrics, of_run
 from receiver.place import EVERYWHERE, Place
-from receiver.proof.binding import Binding
 from receiver.run import (
     FAILURES,
     Doubt,
     Observation,
     Outcome,
     Phase,
-    Plan,
     PlannedStep,
     Run,
     State,
@@ -42,7 +40,6 @@ from receiver.run import (
     StepState,
 )
 from receiver.runner import Event, Runner, Suspended
-from receiver.strategy import Expect, Gone
 
 log: Final = logging.getLogger("promheal.healing")
 
@@ -310,12 +307,11 @@ class Healing:
         config = self._config()
         wait = wait_of(plan, run.verify_from)
         now = self._clock()
-        binding = _bound(plan, run.acted_at or run.created_at)
-        judgement = config.prover.look(
-            binding,
+        judgement = evidence.look(
+            config.prover,
+            plan,
+            acted_at=run.acted_at or run.created_at,
             since=run.verify_from,
-            expect=Expect(plan.verify_expect),
-            accept_gone=plan.verify_gone == Gone.ACCEPT,
         )
         if config.settings.prometheus is None:
             wait = msgspec.structs.replace(wait, deadline=now)  # nobody will ever answer
@@ -465,20 +461,6 @@ def yield_from(steps: Iterator[Any], write: Callable[[Any], None]) -> Any:
         write(event)
         if isinstance(event, Suspended):
             return event
-
-
-def _bound(plan: Plan, acted_at: float) -> Binding | None:
-    """Return what is asked about after the action; None where the alert's series is not known."""
-    bound = None if plan.binding is None else msgspec.convert(plan.binding, Binding)
-    if plan.verify_query is None:
-        return bound
-    return Binding(
-        expression=plan.verify_query,
-        labels=plan.target_labels,
-        fed_at=acted_at if bound is None else bound.fed_at,
-        lag=0.0 if bound is None else bound.lag,
-        own=True,
-    )
 
 
 def _past(run: Run) -> dict[tuple[Phase, int], Step]:

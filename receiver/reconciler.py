@@ -8,7 +8,7 @@ verify, record, and say when to look again.
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from datetime import UTC, datetime
 from typing import Final, Protocol
 
@@ -16,6 +16,7 @@ import msgspec
 
 from receiver import consequences
 from receiver.alert import Alert
+from receiver.choice import MOST, choose
 from receiver.clock import Clock
 from receiver.decide import Decision, decide
 from receiver.errors import ActionError
@@ -48,9 +49,10 @@ class _Seen(msgspec.Struct, frozen=True):
     """What the journal says before anybody is asked."""
 
     run: Run | None
-    episode: Episode | None = None
+    episodes: Sequence[Episode] = ()
+    """The alerts that ask, the one said last first."""
     situation: Situation | None = None
-    """If others would say what lets us act; None where there is nothing to decide."""
+    """Of the first, if others would say what lets us act; None where there is nothing to decide."""
 
 
 class _Settled(msgspec.Struct, frozen=True):
@@ -121,7 +123,7 @@ class Reconciler:
         """
         self.last_consider = self._clock()
         config = self._config()
-        seen = self._journal.read(lambda transaction: self._see(transaction, config, key))
+        seen = self._journal.read(lambda transaction: self._see_all(transaction, config, key))
         if seen.run is None or seen.run.state is State.PENDING:
             # Who only executes steps leaves it to those who decide.
             return self._decide(key, config, seen) if self._place.decides else self._clock()
@@ -134,11 +136,12 @@ class Reconciler:
         """
         self._wake_all(sorted(self._journal.read(lambda t: t.keys())), idle=idle)
 
-    def weigh(self, strategy: Strategy, target: str, episode: Episode | None) -> Decision:
-        """Return what would be decided now for an alert, without writing anything down."""
+    def weigh(self, strategy: Strategy, target: str, episodes: Sequence[Episode]) -> Decision:
+        """Return what would be decided now for these alerts, without writing anything down."""
         case = Case(self._config(), strategy, target)
-        seen = self._journal.read(lambda t: self._see(t, case.config, case.key, episode))
-        asked = self._gathering.ask(case, episode, seen.situation)
+        seen = self._journal.read(lambda t: self._see(t, case, episodes))
+        asked = choose(self._gathering, case, episodes, seen.situation)
+        episode = asked.episode
         planned = _plan(case, episode, asked)
 
         def weighed(transaction: Transaction) -> Decision:
@@ -157,25 +160,26 @@ class Reconciler:
 
         return self._journal.read(weighed)
 
-    def _see(
-        self, transaction: Transaction, config: Config, key: Key, episode: Episode | None = None
-    ) -> _Seen:
-        """Read at one moment all that is needed to know what to ask others.
-
-        *episode* stands for what the journal says that fires.
-        """
-        run = transaction.unfinished(key)
-        if run is not None and run.state is not State.PENDING and episode is None:
+    def _see_all(self, transaction: Transaction, config: Config, key: Key) -> _Seen:
+        """Read at one moment all that is needed to know what to ask others."""
+        run, strategy = transaction.unfinished(key), config.strategies.get(key[0])
+        if run is not None and run.state is not State.PENDING:
             return _Seen(run)
-        strategy, episode = config.strategies.get(key[0]), episode or transaction.wanted(key)
-        if strategy is None or episode is None:
-            return _Seen(run, episode)
-        case = Case(config, strategy, key[1])
-        return _Seen(run, episode, self._gathering.glance(transaction, case, episode, run))
+        episodes = _asking(transaction, key)
+        if strategy is None:
+            return _Seen(run, episodes)
+        return self._see(transaction, Case(config, strategy, key[1]), episodes)
+
+    def _see(self, transaction: Transaction, case: Case, episodes: Sequence[Episode]) -> _Seen:
+        run = transaction.unfinished(case.key)
+        if not episodes:
+            return _Seen(run)
+        situation = self._gathering.glance(transaction, case, episodes[0], run)
+        return _Seen(run, episodes, situation)
 
     def _decide(self, key: Key, config: Config, seen: _Seen) -> float | None:
         strategy = config.strategies.get(key[0])
-        pending, episode = seen.run, seen.episode
+        pending = seen.run
         place = None if pending is None or pending.reason not in PASSED_ON else pending.reason
         if strategy is None:
             if pending is not None:
@@ -183,11 +187,12 @@ class Reconciler:
             if place is not None:
                 self._healing.pass_on(Reason(place))
             return None
-        if episode is None and pending is None:
+        if not seen.episodes and pending is None:
             self._healing.pass_on(Reason.STORM)  # one target fewer is ill
             return None
         case = Case(config, strategy, key[1])
-        asked = self._gathering.ask(case, episode, seen.situation)
+        asked = choose(self._gathering, case, seen.episodes, seen.situation)
+        episode = asked.episode
         planned = _plan(case, episode, asked)
         before = None if seen.situation is None else seen.situation.last_healed
         settled = self._journal.atomically(lambda t: self._settle(t, case, asked, planned, before))
@@ -218,12 +223,17 @@ class Reconciler:
     ) -> _Settled | None:
         """Decide on the history as it is now, and write down what follows from it.
 
-        None, and nothing is written, when what was in the way while we asked has gone: the
-        questions that did not matter then matter now. *healed_at* is when the target was last
-        proven healed.
+        None, and nothing is written, when what was in the way while we asked has gone, since the
+        questions that did not matter then matter now; and when the alert that it was asked about
+        has ended meanwhile, and others still ask. *healed_at* is when the target was last proven
+        healed.
         """
         # An alert that came while we asked has waked us once more; now nothing is planned for it.
-        episode = None if planned == _Planned() else transaction.wanted(case.key)
+        asking = () if planned == _Planned() else _asking(transaction, case.key)
+        asked_of = None if asked.episode is None else asked.episode.id
+        episode = next((each for each in asking if each.id == asked_of), None)
+        if episode is None and asking:
+            return None
         run = transaction.unfinished(case.key)
         # Before the breakers are read, which may open of it.
         self._note_relapse(transaction, case, episode, asked, healed_at)
@@ -238,9 +248,25 @@ class Reconciler:
         )
         now = situation.now
         decision = decide(situation)
-        verdict = decision.verdict
-        if verdict.answer is Answer.ALLOW and not asked.complete:
+        if decision.verdict.answer is Answer.ALLOW and not asked.complete:
             return None
+        for over in asked.over:
+            transaction.give_up(before=now - situation.stale_after, episode=over)
+        run = self._follow(transaction, case, episode, run, planned, decision.verdict, now)
+        news = self._record(transaction, case.key, decision, run, now)
+        return _Settled(decision.verdict, run, news)
+
+    def _follow(
+        self,
+        transaction: Transaction,
+        case: Case,
+        episode: Episode | None,
+        run: Run | None,
+        planned: _Planned,
+        verdict: Verdict,
+        now: float,
+    ) -> Run | None:
+        """Do to the run what follows from a verdict on *episode*, and return it."""
         match verdict.answer:
             case Answer.ALLOW:
                 assert episode is not None  # `current` denies without an alert
@@ -255,16 +281,13 @@ class Reconciler:
                 if run.asked_at != known and case.config.settings.notify.tells:
                     transaction.put_untold(run.id, "asked")
             case Answer.DENY:
-                if episode is not None and verdict.reason in {Reason.RESOLVED, Reason.STALE}:
-                    before = now - situation.stale_after
-                    transaction.give_up(before=before, episode=episode.id)
                 if verdict.reason is Reason.APPROVAL_EXPIRED:
                     transaction.put_veto(case.key, by="promheal", reason=verdict.detail, now=now)
                 if run is not None:
-                    evidence = f"{verdict.reason}: {_evidence(transaction, run, verdict)}"
+                    why = verdict.detail if episode else _evidence(transaction, run, verdict)
+                    evidence = f"{verdict.reason}: {why}"
                     run = self._healing.finish(transaction, run, Outcome.CANCELLED, evidence)
-        news = self._record(transaction, case.key, decision, run, now)
-        return _Settled(verdict, run, news)
+        return run
 
     def _note_relapse(
         self,
@@ -277,11 +300,14 @@ class Reconciler:
         if episode is None or healed_at is None:
             return
         within, now = case.strategy.verify.relapse, self._clock()
-        if min(now, episode.first_seen) - healed_at >= within:
+        firing = [(episode, asked.signal if asked.answered else Signal.UNKNOWN)]
+        firing += [(each.episode, Signal.FIRING) for each in asked.also]
+        if min(now, *(each.first_seen for each, _ in firing)) - healed_at >= within:
             return
         healed = transaction.last_heal(case.key)
-        signal = asked.signal if asked.answered else Signal.UNKNOWN
-        if healed is None or not relapsed(healed, episode, signal, within, now):
+        if healed is None or not any(
+            relapsed(healed, each, signal, within, now) for each, signal in firing
+        ):
             return
         consequences.relapse(transaction, case.config, healed, now)
         log.warning(
@@ -310,6 +336,11 @@ class Reconciler:
         return transaction.record(key, decision, run=None if run is None else run.id, now=now)
 
 
+def _asking(transaction: Transaction, key: Key) -> Sequence[Episode]:
+    """Return as many of the alerts that ask as matter, and one to know that there are more."""
+    return transaction.asking(key, limit=MOST + 1)
+
+
 def _plan(case: Case, episode: Episode | None, asked: Asked) -> _Planned:
     if episode is None:
         return _Planned()
@@ -326,6 +357,8 @@ def _plan(case: Case, episode: Episode | None, asked: Asked) -> _Planned:
                 binding=asked.binding,
                 decay=asked.decay,
                 alert_decay=asked.alert_decay,
+                also=asked.also,
+                unproven=asked.unproven,
             )
         )
     except ActionError as error:

@@ -22,5 +22,13 @@ def relapsed(healed: Run, episode: Episode, signal: Signal, within: float, now: 
     if min(episode.first_seen, episode.alert.starts_at) > end:
         return episode.first_seen - end < within
     proven = healed.plan is not None and healed.plan.verify_query is None
-    again = proven and episode.id == healed.episode and signal is Signal.FIRING
+    asked = episode.id == healed.episode or episode.alert.fingerprint in _askers(healed)
+    again = proven and asked and signal is Signal.FIRING
     return again and now - end < within
+
+
+def _askers(run: Run) -> set[str]:
+    """Return the fingerprints of the alerts that asked for it."""
+    if run.plan is None:
+        return set()
+    return {run.plan.alert.get("fingerprint", ""), *(each.fingerprint for each in run.plan.also)}

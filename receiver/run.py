@@ -118,6 +118,17 @@ class PlannedStep(msgspec.Struct, frozen=True, kw_only=True):
     """Why it is not executed for this alert; empty when it is."""
 
 
+class Asker(msgspec.Struct, frozen=True, kw_only=True):
+    """Another alert that asked for the same act: it, too, must have cleared."""
+
+    fingerprint: str
+    labels: dict[str, str]
+    binding: dict[str, Any] | None
+    """As the plan's."""
+    verify_query: str | None = None
+    """The strategy's own query, for this alert."""
+
+
 class Plan(msgspec.Struct, frozen=True, kw_only=True):
     """All that a run needs to be carried to its end, whatever the configuration says by then."""
 
@@ -151,6 +162,10 @@ class Plan(msgspec.Struct, frozen=True, kw_only=True):
     """As `decay`, of the alert's own expression."""
     alert: dict[str, Any]
     """The alert that asked for it: fingerprint, labels, annotations, starts_at, expression."""
+    also: tuple[Asker, ...] = ()
+    """The others that asked for it, as far as the proof looks at them."""
+    unproven: int = 0
+    """Further alerts of the target that were not asked, and are not looked at."""
     target_labels: dict[str, str] = {}
     """The labels that name the target; an operator's own query is about these, and not about the
     alert's others: a probe has another job and instance."""

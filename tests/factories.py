@@ -149,6 +149,8 @@ class ScriptedProver:
 
     def __init__(self) -> None:
         self.signal = Signal.FIRING
+        self.signals: dict[str, Signal] = {}
+        """By `instance`, where alerts of one target differ."""
         self.doubt = Doubt.NOBODY
         """Unknown, and the notification stands."""
         self.own: Signal | None = None
@@ -157,6 +159,8 @@ class ScriptedProver:
         """The rule's, if it is another one than that of the alert's link."""
         self.speakers: list[Speaker] = []
         self.holds = Condition.TRUE
+        self.conditions: dict[str, Condition] = {}
+        """By the query, where it is another one for each alert."""
         self.asked: list[tuple[str | None, float]] = []
         self.labels: dict[str, str] = {}
         self.listed: bool | None = False
@@ -177,7 +181,7 @@ class ScriptedProver:
         self.speakers.append(speaker)
         expression = self.expression or said
         bound = Binding(expression=expression or "", labels=dict(alert_labels), fed_at=1.0)
-        judged = self._says(self.signal, Doubt.BLIND if self.unasked else self.doubt)
+        judged = self._says(self._signal(alert_labels), Doubt.BLIND if self.unasked else self.doubt)
         return msgspec.structs.replace(judged, expression=expression, binding=bound)
 
     def look(
@@ -191,8 +195,13 @@ class ScriptedProver:
         assert binding is not None
         self.asked.append((binding.expression, since))
         self.labels = dict(binding.labels)
-        signal = self.own if binding.own and self.own is not None else self.signal
+        signal = self._signal(binding.labels)
+        if binding.own and self.own is not None:
+            signal = self.own
         return self._says(signal, Doubt.BLIND if self.unasked else Doubt.DATA)
+
+    def _signal(self, labels: Mapping[str, str]) -> Signal:
+        return self.signals.get(labels.get("instance", ""), self.signal)
 
     def _says(self, signal: Signal, doubt: Doubt) -> Judgement:
         return Judgement(signal, 1.0, f"scripted {signal}", doubt=doubt)
@@ -204,7 +213,8 @@ class ScriptedProver:
 
     def condition(self, query: str) -> tuple[Condition, str]:
         self.asked.append((query, 0.0))
-        return self.holds, f"scripted {self.holds}"
+        holds = self.conditions.get(query, self.holds)
+        return holds, f"scripted {holds}"
 
     def lists(self, alert_labels: Mapping[str, str]) -> bool | None:
         return self.listed

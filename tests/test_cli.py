@@ -303,7 +303,51 @@ def test_explain_for_people_tells_why_not(files: list[str], tmp_path: Path) -> N
     assert "\x1b" not in answer.stdout
 
 
+def test_explain_says_that_prometheus_cannot_be_asked(
+    files: list[str], config: Path, alerts: str
+) -> None:
+    (config / "promheal.yml").write_text(f'prometheus: {{url: "http://127.0.0.1:{free_port()}"}}\n')
+
+    answer = promheal("explain", *files, "-o", "json", alerts)
+
+    said = json.loads(answer.stdout)["alerts"][0]["strategies"][0]
+    assert (said["verdict"], said["reason"]) == ("wait", "condition_unknown")
+    (current,) = [guard for guard in said["guards"] if guard["guard"] == "current"]
+    assert "Connection refused" in current["detail"]
+    assert "Connection refused" in promheal("explain", *files, alerts).stdout
+
+
 # -- once
+
+
+@pytest.mark.parametrize("flags", [["--dry-run"], []])
+def test_once_says_that_prometheus_cannot_be_asked(
+    files: list[str], config: Path, alerts: str, flags: list[str]
+) -> None:
+    (config / "promheal.yml").write_text(f'prometheus: {{url: "http://127.0.0.1:{free_port()}"}}\n')
+
+    answer = promheal("once", *files, *flags, "--alerts", alerts)
+
+    assert answer.returncode == 1
+    assert "condition_unknown" in answer.stdout
+    assert "Connection refused" in answer.stdout
+
+
+def test_once_dry_run_decides_on_every_alert_of_a_target(
+    files: list[str], config: Path, tmp_path: Path
+) -> None:
+    always = [f"{day} 00:00 - 24:00" for day in ("mon", "tue", "wed", "thu", "fri", "sat", "sun")]
+    window = {"name": "the last one's", "weekly": always, "match": ['node="b"']}
+    (config / "promheal.yml").write_text(json.dumps({"maintenance": [window]}))
+    firing = FIRING["alerts"][0]
+    both = [{**firing, "labels": {**firing["labels"], "node": node}} for node in "ab"]
+    alerts = tmp_path / "both.json"
+    alerts.write_text(json.dumps({**FIRING, "alerts": both}))
+
+    answer = promheal("once", *files, "--dry-run", "--alerts", str(alerts), "-o", "json")
+
+    (result,) = json.loads(answer.stdout)["results"]
+    assert result["result"] == "allow"
 
 
 def test_once_goes_the_whole_way_and_says_how_it_ended(

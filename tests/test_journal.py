@@ -19,10 +19,10 @@ from hypothesis import strategies as st
 
 from receiver.alert import Alert, Quarantined
 from receiver.breaker import Breaker, BreakerEvent, BreakerState, Happening, Thresholds
-from receiver.decide import decide
+from receiver.decide import Decision, decide
 from receiver.dormancy import AWAKE
 from receiver.errors import ConfigError, JournalError
-from receiver.guards.situation import Signal
+from receiver.guards.situation import Reason, Signal, wait
 from receiver.journal import Admission, Admitted, Episode, Journal, Transaction, Want, open_journal
 from receiver.journal.migrate import scripts
 from receiver.journal.queries import queries
@@ -174,6 +174,33 @@ def test_what_an_alert_asks_for_ends_with_it(journal: Journal) -> None:
 
     assert journal.read(lambda t: t.keys()) == set()
     assert journal.read(lambda t: t.wanted(KEY)) is None
+
+
+def test_of_those_that_ask_for_a_target_the_one_said_last_is_first(journal: Journal) -> None:
+    a, b, c = (alert(labels={"alertname": "A", "instance": i}) for i in "abc")
+    for number, one in enumerate((a, b, c, a)):
+        admit(journal, one, wants=(Want(*KEY, one.fingerprint),), now=NOW + number)
+    other = alert(labels={"alertname": "B"})
+    admit(journal, other, wants=(Want("other", KEY[1], other.fingerprint),))
+
+    def asking(limit: int) -> list[str]:
+        found = journal.read(lambda t: t.asking(KEY, limit=limit))
+        return [one.alert.labels["instance"] for one in found]
+
+    assert asking(9) == ["a", "c", "b"]
+    assert asking(2) == ["a", "c"]
+    admit(journal, resolved(c, NOW + 9))
+    assert asking(9) == ["a", "b"]
+
+
+def test_a_repeated_decision_has_the_detail_of_the_last_time(journal: Journal) -> None:
+    for detail in ("the first", "the last"):
+        said = Decision(wait(Reason.SILENCED, NOW + 10, detail), ())
+        journal.atomically(lambda t, d=said: t.record(KEY, d, run=None, now=NOW))  # type: ignore[misc]
+
+    found = journal.read(lambda t: t.last_decision(KEY))
+    assert found is not None
+    assert (found.times, found.detail) == (2, "the last")
 
 
 def test_rematching_asks_anew_for_everything_that_fires(journal: Journal) -> None:

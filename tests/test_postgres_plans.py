@@ -51,6 +51,30 @@ def test_a_storm_is_looked_for_in_no_more_runs_than_matter(
     assert rows_read(row[0][0]["Plan"]) <= 10
 
 
+def test_who_asks_for_a_target_is_found_without_reading_who_asks_for_others(
+    crowded: psycopg.Connection[Any],
+) -> None:
+    crowded.execute(
+        "insert into episode (fingerprint, starts_at, labels, annotations, generator_url, sender,"
+        " first_seen, last_seen) select n, n, '{}', '{}', '', 'am', n, n"
+        " from generate_series(1, %s) as n",
+        [10 * RUNS],
+    )
+    crowded.execute(
+        "insert into wanted select 'latency', 'service=' || (id %% %s), id from episode",
+        [10 * RUNS // 25],
+    )
+    crowded.execute("analyze")
+    query = queries("postgres")["asking"]
+    values = {"strategy": "latency", "target": "service=7", "limit": 21}
+    assert len(crowded.execute(query.encode(), values).fetchall()) == 21
+
+    row = crowded.execute(f"explain (analyze, format json) {query}".encode(), values).fetchone()
+
+    assert row is not None
+    assert rows_read(row[0][0]["Plan"]) <= 25, "those of the target"
+
+
 def test_what_was_planned_on_a_new_journal_does_not_read_all_that_came_since(
     database: str,
 ) -> None:

@@ -557,9 +557,9 @@ def test_considering_what_is_not_there_does_nothing(world: World) -> None:
 
 def test_weighing_writes_nothing_down(world: World) -> None:
     world.fire()
-    episode = world.journal.read(lambda t: t.wanted(KEY))
+    episodes = world.journal.read(lambda t: t.asking(KEY, limit=2))
 
-    decision = world.reconciler.weigh(strategy(), KEY[1], episode)
+    decision = world.reconciler.weigh(strategy(), KEY[1], episodes)
 
     assert decision.verdict.answer == "allow"
     assert world.totals("decisions") == {}

@@ -41,6 +41,8 @@ class World:
         self.spy = Spy()
         self.woken: list[Key] = []
         self.silenced = ""
+        self.silences: dict[str, str] = {}
+        """By `instance`, where alerts of one target differ."""
         self.dry_run = False
         self.trusted: frozenset[str] = frozenset()
         self.pause_file: Path | None = None
@@ -80,7 +82,9 @@ class World:
             prover=self.prover,
             hash="abc",
             trusted=self.trusted,
-            silenced=lambda _: self.silenced,
+            silenced=lambda alert: self.silences.get(
+                alert.labels.get("instance", ""), self.silenced
+            ),
             pause_file=self.pause_file,
             dry_run=self.dry_run,
         )

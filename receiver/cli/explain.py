@@ -87,7 +87,7 @@ def _answers(service: Service, strategy: Strategy, alert: Alert) -> dict[str, An
         id=0, alert=alert, sender="", first_seen=now, last_seen=now, notifications=1
     )  # fmt: skip
     firing = alert.status is Status.FIRING
-    decision: Decision = service.reconciler.weigh(strategy, target, episode if firing else None)
+    decision: Decision = service.reconciler.weigh(strategy, target, [episode] if firing else [])
     return {
         "strategy": strategy.name,
         "matched": True,

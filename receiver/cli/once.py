@@ -119,37 +119,46 @@ def take(
     return carry(service, [(strategy.name, target) for strategy, target, _ in applying], ending)
 
 
-def _applying(service: Service, notification: Notification) -> list[tuple[Strategy, str, Alert]]:
-    """Return each strategy that applies, its target, and the alert that it applies to."""
-    found = {}
+def _applying(
+    service: Service, notification: Notification
+) -> list[tuple[Strategy, str, list[Alert]]]:
+    """Return each strategy that applies, its target, and the alerts that it applies to."""
+    found: dict[Key, tuple[Strategy, str, list[Alert]]] = {}
     for alert in notification.alerts:
         if alert.status is Status.FIRING:
             for strategy in service.intake.strategies().select(alert):
                 target = strategy.target_of(alert)
                 assert target is not None  # it was selected
-                found[strategy.name, target] = (strategy, target, alert)
+                _, _, asking = found.setdefault((strategy.name, target), (strategy, target, []))
+                asking.append(alert)
     return list(found.values())
 
 
-def _weigh(service: Service, strategy: Strategy, target: str, alert: Alert) -> dict[str, Any]:
+def _weigh(
+    service: Service, strategy: Strategy, target: str, alerts: list[Alert]
+) -> dict[str, Any]:
     now = service.clock()
-    episode = Episode(
-        id=0,
-        alert=alert,
-        sender="",
-        vouched_by=FILE,
-        vouched_link=alert.generator_url,
-        first_seen=now,
-        last_seen=now,
-        notifications=1,
-    )
-    verdict = service.reconciler.weigh(strategy, target, episode).verdict
+    episodes = [
+        Episode(
+            id=0,
+            alert=alert,
+            sender="",
+            vouched_by=FILE,
+            vouched_link=alert.generator_url,
+            first_seen=now,
+            last_seen=now,
+            notifications=1,
+        )
+        for alert in alerts
+    ]
+    verdict = service.reconciler.weigh(strategy, target, episodes).verdict
     return {
         "strategy": strategy.name,
         "target": target,
         "result": verdict.answer,
         "reason": verdict.reason or "",
         "until": verdict.until,
+        "detail": verdict.detail,
         "run": None,
         "actions": [step.action for step in strategy.actions],
     }
@@ -185,17 +194,19 @@ def _carry(service: Service, key: Key, ending: Event) -> dict[str, Any]:
         if run is None or (before is not None and run.id <= before.id and before.outcome):
             decision = service.journal.read(lambda t: t.last_decision(key))
             assert decision is not None  # it applies, so it was decided
-            return _result(key, decision.verdict, decision.reason, None, None)
+            return _result(key, decision.verdict, decision.reason, None, None, decision.detail)
         if run.outcome is not None:
             return _result(key, run.outcome, run.reason, None, run.id)
         if run.state is State.PENDING or again is None:
-            return _result(key, Answer.WAIT, run.reason, run.until, run.id)
+            decision = service.journal.read(lambda t: t.last_decision(key))
+            why = "" if decision is None else decision.detail
+            return _result(key, Answer.WAIT, run.reason, run.until, run.id, why)
         if ending.wait(max(0.0, again - service.clock())):
             return _result(key, run.state, "promheal ends; to be taken up again", None, run.id)
 
 
 def _result(
-    key: Key, result: str, reason: str, until: float | None, run: int | None
+    key: Key, result: str, reason: str, until: float | None, run: int | None, detail: str = ""
 ) -> dict[str, Any]:
     return {
         "strategy": key[0],
@@ -203,6 +214,7 @@ def _result(
         "result": result,
         "reason": reason,
         "until": until,
+        "detail": detail,
         "run": run,
     }
 
@@ -218,6 +230,7 @@ def text(results: list[dict[str, Any]]) -> str:
             result["reason"],
             "" if result["until"] is None else f"until {moment(result['until'])}",
             ", ".join(result.get("actions", [])),
+            result["detail"],
         ]
         for result in results
     ]

@@ -135,7 +135,8 @@ class Situation(msgspec.Struct, frozen=True, kw_only=True):
     strategy: Strategy
     target: str
     alert: Alert | None
-    """The newest alert that fires for this strategy and target; None when none does."""
+    """Of those that fire for this strategy and target, the one that is decided on; None when none
+    does."""
     last_seen: float = 0.0
     """When a notification last said that it fires."""
     stale_after: float = 18_000.0
@@ -152,6 +153,8 @@ class Situation(msgspec.Struct, frozen=True, kw_only=True):
     """Why the monitoring and not the target may be ill."""
     silenced: str = ""
     """Which silence is for this alert now, or why that is not known."""
+    left_out: str = ""
+    """Which other alerts of the target do not ask for it, and why; and how many were not asked."""
 
     # -- what the operator wants
     enabled: bool = True

@@ -238,8 +238,12 @@ class Transaction(Steering):
         """Everything that fires for a strategy, and every unfinished run."""
 
     @abstractmethod
+    def asking(self, key: Key, *, limit: int) -> list[Episode]:
+        """The alerts that ask for this strategy on this target, the one said last first."""
+
     def wanted(self, key: Key) -> Episode | None:
-        """The newest alert that asks for this strategy on this target."""
+        """The first of them, where it only matters whether there is any."""
+        return next(iter(self.asking(key, limit=1)), None)
 
     @abstractmethod
     def unfinished(self, key: Key) -> Run | None:

@@ -42,13 +42,13 @@ delete from wanted
 insert into wanted (strategy, target, episode) values (:strategy, :target, :episode)
 on conflict do nothing
 
--- name: wanted_episode
--- The newest alert that asks for this strategy on this target.
+-- name: asking
+-- The alerts that ask for this strategy on this target, the one said last first.
 select e.id, e.fingerprint, e.starts_at, e.ends_at, e.labels, e.annotations, e.generator_url,
        e.sender, e.vouched_by, e.vouched_link, e.first_seen, e.last_seen, e.notifications
 from wanted w join episode e on e.id = w.episode
 where w.strategy = :strategy and w.target = :target and e.ends_at is null
-order by e.last_seen desc, e.id desc limit 1
+order by e.last_seen desc, e.id desc limit :limit
 
 -- name: all_wanted
 select distinct strategy, target from wanted
@@ -161,7 +161,8 @@ select * from decision
 where strategy = :strategy and target = :target order by id desc limit 1
 
 -- name: repeat_decision
-update decision set times = times + 1, last_at = :now, until = :until, answers = :answers
+update decision set
+    times = times + 1, last_at = :now, until = :until, detail = :detail, answers = :answers
 where id = :id
 
 -- name: put_decision

@@ -228,9 +228,9 @@ class Rows(SteeringRows, Transaction):
             for row in self._execute(name)
         }
 
-    def wanted(self, key: Key) -> Episode | None:
-        row = self._execute("wanted_episode", strategy=key[0], target=key[1]).fetchone()
-        return None if row is None else _episode(row)
+    def asking(self, key: Key, *, limit: int) -> list[Episode]:
+        rows = self._execute("asking", strategy=key[0], target=key[1], limit=limit)
+        return [_episode(row) for row in rows]
 
     def unfinished(self, key: Key) -> Run | None:
         row = self._execute("unfinished_run", strategy=key[0], target=key[1]).fetchone()
@@ -304,7 +304,12 @@ class Rows(SteeringRows, Transaction):
             run,
         ):
             self._execute(
-                "repeat_decision", id=last["id"], now=now, until=verdict.until, answers=answers
+                "repeat_decision",
+                id=last["id"],
+                now=now,
+                until=verdict.until,
+                detail=verdict.detail,
+                answers=answers,
             )
             return False
         self._execute(
