@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 from typing import Final, TypeVar
@@ -58,6 +59,34 @@ class Alertmanager:
             for alert in self._fetch(params)
             if alert.labels
         )
+
+    def send(
+        self, labels: Mapping[str, str], annotations: Mapping[str, str], *, ends_at: float
+    ) -> None:
+        """Have an alert fire until *ends_at*, seconds since the epoch; a past one ends it.
+
+        Raises UpstreamError.
+        """
+        alert = {
+            "labels": labels,
+            "annotations": annotations,
+            "endsAt": datetime.fromtimestamp(ends_at, UTC),
+        }
+        self._http.post_json(_ALERTS, [alert])
+
+    def hushed(self, labels: Mapping[str, str]) -> tuple[str, ...]:
+        """Return what keeps the alert with just these labels from being told: ids. Empty: nothing.
+
+        Raises UpstreamError.
+        """
+        params = [
+            ("filter", str(Matcher(name, MatchOp.EQUAL, value))) for name, value in labels.items()
+        ]
+        for found in self._fetch(params):
+            if found.labels == labels:
+                status = found.status
+                return (*status.silenced_by, *status.inhibited_by, *status.muted_by)
+        return ()
 
     def silences_of(self, alert: Alert) -> tuple[str, ...]:
         """Return the ids of the silences that are for *alert* now.
@@ -134,6 +163,22 @@ class Alertmanager:
         body = self._http.get(_STATUS)
         return _decoded(_STATUS, body, _WireServer).config.original
 
+    def webhook_notifications(self) -> tuple[float, float]:
+        """Return how many notifications by webhooks failed, and of how many, since it started.
+
+        Raises UpstreamError.
+        """
+        text = self._http.get("/metrics").decode("utf-8", "replace")
+
+        def total(name: str) -> float:
+            found = re.findall(rf'(?m)^{name}{{[^}}]*integration="webhook"[^}}]*}} (\S+)$', text)
+            return sum(map(float, found))
+
+        return (
+            total("alertmanager_notifications_failed_total"),
+            total("alertmanager_notifications_total"),
+        )
+
     def ready(self) -> bool:
         return self._http.answers("/-/ready")
 
@@ -207,6 +252,8 @@ def _decoded(path: str, body: bytes, kind: type[_T]) -> _T:
 
 class _WireStatus(msgspec.Struct, frozen=True, rename="camel"):
     silenced_by: list[str] = []
+    inhibited_by: list[str] = []
+    muted_by: list[str] = []
 
 
 class _WireAlert(msgspec.Struct, rename="camel"):

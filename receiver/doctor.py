@@ -10,23 +10,21 @@ import os
 import shutil
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor, as_completed
-from enum import StrEnum
 from pathlib import Path
 from typing import Any, Final
 from urllib.parse import urlsplit
 
 import msgspec
-import yaml
 
-from receiver import connections, provable
+from receiver import connections, delivery, provable
 from receiver.actions import discover
-from receiver.alertmanager import Alertmanager
 from receiver.channels import Channels
 from receiver.clock import steady_clock
 from receiver.config_files import Loaded
 from receiver.connections import Options
 from receiver.errors import ActionError, UpstreamError
 from receiver.exchange import fetch
+from receiver.finding import Finding, fail, ok, warn
 from receiver.llm import Keys, KeyState
 from receiver.memory import memories, recordings_of
 from receiver.prometheus import Prometheus
@@ -37,23 +35,6 @@ LITTLE: Final = 200 * 1024 * 1024
 """Bytes of free space below which the journal's disk is told."""
 _AT_ONCE: Final = 16
 """Probes at the same time."""
-
-
-class State(StrEnum):
-    OK = "ok"
-    WARN = "warn"
-    """It works, and is probably not what was meant."""
-    FAIL = "fail"
-
-
-class Finding(msgspec.Struct, frozen=True, kw_only=True):
-    """What one question led to."""
-
-    subject: str
-    """What was asked: `service checkout`, `prometheus`."""
-    state: State
-    detail: str
-    """What is so, and for a warning or failure what to mend."""
 
 
 Probe = Callable[[], Iterable[Finding]]
@@ -82,9 +63,9 @@ def _asked(subject: str, probe: Probe) -> list[Finding]:
     try:
         return list(probe())
     except (ActionError, UpstreamError) as error:
-        return [_fail(subject, str(error))]
+        return [fail(subject, str(error))]
     except Exception as error:  # noqa: BLE001  one that fails, a plug-in's too, hides no other
-        return [_fail(subject, f"it cannot be asked: {type(error).__name__}: {error}")]
+        return [fail(subject, f"it cannot be asked: {type(error).__name__}: {error}")]
 
 
 def _probes(loaded: Loaded, options: Options, timeout: float) -> Iterator[tuple[str, Probe]]:
@@ -92,7 +73,7 @@ def _probes(loaded: Loaded, options: Options, timeout: float) -> Iterator[tuple[
     yield "configuration", lambda: _configuration(loaded)
     yield "journal", lambda: _journal(connections.folder(options))
     yield _at("prometheus", settings.prometheus), lambda: _prometheus(loaded, timeout)
-    yield _at("alertmanager", settings.alertmanager), lambda: _alertmanager(loaded, timeout)
+    yield _at("alertmanager", settings.alertmanager), lambda: delivery.examine(loaded, timeout)
     keys = connections.keys(loaded, options, steady_clock())
     for provider in settings.llm.providers:
         yield f"llm {provider}", lambda provider=provider: _keys(keys, provider)  # type: ignore[misc]
@@ -118,17 +99,17 @@ def _configuration(loaded: Loaded) -> Iterator[Finding]:
     subject = "configuration"
     flags = loaded.settings.flags
     if not flags.auto_healing:
-        yield _warn(subject, "auto_healing is off: it decides and never acts; see `flags:`")
+        yield warn(subject, "auto_healing is off: it decides and never acts; see `flags:`")
     if not flags.auto_detection:
-        yield _warn(subject, "auto_detection is off: alerts are only recorded; see `flags:`")
+        yield warn(subject, "auto_detection is off: alerts are only recorded; see `flags:`")
     if not flags.preventive_healing and any(each.preventive for each in loaded.strategies):
         waiting = ", ".join(each.name for each in loaded.strategies if each.preventive)
-        yield _ok(subject, f"preventive_healing is off, so these never act: {waiting}")
+        yield ok(subject, f"preventive_healing is off, so these never act: {waiting}")
     for problem in loaded.problems:
-        yield _warn(subject, f"{Path(problem.file).name}: {problem.message}")
+        yield warn(subject, f"{Path(problem.file).name}: {problem.message}")
     if not loaded.strategies.names:
-        yield _warn(subject, "there are no strategies, so nothing is ever healed")
-    yield _ok(
+        yield warn(subject, "there are no strategies, so nothing is ever healed")
+    yield ok(
         subject,
         f"{len(loaded.strategies.names)} strategies, {len(loaded.inventory.names)} services",
     )
@@ -139,11 +120,11 @@ def _journal(folder: Path) -> Iterator[Finding]:
     while not there.exists() and there != there.parent:
         there = there.parent
     if not os.access(there, os.W_OK | os.X_OK):
-        yield _fail("journal", f"promheal's user may not write in {there}")
+        yield fail("journal", f"promheal's user may not write in {there}")
         return
     free = shutil.disk_usage(there).free
     said = f"{folder} has {free // 1024**2} MiB free"
-    yield _ok("journal", said) if free >= LITTLE else _warn("journal", f"{said}; that is little")
+    yield ok("journal", said) if free >= LITTLE else warn("journal", f"{said}; that is little")
 
 
 # -- those it asks
@@ -152,31 +133,31 @@ def _journal(folder: Path) -> Iterator[Finding]:
 def _prometheus(loaded: Loaded, timeout: float) -> Iterator[Finding]:
     subject, settings = "prometheus", loaded.settings.prometheus
     if settings is None:
-        yield _warn(subject, "none is named, so no heal is ever proven; write `prometheus:`")
+        yield warn(subject, "none is named, so no heal is ever proven; write `prometheus:`")
         return
     prometheus = Prometheus(msgspec.structs.replace(settings, timeout=timeout))
     rules = prometheus.known_rules()
     if rules is None:
         yield from _without_rules(subject, prometheus, settings)
     elif rules:
-        yield _ok(subject, f"{settings.url} has {len(rules)} alerting rules")
+        yield ok(subject, f"{settings.url} has {len(rules)} alerting rules")
     else:
-        yield _warn(
+        yield warn(
             subject,
             f"{settings.url} has no alerting rules; VictoriaMetrics hands on those of vmalert if "
             "it is started with -vmalert.proxyURL",
         )
     sick = sorted({rule.name for rule in rules or () if rule.health == "err"})
     if sick:
-        yield _fail(subject, f"these rules cannot be evaluated: {', '.join(sick)}")
+        yield fail(subject, f"these rules cannot be evaluated: {', '.join(sick)}")
     made = recordings_of(prometheus, rules or ())
     for _, each in memories(loaded.strategies, rules or (), made, discover()):
-        tell = _warn if each.warning else _ok
+        tell = warn if each.warning else ok
         yield tell(f"strategy {each.strategy}", each.detail)
     for strategy, problem in provable.problems(loaded.strategies, rules, settings.trusted_senders):
-        yield _warn(f"strategy {strategy}", problem)
+        yield warn(f"strategy {strategy}", problem)
     if rules is not None and not prometheus.alertmanagers():
-        yield _warn(subject, "it sends its alerts to no Alertmanager; see its `alerting:`")
+        yield warn(subject, "it sends its alerts to no Alertmanager; see its `alerting:`")
 
 
 def _without_rules(
@@ -184,7 +165,7 @@ def _without_rules(
 ) -> Iterator[Finding]:
     prometheus.query("vector(1)")  # else it is another server, or below another path
     trusted = ", ".join(settings.trusted_senders)
-    yield _warn(
+    yield warn(
         subject,
         f"{settings.url} answers queries and has no rules API, so "
         + (f"alerts of {trusted} are asked by their own link, others only" if trusted
@@ -193,58 +174,28 @@ def _without_rules(
     )  # fmt: skip
 
 
-def _alertmanager(loaded: Loaded, timeout: float) -> Iterator[Finding]:
-    subject, settings = "alertmanager", loaded.settings.alertmanager
-    if settings is None:
-        yield _warn(
-            subject, "none is named, so silences do not stop promheal; write `alertmanager:`"
-        )
-        return
-    text = Alertmanager(msgspec.structs.replace(settings, timeout=timeout)).configuration()
-    try:
-        receivers = (yaml.safe_load(text) or {}).get("receivers") or []
-        hooks = [each for each in receivers if each.get("webhook_configs")]
-    except (yaml.YAMLError, AttributeError, TypeError):
-        yield _warn(subject, f"{settings.url} answers, but its configuration cannot be read")
-        return
-    if not hooks:
-        yield _fail(
-            subject,
-            f"{settings.url} has no webhook, so promheal is never told; `promheal config "
-            "alertmanager` prints what to add",
-        )
-        return
-    yield _ok(subject, f"{settings.url} has webhooks in {', '.join(str(h['name']) for h in hooks)}")
-    for hook in hooks:
-        for each in hook["webhook_configs"]:
-            if isinstance(each, dict) and each.get("send_resolved") is False:
-                yield _warn(
-                    subject, f"{hook['name']} sends no resolved alerts: `send_resolved: true`"
-                )
-
-
 def _keys(keys: Keys, provider: str) -> Iterator[Finding]:
     keys.probe(provider)
     for health in next(each.keys for each in keys.providers() if each.name == provider):
         if health.state is KeyState.ACTIVE:
-            yield _ok(f"llm {provider}", f"{health.name} works")
+            yield ok(f"llm {provider}", f"{health.name} works")
         else:
-            yield _fail(f"llm {provider}", f"{health.name}: {health.detail}")
+            yield fail(f"llm {provider}", f"{health.name}: {health.detail}")
 
 
 def _channel(channels: Channels, name: str, timeout: float) -> Iterator[Finding]:
     channels.probe(name, timeout=timeout)
-    yield _ok(f"channel {name}", "its URL is understood; nothing was sent")
+    yield ok(f"channel {name}", "its URL is understood; nothing was sent")
 
 
 def _reached(prefix: str, timeout: float) -> Iterator[Finding]:
     parts = urlsplit(prefix)
     if parts.scheme not in {"http", "https"}:
-        yield _warn("http", f"{prefix!r} in http.allow has no scheme, so it allows nothing")
+        yield warn("http", f"{prefix!r} in http.allow has no scheme, so it allows nothing")
         return
     # Any answer will do: what lies below it is not for a probe to call.
     reply = fetch("HEAD", f"{parts.scheme}://{parts.netloc}/", timeout=timeout)
-    yield _ok("http", f"{parts.netloc} answers ({reply.status} for /)")
+    yield ok("http", f"{parts.netloc} answers ({reply.status} for /)")
 
 
 # -- what it heals
@@ -279,43 +230,31 @@ def _manager(service: Service, timeout: float) -> Iterator[Finding]:
     status = service.manager.status(timeout=timeout)
     said = f"{status.state}: {status.detail}" if status.detail else str(status.state)
     if status.state is ServiceState.RUNNING:
-        yield _ok(subject, said)
+        yield ok(subject, said)
     else:
-        yield _warn(subject, f"{said}; start it, or find out why it does not run")
+        yield warn(subject, f"{said}; start it, or find out why it does not run")
 
 
 def _health(subject: str, url: str, timeout: float) -> Iterator[Finding]:
     reply = fetch("GET", url, timeout=timeout)
     if 200 <= reply.status < 300:
-        yield _ok(f"{subject}: health", f"{url} answers {reply.status}")
+        yield ok(f"{subject}: health", f"{url} answers {reply.status}")
     else:
-        yield _warn(
+        yield warn(
             f"{subject}: health", f"{url} answers {reply.status}, so no restart is ever done"
         )
 
 
 def _logs(subject: str, path: str) -> Iterator[Finding]:
     if os.access(path, os.R_OK):
-        yield _ok(subject, f"{path} can be read")
+        yield ok(subject, f"{path} can be read")
     else:
-        yield _warn(subject, f"{path} is not there or may not be read, so no snapshot has its end")
+        yield warn(subject, f"{path} is not there or may not be read, so no snapshot has its end")
 
 
 def _part(subject: str, part: Probed, timeout: float) -> Iterator[Finding]:
     found = list(part.probe(timeout=timeout))
     for problem in found:
-        yield _fail(subject, problem)
+        yield fail(subject, problem)
     if not found:
-        yield _ok(subject, "can be used")
-
-
-def _ok(subject: str, detail: str) -> Finding:
-    return Finding(subject=subject, state=State.OK, detail=detail)
-
-
-def _warn(subject: str, detail: str) -> Finding:
-    return Finding(subject=subject, state=State.WARN, detail=detail)
-
-
-def _fail(subject: str, detail: str) -> Finding:
-    return Finding(subject=subject, state=State.FAIL, detail=detail)
+        yield ok(subject, "can be used")

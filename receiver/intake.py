@@ -6,6 +6,7 @@ This half is fast and durable, healing may be slow; they meet in the journal.
 from __future__ import annotations
 
 import logging
+import re
 import threading
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
@@ -47,8 +48,32 @@ MAX_EVIDENCE: Final = 100
 ASIDE_AGAIN: Final = 60.0
 """Seconds until it is logged again that alerts were set aside."""
 
+_SHOWN: Final = 200
+"""Characters of a receiver's name that are kept."""
+
 HEARTBEAT: Final = "PromhealWatchdog"
 """The alert of rules/promheal.yml that always fires: news of the way here, and of no fault."""
+
+TEST: Final = ("promheal", "test")
+"""The label of an alert that tests the way here, as `promheal doctor --send-test-alert` sends it.
+
+Whoever can give an alert a label could as well not send it, so nothing is hidden by it that was not
+theirs to hide. An annotation makes no test: templates put into these what a target says."""
+TEST_ID: Final = "test_id"
+"""The label that tells one test from another."""
+_ID: Final = re.compile(r"[\w-]{1,64}", re.ASCII)
+
+
+class ArrivedTest(msgspec.Struct, frozen=True):
+    """The last alert that tested the way here."""
+
+    id: str
+    """Of its label; empty when that is none of ours."""
+    at: float
+    """When it arrived, seconds since the epoch."""
+    receiver: str
+    """Through which receiver of Alertmanager, as that says it."""
+
 
 Fetch = Callable[[Notification], Sequence[Alert]]
 """Asks the sender's Alertmanager for every alert of a notification's receiver and group.
@@ -85,6 +110,7 @@ class Intake:
         self._owing = threading.Lock()
         self.last_heartbeat = 0.0
         """When the heartbeat last arrived, seconds since the epoch; 0 before the first."""
+        self.last_test: ArrivedTest | None = None
         self._rematching = False  # what fires is not matched by these strategies yet
         self._aside = 0  # alerts that were set aside since it was logged
         self._aside_told: float | None = None  # when it was, by the monotonic clock
@@ -267,12 +293,17 @@ class _Recording:
         self._code = code
         """The answer to count; None for what no request brought."""
         now = intake.clock()
-        alerts = [_not_ahead(one, now) for one in notification.alerts if one.name != HEARTBEAT]
+        alerts = [_not_ahead(one, now) for one in notification.alerts if not tells_the_way(one)]
         # Alertmanager ends it when Prometheus is silent, and what we fetch proves no way here.
         self._beats = code is not None and any(
             alert.name == HEARTBEAT and alert.status is Status.FIRING
             for alert in notification.alerts
         )
+        self._tests = [
+            alert.labels.get(TEST_ID, "")
+            for alert in notification.alerts
+            if code is not None and _is_test(alert) and alert.status is Status.FIRING
+        ]
         self._firing = [alert for alert in alerts if alert.status is Status.FIRING]
         self._admission = Admission(alerts)
         self._strategies = intake.strategies()
@@ -318,6 +349,11 @@ class _Recording:
         notification = self._notification
         if self._beats:
             self._intake.last_heartbeat = self._intake.clock()
+        if self._tests:
+            identity = self._tests[-1] if _ID.fullmatch(self._tests[-1]) else ""
+            arrived = ArrivedTest(identity, self._intake.clock(), notification.receiver[:_SHOWN])
+            self._intake.last_test = arrived
+            log.info("a test alert arrived", extra={"id": identity, "receiver": arrived.receiver})
         for key in _keys(wants) | admitted.released:
             self._intake.wake(key)
         self._intake.tell_aside(notification)
@@ -328,6 +364,16 @@ class _Recording:
             )
             self._intake.owe(notification)
         return admitted
+
+
+def _is_test(alert: Alert) -> bool:
+    name, value = TEST
+    return alert.labels.get(name) == value
+
+
+def tells_the_way(alert: Alert) -> bool:
+    """Whether it is news of the way here, and of no fault."""
+    return alert.name == HEARTBEAT or _is_test(alert)
 
 
 def _not_ahead(alert: Alert, now: float) -> Alert:

@@ -104,6 +104,11 @@ class Matcher:
         # Bytes: for str, the binding counts the characters of the match, three times the price.
         return (self._regex.search(value.encode()) is not None) is self._wanted
 
+    @property
+    def literals(self) -> frozenset[str] | None:
+        """All values that its value stands for; None for a regular expression that is not plain."""
+        return self._literals
+
     def __str__(self) -> str:
         """Return the text that both syntaxes read alike, or the UTF-8 one if the name needs it."""
         name = self.name if _BARE_NAME.fullmatch(self.name) else _quote(self.name)

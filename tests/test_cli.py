@@ -12,14 +12,12 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-import yaml
 
 from receiver.cli import COMMANDS
-from receiver.cli.config import SNIPPET
 from receiver.decide import GUARDS
 from receiver.journal import open_journal
 from tests.chain import free_port
-from tests.tools import cpu_seconds, tool
+from tests.tools import cpu_seconds
 
 FIRING: dict[str, Any] = {
     "version": "4",
@@ -412,31 +410,34 @@ def test_once_with_nothing_that_applies_is_fine_and_says_so(
     assert "no strategy applies" in answer.stdout
 
 
-# -- config alertmanager
+def test_explain_says_that_a_test_alert_is_never_decided(files: list[str], tmp_path: Path) -> None:
+    firing = json.loads(json.dumps(FIRING))
+    for alert in firing["alerts"]:
+        alert["labels"]["promheal"] = "test"
+    (tmp_path / "test.json").write_text(json.dumps(firing))
+    answer = promheal("explain", *files, str(tmp_path / "test.json"), "-o", "json")
+    (latency, _) = json.loads(answer.stdout)["alerts"]
+    for said in latency["strategies"]:
+        assert said["matched"] is False
+        assert "it tells of the way here, and is never decided" in said["why"]
 
 
-def test_the_snippet_for_alertmanager_is_taken_by_it(tmp_path: Path) -> None:
-    snippet = promheal("config", "alertmanager", "--web.external-url", "http://h:1/x/").stdout
-    assert "url: http://h:1/x/webhook" in snippet
-    parts = SNIPPET.format(url="http://127.0.0.1:3001").split("# Below `receivers:`")
-    route, receiver = (yaml.safe_load(part) for part in parts)
-    path = tmp_path / "alertmanager.yml"
-    path.write_text(
-        yaml.safe_dump(
-            {
-                "route": {"receiver": "nobody", "routes": [*route, {"receiver": "people"}]},
-                "receivers": [{"name": "people"}, {"name": "nobody"}, *receiver],
-            }
-        )
-    )
+# -- config alertmanager: tests/test_routing.py
 
-    subprocess.run([tool("amtool"), "check-config", str(path)], check=True, capture_output=True)
-    for labels, receivers in ((["service=a"], "promheal,people"), (["x=y"], "people")):
-        subprocess.run(
-            [
-                tool("amtool"), "config", "routes", "test", f"--config.file={path}",
-                f"--verify.receivers={receivers}", *labels,
-            ],
-            check=True,
-            capture_output=True,
-        )  # fmt: skip
+
+def test_routes_come_from_the_strategies_of_a_file_that_can_be_read(
+    files: list[str], tmp_path: Path
+) -> None:
+    printed = promheal("config", "alertmanager", *files[:2], "--web.external-url", "http://h:1/x/")
+    assert printed.returncode == 0
+    assert "url: http://h:1/x/webhook" in printed.stdout
+    (tmp_path / "broken.yml").write_text("prometheus: [")
+    broken = promheal("config", "alertmanager", str(tmp_path / "broken.yml"))
+    assert (broken.returncode, broken.stdout) == (2, "")
+    assert "broken.yml:2:1: no YAML" in broken.stderr
+    (tmp_path / "promheal.yml").write_text("{}")
+    (tmp_path / "healing_strategies.yml").write_text("strategies: {}")
+    (tmp_path / "services.yml").write_text("services: {}")
+    empty = promheal("config", "alertmanager", str(tmp_path / "promheal.yml"))
+    assert empty.returncode == 2
+    assert "has no strategies" in empty.stderr

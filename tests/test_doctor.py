@@ -12,6 +12,7 @@ from typing import Any
 
 import pytest
 
+from tests.acceptance.server import Promheal
 from tests.chain import Program, free_port, start_alertmanager, start_prometheus, wait_until
 
 RULES = """
@@ -25,9 +26,11 @@ groups:
 
 @pytest.fixture(scope="module")
 def alertmanager(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Program]:
-    folder = tmp_path_factory.mktemp("alertmanager")
-    with start_alertmanager(folder, webhook="http://127.0.0.1:3001/webhook") as program:
-        yield program
+    """It sends to a promheal that serves."""
+    with Promheal(tmp_path_factory.mktemp("promheal"), {}) as promheal:
+        folder = tmp_path_factory.mktemp("alertmanager")
+        with start_alertmanager(folder, webhook=f"{promheal.url}/webhook") as program:
+            yield program
 
 
 @pytest.fixture(scope="module")
@@ -106,7 +109,8 @@ def test_where_all_is_well_it_says_so(patient: Patient) -> None:
 
     found = wait_until(well, within=40)
     assert found["strategy high-cpu"] == [
-        ("ok", "HighCPU does not look back: a proof takes 5m at most")
+        ("ok", "HighCPU does not look back: a proof takes 5m at most"),
+        ("ok", 'an alert {alertname="HighCPU"} is led to promheal'),
     ]
     assert found["service shop"][0][0] == "ok"
     assert found["service shop: settings"] == [("ok", "can be used")]

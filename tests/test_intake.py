@@ -10,7 +10,7 @@ import pytest
 from receiver.alert import Alert, Notification, Quarantined
 from receiver.errors import JournalError, UpstreamError
 from receiver.guards.situation import Signal
-from receiver.intake import AHEAD, HEARTBEAT, PEER_LAG, Intake
+from receiver.intake import AHEAD, HEARTBEAT, PEER_LAG, ArrivedTest, Intake
 from receiver.journal import Journal, Key, open_journal
 from receiver.matcher import parse_matcher
 from receiver.strategy import Strategies
@@ -270,6 +270,38 @@ def test_a_heartbeat_that_was_fetched_proves_no_way_here(world: World) -> None:
     wait_until(lambda: not world.intake._owed, what="the rest is fetched and recorded")
     assert not world.answers
     assert world.intake.last_heartbeat == 0
+
+
+def test_a_test_alert_is_noted_and_never_decided(world: World) -> None:
+    sent = alert(labels={"alertname": "HighCPU", "promheal": "test", "test_id": "a-_1"})
+    world.intake.admit(msgspec.structs.replace(notification(sent), receiver="r"))
+
+    assert world.intake.last_test == ArrivedTest("a-_1", NOW, "r")
+    assert world.journal.read(lambda t: t.open_episodes(limit=9)) == []
+    assert world.total("alerts_received", "firing") == 0
+
+    world.clock.now += 60
+    world.intake.admit(notification(resolved(sent)))
+    assert world.intake.last_test.at == NOW, "its end proves nothing new"
+
+
+@pytest.mark.parametrize("identity", ["", "x" * 65, "a b", "<b>", "ä"])
+def test_a_test_alert_of_somebody_else_leaves_nothing_of_it(world: World, identity: str) -> None:
+    sent = alert(labels={"alertname": "A", "promheal": "test", "test_id": identity})
+    world.intake.admit(msgspec.structs.replace(notification(sent), receiver="r" * 10_000))
+    assert world.intake.last_test == ArrivedTest("", NOW, "r" * 200)
+
+
+def test_only_the_label_makes_a_test(world: World) -> None:
+    for one in (
+        alert(annotations={"promheal": "test", "test_id": "a"}),
+        alert(labels={"alertname": "B", "promheal": "tested"}),
+        alert(labels={"alertname": "C", "test_id": "a"}),
+        alert(labels={"alertname": "test", "Promheal": "test"}),
+    ):
+        world.intake.admit(notification(one))
+    assert open_alerts(world) == 4
+    assert world.intake.last_test is None
 
 
 def test_only_whom_the_operator_trusts_vouches(world: World) -> None:

@@ -149,6 +149,20 @@ url = click.option(
 def server(function: F) -> F:
     """Add the options that say where the server is and who asks, and hand over a `server`."""
 
+    @perhaps
+    @functools.wraps(function)
+    def with_server(*args: Any, server: Callable[[], Server], **kwargs: Any) -> Any:
+        return function(*args, server=server(), **kwargs)
+
+    return with_server  # type: ignore[return-value]  # the same call, with options for `server`
+
+
+def perhaps(function: F) -> F:
+    """Add the same options, and hand over what makes a `server`, for who does not always ask one.
+
+    No file of who asks is read before.
+    """
+
     @url
     @click.option("--token-file", type=_FILE, help="A bearer token; also PROMHEAL_TOKEN, itself.")
     @click.option("--user", help="Who asks; the password is in --password-file.")
@@ -167,7 +181,7 @@ def server(function: F) -> F:
         problem = contradiction(flags, FLAGS)
         if problem:
             raise click.UsageError(problem)
-        return function(*args, server=_server(flags), **kwargs)
+        return function(*args, server=lambda: _server(flags), **kwargs)
 
     return with_server  # type: ignore[return-value]  # the same call, with options for `server`
 

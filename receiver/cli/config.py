@@ -4,25 +4,34 @@ from __future__ import annotations
 
 import hashlib
 import os
+import re
 import secrets
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Final
 
 import click
 
+from receiver.cli import BROKEN, FINE
+from receiver.cli import options as shared
 from receiver.errors import ConfigError
 
-SNIPPET = """\
+HEAD = """\
 # Into alertmanager.yml, before your other routes (below `route: routes:`). With `continue` they
 # are asked as well, so people are told as before. One of them must match: where any route has
 # taken an alert, Alertmanager does not use the root's own receiver.
+# The matchers are those of the strategies in {file}: print it again when these change.
+"""
+ROUTE = """\
 - receiver: promheal
-  matchers: ['service!=""']
+  matchers: {matchers}
   continue: true
-  group_by: [alertname, service]
+  group_by: {group_by}
   group_wait: 0s        # told at once; promheal waits by itself where it should
   group_interval: 10s   # how soon a change, and the end, is told
-  repeat_interval: 4h
+  repeat_interval: {repeat_interval:<3}  # below engine.stale_after
+"""
+RECEIVER = """\
 
 # Below `receivers:`
 - name: promheal
@@ -84,6 +93,10 @@ def command() -> None:
 
 
 @command.command("alertmanager")
+@click.argument(
+    "file", type=click.Path(path_type=Path, dir_okay=False), required=False, metavar="[FILE]"
+)
+@shared.config_file
 @click.option(
     "--web.external-url",
     "url",
@@ -91,9 +104,48 @@ def command() -> None:
     show_default=True,
     help="Where Alertmanager reaches promheal.",
 )
-def alertmanager(url: str) -> None:
-    """Print the route and the receiver for alertmanager.yml."""
-    click.echo(SNIPPET.format(url=url.rstrip("/")), nl=False)
+def alertmanager(file: Path | None, config_file: Path, url: str) -> int:
+    """Print the routes and the receiver for alertmanager.yml.
+
+    The routes lead to promheal what its strategies heal. FILE is promheal.yml, or --config.file is.
+    """
+    from receiver.actions import discover  # noqa: PLC0415  100 ms, which --help does not need
+    from receiver.config_files import load  # noqa: PLC0415
+    from receiver.duration import format_duration  # noqa: PLC0415
+    from receiver.problem import InvalidConfig, format_problem  # noqa: PLC0415
+    from receiver.routing import seldom, wanted  # noqa: PLC0415
+    from receiver.settings import environment  # noqa: PLC0415
+
+    file = file or config_file
+    try:
+        loaded = load(file, discover(), environment())
+    except InvalidConfig as invalid:
+        for problem in invalid.problems:
+            click.echo(format_problem(problem), err=True)
+        return BROKEN
+    routes = wanted(loaded.strategies)
+    if not routes:
+        raise ConfigError(f"{file} has no strategies, so no alert has to be routed to promheal")
+    repeat = seldom(loaded.settings.engine.stale_after)
+    click.echo(HEAD.format(file=os.path.relpath(file)), nl=False)
+    for route in routes:
+        text = ROUTE.format(
+            matchers=_listed(map(_quoted, map(str, route.matchers))),
+            group_by=_listed(_plain(name) for name in route.group_by),
+            repeat_interval=format_duration(repeat),
+        )
+        click.echo(text, nl=False)
+    click.echo(RECEIVER.format(url=url.rstrip("/")), nl=False)
+    return FINE
+
+
+def _listed(texts: Iterable[str]) -> str:
+    return f"[{', '.join(texts)}]"
+
+
+def _plain(label: str) -> str:
+    """Return a label's name in YAML: quoted where it is no plain word, as `...` is none."""
+    return label if re.fullmatch(r"[a-zA-Z_]\w*", label, re.ASCII) else _quoted(label)
 
 
 @command.command("web")

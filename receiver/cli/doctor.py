@@ -3,14 +3,21 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import click
 
 from receiver.cli import BROKEN, FINDINGS, FINE, WARNINGS
 from receiver.cli import options as shared
+from receiver.cli.client import Server, perhaps, understood
 from receiver.cli.output import show, table
 from receiver.cli.values import DURATION
+
+if TYPE_CHECKING:  # 100 ms to import, which --help does not need
+    from receiver.config_files import Loaded
+    from receiver.finding import Finding
 
 
 @click.command("doctor")
@@ -24,22 +31,49 @@ from receiver.cli.values import DURATION
     metavar="DURATION",
     help="For each question.",
 )
+@click.option(
+    "--send-test-alert",
+    "send",
+    is_flag=True,
+    help="Instead, send an alert through Alertmanager, and say whether it arrives.",
+)
+@click.option("--strategy", metavar="NAME", show_default="the first", help="Whose alert to send.")
+@click.option("--yes", is_flag=True, help="Send it without a question.")
+@perhaps
 @shared.output
-def command(config_file: Path, storage_url: str, timeout: float, output: str) -> int:
+def command(
+    config_file: Path,
+    storage_url: str,
+    timeout: float,
+    strategy: str | None,
+    server: Callable[[], Server],
+    output: str,
+    *,
+    send: bool,
+    yes: bool,
+) -> int:
     """Ask everything that the configuration names whether it will work, and say what to mend.
 
     Each service through its manager, its health URL and its settings; Prometheus and its rules;
-    Alertmanager and its webhooks; the keys of language models; what `http` may call; the folder of
-    the journal. It only asks, and changes nothing. Run it as the user that promheal runs as.
+    Alertmanager, its routes and its webhooks; the keys of language models; what `http` may call;
+    the folder of the journal. It only asks, and changes nothing. Run it as the user that promheal
+    runs as.
+
+    --send-test-alert sends one alert through the real Alertmanager to the running promheal, which
+    never acts on it. People whom Alertmanager tells of such alerts are told too: it says whom, and
+    asks before.
 
     Exit code 0 when all is well, 1 when something does not work, 2 when the configuration cannot be
     read, 3 when there are only warnings.
     """
     from receiver.actions import discover  # noqa: PLC0415  100 ms, which --help does not need
     from receiver.config_files import load  # noqa: PLC0415
-    from receiver.doctor import State, count, examine  # noqa: PLC0415
+    from receiver.doctor import count, examine  # noqa: PLC0415
+    from receiver.finding import State  # noqa: PLC0415
     from receiver.problem import InvalidConfig, format_problem  # noqa: PLC0415
 
+    if not send and (strategy or yes):
+        raise click.UsageError("--strategy and --yes are for --send-test-alert")
     options = shared.options(config_file, storage_url)
     try:
         loaded = load(config_file, discover(), options.environ)
@@ -47,13 +81,12 @@ def command(config_file: Path, storage_url: str, timeout: float, output: str) ->
         for problem in invalid.problems:
             click.echo(format_problem(problem), err=True)
         return BROKEN
-    with click.progressbar(
-        length=count(loaded, options),
-        label="asking",
-        file=sys.stderr,
-        hidden=not sys.stderr.isatty(),
-    ) as bar:
-        findings = examine(loaded, options, timeout=timeout, done=lambda: bar.update(1))
+    findings: Sequence[Finding]
+    if send:
+        findings = [_tested(loaded, strategy, server(), timeout, yes=yes)]
+    else:
+        with _bar("asking", count(loaded, options)) as bar:
+            findings = examine(loaded, options, timeout=timeout, done=lambda: bar.update(1))
     show(
         {"findings": findings},
         output,
@@ -63,3 +96,39 @@ def command(config_file: Path, storage_url: str, timeout: float, output: str) ->
     if State.FAIL in states:
         return FINDINGS
     return WARNINGS if State.WARN in states else FINE
+
+
+def _bar(label: str, length: int) -> Any:
+    return click.progressbar(
+        length=length, label=label, file=sys.stderr, hidden=not sys.stderr.isatty()
+    )
+
+
+def _tested(
+    loaded: Loaded, strategy: str | None, server: Server, timeout: float, *, yes: bool
+) -> Finding:
+    """Send a test alert, and say what became of it, once people have been warned."""
+    from receiver.clock import steady_clock  # noqa: PLC0415
+    from receiver.delivery import shown  # noqa: PLC0415
+    from receiver.test_alert import (  # noqa: PLC0415  see above
+        Arrived,
+        Status,
+        alertmanager_of,
+        follow,
+        prepare,
+    )
+
+    def last() -> Arrived | None:
+        return understood(server.get("/api/status"), Status).last_test_alert
+
+    test = prepare(loaded, strategy, timeout=timeout)
+    last()  # before anybody is woken
+    click.echo(f"Alertmanager will be sent {shown(test.labels)}, and will tell", err=True)
+    for line in test.told():
+        click.echo(f"  {line}", err=True)
+    if not yes:
+        if not sys.stdin.isatty():
+            raise click.UsageError("there is no terminal to ask on; --yes sends it all the same")
+        click.confirm("Send it?", abort=True, err=True)
+    with _bar("waiting", round(test.patience)) as bar:
+        return follow(test, alertmanager_of(loaded, timeout), last, bar.update, steady_clock())

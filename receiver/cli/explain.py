@@ -16,6 +16,7 @@ from receiver.cli import options as shared
 from receiver.cli.output import moment, show, table
 from receiver.decide import Decision
 from receiver.guards.situation import Answer, Verdict
+from receiver.intake import tells_the_way
 from receiver.journal import Episode
 from receiver.strategy import Strategy
 from receiver.wiring import Service, build
@@ -67,10 +68,12 @@ def _explain(service: Service, alert: Alert) -> dict[str, Any]:
 
 def _answers(service: Service, strategy: Strategy, alert: Alert) -> dict[str, Any]:
     target = strategy.target_of(alert)
-    if target is None or not strategy.matches(alert):
+    aside = tells_the_way(alert)
+    if aside or target is None or not strategy.matches(alert):
         missing = [name for name in strategy.target if not alert.labels.get(name)]
         failed = [str(matcher) for matcher in strategy.match if not matcher.matches(alert.labels)]
         why = [f"does not match {matcher}" for matcher in failed]
+        why += ["it tells of the way here, and is never decided"] if aside else []
         why += [f"has no label {name}, which the target needs" for name in missing]
         return {
             "strategy": strategy.name,

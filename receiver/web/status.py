@@ -70,7 +70,7 @@ def status(service: Service, seen: Seen) -> dict[str, Any]:
     tasks = service.background.tasks
     issues, recommendations = _findings(service, seen, tasks)
     critical = any(issue.startswith("CRITICAL") for issue in issues)
-    keys = service.keys.summary()
+    keys, test = service.keys.summary(), service.intake.last_test
     return {
         "status": "critical" if critical else "warning" if issues else "healthy",
         "selfHealing": _self_healing(service, seen),
@@ -100,6 +100,7 @@ def status(service: Service, seen: Seen) -> dict[str, Any]:
             for state in State
             if state is not State.FINISHED
         },
+        "lastTestAlert": test and {"id": test.id, "at": test.at, "receiver": test.receiver},
         "waiting": dict(seen.snapshot.waiting),
         "workers": [_worker(one) for one in seen.snapshot.workers],
         "journal": _journal(service),

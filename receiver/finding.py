@@ -1,0 +1,36 @@
+"""What did a question of `promheal doctor` lead to?"""
+
+from __future__ import annotations
+
+from enum import StrEnum
+
+import msgspec
+
+
+class State(StrEnum):
+    OK = "ok"
+    WARN = "warn"
+    """It works, and is probably not what was meant."""
+    FAIL = "fail"
+
+
+class Finding(msgspec.Struct, frozen=True, kw_only=True):
+    """What one question led to."""
+
+    subject: str
+    """What was asked: `service checkout`, `prometheus`."""
+    state: State
+    detail: str
+    """What is so, and for a warning or failure what to mend."""
+
+
+def ok(subject: str, detail: str) -> Finding:
+    return Finding(subject=subject, state=State.OK, detail=detail)
+
+
+def warn(subject: str, detail: str) -> Finding:
+    return Finding(subject=subject, state=State.WARN, detail=detail)
+
+
+def fail(subject: str, detail: str) -> Finding:
+    return Finding(subject=subject, state=State.FAIL, detail=detail)
