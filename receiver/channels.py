@@ -16,6 +16,7 @@ import msgspec
 
 from receiver import process
 from receiver.errors import ActionError
+from receiver.redaction import learn_url, redact
 from receiver.settings import NotifyChannel, NotifySettings
 
 MAX_TITLE: Final = 250
@@ -44,6 +45,8 @@ class Channels:
             for channel in settings.channels.values()
             if channel.url_env is not None
         }
+        for url in self._secrets.values():
+            learn_url(url, entirely=True)
 
     @property
     def names(self) -> tuple[str, ...]:
@@ -51,7 +54,10 @@ class Channels:
 
     def send(self, name: str, title: str, body: str, *, timeout: float) -> None:
         """Tell it, within *timeout* seconds. Raises ActionError when it was not taken."""
-        told = {"title": plain(title, MAX_TITLE).replace("\n", " "), "body": plain(body, MAX_BODY)}
+        told = {
+            "title": plain(redact(title), MAX_TITLE).replace("\n", " "),
+            "body": plain(redact(body), MAX_BODY),
+        }
         self._deliver(name, told, timeout)
 
     def probe(self, name: str, *, timeout: float) -> None:
@@ -73,7 +79,7 @@ class Channels:
         if finished.timed_out:
             raise ActionError(f"channel {name!r}: not within {timeout:g} s")
         if finished.exit_code == 1:
-            raise ActionError(f"channel {name!r}: {finished.output}")
+            raise ActionError(redact(f"channel {name!r}: {finished.output}"))
         if not finished.ok:
             how = finished.exit_code if finished.signal is None else f"signal {finished.signal}"
             raise ActionError(f"channel {name!r}: the delivery ended with {how}")
@@ -95,6 +101,7 @@ class Channels:
         if not text or len(text) > _MAX_URL or not text.isprintable():
             what = "is empty or not set" if not text else "holds no URL"
             raise ActionError(f"channel {name!r}: {where} {what}")
+        learn_url(text, entirely=channel.url is None)
         return text
 
 

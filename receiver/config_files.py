@@ -18,6 +18,7 @@ import msgspec
 from receiver.actions import Actions
 from receiver.errors import ConfigError
 from receiver.problem import InvalidConfig, Problem, Report, Severity, by_place, quoted, suggestion
+from receiver.redaction import known, learn, learn_url
 from receiver.services import Health, HostLabel, Inventory, Llm, LogPath, RunsOn, Service
 from receiver.services.caches import CACHES
 from receiver.services.managers import MANAGERS
@@ -43,6 +44,10 @@ from receiver.yaml_values import (
 
 _READERS: Final = Readers()
 _TEMPLATE: Final = re.compile(rf"\{{\{{-?\s*(?:{'|'.join(KNOWN)})\b")
+_SECRET_FILE: Final = re.compile(
+    r"""(?:password|token|url)_file["']?\s*:\s*["']?([^\s"',}]+)""", re.IGNORECASE
+)
+_MOST_SECRET: Final = 65_536  # characters
 _PLACE: Final = re.compile(r":(\d+):(\d+): (.*)", re.DOTALL)
 
 
@@ -123,7 +128,7 @@ class _File:
         self.report = Report(str(path))
         self.raw = b""
 
-    def tree(self, missing: str) -> Node | None:
+    def tree(self, missing: str, section: str = "") -> Node | None:
         """Return the document, or None after a report. Without a file, the report is *missing*."""
         try:
             found = read_file(self.path, self.report)
@@ -134,11 +139,28 @@ class _File:
         if found is None:
             return None
         self.raw, text = found
+        learn(text)
+        for name in _SECRET_FILE.findall(text):
+            # Known before it is used: what an action runs may print it.
+            _learn_file(self.path.parent / name)
         self.report = Report(str(self.path), text)
         tree = parse(text, self.report)
         if tree is None and not self.report.broken:
-            self.report.add("the file is empty", 0, 0)
+            what = f"{section}: {{}}" if section else "{}"
+            self.report.add(f"the file is empty; write {what} for none of it", 0, 0)
         return tree
+
+
+def _learn_file(path: Path) -> None:
+    if not path.is_file():  # a pipe would be waited for
+        return
+    try:
+        with path.open(encoding="utf-8") as file:
+            text = known(file.read(_MOST_SECRET))
+    except (OSError, UnicodeDecodeError):
+        return  # whoever uses it says so
+    if "://" in text:
+        learn_url(text.strip(), entirely=True)
 
 
 class _Reference(msgspec.Struct, frozen=True):
@@ -156,14 +178,16 @@ class _Named(msgspec.Struct, frozen=True):
 def _beside(file: _File, key: str, reference: _Reference, main: _File) -> Node | None:
     """Return the document of a file that promheal.yml names, or that stands beside it."""
     if reference.node is not None:
-        tree = file.tree("")
+        tree = file.tree("", key)
         if tree is None and not file.report.broken:
             message = f"no such file: {file.path}; write it, or correct its name here"
             mark(reference.node, main.report, message)
         return tree
     if main.report.broken:  # it may be meant to name another
-        return file.tree("")
-    return file.tree(f"no such file; write it, or name another as `{key}:` in {main.path.name}")
+        return file.tree("", key)
+    return file.tree(
+        f"no such file; write it, or name another as `{key}:` in {main.path.name}", key
+    )
 
 
 def _hash(contents: list[bytes], settings: Settings) -> str:

@@ -116,7 +116,9 @@ class Control:
         def write(transaction: Transaction) -> Breaker:
             breaker = transaction.breakers().get(name)
             if breaker is None and name not in self.breaker_names():
-                raise RefusedError(f"no breaker {name!r}; GET /api/breakers lists them", status=404)
+                raise RefusedError(
+                    f"no breaker {name!r}; `promheal breakers` lists them", status=404
+                )
             state = (breaker or Breaker()).state(now)
             if state is BreakerState.PERMANENT_OPEN and not (force and reason):
                 raise RefusedError(
@@ -249,7 +251,7 @@ def checked_reason(reason: str) -> str:
 def _existing(transaction: Transaction, run: int) -> Run:
     found = transaction.run(run)
     if found is None:
-        raise RefusedError(f"no run {run}; GET /api/runs lists them", status=404)
+        raise RefusedError(f"no run {run}; `promheal runs` lists them", status=404)
     return found
 
 

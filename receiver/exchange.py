@@ -26,6 +26,7 @@ import msgspec
 
 from receiver.connected import PORTS, connected
 from receiver.errors import ActionError
+from receiver.redaction import redact
 
 _MAX_BODY: Final = 65_536  # bytes that are read of an answer
 _MAX_SHOWN: Final = 2_000  # characters of it that are kept
@@ -216,6 +217,6 @@ def exchange(
     return Answer(
         status=reply.status,
         seconds=round(time.monotonic() - began, 3),
-        body=reply.body.decode("utf-8", "replace").replace("\0", "\ufffd")[:_MAX_SHOWN],
+        body=redact(reply.body.decode("utf-8", "replace").replace("\0", "\ufffd"))[:_MAX_SHOWN],
         location=reply.location,
     )

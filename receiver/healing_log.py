@@ -25,6 +25,7 @@ from receiver.errors import JournalError
 from receiver.guards.situation import Reason
 from receiver.journal import Journal, Key, Transaction
 from receiver.log import escape
+from receiver.redaction import redact_json
 from receiver.run import Doubt, Outcome, Phase, Run, StepState
 from receiver.settings import HealingLogSettings
 
@@ -173,7 +174,7 @@ def _number(value: float | str | None) -> float | None:
 
 def encode(line: Line) -> bytes:
     """Return the line as JSON, with its end; nothing in it ends a line or steers a terminal."""
-    return escape(msgspec.json.encode(line).decode()).encode() + b"\n"
+    return escape(redact_json(msgspec.json.encode(line).decode())).encode() + b"\n"
 
 
 def line_in(transaction: Transaction, run_id: int) -> Line | None:

@@ -22,6 +22,7 @@ import msgspec
 
 from receiver.clock import Clock
 from receiver.connected import connected
+from receiver.redaction import known
 from receiver.settings import LlmProvider, LlmSettings
 
 ANTHROPIC_VERSION: Final = "2023-06-01"
@@ -72,7 +73,7 @@ class Keys:
         self._clock = clock
         self._providers = dict(settings.providers)
         self._secrets = {
-            (provider, variable): environ.get(variable, "")
+            (provider, variable): known(environ.get(variable, ""))
             for provider, options in settings.providers.items()
             for variable in options.keys
         }

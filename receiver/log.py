@@ -14,6 +14,8 @@ from typing import Any, Final, TextIO
 
 import msgspec
 
+from receiver.redaction import redact, redact_all
+
 FORMATS: Final = ("logfmt", "json")
 LEVELS: Final = ("debug", "info", "warn", "error")
 
@@ -47,7 +49,21 @@ def fields(record: logging.LogRecord) -> dict[str, Any]:
     }
     if record.exc_info:
         found["error"] = logging.Formatter().formatException(record.exc_info)
-    return found
+    return {name: _told(value) for name, value in found.items()}
+
+
+def _told(value: object) -> object:
+    """Return *value* without secrets: itself where there is none in it."""
+    match value:
+        case str():
+            return redact(value)
+        case bool() | int() | float() | None:
+            return value
+        case dict() | list() | tuple():
+            return redact_all(value)
+        case _:
+            text = str(value)
+            return value if redact(text) == text else redact(text)
 
 
 class JsonFormatter(logging.Formatter):

@@ -47,6 +47,7 @@ _CLASSIC_VALUE: Final = re2.compile(rf'(?s){_STRING}|(?:[^"\\]|\\.)*\\?')
 _CLASSIC_ESCAPE: Final = re2.compile(r'\\([n"\\])')
 
 _PLAIN: Final = re2.compile(r"(?:[^\\.+*?()\[\]{}^$]|\\\.)*")
+_NONE: Final = 'no matcher here; write for example severity="critical"'
 _SURROGATE: Final = range(0xD800, 0xE000)
 _OPTIONS: Final = re2.Options()
 _OPTIONS.log_errors = False  # RE2 would write each of them to stderr
@@ -137,14 +138,14 @@ class Matcher:
 def parse_matcher(text: str) -> Matcher:
     """Return the only matcher of *text*, which may stand in braces.
 
-    It reads a line of a configuration file, so `a=b,c=d` is two matchers and refused. (Alertmanager
-    reads it on its command line and in its API as one, of the value `b,c=d`.)
+    `a=b,c=d` is two matchers, as in a configuration file, and refused. (Alertmanager reads it on
+    its command line and in its API as one, of the value `b,c=d`.)
 
     Raises MatcherError when there is none, more than one, or something else.
     """
     found = _parse(text)
     if not found:
-        raise MatcherError('no matcher here; write for example severity="critical"', position=0)
+        raise MatcherError(_NONE, position=0)
     if len(found) > 1:
         raise MatcherError(
             f"{len(found)} matchers where one belongs; give each its own item in the list",
@@ -396,15 +397,31 @@ def _compile(pattern: str) -> Any:
     )
 
 
+def parse_item(text: str) -> tuple[Matcher, ...]:
+    """Return the matchers of an item of a list in a file: one, or several that all must hold.
+
+    Raises MatcherError when there is none: it would match everything.
+    """
+    found = parse_matchers(text)
+    if not found:
+        raise MatcherError(_NONE, position=0)
+    return found
+
+
 MatcherText = Annotated[
     Matcher,
     msgspec.Meta(
-        extra={"parse": parse_matcher},
+        extra={"parse": parse_item, "spread": True},
         extra_json_schema={
             "type": "string",
             "minLength": 1,
-            "examples": ['severity="critical"', 'instance=~"web-[0-9]+"', 'team!=""'],
+            "examples": [
+                'severity="critical"',
+                'instance=~"web-[0-9]+"',
+                'team!=""',
+                '{team="shop",severity!="info"}',
+            ],
         },
     ),
 ]
-"""A condition in memory, one matcher in YAML."""
+"""A condition in memory; in YAML an item of a list, which may hold several."""

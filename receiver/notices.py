@@ -73,7 +73,9 @@ _REMEDY: Final = {
     Event.BREAKER_PERMANENT_OPEN: (
         "Nothing passes it until a person says: promheal breaker reset {subject} --force --reason …"
     ),
-    Event.APPROVAL_NEEDED: "Say yes or no: promheal approve {run}, or promheal reject {run}",
+    Event.APPROVAL_NEEDED: (
+        "Say yes or no: promheal approve {run} --reason …, or promheal reject {run} --reason …"
+    ),
 }
 
 

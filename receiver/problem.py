@@ -17,6 +17,7 @@ from typing import Final
 import msgspec
 
 from receiver.errors import ConfigError
+from receiver.redaction import redact
 
 _BREAK: Final = re.compile("\r\n|[\n\r\x85\u2028\u2029]")  # YAML 1.1's line breaks, libyaml's count
 _SHOWN: Final = 160
@@ -76,13 +77,15 @@ class Report:
         severity: Severity = Severity.ERROR,
     ) -> None:
         """Note a problem at *line* and *column*, both from 0; without them, of the whole file."""
+        source = self.lines[line] if 0 <= line < len(self.lines) else ""
+        source, length = _without_secrets(source, max(0, column), max(1, length))
         problem = Problem(
             file=self.file,
             line=line + 1,
             column=column + 1,
-            message=message,
-            source=self.lines[line] if 0 <= line < len(self.lines) else "",
-            length=max(1, length),
+            message=redact(message),
+            source=source,
+            length=length,
             severity=severity,
         )
         self._found[problem] = None
@@ -143,6 +146,7 @@ def suggestion(wrong: str, known: Iterable[str]) -> str:
 
 def quoted(text: str) -> str:
     """Return *text* as a message repeats it: in quotes, on one line, cut when it is long."""
+    text = redact(text)
     return repr(text if len(text) <= _QUOTED else f"{text[: _QUOTED - 1]}…")
 
 
@@ -150,6 +154,20 @@ def by_place(reports: Iterable[Report]) -> Iterator[Problem]:
     """Yield the problems of all *reports*: file by file, each from top to bottom."""
     for report in reports:
         yield from report.problems
+
+
+def _without_secrets(source: str, column: int, length: int) -> tuple[str, int]:
+    """Return a line without its secrets, and the length of the place that stays at *column*."""
+    if redact(source) == source:
+        return source, length
+    before, marked = source[:column], source[column : column + length]
+    shown = redact(before)
+    if shown != before:
+        shown = shown[-column:].rjust(column)
+    marked = redact(marked)
+    found = shown + marked + redact(source[column + length :])
+    # A secret may reach beyond the place.
+    return (found, max(1, len(marked))) if redact(found) == found else ("", 1)
 
 
 def _window(line: str, column: int) -> tuple[int, str]:

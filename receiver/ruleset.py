@@ -108,8 +108,8 @@ class Ruleset:
             return SCRAPE
         found: dict[str, float] = {}
         for sample in counts:
-            selector, _, window = sample.labels[MARK].partition(" ")
-            if sample.value >= 2:
+            selector, _, window = sample.labels.get(MARK, "").partition(" ")
+            if window and sample.value >= 2:  # else it is no answer to the question
                 # So many samples in a window are no further apart than this.
                 apart = min(LONGEST, float(window) / (sample.value - 1))
                 found[selector] = min(found.get(selector, LONGEST), apart)

@@ -19,11 +19,17 @@ from receiver.breaker import MainThresholds, Thresholds
 from receiver.duration import Duration
 from receiver.errors import ConfigError
 from receiver.maintenance import Window
+from receiver.redaction import learn_variables
 
-_Url = Annotated[str, msgspec.Meta(pattern="^https?://")]
-_ProviderName = Annotated[str, msgspec.Meta(pattern="^[a-z0-9_-]{1,54}$")]
+_Url = Annotated[
+    str,
+    msgspec.Meta(
+        pattern="^https?://", examples=["http://127.0.0.1:9090"], extra={"amend": "http://{}"}
+    ),
+]
+_ProviderName = Annotated[str, msgspec.Meta(pattern="^[a-z0-9_-]{1,54}$", examples=["openai"])]
 """It becomes the id of a task."""
-_ChannelName = Annotated[str, msgspec.Meta(pattern="^[a-z0-9_-]{1,54}$")]
+_ChannelName = Annotated[str, msgspec.Meta(pattern="^[a-z0-9_-]{1,54}$", examples=["oncall"])]
 """It becomes the value of a metric's label."""
 _VARIABLE: Final = re.compile("[A-Z_][A-Z0-9_]*")
 _Positive = Annotated[Duration, msgspec.Meta(gt=0)]
@@ -259,8 +265,10 @@ _FALSE: Final = frozenset({"0", "false", "no", "off"})
 
 
 def environment() -> Mapping[str, str]:
-    """Return this process's environment."""
-    return dict(os.environ)  # noqa: TID251  the one place that reads it
+    """Return this process's environment; what is secret in it is known from now on."""
+    found = dict(os.environ)  # noqa: TID251  the one place that reads it
+    learn_variables(found)
+    return found
 
 
 def taken(names: Iterable[str]) -> Mapping[str, str]:
@@ -287,11 +295,12 @@ def dotenv(path: Path) -> dict[str, str]:
             continue
         name, equals, value = line.partition("=")
         if not equals or not name.strip().isidentifier():
-            raise ConfigError(f"{path}:{number}:1: write NAME=VALUE, not {line!r}")
+            raise ConfigError(f"{path}:{number}:1: write NAME=VALUE, as TOKEN=…")
         value = value.strip()
         if len(value) > 1 and value[0] == value[-1] and value[0] in "'\"":
             value = value[1:-1]
         found[name.strip()] = value
+    learn_variables(found)
     return found
 
 

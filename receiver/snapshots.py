@@ -19,6 +19,7 @@ import msgspec
 
 from receiver.processes import ProcessFigures
 from receiver.prometheus import Range
+from receiver.redaction import redact_json
 
 FOLDER: Final = "snapshots"
 _NAME: Final = re.compile(r"(\d+)-\d+\.json\.gz(\.new)?")
@@ -114,7 +115,8 @@ def keep(folder: Path, snapshot: Snapshot) -> Kept:
     path = path_of(folder, snapshot.run, snapshot.step)
     below = path.parent
     below.mkdir(mode=0o700, parents=True, exist_ok=True)
-    content = gzip.compress(msgspec.json.encode(snapshot), mtime=0)
+    text = redact_json(msgspec.json.encode(snapshot).decode())
+    content = gzip.compress(text.encode(), mtime=0)
     new = path.with_name(f"{path.name}.new")
     with suppress(FileNotFoundError):
         new.unlink()  # of a promheal that was killed

@@ -273,7 +273,12 @@ _VERIFY: Final = _READERS.keys(Verify, within=_read_within, query=optional(_read
 STRATEGY_KEYS: Final = _READERS.keys(
     Strategy,
     omit=("name", "actions"),
-    match=_READERS.of(Annotated[tuple[MatcherText, ...], msgspec.Meta(min_length=1)]),
+    match=_READERS.of(
+        Annotated[
+            tuple[MatcherText, ...],
+            msgspec.Meta(min_length=1, examples=[['alertname="HighLatency"']]),
+        ]
+    ),
     target=sequence(_read_label),
     when=optional(_read_query),
     verify=_read_verify,

@@ -112,7 +112,9 @@ class Strategy(msgspec.Struct, frozen=True, kw_only=True):
     """Labels whose values name what is healed; without any, each alert is its own target."""
     mode: Mode = Mode.AUTO
     grace_period: Duration = 300.0
-    budget: tuple[Budget, ...] = (Budget(runs=3, per=3600.0),)
+    budget: Annotated[tuple[Budget, ...], msgspec.Meta(examples=[[{"runs": 3, "per": "1h"}]])] = (
+        Budget(runs=3, per=3600.0),
+    )
     limits: Limits | None = None
     """How many targets it may act on in a time; without, as many as there are."""
     breaker: StrategyThresholds = StrategyThresholds()

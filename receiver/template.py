@@ -79,6 +79,8 @@ _RE2_SPECIAL: Final = re.compile(r"[\\.+*?()|\[\]{}^$]")
 _PROMQL_SPECIAL: Final = re.compile(r"[\x00-\x1f\x7f\\\"'`]")
 _HINT: Final = "; for the text {{ itself write {{ '{{' }}"
 
+_DOLLAR: Final = re.compile(r"\$(labels|value)\b")
+
 
 class Variables(msgspec.Struct, frozen=True, kw_only=True):
     """What a template may name."""
@@ -337,6 +339,13 @@ class _Named:
         return StrictUndefined(f"{self.__what} {_short(name)}; it has: {known}")
 
 
+def _hint(text: str) -> str:
+    meant = _DOLLAR.sub(r"\1", text)
+    if meant == text:
+        return _HINT
+    return f"; did you mean {meant!r}? A name has no $ here, unlike in rules of Prometheus"
+
+
 @lru_cache(maxsize=1024)
 def _compiled(text: str) -> _Compiled:
     """Check and compile a template. Raises TemplateError."""
@@ -366,7 +375,7 @@ def _compiled(text: str) -> _Compiled:
         ]
         template = environment.from_string(nodes.Template(body, lineno=1))
     except TemplateSyntaxError as error:
-        raise TemplateError(f"{_short(text)}: {error.message}{_HINT}") from None
+        raise TemplateError(f"{_short(text)}: {error.message}{_hint(text)}") from None
     except RecursionError:
         raise TemplateError(f"{_short(text)}: nested too deeply") from None
     except (ValueError, ArithmeticError) as error:  # a number with thousands of digits

@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Final
 import msgspec
 
 from receiver.errors import UpstreamError
+from receiver.redaction import known, learn_url, redact
 
 if TYPE_CHECKING:  # requests takes 60 ms to import, and `promheal --help` does not need it
     import requests
@@ -39,6 +40,7 @@ class Upstream:
         # action.
         import requests  # noqa: F401, PLC0415  see above
 
+        learn_url(url)
         self._url = url.rstrip("/")
         self._timeout = timeout
         self._token_file = bearer_token_file
@@ -162,7 +164,7 @@ class Upstream:
             ) from None
         if not token or not token.isprintable():
             raise UpstreamError(f"{path}: bearer_token_file {self._token_file} holds no token")
-        return {"Authorization": f"Bearer {token}"}
+        return {"Authorization": f"Bearer {known(token)}"}
 
 
 class _ErrorBody(msgspec.Struct):
@@ -191,7 +193,7 @@ def _message(body: bytes) -> str:
         text = found if isinstance(found, str) else found.error or found.message
     except (msgspec.DecodeError, UnicodeDecodeError):
         text = body[: 4 * MAX_MESSAGE].decode("utf-8", "replace").strip().partition("\n")[0]
-    return text[:MAX_MESSAGE]
+    return redact(text)[:MAX_MESSAGE]
 
 
 def _cause(error: BaseException) -> str:
@@ -199,4 +201,4 @@ def _cause(error: BaseException) -> str:
     while (inner := error.__cause__ or error.__context__) is not None:
         error = inner
     text = error.strerror if isinstance(error, OSError) and error.strerror else str(error)
-    return (text or type(error).__name__)[:MAX_MESSAGE]
+    return (redact(text) or type(error).__name__)[:MAX_MESSAGE]

@@ -127,7 +127,11 @@ def parse(text: str, report: Report) -> Node | None:
         return _build(yaml.parse(text, Loader=_LOADER), report)
     except yaml.MarkedYAMLError as error:
         context = f"{error.context}: " if error.context else ""
-        report.add(f"no YAML: {context}{error.problem}", *_begin(error, report))
+        line, column = place = _begin(error, report)
+        if "".join(report.lines[line : line + 1])[column : column + 1] == "\t":
+            report.add("a tab cannot indent in YAML; write spaces in its place", *place)
+        else:
+            report.add(f"no YAML: {context}{error.problem}", *place)
     except (yaml.YAMLError, ValueError, OverflowError) as error:
         # The loader without libyaml does not guard every \U escape and number.
         report.add(f"no YAML: {error}")

@@ -148,8 +148,12 @@ def choice(options: Mapping[str, Any]) -> Read:
     return read
 
 
-def bounded(read: Read, limits: inspect.Type) -> Read:
-    """Return *read* with the limits of a `msgspec.Meta` on what it returns."""
+def bounded(read: Read, limits: inspect.Type, amend: str = "", example: str = "") -> Read:
+    """Return *read* with the limits of a `msgspec.Meta` on what it returns.
+
+    What does not match a pattern is told how it would: *amend* is what is probably missing around
+    it, as `http://{}`, and *example* a text that matches.
+    """
     checks = {
         name: limit
         for name in ("gt", "ge", "lt", "le", "min_length", "max_length", "pattern")
@@ -164,6 +168,8 @@ def bounded(read: Read, limits: inspect.Type) -> Read:
             return BAD
         for name, limit in checks.items():
             problem = _beyond(name, limit, value)
+            if problem and name == "pattern":
+                problem += _remedy(value, limit, amend, example)
             if problem:
                 return mark(node, report, problem)
         return value
@@ -187,9 +193,16 @@ def _beyond(name: str, limit: Any, value: Any) -> str:  # noqa: PLR0911  a case 
         case "max_length" if len(value) > limit:
             return f"must have at most {limit} {_of(value)}"
         case "pattern" if not re.search(limit, value):
-            return f"{quoted(value)} does not match {limit}"
+            return f"{quoted(value)} does not have the right form"
         case _:
             return ""
+
+
+def _remedy(text: str, pattern: str, amend: str, example: str) -> str:
+    amended = amend.replace("{}", text)
+    if amended and " " not in text and re.search(pattern, amended):
+        return f"; write {amended}"
+    return f"; write for example {example}" if example else f", which is {pattern}"
 
 
 def _of(value: Any) -> str:

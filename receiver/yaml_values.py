@@ -1,15 +1,17 @@
 """What does a node mean? The type of the field decides; a type becomes a reader once.
 
 The types are those that msgspec describes, so a struct is all that a mapping needs. A type with
-`Meta(extra={"parse": f})` is read by f(text), whose ValueError is the problem. Scalars are read in
+`Meta(extra={"parse": f})` is read by f(text), whose ValueError is the problem; with `"spread":
+True` an item of a list gives f's values, one or more, to the list. Scalars are read in
 yaml_scalars.py.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+import re
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import cache
-from typing import Any
+from typing import Any, Final
 
 import msgspec
 from msgspec import inspect
@@ -32,6 +34,12 @@ from receiver.yaml_scalars import (
     read_int,
     read_text,
 )
+
+_SHORT: Final = 60
+"""Characters of a text that are repeated in a remedy."""
+_BARE: Final = re.compile(r"[A-Za-z_/](?:[\w./:@=-]*[\w/])?", re.ASCII)
+_WORDS: Final = re.compile(r"(?:\{\{.*?\}\}|[^\s])+")
+"""Of a command line; a template is never torn apart."""
 
 
 class Key(msgspec.Struct, frozen=True, kw_only=True):
@@ -102,7 +110,9 @@ def entries(tree: Node | None, section: str, report: Report) -> Iterator[tuple[s
     if node is BAD:
         return
     if not isinstance(node, Pairs):
-        expected("a mapping", node, report, "write {} for none")
+        named = isinstance(node, Items) and node.items
+        remedy = "write NAME: before each, without the dash" if named else "write {} for none"
+        expected("a mapping", node, report, remedy)
         return
     for key, value in node.pairs:
         name = key_text(key, report)
@@ -150,15 +160,16 @@ class Readers:
             if field.name not in omit
         }
 
-    def _compile(self, info: inspect.Type) -> Read:  # noqa: C901, PLR0911, PLR0912  a case a type
+    def _compile(self, info: inspect.Type, amend: str = "", example: Any = None) -> Read:  # noqa: C901, PLR0911, PLR0912  a case a type
         match info:
             case inspect.Metadata():
                 parse = (info.extra or {}).get("parse")
                 if parse is not None:
                     return bounded(parsed(parse), info.type)
-                return self._compile(info.type)
+                (example,) = (info.extra_json_schema or {}).get("examples", [None])[:1]
+                return self._compile(info.type, (info.extra or {}).get("amend", ""), example)
             case inspect.StrType():
-                return bounded(self._text, info)
+                return bounded(self._text, info, amend, example or "")
             case inspect.BoolType():
                 return read_bool
             case inspect.IntType():
@@ -170,7 +181,8 @@ class Readers:
             case inspect.LiteralType():
                 return choice({str(value): value for value in info.values})
             case inspect.VarTupleType():
-                return bounded(sequence(self._compile(info.item_type), tuple), info)
+                of = _spread if _spreads(info.item_type) else tuple
+                return bounded(sequence(self._compile(info.item_type), of, example), info)
             case inspect.ListType():
                 return bounded(sequence(self._compile(info.item_type), list), info)
             case inspect.DictType():
@@ -243,10 +255,22 @@ def told_by_key(kinds: Mapping[str, type[msgspec.Struct]], readers: Readers) -> 
     return read
 
 
-def sequence(read_item: Read, of: Callable[[list[Any]], Any] = tuple) -> Read:
+def _spreads(info: inspect.Type) -> bool:
+    return isinstance(info, inspect.Metadata) and bool((info.extra or {}).get("spread"))
+
+
+def _spread(items: list[Any]) -> tuple[Any, ...]:
+    return tuple(value for item in items for value in item)
+
+
+def sequence(
+    read_item: Read, of: Callable[[list[Any]], Any] = tuple, example: Sequence[Any] | None = None
+) -> Read:
+    """Return the reader of a list; *example* is one, for who writes something else."""
+
     def read(node: Node, report: Report) -> Any:
         if not isinstance(node, Items):
-            return expected("a list", node, report, _instead(node, "[]"))
+            return expected("a list", node, report, _listed(node, read_item, example))
         values = _all([read_item(item, report) for item in node.items])
         return BAD if values is BAD else of(values)
 
@@ -278,7 +302,28 @@ def _instead(node: Node, empty: str) -> str:
         return ""
     if node.is_null:
         return f"remove the key, or write {empty}"
-    return f"write [{node.value}]" if empty == "[]" and len(node.value) < 60 else ""
+    return ""
+
+
+def _listed(node: Node, read_item: Read, example: Sequence[Any] | None) -> str:
+    """Return what to write where a list belongs, and that can be read there."""
+    other = "" if example is None else f"write for example {msgspec.json.encode(example).decode()}"
+    if not isinstance(node, Scalar) or node.is_null:
+        return other or _instead(node, "[]")
+    for items in (_WORDS.findall(node.value), [node.value]):
+        scratch = Report("")
+        for item in items:
+            read_item(msgspec.structs.replace(node, value=item), scratch)
+        if items and len(node.value) < _SHORT and not scratch.broken:
+            return f"write [{', '.join(map(_in_flow, items))}]"
+    return other
+
+
+def _in_flow(text: str) -> str:
+    """Return *text* as it stands in a list in brackets, in quotes where it needs them."""
+    if _BARE.fullmatch(text):
+        return text
+    return f"'{text}'" if "'" not in text else msgspec.json.encode(text).decode()
 
 
 def _all(values: list[Any]) -> Any:

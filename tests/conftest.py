@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+from receiver import redaction
 from receiver.errors import JournalError
 from receiver.journal import open_journal
 from receiver.wiring import Options, Service, build
@@ -129,3 +130,8 @@ def database(one_postgres: Postgres, _migrated: str) -> str:
 def empty_database(one_postgres: Postgres) -> str:
     """The URL of a new database that no promheal has seen."""
     return one_postgres.create()
+
+
+@pytest.fixture(autouse=True)
+def _no_secrets_of_other_tests() -> None:
+    redaction.forget()

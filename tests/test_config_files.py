@@ -101,6 +101,29 @@ def test_the_shipped_configuration_shows_the_defaults() -> None:
         assert getattr(shown, field) == getattr(plain, field)
 
 
+def test_an_item_may_hold_several_matchers_as_alertmanagers_do(folder: Folder) -> None:
+    folder.write(
+        promheal="""maintenance:
+  - {name: night, match: ['{team="shop", zone!="a"}', 'b=c,d=e'], weekly: ['sat 01:00 - 02:00']}
+""",
+        strategies="""strategies:
+  several:
+    match: ['{alertname="A",team=~"a,b"}', 'zone="x"']
+    target: [service]
+    actions:
+      - {action: log, message: x, if: ['{a="b",c="d"}']}
+""",
+    )
+    loaded = folder.load()
+    strategy = loaded.strategies.get("several")
+    assert strategy is not None
+    texts = ['alertname="A"', 'team=~"a,b"', 'zone="x"']
+    assert strategy.match == tuple(map(parse_matcher, texts))
+    assert strategy.actions[0].condition == tuple(map(parse_matcher, ['a="b"', 'c="d"']))
+    texts = ['team="shop"', 'zone!="a"', "b=c", "d=e"]
+    assert loaded.settings.maintenance[0].match == tuple(map(parse_matcher, texts))
+
+
 def test_what_is_written_is_what_is_read(folder: Folder) -> None:
     folder.write(
         promheal="prometheus: {url: http://p, timeout: 3s}\nengine: {max_concurrent_runs: 2}\n",
@@ -273,7 +296,8 @@ STRATEGIES_YML = [
     (STRATEGIES + STRATEGIES.partition("\n")[2].replace("  a:", "  ▸a:"), "duplicate key 'a'"),
     (STRATEGIES.replace("['alertname=\"A\"']", "▸[]"), "must not be empty"),
     (STRATEGIES.replace("['alertname=\"A\"']", "[severity▸]"), "no operator"),
-    (STRATEGIES.replace("['alertname=\"A\"']", '[\'a="b",▸c="d"\']'), "2 matchers where one"),
+    (STRATEGIES.replace("['alertname=\"A\"']", "['▸{}']"), "no matcher here"),
+    (STRATEGIES.replace("['alertname=\"A\"']", "['{a=\"b\",c▸}']"), "operator"),
     (STRATEGIES.replace("['alertname=\"A\"']", "['a=~▸\"b(\"']"), "is no regular expression"),
     (STRATEGIES.replace("['alertname=\"A\"']", "▸alertname=A"), "write [alertname=A]"),
     (STRATEGIES + "    target: ▸service", "expected a list, found 'service'; write [service]"),

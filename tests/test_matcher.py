@@ -19,6 +19,7 @@ from receiver.matcher import (
     MatcherError,
     MatcherText,
     MatchOp,
+    parse_item,
     parse_matcher,
     parse_matchers,
 )
@@ -280,11 +281,11 @@ def test_configuration_reads_it_by_its_parser_and_its_schema() -> None:
 
     assert isinstance(found, msgspec.inspect.ListType)
     assert isinstance(found.item_type, msgspec.inspect.Metadata)
-    assert found.item_type.extra == {"parse": parse_matcher}
+    assert found.item_type.extra == {"parse": parse_item, "spread": True}
     schema = msgspec.json.schema(MatcherText)
     assert schema["type"] == "string"
     for example in schema["examples"]:
-        assert str(parse_matcher(example)) == example
+        assert ",".join(map(str, parse_item(example))) == example.strip("{}")
     matcher = parse_matcher("a=b")
     assert msgspec.convert([matcher], list[MatcherText]) == [matcher]
 

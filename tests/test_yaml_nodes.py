@@ -68,7 +68,7 @@ REFUSED = [
     ("a: 1\n▸b 2\nc: 3\n", "could not find expected ':'"),
     ("a: ▸'b\n", "found unexpected end of stream"),
     ("a: b▸: c\n", "mapping values are not allowed"),
-    ("a:\n▸\tb: c\n", "cannot start any token"),
+    ("a:\n▸\tb: c\n", "a tab cannot indent"),
     ('a: "▸\\q"\n', "unknown escape character"),
     ("a: ▸%x\n", "cannot start any token"),
     ("a: ▸\x07\n", "U+0007 may not stand in YAML"),

@@ -162,7 +162,7 @@ BROKEN = [
     ("words: [a, ▸{b: c}]", "expected a text, found a mapping"),
     ("filled: ▸[]", "must not be empty"),
     ("short: ▸abcd", "must have at most 3 characters"),
-    ("short: ▸A1", "'A1' does not match ^[a-z]+$"),
+    ("short: ▸A1", "'A1' does not have the right form, which is ^[a-z]+$"),
     ("numbers: [1, ▸x]", "expected a whole number, found 'x'"),
     ("table: {a: ▸b}", "expected a whole number, found 'b'"),
     ("table: ▸[a]", "expected a mapping, found a list"),

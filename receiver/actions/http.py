@@ -21,6 +21,7 @@ import msgspec
 from receiver.actions import Action, Context
 from receiver.errors import ActionError
 from receiver.exchange import exchange, refuse_unless_allowed, split_url
+from receiver.redaction import known, learn_url
 from receiver.services import Inventory
 from receiver.template import ProseText, UrlText, is_template, problems_in, sample
 
@@ -118,12 +119,13 @@ def _call(
     method, url = request.method, request.url
     refuse_unless_allowed(url, context.inventory.allowed_urls)
     headers = dict(params.headers)
+    learn_url(url)
     if params.bearer_token_file is not None:
         try:
             token = Path(params.bearer_token_file).read_text(encoding="utf-8").strip()
         except (OSError, UnicodeDecodeError) as error:
             raise ActionError(f"bearer_token_file: {error}") from None
-        headers["Authorization"] = f"Bearer {token}"
+        headers["Authorization"] = f"Bearer {known(token)}"
     answer = exchange(method, url, timeout=context.timeout, json=request.json, headers=headers)
     if not (answer.status in expect_status if expect_status else 200 <= answer.status < 300):
         expected = " or ".join(map(str, expect_status)) or "2xx"

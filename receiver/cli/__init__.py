@@ -3,13 +3,19 @@
 from __future__ import annotations
 
 import sys
+import threading
 from importlib import import_module
 from importlib.metadata import version
+from io import StringIO
+from traceback import format_exception
+from types import TracebackType
 from typing import Any, Final
 
 import click
 
 from receiver.errors import PromhealError, RefusedError
+from receiver.problem import quoted, suggestion
+from receiver.redaction import redact
 
 FINE: Final = 0
 FINDINGS: Final = 1
@@ -58,6 +64,13 @@ class _Commands(click.Group):
         assert isinstance(command, click.Command)
         return command
 
+    def resolve_command(
+        self, ctx: click.Context, args: list[str]
+    ) -> tuple[str | None, click.Command | None, list[str]]:
+        if args and args[0] not in COMMANDS and not args[0].startswith("-"):
+            ctx.fail(f"there is no command {quoted(args[0])}{suggestion(args[0], COMMANDS)}")
+        return super().resolve_command(ctx, args)
+
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:  # noqa: ARG002
         with formatter.section("Commands"):
             formatter.write_dl(list(COMMANDS.items()))
@@ -77,17 +90,30 @@ def root() -> None:
     """
 
 
+def _told(
+    kind: type[BaseException], problem: BaseException, traceback: TracebackType | None
+) -> None:
+    """Print what nobody has caught, as Python does, without secrets."""
+    click.echo(redact("".join(format_exception(kind, problem, traceback))), err=True, nl=False)
+
+
 def main(arguments: list[str] | None = None) -> None:
     """Run the command line; ends with one of the exit codes above."""
+    sys.excepthook = _told
+    threading.excepthook = lambda args: _told(
+        args.exc_type, args.exc_value or args.exc_type(), args.exc_traceback
+    )
     try:
         result: Any = root.main(args=arguments, prog_name="promheal", standalone_mode=False)
     except click.exceptions.Abort:
         click.echo("interrupted", err=True)
         sys.exit(130)
     except click.ClickException as problem:
-        problem.show()
+        with StringIO() as shown:
+            problem.show(shown)
+            click.echo(redact(shown.getvalue()), err=True, nl=False)
         sys.exit(BROKEN)
     except PromhealError as problem:
-        click.echo(f"promheal: {problem}", err=True)
+        click.echo(redact(f"promheal: {problem}"), err=True)
         sys.exit(FINDINGS if isinstance(problem, RefusedError) else BROKEN)
     sys.exit(result if isinstance(result, int) else FINE)

@@ -20,6 +20,7 @@ import msgspec
 from receiver.errors import ConfigError
 from receiver.log import escape
 from receiver.problem import InvalidConfig, Problem, Report, quoted
+from receiver.redaction import known
 
 DEFAULT_URL: Final = "http://127.0.0.1:3001"
 MAX_SECRET: Final = 65_536
@@ -219,6 +220,7 @@ def _header(given: Given, warn: Callable[[str], None]) -> str | None:
     if given.username is not None and given.password_file is not None:
         password = _secret(given.password_file, warn).rstrip("\r\n")
         pair = f"{given.username}:{password}".encode("utf-8", "surrogateescape")
+        known(password)
         return f"Basic {base64.b64encode(pair).decode()}"
     return None
 
@@ -226,7 +228,7 @@ def _header(given: Given, warn: Callable[[str], None]) -> str | None:
 def _checked(token: str, place: str) -> str:
     if not token or not re.fullmatch("[!-~]+", token):
         raise ConfigError(f"{place}: holds no token: one line of ASCII without spaces")
-    return token
+    return known(token)
 
 
 def _secret(path: str, warn: Callable[[str], None]) -> str:

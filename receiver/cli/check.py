@@ -8,12 +8,12 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 import click
-import msgspec
 
 from receiver import provable
 from receiver.actions import Actions, discover
 from receiver.cli import FINDINGS, FINE, WARNINGS
 from receiver.cli import options as shared
+from receiver.cli.output import say, show
 from receiver.config_files import Loaded, load
 from receiver.decay import recordings
 from receiver.errors import ConfigError, UpstreamError
@@ -78,10 +78,10 @@ def command(
     errors = sum(problem.severity is Severity.ERROR for problem in problems)
     if output == "json":
         said = {"problems": problems, "rules": found}
-        click.echo(msgspec.json.format(msgspec.json.encode(said)).decode())
+        show(said, "json", str)
     elif output == "github":
         for problem in problems:
-            click.echo(_annotation(problem))
+            say(_annotation(problem))
     else:
         _show(loaded, problems, found)
     if errors:
@@ -94,10 +94,10 @@ def _show(loaded: Loaded | None, problems: Iterable[Problem], found: Iterable[Me
     errors = 0
     for problem in problems:
         errors += problem.severity is Severity.ERROR
-        click.echo(format_problem(problem, color=color))
+        say(format_problem(problem, color=color))
     for each in found:
         if not each.warning:
-            click.echo(f"strategy {each.strategy}: {each.detail}")
+            say(f"strategy {each.strategy}: {each.detail}")
     if loaded is None or errors:
         click.echo(_number(errors, "problem", "problems"), err=True)
     else:

@@ -12,6 +12,7 @@ import click
 import msgspec
 
 from receiver.cli.access import DEFAULT_URL, FLAGS, HOW, Access, Given, contradiction, resolve
+from receiver.cli.output import say
 from receiver.errors import RefusedError, UpstreamError
 from receiver.log import escape
 
@@ -211,7 +212,7 @@ def understood(answer: Any, shape: type[T]) -> T:
 
 
 def _warn(text: str) -> None:
-    click.echo(f"promheal: warning: {text}", err=True)
+    say(f"promheal: warning: {text}", err=True)
 
 
 def _present(values: Mapping[str, Any]) -> dict[str, Any]:

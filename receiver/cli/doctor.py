@@ -12,7 +12,7 @@ import click
 from receiver.cli import BROKEN, FINDINGS, FINE, WARNINGS
 from receiver.cli import options as shared
 from receiver.cli.client import Server, perhaps, understood
-from receiver.cli.output import show, table
+from receiver.cli.output import say, show, table
 from receiver.cli.values import DURATION
 
 if TYPE_CHECKING:  # 100 ms to import, which --help does not need
@@ -79,7 +79,7 @@ def command(
         loaded = load(config_file, discover(), options.environ)
     except InvalidConfig as invalid:
         for problem in invalid.problems:
-            click.echo(format_problem(problem), err=True)
+            say(format_problem(problem), err=True)
         return BROKEN
     findings: Sequence[Finding]
     if send:

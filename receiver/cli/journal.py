@@ -7,6 +7,7 @@ from contextlib import ExitStack, closing
 import click
 
 from receiver.cli import values
+from receiver.cli.output import say
 from receiver.errors import ConfigError
 from receiver.journal import file_of, open_journal
 from receiver.journal.accepting import accept
@@ -34,7 +35,7 @@ def accept_command(url: str, reason: str) -> None:
     """
     if url.startswith("postgres"):
         raise ConfigError("a journal in PostgreSQL has no marker, so there is nothing to accept")
-    click.echo(accept(file_of(url), reason=reason))
+    say(accept(file_of(url), reason=reason))
 
 
 @command.command("copy")
@@ -57,4 +58,4 @@ def copy_command(source: str, target: str) -> None:
             click.echo(f"{table}: {count:,}", err=True)
 
         copy(first, second, told)
-    click.echo(f"copied {rows:,} rows; start promheal with --storage.url={target}")
+    say(f"copied {rows:,} rows; start promheal with --storage.url={target}")

@@ -88,7 +88,10 @@ def options(
     config_file: Path, storage_url: str, *, dry_run: bool = False, external_url: str = ""
 ) -> Options:
     from receiver.connections import Options  # noqa: PLC0415  see above
+    from receiver.redaction import learn_url  # noqa: PLC0415
     from receiver.settings import environment  # noqa: PLC0415
+
+    learn_url(storage_url)
 
     return Options(
         config_file=config_file,

@@ -10,18 +10,24 @@ import click
 import msgspec
 
 from receiver.log import escape
+from receiver.redaction import redact, redact_all, redact_json
 
 
 def show(value: Any, form: str, text: Callable[[], str]) -> None:
     """Print *value* as json or yaml, or what *text* makes of it."""
     if form == "json":
-        text_of_json = msgspec.json.format(msgspec.json.encode(value)).decode()
+        text_of_json = msgspec.json.format(redact_json(msgspec.json.encode(value).decode()))
         # Escapes that JSON has too: what came over the network must not steer the terminal.
         click.echo("\n".join(escape(line) for line in text_of_json.split("\n")))
     elif form == "yaml":
-        click.echo(msgspec.yaml.encode(value).decode().rstrip())
+        click.echo(msgspec.yaml.encode(redact_all(msgspec.to_builtins(value))).decode().rstrip())
     else:
-        click.echo(text())
+        say(text())
+
+
+def say(text: str, *, err: bool = False) -> None:
+    """Print *text* without secrets."""
+    click.echo(redact(text), err=err)
 
 
 def table(rows: Sequence[Sequence[object]], header: Sequence[str] = ()) -> str:

@@ -15,7 +15,7 @@ from receiver.journal import Admission, Key, Transaction, Worker
 from receiver.journal.group import CannotStore
 from receiver.journal.jobs import CHANNEL, KNOCK, TASK, queue_of
 from receiver.journal.queries import queries
-from receiver.journal.rows import Rows
+from receiver.journal.rows import Rows, storable
 from receiver.journal.steering_rows import Row
 from receiver.place import LEASE, UNBOUND
 
@@ -62,7 +62,7 @@ class PostgresTransaction(Rows):
         self._queries = queries("postgres")
 
     def _execute(self, query: str, /, **values: Any) -> Answer:
-        clean = {name: _without_nul(value) for name, value in values.items()}
+        clean = {name: _without_nul(value) for name, value in storable(values).items()}
         return execute(self.connection, self._queries[query], clean)
 
     def _admit_firing(

@@ -31,6 +31,7 @@ from receiver.journal.steering_rows import (
     pause_in,
 )
 from receiver.place import LEASE, UNBOUND
+from receiver.redaction import redact, redact_json
 from receiver.run import (
     Doubt,
     Observation,
@@ -45,6 +46,9 @@ from receiver.run import (
 )
 
 _PAGE: Final = 1_000
+_WORDS: Final = frozenset({"reason", "detail", "error", "why", "problem", "raw"})
+"""Values of the queries that repeat what others said."""
+_WORDS_IN_JSON: Final = frozenset({"answers", "result"})
 _CHANGEABLE: Final = (
     "outcome", "cause", "reason", "until", "acted_at", "verify_from", "finished_at",
     "doubt", "forgets_at",
@@ -519,6 +523,15 @@ class Rows(SteeringRows, Transaction):
         if row["state"] == State.PENDING:
             return _run(row, ())
         return _run(row, tuple(_step(step) for step in self._execute("steps", run=row["id"])))
+
+
+def storable(values: dict[str, Any]) -> dict[str, Any]:
+    """Return the values of a query without the secrets in what others said."""
+    for said, clean in ((_WORDS, redact), (_WORDS_IN_JSON, redact_json)):
+        for name in said & values.keys():
+            if isinstance(values[name], str):
+                values[name] = clean(str(values[name]))
+    return values
 
 
 def _place(plan: Plan | None) -> str:

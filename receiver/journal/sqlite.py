@@ -19,7 +19,7 @@ from receiver.journal.condition import CHECKING, SOUND, Condition, JournalState
 from receiver.journal.group import CannotStore, GroupJournal, Work
 from receiver.journal.marker import Marker, marker_path
 from receiver.journal.queries import queries
-from receiver.journal.rows import Rows
+from receiver.journal.rows import Rows, storable
 from receiver.journal.sqlite_file import SqliteFile, check, explained
 from receiver.journal.steering_rows import Row
 
@@ -49,7 +49,7 @@ class SqliteTransaction(Rows):
         self._of_rows: dict[tuple[str, int], str] = {}  # queries by their number of tuples
 
     def _execute(self, query: str, /, **values: Any) -> sqlite3.Cursor:
-        return self._run_sql(self._queries[query], values)
+        return self._run_sql(self._queries[query], storable(values))
 
     def _changed(self, query: str, /, **values: Any) -> int:
         return self._execute(query, **values).rowcount

@@ -80,7 +80,14 @@ class Queue(Protocol):
 class Health(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """A URL that answers 2xx when the service is ready."""
 
-    url: Annotated[str, msgspec.Meta(pattern="^https?://")]
+    url: Annotated[
+        str,
+        msgspec.Meta(
+            pattern="^https?://",
+            examples=["http://127.0.0.1:8080/health"],
+            extra={"amend": "http://{}"},
+        ),
+    ]
     timeout: Annotated[Duration, msgspec.Meta(gt=0)] = 2.0
     """For one question; it is asked again until the action's own deadline."""
 
@@ -96,12 +103,12 @@ class Llm(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True)
 class HostLabel(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """A label of the alert that names the host, such as `instance`; a port at its end is cut."""
 
-    label: Annotated[str, msgspec.Meta(pattern="^[A-Za-z_][A-Za-z0-9_]*$")]
+    label: Annotated[str, msgspec.Meta(pattern="^[A-Za-z_][A-Za-z0-9_]*$", examples=["instance"])]
 
 
-RunsOn = Annotated[str, msgspec.Meta(pattern=f"^({NAME}|{LABEL})$")]
+RunsOn = Annotated[str, msgspec.Meta(pattern=f"^({NAME}|{LABEL})$", examples=["web-1"])]
 """A host, or a label of its worker: `web-1`, `zone=a`."""
-LogPath = Annotated[str, msgspec.Meta(pattern="^/")]
+LogPath = Annotated[str, msgspec.Meta(pattern="^/", examples=["/var/log/shop.log"])]
 
 
 class Service(msgspec.Struct, frozen=True, kw_only=True):

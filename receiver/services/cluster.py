@@ -11,6 +11,7 @@ import msgspec
 
 from receiver.errors import ActionError
 from receiver.exchange import fetch
+from receiver.redaction import known
 
 _ACCOUNT: Final = "/var/run/secrets/kubernetes.io/serviceaccount"
 """Where a pod finds its account's token and the cluster's certificate authority."""
@@ -26,7 +27,14 @@ class MissingError(ActionError):
 class Cluster(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """Where the API server is, and who we are to it. The defaults are those of a pod."""
 
-    api: Annotated[str, msgspec.Meta(pattern="^https?://")] = "https://kubernetes.default.svc"
+    api: Annotated[
+        str,
+        msgspec.Meta(
+            pattern="^https?://",
+            examples=["https://kubernetes.default.svc"],
+            extra={"amend": "https://{}"},
+        ),
+    ] = "https://kubernetes.default.svc"
     token_file: str = f"{_ACCOUNT}/token"
     """Read at each call: tokens are rotated in place."""
     ca_file: str = f"{_ACCOUNT}/ca.crt"
@@ -105,7 +113,7 @@ class Cluster(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=T
             ) from None
         if not token or not token.isprintable():
             raise ActionError(f"{self.token_file} holds no token")
-        return token
+        return known(token)
 
     def _tls(self) -> ssl.SSLContext | None:
         if not self.api.startswith("https://"):

@@ -40,11 +40,24 @@ _BETWEEN: Final = frozenset({"stopping", "stopped"})
 
 
 class Docker(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    container: Annotated[str, msgspec.Meta(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.-]{0,127}$(?!\n)")]
+    container: Annotated[
+        str,
+        msgspec.Meta(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.-]{0,127}$(?!\n)", examples=["shop-web-1"]),
+    ]
     """Its name or id."""
     socket: str = "/var/run/docker.sock"
     """Of the engine; Podman's is /run/podman/podman.sock."""
-    url: Annotated[str, msgspec.Meta(pattern="^https?://")] | None = None
+    url: (
+        Annotated[
+            str,
+            msgspec.Meta(
+                pattern="^https?://",
+                examples=["http://127.0.0.1:2375"],
+                extra={"amend": "http://{}"},
+            ),
+        ]
+        | None
+    ) = None
     """Or its address, https:// with the three files."""
     ca_file: str | None = None
     cert_file: str | None = None

@@ -24,7 +24,10 @@ from receiver.services.rollout import Workload, no_restart, state_of
 
 _POLL: Final = 0.5  # seconds
 _ANNOTATION: Final = "kubectl.kubernetes.io/restartedAt"
-_NAME = Annotated[str, msgspec.Meta(pattern=r"^[a-z0-9]([a-z0-9.-]{0,251}[a-z0-9])?$(?!\n)")]
+_NAME = Annotated[
+    str,
+    msgspec.Meta(pattern=r"^[a-z0-9]([a-z0-9.-]{0,251}[a-z0-9])?$(?!\n)", examples=["checkout"]),
+]
 """RFC 1123, as Kubernetes wants names."""
 
 

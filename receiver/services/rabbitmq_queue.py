@@ -22,6 +22,7 @@ import msgspec
 from receiver.duration import Duration, format_duration
 from receiver.errors import ActionError
 from receiver.exchange import Reply, fetch, http_url
+from receiver.redaction import known
 
 _POLL: Final = 0.2  # seconds between two looks whether a connection is gone
 _MAX_ANSWER: Final = 16 * 1024 * 1024  # bytes; a longer one is cut off, and then no JSON
@@ -116,7 +117,7 @@ class _Management:
             password = Path(broker.password_file).read_text(encoding="utf-8").rstrip("\r\n")
         except (OSError, UnicodeDecodeError) as error:
             raise ActionError(f"password_file {broker.password_file!r}: {error}") from None
-        login = b64encode(f"{broker.username}:{password}".encode()).decode()
+        login = b64encode(f"{broker.username}:{known(password)}".encode()).decode()
         self._headers = {"Authorization": f"Basic {login}"}
 
     def administrates(self) -> bool:

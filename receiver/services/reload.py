@@ -18,7 +18,14 @@ from receiver.services.manager import Manager
 class HttpReload(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """A request that is answered with 2xx when the new settings are in force."""
 
-    url: Annotated[str, msgspec.Meta(pattern="^https?://")]
+    url: Annotated[
+        str,
+        msgspec.Meta(
+            pattern="^https?://",
+            examples=["http://127.0.0.1:8080/-/reload"],
+            extra={"amend": "http://{}"},
+        ),
+    ]
     method: Literal["POST", "PUT", "GET"] = "POST"
 
 

@@ -21,6 +21,7 @@ import msgspec
 
 from receiver.connected import reached
 from receiver.errors import ActionError
+from receiver.redaction import known
 
 _PORT: Final = 6379
 _MAX_LINE: Final = 65_536  # bytes
@@ -95,6 +96,7 @@ class Login(msgspec.Struct, frozen=True, kw_only=True):
             password = Path(self.password_file).read_text(encoding="utf-8").rstrip("\r\n")
         except (OSError, UnicodeDecodeError) as error:
             raise ActionError(f"password_file {self.password_file!r}: {error}") from None
+        known(password)
         return (password,) if self.username is None else (self.username, password)
 
     def context(self) -> ssl.SSLContext:

@@ -23,6 +23,7 @@ from xml.parsers.expat import ExpatError
 import msgspec
 
 from receiver.errors import ActionError
+from receiver.redaction import known
 from receiver.services import ServiceState, ServiceStatus
 
 _POLL: Final = 0.05  # seconds
@@ -153,7 +154,7 @@ class Supervisor(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_field
             password = Path(self.password_file).read_text(encoding="utf-8").rstrip("\r\n")
         except (OSError, UnicodeDecodeError) as error:
             raise ActionError(f"password_file {self.password_file!r}: {error}") from None
-        login = b64encode(f"{self.username}:{password}".encode()).decode()
+        login = b64encode(f"{self.username}:{known(password)}".encode()).decode()
         return [("Authorization", f"Basic {login}")]
 
 

@@ -47,7 +47,12 @@ _RESERVE: Final = 2.0
 
 
 class Systemd(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    unit: Annotated[str, msgspec.Meta(pattern=UNIT_NAME)]
+    unit: Annotated[
+        str,
+        msgspec.Meta(
+            pattern=UNIT_NAME, examples=["checkout.service"], extra={"amend": "{}.service"}
+        ),
+    ]
     """With its ending, as `checkout.service`."""
     user: bool = False
     """Whether the unit is one of promheal's own user's manager (`systemctl --user`)."""

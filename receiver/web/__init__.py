@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import logging
+import re
 from typing import Final
 
-from flask import Flask, Response
+from flask import Flask, Response, request
 from werkzeug.exceptions import HTTPException
 
 from receiver.errors import JournalError, RefusedError
+from receiver.redaction import redact, redact_json
 from receiver.web import api, astray, pages, probes, steering, webhook
 from receiver.web.answers import error
 from receiver.wiring import Service
@@ -17,6 +19,7 @@ log: Final = logging.getLogger("promheal.web")
 
 _CODES: Final = {413: "too_large"}
 """Where the contract's word is not werkzeug's."""
+_IN_QUOTES: Final = re.compile(r'"(?:[^"\\]|\\.)*"')
 
 
 def create_app(service: Service, receiving: webhook.Webhook | None = None) -> Flask:
@@ -46,6 +49,7 @@ def _with_basics(app: Flask, service: Service) -> Flask:
     astray.register(app)
     app.register_error_handler(Exception, _unexpected)
     app.after_request(_headers)
+    app.after_request(_without_secrets)
     return app
 
 
@@ -71,6 +75,21 @@ def _cannot_store(problem: JournalError) -> Response:
 def _unexpected(problem: Exception) -> Response:
     log.error("a request failed", exc_info=problem)
     return error("internal", "promheal made a mistake; its log says more", 500)
+
+
+def _without_secrets(response: Response) -> Response:
+    if response.direct_passthrough or response.is_streamed:
+        return response  # a file of ours
+    text = response.get_data().decode("utf-8", "surrogateescape")
+    if response.is_json:
+        clean = redact_json(text)
+    elif request.endpoint == "probes.metrics":
+        clean = _IN_QUOTES.sub(lambda found: redact(found[0]), text)  # a number is no secret
+    else:
+        clean = redact(text)
+    if clean != text:
+        response.set_data(clean.encode("utf-8", "surrogateescape"))
+    return response
 
 
 def _headers(response: Response) -> Response:

@@ -71,12 +71,12 @@ def blueprint(service: Service) -> Blueprint:  # noqa: C901  one function a rout
     @routes.get("/api/runs/<int:number>")
     def one_run(number: int) -> Response:
         if number > MAX_ID:
-            return error("not_found", f"no run {number}; GET /api/runs lists them", 404)
+            return error("not_found", f"no run {number}; `promheal runs` lists them", 404)
         run, decisions, observations = service.journal.read(
             lambda t: (t.run(number), t.decisions(number), t.observations(number))
         )
         if run is None:
-            return error("not_found", f"no run {number}; GET /api/runs lists them", 404)
+            return error("not_found", f"no run {number}; `promheal runs` lists them", 404)
         return jsonify(
             {
                 **summary(run),

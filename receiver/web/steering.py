@@ -84,7 +84,7 @@ def blueprint(service: Service) -> Blueprint:  # noqa: C901  one function a rout
     def steer(number: int, wish: str) -> Response:
         body = _body(Because)
         if number > MAX_ID:
-            raise NotFound(f"no run {number}; GET /api/runs lists them")
+            raise NotFound(f"no run {number}; `promheal runs` lists them")
         act = {"approve": control.approve, "reject": control.reject, "cancel": control.cancel}
         return jsonify(summary(act[wish](number, by=user(), reason=body.reason)))
 

@@ -14,6 +14,7 @@ from urllib.parse import quote, urlsplit
 import msgspec
 
 from receiver.errors import ActionError
+from receiver.redaction import known
 from receiver.services.workers import Counted, Inferred
 
 if TYPE_CHECKING:  # an extra, and 200 ms to import
@@ -26,7 +27,9 @@ _CONNECT: Final = 2.0
 
 
 class CeleryPool(Inferred, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    broker: Annotated[str, msgspec.Meta(pattern="^(rediss?|amqps?)://")]
+    broker: Annotated[
+        str, msgspec.Meta(pattern="^(rediss?|amqps?)://", examples=["redis://127.0.0.1:6379/0"])
+    ]
     """Its URL without a password."""
     password_file: str | None = None
     """Path of a file that holds the broker's password; read at each use."""
@@ -89,7 +92,7 @@ class CeleryPool(Inferred, frozen=True, kw_only=True, forbid_unknown_fields=True
                 raise ActionError(f"password_file {self.password_file!r}: {error}") from None
             parts = urlsplit(url)
             user, _, host = parts.netloc.rpartition("@")
-            url = parts._replace(netloc=f"{user}:{quote(secret, safe='')}@{host}").geturl()
+            url = parts._replace(netloc=f"{user}:{quote(known(secret), safe='')}@{host}").geturl()
         app = Celery(broker=url, set_as_current=False)
         app.conf.broker_connection_timeout = _CONNECT
         app.conf.broker_connection_retry = False

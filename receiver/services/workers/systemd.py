@@ -13,7 +13,12 @@ _TEMPLATE = r"^[A-Za-z0-9:_.\\][A-Za-z0-9:_.\\-]{0,200}@\.service$(?!\n)"
 
 
 class SystemdTemplate(Scaled, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    template: Annotated[str, msgspec.Meta(pattern=_TEMPLATE)]
+    template: Annotated[
+        str,
+        msgspec.Meta(
+            pattern=_TEMPLATE, examples=["worker@.service"], extra={"amend": "{}@.service"}
+        ),
+    ]
     """`worker@.service`; its instances are numbered from 1 to `max`."""
     user: bool = False
 

@@ -1,0 +1,219 @@
+"""What may no text show? The secrets that this process knows, by their value.
+
+A secret is known from where it is read: `known(text)` for one from a file or a variable, `learn`
+for the text of a configuration file, `learn_variables` for an environment. `redact` replaces it at
+the doors through which a text leaves the process or is kept: log lines, answers and pages, what the
+commands print, the words of others in the journal, the healing log, snapshots and messages. It
+finds a value as it is, percent-encoded, in base64 (so in Basic credentials), and as JSON, HTML and
+Python escape it; and in every URL the password, known or not.
+"""
+
+from __future__ import annotations
+
+import html
+import json
+import re
+import threading
+from base64 import b64encode
+from collections.abc import Iterator, Mapping
+from typing import Any, Final
+from urllib.parse import parse_qsl, quote, quote_plus, unquote
+
+SHOWN: Final = "REDACTED"
+"""Stands for a secret: the same in a URL, in HTML, JSON and a log line."""
+SHORTEST: Final = 6
+"""Characters of a value that is looked for everywhere; a shorter one would be found in words that
+have nothing to do with it."""
+MOST: Final = 1_000
+"""Values that are remembered, the newest: tokens that rotate would fill the memory."""
+
+_WORD: Final = (
+    r"(?:passw(?:or)?d|passphrase|secret|token|(?:api|access|secret|private|account)[_-]?key"
+    r"|credential|authorization|cookie)s?"
+)
+_SECRET_NAME: Final = re.compile(
+    rf"(?:.*[^a-z])?{_WORD}|.*passw(?:or)?d|.+_(?:key|pwd)|key|auth|sig|signature", re.IGNORECASE
+)
+"""The name of a variable, or of a field of a query, that holds a secret."""
+_FIELD: Final = re.compile(
+    rf"""(?<![a-z0-9])(?:[\w.-]*[_.-])?{_WORD}["']?(?:\s*(:)\s*(?:[|>][+-]?\s+)?|\s*[=,]\s*|[ ]+)"""
+    r"""(?:"((?:[^"\\\n]|\\.)*)"|'((?:[^'\n]|'')*)'|([^\s,"'#\[\]{}&][^\n]*))""",
+    re.IGNORECASE,
+)
+"""A name and its value in YAML, JSON, an argument or a query: `password: x`, `--token=x`."""
+_SCHEME: Final = re.compile(r"(?:bearer|basic|token|apikey)\s+(\S+)", re.IGNORECASE)
+_URL: Final = re.compile(r"[a-z][a-z0-9+.-]*://[^\s\"'<>]+", re.IGNORECASE)
+_NO_PORT: Final = re.compile(r"[^/:@]*:(?!\d+/)")
+_LOGIN: Final = re.compile(rf"(?<=://)([^\s/?#\"'<>:@]*):(?!{SHOWN}@)[^\s/?#\"'<>@]+@")
+_QUERY: Final = re.compile(
+    rf"([?&;](?:[\w.-]*[_.-])?(?:{_WORD}|auth|sig|signature)=)(?!{SHOWN})[^&\s\"'<>#;]+",
+    re.IGNORECASE,
+)
+
+
+class Redactor:
+    """Secrets, and texts without them. Safe to use from many threads."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._values: dict[str, tuple[str, ...]] = {}  # by age
+        self._forms: tuple[str, ...] = ()
+
+    def known(self, value: str) -> str:
+        """Return *value*, which is a secret from now on."""
+        bare = value.strip()
+        scheme = _SCHEME.fullmatch(bare)
+        if scheme:
+            bare = scheme[1]
+        with self._lock:
+            if len(bare) < SHORTEST or bare in (SHOWN, *self._values):
+                return value
+            self._values[bare] = tuple(_forms(bare))
+            while len(self._values) > MOST:
+                del self._values[next(iter(self._values))]
+            forms = {form for each in self._values.values() for form in each}
+            self._forms = tuple(sorted(forms, key=len, reverse=True))
+        return value
+
+    def forget(self) -> None:
+        """Know nothing, as a new process."""
+        with self._lock:
+            self._values.clear()
+            self._forms = ()
+
+    def learn(self, text: str) -> None:
+        """Know what *text*, such as that of a file that may not even be YAML, gives away."""
+        for found in _FIELD.finditer(text):
+            for value in _values(*found.groups()):
+                if "{{" not in value:
+                    self.known(value)
+        for found in _URL.finditer(text):
+            self.learn_url(found[0])
+
+    def learn_url(self, url: str, *, entirely: bool = False) -> None:
+        """Know the password of a URL, or its user if there is none, and the secrets in its query.
+
+        *entirely*: it is a secret itself, as a webhook's: so is every longer part of it.
+        """
+        rest = url.partition("://")[2]
+        login = rest.rpartition("@")[0]
+        if "@" not in rest.partition("/")[0] and not _NO_PORT.match(login):
+            login = ""  # the @ belongs to the path
+        if login:
+            user, colon, password = login.partition(":")
+            value = password if colon else user
+            self.known(value)
+            self.known(unquote(value))
+        for name, value in parse_qsl(rest.partition("?")[2].partition("#")[0]):
+            if entirely or _SECRET_NAME.fullmatch(name):
+                self.known(value)
+        if entirely:
+            self.known(url)
+            host, _, path = rest.partition("?")[0].partition("/")
+            host = host.rpartition("@")[2]
+            if "." not in host and ":" not in host and host != "localhost":
+                self.known(host)  # slack://TokenA/TokenB/TokenC
+            for part in path.split("/"):
+                if len(part) >= 8:  # `hooks` and `api` are none
+                    self.known(part)
+                    self.known(unquote(part))
+
+    def learn_variables(self, variables: Mapping[str, str]) -> None:
+        """Know those that hold a secret by their name, and the passwords of all URLs."""
+        for name, value in variables.items():
+            if _SECRET_NAME.fullmatch(name):
+                self.known(value)
+            if "://" in value:
+                self.learn_url(value)
+
+    def redact(self, text: str) -> str:
+        """Return *text* with `REDACTED` for every secret."""
+        for form in self._forms:
+            if form in text:
+                text = text.replace(form, SHOWN)
+        if "://" in text:
+            text = _LOGIN.sub(rf"\1:{SHOWN}@", text)
+        return _QUERY.sub(rf"\1{SHOWN}", text) if "=" in text else text
+
+    def redact_json(self, text: str) -> str:
+        """Return a JSON document without the secrets in its texts: a number is none."""
+        if self.redact(text) == text:
+            return text
+        try:
+            clean = self.redact_all(json.loads(text))
+        except (ValueError, RecursionError):
+            return self.redact(text)
+        return json.dumps(clean, ensure_ascii=False, separators=(",", ":"))
+
+    def redact_all(self, value: Any) -> Any:
+        """Return a value of JSON's kinds without the secrets in its texts; keys stay."""
+        match value:
+            case str():
+                return self.redact(value)
+            case dict():
+                return {name: self.redact_all(each) for name, each in value.items()}
+            case list() | tuple():
+                return [self.redact_all(each) for each in value]
+            case _:
+                return value
+
+
+def _values(
+    colon: str | None, double: str | None, single: str | None, bare: str | None
+) -> Iterator[str]:
+    """Yield what a value in a file means, and may mean where it is not known which file it is."""
+    if double is not None:
+        yield double
+        yield re.sub(r"\\(.)", r"\1", double)
+    elif single is not None:
+        yield single
+        yield single.replace("''", "'")
+    elif bare is not None:
+        line = re.split(r"\s#", bare)[0].strip()
+        if colon:
+            yield line
+            yield re.split(r",\s|[}\]]", line)[0]
+        else:
+            yield re.split(r"[\s,;&}\]\"']", line)[0]
+
+
+def _forms(value: str) -> Iterator[str]:
+    """Yield how a value may stand in a text; what is in base64 wherever it begins in it."""
+    yield value
+    raw = value.encode("utf-8", "surrogateescape")
+    for encoded in (quote(raw, safe=""), quote(raw), quote_plus(raw), _requoted(raw)):
+        yield encoded
+        yield re.sub("%[0-9A-F]{2}", lambda found: found[0].lower(), encoded)
+    plain = json.dumps(value, ensure_ascii=False)[1:-1]
+    yield from (plain, json.dumps(value)[1:-1], json.dumps(plain, ensure_ascii=False)[1:-1])
+    yield from (html.escape(value), html.escape(value).replace("&#x27;", "&#39;"))
+    yield html.escape(value).replace("&quot;", "&#34;").replace("&#x27;", "&#39;")
+    yield repr(value)[1:-1]
+    yield from _in_base64(raw)
+
+
+def _requoted(value: bytes) -> str:
+    """As clients of HTTP quote a URL that is not quoted: what may stand in it stays."""
+    return quote(value, safe="!#$%&'()*+,/:;=?@[]~")
+
+
+def _in_base64(value: bytes) -> Iterator[str]:
+    for before in range(3):
+        encoded = b64encode(b"\0" * before + value).decode()
+        first = -(-8 * before // 6)
+        last = 8 * (before + len(value)) // 6
+        whole = encoded[first:last]
+        if len(whole) >= SHORTEST:
+            yield whole
+            yield whole.replace("+", "-").replace("/", "_")
+
+
+_KNOWN: Final = Redactor()
+known: Final = _KNOWN.known
+learn: Final = _KNOWN.learn
+learn_url: Final = _KNOWN.learn_url
+learn_variables: Final = _KNOWN.learn_variables
+redact: Final = _KNOWN.redact
+forget: Final = _KNOWN.forget
+redact_all: Final = _KNOWN.redact_all
+redact_json: Final = _KNOWN.redact_json
