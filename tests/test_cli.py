@@ -79,7 +79,7 @@ def test_every_command_has_help_that_tells_what_it_is_for() -> None:
 @pytest.mark.parametrize(
     ("arguments", "says"),
     [
-        (["serv"], "No such command 'serv'"),
+        (["serv"], "there is no command 'serv'; did you mean 'serve'?"),
         (["serve", "--no-such"], "No such option"),
         (["serve", "--config.file", "/no/such.yml"], "/no/such.yml: no such file"),
         (["serve", "--web.listen-address", "0.0.0.0:3001"], "has no access control"),
