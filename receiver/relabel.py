@@ -45,6 +45,24 @@ class Sending(msgspec.Struct, frozen=True):
         made = self._made(series, rule_labels, alert_labels)
         return any(_same(each, alert_labels) for each in made)
 
+    def may_send(
+        self,
+        series: Mapping[str, str],
+        rule_labels: Mapping[str, str],
+        alert_labels: Mapping[str, str],
+    ) -> bool:
+        """Whether the alert of *series* has all of *alert_labels*, and perhaps others besides.
+
+        An alert that somebody wrote, or passed on, may lack some.
+        """
+        for made in self._made(series, rule_labels, alert_labels):
+            told = {name: value for name, value in alert_labels.items() if value}
+            if made is not None and all(
+                _fits(made.get(name, ""), value) for name, value in told.items()
+            ):
+                return True
+        return False
+
     def difference(
         self,
         series: Mapping[str, str],
@@ -55,7 +73,7 @@ class Sending(msgspec.Struct, frozen=True):
         for made in self._made(series, rule_labels, alert_labels):
             for name in sorted((made or {}).keys() | alert_labels.keys()):
                 here, there = (made or {}).get(name, ""), alert_labels.get(name, "")
-                if here != there and _ANY not in here:
+                if there and not _fits(here, there):
                     return f'this Prometheus would send it with {name}="{here}", not "{there}"'
         return "this Prometheus sends no such alert"
 
@@ -120,8 +138,12 @@ def _same(made: Mapping[str, str] | None, alert_labels: Mapping[str, str]) -> bo
         return False
     made = {name: value for name, value in made.items() if value}
     return made.keys() == alert_labels.keys() and all(
-        _ANY in value or value == alert_labels[name] for name, value in made.items()
+        _fits(value, alert_labels[name]) for name, value in made.items()
     )
+
+
+def _fits(made: str, told: str) -> bool:
+    return _ANY in made or made == told
 
 
 def _relabelled(labels: Mapping[str, str], chain: Iterable[Relabel]) -> dict[str, str] | None:

@@ -14,6 +14,7 @@ import click
 
 from receiver.cli import BROKEN, FINE
 from receiver.cli import options as shared
+from receiver.cli.output import say
 from receiver.errors import ConfigError
 
 HEAD = """\
@@ -121,7 +122,7 @@ def alertmanager(file: Path | None, config_file: Path, url: str) -> int:
         loaded = load(file, discover(), environment())
     except InvalidConfig as invalid:
         for problem in invalid.problems:
-            click.echo(format_problem(problem), err=True)
+            say(format_problem(problem), err=True)
         return BROKEN
     routes = wanted(loaded.strategies)
     if not routes:

@@ -52,7 +52,8 @@ def find(
 ) -> Found:
     """Return the series of *samples* that the alert is of.
 
-    With the server's own configuration, what it would send is compared with what came. Without,
+    With the server's own configuration, what it would send is compared with what came: nothing in
+    the alert may differ, and what lacks in it must not leave several to choose from. Without,
     the labels decide: a label that only one of both has does not tell them apart, since external
     labels are added to alerts and relabelling drops some.
     """
@@ -66,6 +67,8 @@ def find(
             return Found(note=conflict)
         if sending.chains is not None and rule is not None:
             sent = [e for e in every if sending.sends(e.labels, rule_labels, alert_labels)]
+            if not sent:
+                sent = [e for e in every if sending.may_send(e.labels, rule_labels, alert_labels)]
             if sent or not ours:
                 return _one(sent)
             return Found(note=sending.difference(ours[0].labels, rule_labels, alert_labels))

@@ -89,7 +89,7 @@ def test_a_pending_run_is_dropped_with_evidence_when_its_alert_ends(
 def test_an_alert_that_prometheus_does_not_confirm_is_not_acted_on(
     tmp_path: Path, spies: Spies
 ) -> None:
-    """Its notification is old news: the data is there, and the expression returns nothing."""
+    """Prometheus has the rule and the data, and never returned this alert: unknown is not yes."""
     with start_prometheus(tmp_path / "prometheus") as prometheus:
         target = prometheus.url.removeprefix("http://")
         prometheus_of_itself = start_prometheus(
@@ -108,12 +108,12 @@ def test_an_alert_that_prometheus_does_not_confirm_is_not_acted_on(
                 server.post(alert("X", job="prometheus", instance=target))
                 wait_until(
                     lambda: server.metric(
-                        "decisions_total", strategy="x", verdict="deny", reason="resolved"
+                        "decisions_total", strategy="x", verdict="wait", reason="condition_unknown"
                     ),
                     within=PATIENCE,
-                    what="it is denied",
+                    what="it waits",
                 )
-                assert server.runs() == []
+                assert [run["state"] for run in server.runs()] == ["pending"]
                 assert spies.starts() == []
 
 

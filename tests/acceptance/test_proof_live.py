@@ -105,7 +105,8 @@ def test_a_forged_link_confirms_nothing(
             watched.alert("Sick", forged),
             *(watched.alert(n, forged) for n in ("Invented", "When", "Query")),
         )
-        decided(server, "known", "deny", "resolved")  # the rule says so, whatever the link says
+        # The rule does not return it, whatever the link says.
+        decided(server, "known", "wait", "condition_unknown")
         decided(server, "unknown", "wait", "rule_unknown")
         (waiting,) = server.runs("unknown")
         assert (waiting["state"], waiting["reason"]) == ("pending", "rule_unknown")
@@ -149,12 +150,16 @@ def test_the_expressions_of_a_trusted_sender_count_where_no_rule_is_known(
         post("theirs", "vector(1)")
         decided(server, "x", "wait", "rule_unknown")
         post("ours", "sick > 0")
-        decided(server, "x", "deny", "resolved")
+        decided(server, "x", "wait", "condition_unknown")
         post("theirs", "vector(1)")  # it changes nothing for whom we trust
-        before = server.metric("decisions_total", strategy="x", verdict="deny", reason="resolved")
+        before = server.metric(
+            "decisions_total", strategy="x", verdict="wait", reason="condition_unknown"
+        )
         wait_until(
             lambda: (
-                server.metric("decisions_total", strategy="x", verdict="deny", reason="resolved")
+                server.metric(
+                    "decisions_total", strategy="x", verdict="wait", reason="condition_unknown"
+                )
                 > before
             ),
             within=PATIENCE,
@@ -255,7 +260,7 @@ def test_a_file_on_the_command_line_is_the_operators_word_where_no_rule_is_known
             process.send_signal(signal.SIGTERM)
         (found[name],) = json.loads(told)["results"]
 
-    assert (found["sick"]["result"], found["sick"]["reason"]) == ("deny", "resolved")
+    assert (found["sick"]["result"], found["sick"]["reason"]) == ("wait", "condition_unknown")
     assert sorted(spies.starts()) == ["linked", "reading"]
     if command == "once":
         with server:
