@@ -325,6 +325,35 @@ def test_a_relapse_is_soon(journal: Journal, after: float, relapse: float, count
     assert bool(world.totals("relapses")) is counted
 
 
+def test_the_alert_that_was_proven_may_relapse_and_no_other_of_its_target(
+    journal: Journal, tmp_path: Path
+) -> None:
+    """The run had waited for one alert, and began for a newer one."""
+    world = World(journal, patient())
+    first, second = (
+        {"alertname": "HighLatency", "service": "checkout", "instance": name} for name in "ab"
+    )
+    world.pause_file = tmp_path / "paused"
+    world.pause_file.touch()
+    world.fire(labels=first)
+    world.consider()
+    world.pause_file.unlink()
+    world.clock.now += 1
+    world.fire(labels=second)
+    heal(world, grace=0.0)
+
+    world.prover.signal = Signal.FIRING
+    world.clock.now += 1
+    world.fire(labels=first)
+    world.consider()
+    assert world.totals("relapses") == {}, "of this one nothing was proven"
+
+    world.clock.now += 1
+    world.fire(labels=second)
+    world.consider()
+    assert world.totals("relapses") == {("latency",): 1}
+
+
 def test_a_relapse_that_was_told_in_time_counts_however_late_it_is_looked_at(
     journal: Journal,
 ) -> None:

@@ -21,6 +21,10 @@ START: Final = 1_800_000_000.0
 GRACE, WITHIN, LATER, STALE, APPROVAL = 30.0, 100.0, 30.0, 5_000.0, 3_600.0
 HOLDING: Final = ("acting", "waiting", "verifying", "rolling_back")
 """States in which a run holds its target."""
+SETTLE, AT_MOST, RELAPSE, RETRY = 10.0, 200.0, 600.0, 10.0
+DOUBTFUL: Final = 3
+"""From so many runs in a row on that cannot be proven, each is a failure."""
+FAILURES: Final = ("ineffective", "failed", "rolled_back", "rollback_failed", "unknown")
 
 
 class Act(NamedTuple):
@@ -42,6 +46,8 @@ class Wish(NamedTuple):
 
     steps: tuple[Step, ...] = (Step(), Step(), Step())
     keep: bool = False
+    remembers: float | None = 0.0
+    """Seconds that the rule looks back; None: nobody knows."""
 
 
 class Death(NamedTuple):
@@ -81,6 +87,26 @@ class Found:
 
 
 @dataclass
+class Row:
+    """Failures in a row, as a breaker counts them that never opens."""
+
+    failures: int = 0
+    heal: int | None = None
+    """The run by which it has forgotten failures, and how many."""
+    forgotten: int = 0
+
+    def failure(self, run: int) -> None:
+        if run == self.heal:  # it did not hold: what was forgotten is remembered
+            self.failures += self.forgotten
+            self.heal = None
+        self.failures += 1
+
+    def success(self, run: int) -> None:
+        self.heal, self.forgotten = (run if self.failures else None), self.failures
+        self.failures = 0
+
+
+@dataclass
 class Life:
     """A run."""
 
@@ -99,6 +125,9 @@ class Life:
     waits_for: str = ""
     asked_at: float | None = None
     approved_at: float | None = None
+    doubt: str | None = None
+    forgets_at: float | None = None
+    relapsed_at: float | None = None
 
     def begun(self) -> list[int]:
         """Steps that may have done something, if only half of it; the last one first."""
@@ -117,6 +146,8 @@ class Model:
         self.fires = False
         self.first_seen = self.seen = 0.0
         self.signal = "firing"
+        self.reachable = True
+        """Whether Prometheus can be asked."""
         self.wish = Wish()
         self.script = Script()
         self.lives: list[Life] = []
@@ -127,6 +158,10 @@ class Model:
         self.decided: tuple[str, str] | None = None
         self.death: Death | None = None
         self.made = 0
+        self.rows: dict[str, Row] = {}
+        """By breaker."""
+        self.doubts_counted = self.taken_back = 0
+        """How often what is inconclusive was a failure, and a relapse made failures remembered."""
 
     def unfinished(self, name: str) -> Life | None:
         found = [life for life in self.lives if life.name == name and life.outcome is None]
@@ -196,16 +231,21 @@ class Model:
         if not busy and not self.rejected(name):  # else the answer could not matter
             if self.script.is_asked() and pending is not None:
                 self.cancel(pending)
-            over = self.over()
-            if over:
-                return "deny", over, None
+            self.note_relapse(name, asked=True)
+            found = self.doubted()
+            if found is not None:
+                return found
+        else:
+            self.note_relapse(name, asked=False)
         if self.rejected(name):
             return "deny", "rejected", None
         if busy:
             return "wait", "busy", None
         last = max(self.acted(), key=lambda life: life.ended, default=None)
-        if last is not None and self.now < last.ended + GRACE:
-            return "wait", "grace_period", last.ended + GRACE
+        if last is not None:
+            until = max(last.ended + GRACE, self.forgets_at(name, last))
+            if self.now < until:
+                return "wait", "grace_period", until
         if last is not None and last.outcome == "rollback_failed":
             return self.approval(pending)
         return "allow", "", None
@@ -215,6 +255,58 @@ class Model:
 
     def acted(self) -> list[Life]:
         return [life for life in self.lives if life.outcome is not None and life.acted]
+
+    def doubted(self) -> tuple[str, str, float | None] | None:
+        """What is over, and what nobody confirms."""
+        over = self.over()
+        if over:
+            return "deny", over, None
+        if self.signal == "unknown" and not self.reachable:
+            return "wait", "condition_unknown", self.now + RETRY
+        return None
+
+    def forgets_at(self, name: str, last: Life) -> float:
+        """Until when what fires since before the last end may do so for old reasons."""
+        own = [life for life in self.acted() if life.name == name]
+        if not own or self.first_seen > last.ended:
+            return 0.0
+        return own[-1].forgets_at or 0.0
+
+    def note_relapse(self, name: str, *, asked: bool) -> None:
+        """What fires again soon after a heal makes a failure of it."""
+        heals = [life for life in self.lives if life.name == name and life.outcome == "healed"]
+        if not heals or heals[-1].relapsed_at is not None:
+            return
+        heal = heals[-1]
+        anew = self.first_seen > heal.ended
+        since = self.first_seen if anew else self.now
+        # Whether what nobody has ended is true again only Prometheus can tell.
+        if (anew or (asked and self.signal == "firing")) and since - heal.ended < RELAPSE:
+            heal.relapsed_at = self.now
+            for row in self.rows_of(heal)[1:]:
+                self.taken_back += row.heal == heal.id
+                row.failure(heal.id)
+
+    def rows_of(self, life: Life) -> list[Row]:
+        """Of everything, of its strategy and of the target."""
+        kinds = ("main", life.name, "target")
+        return [self.rows.setdefault(kind, Row()) for kind in kinds]
+
+    def count(self, life: Life) -> None:
+        """It has ended, and the breakers hear of it; two of them also of what proves nothing."""
+        own = [one for one in self.lives if one.name == life.name and one is not life]
+        row: list[Life] = []
+        for one in own:
+            row = [] if one.outcome in {"healed", "ineffective"} else [*row, one]
+        doubtful = sum(one.doubt in {"unknown", "old_data"} for one in row)
+        for place, counted in enumerate(self.rows_of(life)):
+            if life.outcome == "healed":
+                counted.success(life.id)
+            elif life.outcome in FAILURES:
+                counted.failure(life.id)
+            elif place and life.doubt in {"unknown", "old_data"} and doubtful + 1 >= DOUBTFUL:
+                self.doubts_counted += 1
+                counted.failure(life.id)
 
     def over(self) -> str:
         if self.signal == "cleared":
@@ -337,18 +429,30 @@ class Model:
     def look(self, life: Life) -> float:
         if self.script.is_asked():
             self.cancel(life)
-        deadline = life.verify_from + WITHIN
-        if life.cancel or (self.signal != "cleared" and self.now < deadline):
-            return min(self.now + WITHIN / 20, deadline)  # if cancelled, it is woken at once
+        remembers = life.wish.remembers
+        longest = WITHIN
+        if remembers is not None:
+            longest = max(WITHIN, min(remembers + SETTLE, AT_MOST))
+        deadline = life.verify_from + longest
         if self.signal == "cleared":
-            return self.finish(life, "healed")
-        if self.signal == "unknown":
-            return self.finish(life, "inconclusive")
-        return self.give_up(life, "ineffective")
+            # Who cancelled it meanwhile has woken it at once.
+            return self.now if life.cancel else self.finish(life, "healed")
+        if life.cancel or self.now < deadline:
+            return min(self.now + longest / 20, deadline)
+        if self.signal == "firing":
+            if remembers is not None and self.now >= life.verify_from + remembers:
+                return self.give_up(life, "ineffective")
+            life.doubt = "old_data"
+        else:
+            life.doubt = "unknown" if self.reachable else "unasked"
+        if remembers is not None:
+            life.forgets_at = life.verify_from + remembers
+        return self.finish(life, "inconclusive")
 
     def finish(self, life: Life, outcome: str) -> float:
         life.state, life.outcome, life.ended, life.until = "finished", outcome, self.now, None
         if life.acted:  # it held the target
+            self.count(life)
             self.woken |= {other.name for other in self.pending()}
         return self.now
 

@@ -10,6 +10,7 @@ import msgspec
 from receiver.actions import Action, Actions, Context, Later
 from receiver.breaker import MainThresholds, StrategyThresholds, Thresholds
 from receiver.control import Control
+from receiver.decay import Decay
 from receiver.healing import Healing
 from receiver.journal import Journal, Stored, Transaction
 from receiver.matcher import parse_matcher
@@ -19,13 +20,25 @@ from receiver.reconciler import Reconciler
 from receiver.settings import BackoffSettings, EngineSettings
 from receiver.strategy import OnFailure, Strategies, Strategy, Verify
 from tests.factories import ScriptedProver, step, strategy
-from tests.machines.run_model import APPROVAL, GRACE, STALE, WITHIN, Killed, Wish
+from tests.machines.run_model import (
+    APPROVAL,
+    AT_MOST,
+    DOUBTFUL,
+    GRACE,
+    RELAPSE,
+    SETTLE,
+    STALE,
+    WITHIN,
+    Killed,
+    Wish,
+)
 from tests.world import World
 
 T = TypeVar("T")
 
 NAMES: Final = ("first", "second")
 NEVER: Final = Thresholds(failures=10**9)
+OFTEN: Final = StrategyThresholds(failures=10**9, inconclusive=DOUBTFUL)
 
 
 class Mortal(Journal):
@@ -96,6 +109,10 @@ class Scripted(Action):
 class Prometheus(ScriptedProver):
     meanwhile: Callable[[], None]
 
+    def remember(self, seconds: float | None) -> None:
+        """Let its rule look back so far."""
+        self.alert_decay = self.query_decay = Decay(seconds, scrape=0.0)
+
     def confirm(self, *args: Any, **values: Any) -> Judgement:
         self.meanwhile()
         return super().confirm(*args, **values)
@@ -148,8 +165,8 @@ def configured(wish: Wish) -> Strategies:
             on_failure=OnFailure.KEEP if wish.keep else OnFailure.ROLLBACK,
             grace_period=GRACE,
             budget=(),
-            breaker=StrategyThresholds(failures=10**9),
-            verify=Verify(within=WITHIN),
+            breaker=OFTEN,
+            verify=Verify(within=WITHIN, settle=SETTLE, at_most=AT_MOST, relapse=RELAPSE),
         )
 
     return Strategies([made(name) for name in NAMES])

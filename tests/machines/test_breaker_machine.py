@@ -28,7 +28,10 @@ THRESHOLDS: Final = st.builds(
 
 
 class Entry(NamedTuple):
-    """One line of the history; `trip` and `closed` are what the rules make of the others."""
+    """One line of the history; `trip` and `closed` are what the rules make of the others.
+
+    `taken back` is a `closed` that the relapse of its heal has taken back.
+    """
 
     what: str
     at: float
@@ -49,6 +52,24 @@ class History:
         since = closings[-1] + 1 if closings else 0
         return [entry for entry in self.entries[since:] if entry.what == what]
 
+    def last_closing(self) -> int | None:
+        """Where the last success or reset stands; it may have been taken back."""
+        closings = [
+            n for n, entry in enumerate(self.entries) if entry.what in {"closed", "taken back"}
+        ]
+        return closings[-1] if closings else None
+
+    def heal(self) -> tuple[int | None, int, int]:
+        """The run that may yet relapse, with the failures and the trips that it made forgotten."""
+        last = self.last_closing()
+        if last is None or self.entries[last].what == "taken back" or self.lately("trip"):
+            return None, 0, 0  # after a trip, its outcome says nothing any more
+        before = History()
+        before.entries = self.entries[:last]
+        failures, trips = len(before.lately("failure")), len(before.lately("trip"))
+        run = self.entries[last].run
+        return (None, 0, 0) if run is None or not failures + trips else (run, failures, trips)
+
     def last_trip(self) -> Entry | None:
         trips = [entry for entry in self.entries if entry.what == "trip"]
         return trips[-1] if trips else None
@@ -67,7 +88,7 @@ class History:
         for entry in self.entries:
             if entry.what == "trial":
                 begun = entry.run
-            elif entry.what in {"trip", "closed"} or (
+            elif entry.what in {"trip", "closed", "taken back"} or (
                 entry.what == "released" and entry.run == begun
             ):
                 begun = None
@@ -83,10 +104,17 @@ class History:
         if before in {"OPEN", "PERMANENT_OPEN"}:
             return  # nothing begins while it is open
         if good:
-            self.entries.append(Entry("closed", now))
+            self.entries.append(Entry("closed", now, run))
             return
+        on_trial = before == "HALF_OPEN"
+        heal = self.last_closing()
+        if heal is not None and self.entries[heal] == Entry("closed", self.entries[heal].at, run):
+            # "It takes back what the heal has made them forget, and a trial that relapses has
+            # failed."
+            self.entries[heal] = self.entries[heal]._replace(what="taken back")
+            on_trial = bool(self.lately("trip"))
         self.entries.append(Entry("failure", now, run))
-        if before == "HALF_OPEN" or len(self.lately("failure")) >= thresholds.failures:
+        if on_trial or len(self.lately("failure")) >= thresholds.failures:
             nth = len(self.lately("trip")) + 1
             for_good = nth >= thresholds.permanent_after
             until = None if for_good else now + thresholds.open_for
@@ -99,6 +127,8 @@ class Lives(RuleBasedStateMachine):
     """Which cells of the table were reached, and how often."""
     ignored: ClassVar[int] = 0
     """Outcomes from before a trip."""
+    relapsed: ClassVar[Counter[str]] = Counter()
+    """What a heal that did not hold came to."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -108,6 +138,8 @@ class Lives(RuleBasedStateMachine):
         self.history = History()
         self.running: dict[int, float] = {}
         """Runs that act, and since when."""
+        self.healed: dict[int, float] = {}
+        """Runs that have healed and not relapsed, and since when they acted."""
         self.next_run = 1
 
     def tell(self, event: BreakerEvent, **values: Any) -> None:
@@ -187,14 +219,53 @@ class Lives(RuleBasedStateMachine):
             self.end(list(self.running)[which % len(self.running)], good=good)
 
     def end(self, run: int, *, good: bool) -> None:
-        started = self.running.pop(run)
+        self.conclude(run, self.running.pop(run), good=good)
+
+    def conclude(self, run: int, started: float, *, good: bool) -> None:
         trip = self.history.last_trip()
         type(self).ignored += trip is not None and started <= trip.at
+        if good:
+            self.healed[run] = started
         event = BreakerEvent.SUCCESS if good else BreakerEvent.FAILURE
         self.tell(event, run=run, started_at=started)
         self.history.outcome(
             good=good, run=run, started=started, now=self.now, thresholds=self.thresholds
         )
+
+    @rule(which=st.integers(0, 99), last=st.booleans(), after_seconds=LATER)
+    def a_heal_does_not_hold(self, which: int, after_seconds: float, *, last: bool) -> None:
+        """Of the last run that has healed, or of any: others may have ended meanwhile."""
+        if not self.healed:
+            return
+        self.time_passes(after_seconds)
+        heals = list(self.healed)
+        run = heals[-1 if last else which % len(heals)]
+        of, failures, trips = self.history.heal()
+        if of != run:
+            failures = trips = 0
+        before = self.history.last_trip()
+        self.conclude(run, self.healed.pop(run), good=False)
+        tripped = self.history.last_trip() != before
+        type(self).relapsed[
+            "a trial" if trips else "takes back failures" if failures else "a failure"
+        ] += 1
+        type(self).relapsed["trips"] += tripped
+        assert tripped or not trips, "a trial that relapses has failed"
+
+    @rule(thresholds=THRESHOLDS, meanwhile=st.integers(0, 2), after_seconds=LATER)
+    def a_trial_heals_for_seconds(
+        self, thresholds: Thresholds, meanwhile: int, after_seconds: float
+    ) -> None:
+        """Each such trial would close it, if its relapse took nothing back."""
+        self.the_configuration_is_reloaded(thresholds)
+        self.one_after_the_other_begins_and_fails(thresholds.failures, 0.001)
+        self.it_is_time(early=False)
+        known = set(self.running)
+        self.runs_want_to_begin(1)
+        for run in set(self.running) - known:
+            self.end(run, good=True)
+        self.one_after_the_other_begins_and_fails(meanwhile, 0.001)
+        self.a_heal_does_not_hold(0, last=True, after_seconds=after_seconds)
 
     @rule(which=st.integers(0, 99))
     def a_run_ends_and_proves_nothing(self, which: int) -> None:
@@ -218,12 +289,16 @@ class Lives(RuleBasedStateMachine):
         type(self).steps += 1
         trip = self.history.last_trip()
         trips = self.history.lately("trip")
+        healed, forgot_failures, forgot_trips = self.history.heal()
         assert self.breaker == Breaker(
             failures=len(self.history.lately("failure")),
             trips=len(trips),
             tripped_at=None if trip is None else trip.at,
             until=trips[-1].until if trips else None,
             trial=self.history.trial(),
+            healed=healed,
+            forgot_failures=forgot_failures,
+            forgot_trips=forgot_trips,
         )
 
     @invariant()
@@ -252,3 +327,5 @@ def test_ten_thousand_steps_agree_with_the_history() -> None:
     # Not more than once: which lives are drawn depends on the constants of all modules loaded.
     assert min(seen.values()) >= 1, seen
     assert Lives.ignored >= 100
+    for what in ("a trial", "takes back failures", "a failure", "trips"):
+        assert Lives.relapsed[what] >= 10, Lives.relapsed

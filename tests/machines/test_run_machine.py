@@ -25,6 +25,7 @@ from hypothesis.stateful import (
 )
 
 from receiver.actions import Later
+from receiver.breaker import Breaker
 from receiver.errors import ActionError, RefusedError
 from receiver.guards.situation import Signal
 from receiver.journal import open_journal
@@ -32,6 +33,7 @@ from receiver.run import Run
 from tests.factories import alert, notification, resolved
 from tests.machines.run_model import (
     APPROVAL,
+    AT_MOST,
     GRACE,
     HOLDING,
     LATER,
@@ -49,7 +51,7 @@ from tests.machines.run_model import (
 from tests.machines.run_server import NAMES, Mortal, Prometheus, Scripted, Server, configured
 
 STEPS: Final = 10_000
-EXAMPLES: Final = 195
+EXAMPLES: Final = 205
 LENGTH: Final = 60
 
 TARGET: Final = 'service="checkout"'
@@ -78,6 +80,7 @@ wishes = st.builds(
         *[st.builds(Step, st.sampled_from([True] * 4 + [False]), st.booleans(), st.booleans())] * 3
     ),
     st.sampled_from([False, False, False, True]),
+    st.sampled_from([0.0, 0.0, 0.0, 150.0, 300.0, None]),
 )
 names = st.sampled_from(NAMES)
 signals = st.sampled_from([Signal.FIRING, Signal.FIRING, Signal.CLEARED, Signal.UNKNOWN])
@@ -105,9 +108,12 @@ class Lives(RuleBasedStateMachine):
         server = Server(journal, prover, now, Scripted(self.does))
         server.strategies = configured(self.model.wish)
         prover.meanwhile = self.meanwhile
+        prover.remember(self.model.wish.remembers)
         return server
 
     def teardown(self) -> None:
+        done["inconclusive, and a failure"] += self.model.doubts_counted
+        done["relapsed, and took back"] += self.model.taken_back
         self.server.journal.close()
         self.folder.cleanup()
 
@@ -192,6 +198,11 @@ class Lives(RuleBasedStateMachine):
     def prometheus_says(self, signal: Signal) -> None:
         self.server.prover.signal, self.model.signal = signal, str(signal)
 
+    @rule(reachable=mostly)
+    def prometheus_answers(self, *, reachable: bool) -> None:
+        """When it says nothing, that is so because it cannot be asked, or has no data."""
+        self.server.prover.unasked, self.model.reachable = not reachable, reachable
+
     @rule(runs=acts, undos=undos, asked=questions)
     def rehearse(self, runs: list[Act], undos: list[Act], asked: int) -> None:
         self.script, self.model.script = Script(runs, undos, asked), Script(runs, undos, asked)
@@ -200,6 +211,7 @@ class Lives(RuleBasedStateMachine):
     def reload(self, wish: Wish) -> None:
         self.model.wish = wish
         self.server.strategies = configured(wish)
+        self.server.prover.remember(wish.remembers)
 
     def pass_time(self, seconds: float) -> None:
         self.model.now += seconds
@@ -301,6 +313,42 @@ class Lives(RuleBasedStateMachine):
             self.answer(yes=answer == "yes")
         self.consider(name)
 
+    @precondition(lambda self: self.model.holds() is None)
+    @rule(
+        name=names,
+        remembers=st.sampled_from([None, 0.0, 300.0, 300.0]),
+        signal=st.sampled_from([Signal.FIRING, Signal.UNKNOWN]),
+        reachable=mostly,
+        times=st.integers(1, 5),
+    )
+    def nothing_proves_it(
+        self, name: str, remembers: float | None, signal: Signal, times: int, *, reachable: bool
+    ) -> None:
+        """And then it fires on: for the old reasons, as far as anybody knows."""
+        for _ in range(times):
+            self.insist(name, Wish(remembers=remembers), [], [], 0, anew=True)
+            self.pass_time(AT_MOST)
+            self.prometheus_says(signal)
+            self.prometheus_answers(reachable=reachable)
+            self.consider(name)
+            self.pass_time(GRACE)
+            self.prometheus_says(Signal.FIRING)
+            self.consider(name)
+            if self.model.holds() is not None:
+                return
+
+    @precondition(lambda self: self.model.holds() is None)
+    @rule(name=names, seconds=st.sampled_from([1.0, GRACE, 599.0, 600.0]), told=st.booleans())
+    def it_heals_for_so_long(self, name: str, seconds: float, *, told: bool) -> None:
+        """Either the next firing is told, or only Prometheus knows of it."""
+        self.insist(name, Wish(), [Act("cures")], [], 0, anew=True)
+        self.pass_time(seconds)
+        if told:
+            self.resolve()
+            self.notify()
+        self.prometheus_says(Signal.FIRING)
+        self.consider(name)
+
     @precondition(lambda self: self.model.holds() is not None)
     @rule(seconds=st.sampled_from([0.0, LATER, WITHIN, WITHIN]), signal=signals)
     def carry_on(self, seconds: float, signal: Signal) -> None:
@@ -347,6 +395,10 @@ class Lives(RuleBasedStateMachine):
         if self.model.decided is not None:
             assert self.server.verdict(self.key(name)) == self.model.decided
             done[" ".join(self.model.decided).strip()] += 1
+            if self.model.decided == ("wait", "grace_period"):
+                assert again is not None
+                last = max(life.ended for life in self.model.acted())
+                done["waits until it has forgotten"] += again > last + GRACE
 
     def alive(self, name: str) -> tuple[float | None, bool]:
         try:
@@ -382,9 +434,17 @@ class Lives(RuleBasedStateMachine):
                 life.id, life.name, life.state, life.outcome, life.until,
             ) or run.state == "verifying", (run, life)  # fmt: skip
             assert (run.state, run.cancel != "") == (life.state, life.cancel)
+            assert (run.doubt, run.forgets_at, run.relapsed_at) == (
+                life.doubt, life.forgets_at, life.relapsed_at,
+            ), (run, life)  # fmt: skip
             assert {(s.phase, s.index): (s.state, s.attempt) for s in run.steps} == {
                 place: (found.state, found.attempts) for place, found in life.steps.items()
             }
+        breakers = self.server.journal.read(lambda t: t.breakers())
+        for kind, row in model.rows.items():
+            name = {"main": "self-healing-main", "target": f"target:{TARGET}"}.get(kind)
+            counted = breakers.get(name or f"strategy:{kind}", Breaker())
+            assert counted.failures == row.failures, (kind, counted, row)
 
     @invariant()
     def promises_are_kept(self) -> None:
@@ -394,8 +454,13 @@ class Lives(RuleBasedStateMachine):
         assert sum(run.state in HOLDING for run in runs) <= 1, "one holds the target"
         for run in runs:
             if run.id in self.ended:
-                known = msgspec.structs.replace(run, relapsed_at=self.ended[run.id].relapsed_at)
-                assert known == self.ended[run.id], "what has ended never changes"
+                before, self.ended[run.id] = self.ended[run.id], run
+                if run.relapsed_at != before.relapsed_at:
+                    assert before.relapsed_at is None
+                    assert run.outcome == "healed"
+                    done["relapsed"] += 1
+                    before = msgspec.structs.replace(before, relapsed_at=run.relapsed_at)
+                assert run == before, "what has ended never changes, but that it may not have held"
             elif run.outcome is not None:
                 self.ended[run.id] = run
                 self.judge(run)
@@ -405,6 +470,7 @@ class Lives(RuleBasedStateMachine):
 
     def judge(self, run: Run) -> None:
         done[f"outcome {run.outcome}"] += 1
+        done[f"doubt {run.doubt}"] += run.doubt is not None
         states = {(one.phase, one.index): one.state for one in run.steps}
         done.update(f"step {state}" for state in states.values())
         assert "started" not in states.values(), "what began has an end, or is declared unknown"
@@ -441,6 +507,9 @@ EXPECTED: Final = (
     *(f"run {one}" for one in ("works", "cures", "fails", "raises", "skips", "later", "dies")),
     *(f"rollback {one}" for one in ("works", "fails", "raises", "dies")),
     *(f"cancelled when {one}" for one in (*HOLDING, "pending", "finished")),
+    *(f"doubt {one}" for one in ("unknown", "old_data", "unasked")), "relapsed",
+    "relapsed, and took back",
+    "inconclusive, and a failure", "waits until it has forgotten", "wait condition_unknown",
     "cancelled while Prometheus was asked", "approved", "rejected by a person",
     "begun anew, and then nothing to do", "died", "died in a run", "died in a rollback",
     "allow", "wait busy", "wait grace_period", "wait awaiting_approval",
