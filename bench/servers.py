@@ -47,9 +47,11 @@ strategies:
     match: ['alertname="BenchCheap"']
     target: [instance]
     actions: [{action: log, message: first}, {action: log, message: second}]
-  bound:               # and these the same on a host
+  bound:               # and these the same on a host; what fires on after its heal is no relapse,
+                       # or the breaker would open after five lives
     match: ['alertname="BenchBound"']
     target: [instance]
+    verify: {relapse: 0s}
     actions: [{action: restart_service, service: bench}, {action: restart_service, service: bench}]
   bound_timed:
     match: ['alertname="BenchBoundTimed"']

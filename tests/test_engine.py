@@ -163,11 +163,13 @@ def test_a_timer_is_kept_and_the_earliest_counts(engine: Engine, considered: Con
 
 
 def test_what_it_returns_is_when_it_is_called_again(engine: Engine, considered: Considered) -> None:
+    asked = time.monotonic()
     considered.again["s", "t"] = steady_clock()() + 0.3
     engine.wake(("s", "t"))
 
     considered.wait_for(2)
-    assert considered.times[1] - considered.times[0] >= 0.25
+    # Not since the first call: how late that came is not the point.
+    assert considered.times[1] - asked >= 0.25
 
 
 def test_an_error_is_not_the_end(start: Start, monkeypatch: pytest.MonkeyPatch) -> None:
