@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import shutil
 import subprocess
+import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -74,11 +75,13 @@ def podman(folder: Path) -> Iterator[Podman]:
         "DISABLE_HC_SYSTEMD": "true",  # no timers: a test runs the health check
     }
     found = Podman(folder, env)
-    argv = [
-        *(tool("podman"), "--root", f"{folder}/storage", "--runroot", f"{folder}/run"),
-        *("--tmpdir", f"{folder}/tmp", "--storage-driver", "vfs"),
-        *("system", "service", "--time=0", f"unix://{found.socket}"),
-    ]
-    with apart(argv, folder / "log", env):
-        eventually(found.ready, f"Podman answers, see {folder}/log")
-        yield found
+    # Podman refuses a folder of its run whose name is longer than 50 characters.
+    with tempfile.TemporaryDirectory(dir="/tmp", ignore_cleanup_errors=True) as run:
+        argv = [
+            *(tool("podman"), "--root", f"{folder}/storage", "--runroot", run),
+            *("--tmpdir", f"{folder}/tmp", "--storage-driver", "vfs"),
+            *("system", "service", "--time=0", f"unix://{found.socket}"),
+        ]
+        with apart(argv, folder / "log", env):
+            eventually(found.ready, f"Podman answers, see {folder}/log")
+            yield found

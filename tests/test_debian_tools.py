@@ -115,8 +115,16 @@ def mirror(tmp_path: Path) -> Mirror:
         ("iproute2", "ip", {"usr/bin/ip": PROGRAM, "bin/ip": "../usr/bin/ip"}),
         ("nftables", "nft", {"usr/sbin/nft": PROGRAM}),
         ("nftables", "nft", {"sbin/nft": PROGRAM}),
-        ("systemd", "systemd-analyze", {"usr/bin/systemd-analyze": PROGRAM}),
-        ("systemd", "systemd-analyze", {"bin/systemd-analyze": PROGRAM}),
+        (
+            "systemd",
+            "systemd-analyze",
+            {"usr/bin/systemd-analyze": PROGRAM, "usr/bin/systemctl": PROGRAM},
+        ),
+        (
+            "systemd",
+            "systemd-analyze",
+            {"bin/systemd-analyze": PROGRAM, "bin/systemctl": PROGRAM},
+        ),
     ],
 )
 def test_a_program_is_found_wherever_the_release_has_it(
