@@ -511,7 +511,7 @@ class TestProcess:
         program = "import time; print('waiting for the database', flush=True); time.sleep(5)"
         manager = Process(pidfile=str(pidfile), start=(*PYTHON, program))
         with pytest.raises(ActionError, match="time is up") as raised:
-            manager.restart(timeout=0.5)
+            manager.restart(timeout=0.4)
         assert raised.value.output == "waiting for the database\n"
 
     def test_one_that_goes_on_printing_goes_on(self, pidfile: Path, tmp_path: Path) -> None:
