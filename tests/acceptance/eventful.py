@@ -75,6 +75,7 @@ def eventful(folder: Path) -> Iterator[Scene]:
                 **strategy(say("tried"), match="Sick"),
                 "match": of_services("proxy"),
                 "target": ["service"],
+                "verify": {"within": "1s", "at_most": "1s"},
                 "breaker": {"failures": 1, "open_for": "1h"},
             },
             "failover": strategy(
