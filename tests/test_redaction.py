@@ -273,16 +273,19 @@ def _seeded(folder: Path, parrot: str) -> Promheal:
         f"TOLD=json://u:{quote(SEEDS['channelenv'], safe='')}@{parrot}/told\n"
     )
     command = {"restart": ["/bin/true"], "status": ["/bin/true"]}
+    leaking = {
+        "target": ["service"],
+        "when": "ill == 1",
+        "grace_period": "1s",
+        "budget": [{"runs": 9, "per": "1h"}],
+        "verify": {"query": "ill == 1", "within": "1s"},
+    }
     server = Undaunted(
         folder,
         {
             "call": {
+                **leaking,
                 "match": ['alertname="Call"'],
-                "target": ["service"],
-                "when": "ill == 1",
-                "grace_period": "1s",
-                "budget": [{"runs": 9, "per": "1h"}],
-                "verify": {"query": "ill == 1", "within": "1s"},
                 "actions": [
                     {
                         "action": "http",
@@ -292,12 +295,8 @@ def _seeded(folder: Path, parrot: str) -> Promheal:
                 ],
             },
             "say": {
+                **leaking,
                 "match": ['alertname="Say"'],
-                "target": ["service"],
-                "when": "ill == 1",
-                "grace_period": "1s",
-                "budget": [{"runs": 9, "per": "1h"}],
-                "verify": {"query": "ill == 1", "within": "1s"},
                 "actions": [
                     {
                         "action": "command",
@@ -306,12 +305,8 @@ def _seeded(folder: Path, parrot: str) -> Promheal:
                 ],
             },
             "look": {
+                **leaking,
                 "match": ['alertname="Look"'],
-                "target": ["service"],
-                "when": "ill == 1",
-                "grace_period": "1s",
-                "budget": [{"runs": 9, "per": "1h"}],
-                "verify": {"query": "ill == 1", "within": "1s"},
                 "actions": [{"action": "snapshot"}, {"action": "log", "message": "looked"}],
             },
         },

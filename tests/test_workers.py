@@ -12,6 +12,7 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -271,27 +272,34 @@ def test_killed_at_any_moment_the_repetition_reaches_the_same_number(
 # -- supervisord
 
 
-@pytest.fixture
-def group(tmp_path: Path) -> Iterator[SupervisorGroup]:
-    socket = tmp_path / "s.sock"
-    (tmp_path / "supervisord.conf").write_text(
+@contextmanager
+def supervised(folder: Path, program: str, *, most: int) -> Iterator[SupervisorGroup]:
+    """A real supervisord with the group mail, of *most* programs as *program* sets them up."""
+    socket = folder / "s.sock"
+    (folder / "supervisord.conf").write_text(
         f"[unix_http_server]\nfile={socket}\n"
-        f"[supervisord]\nnodaemon=true\nlogfile={tmp_path}/log\npidfile={tmp_path}/pid\n"
+        f"[supervisord]\nnodaemon=true\nlogfile={folder}/log\npidfile={folder}/pid\n"
         "[rpcinterface:supervisor]\n"
         "supervisor.rpcinterface_factory=supervisor.rpcinterface:make_main_rpcinterface\n"
-        "[program:mail]\ncommand=sleep 600\nnumprocs=4\nprocess_name=%(process_num)d\n"
-        "startsecs=0\nautostart=false\n"
+        f"[program:mail]\nnumprocs={most}\nprocess_name=%(process_num)d\nautostart=false\n"
+        f"{program}\n"
     )
     with subprocess.Popen(
-        [tool("supervisord"), "-c", str(tmp_path / "supervisord.conf")],
+        [tool("supervisord"), "-c", str(folder / "supervisord.conf")],
         stdout=subprocess.DEVNULL,
         stderr=subprocess.DEVNULL,
     ) as process:
         try:
             eventually(socket.exists)
-            yield SupervisorGroup(group="mail", socket=str(socket), min=1, max=4)
+            yield SupervisorGroup(group="mail", socket=str(socket), min=1, max=most)
         finally:
             process.terminate()
+
+
+@pytest.fixture
+def group(tmp_path: Path) -> Iterator[SupervisorGroup]:
+    with supervised(tmp_path, "command=sleep 600\nstartsecs=0", most=4) as found:
+        yield found
 
 
 def test_programs_of_a_group_are_started_and_stopped(group: SupervisorGroup) -> None:
@@ -312,26 +320,10 @@ def test_programs_of_a_group_are_started_and_stopped(group: SupervisorGroup) -> 
 @pytest.fixture
 def ill(tmp_path: Path) -> Iterator[SupervisorGroup]:
     """Its programs take two seconds to be RUNNING, and the first one never is."""
-    socket = tmp_path / "s.sock"
     script = 'test "$0" != 0 || exit 3; exec sleep 600'
-    (tmp_path / "supervisord.conf").write_text(
-        f"[unix_http_server]\nfile={socket}\n"
-        f"[supervisord]\nnodaemon=true\nlogfile={tmp_path}/log\npidfile={tmp_path}/pid\n"
-        "[rpcinterface:supervisor]\n"
-        "supervisor.rpcinterface_factory=supervisor.rpcinterface:make_main_rpcinterface\n"
-        f"[program:mail]\ncommand=sh -c '{script}' %(process_num)d\nnumprocs=5\n"
-        "process_name=%(process_num)d\nstartsecs=2\nautostart=false\nstartretries=50\n"
-    )
-    with subprocess.Popen(
-        [tool("supervisord"), "-c", str(tmp_path / "supervisord.conf")],
-        stdout=subprocess.DEVNULL,
-        stderr=subprocess.DEVNULL,
-    ) as process:
-        try:
-            eventually(socket.exists)
-            yield SupervisorGroup(group="mail", socket=str(socket), min=1, max=5)
-        finally:
-            process.terminate()
+    program = f"command=sh -c '{script}' %(process_num)d\nstartsecs=2\nstartretries=50"
+    with supervised(tmp_path, program, most=5) as found:
+        yield found
 
 
 def states(group: SupervisorGroup) -> list[str]:
