@@ -11,7 +11,7 @@ import pytest
 
 from receiver import redaction
 from receiver.errors import JournalError
-from receiver.journal import open_journal
+from receiver.journal import Journal, open_journal
 from receiver.wiring import Options, Service, build
 from tests.acceptance.server import journals_in_postgres
 from tests.brokers import Redis, redis_server
@@ -56,6 +56,13 @@ def _journals(request: pytest.FixtureRequest) -> Iterator[None]:
         return
     with journals_in_postgres():
         yield
+
+
+@pytest.fixture
+def journal(tmp_path: Path) -> Iterator[Journal]:
+    opened = open_journal(f"sqlite:///{tmp_path}/journal.db")
+    yield opened
+    opened.close()
 
 
 @pytest.fixture

@@ -5,8 +5,6 @@ None stands for the others: one that may be acted on is enough, and all that ask
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -16,7 +14,7 @@ from receiver.choice import MOST, PROVEN
 from receiver.decay import Decay, longest
 from receiver.gathering import SILENCE_UNKNOWN
 from receiver.guards.situation import Condition, Doubt, Signal
-from receiver.journal import Journal, Recorded, open_journal
+from receiver.journal import Journal, Recorded
 from receiver.maintenance import Window
 from receiver.matcher import parse_matcher
 from receiver.run import Outcome, Run, State
@@ -26,13 +24,6 @@ from tests.factories import NOW, alert, notification, resolved, strategy
 from tests.world import KEY, World
 
 FIRST, SECOND = "the one said first", "the one said last"
-
-
-@pytest.fixture
-def journal(tmp_path: Path) -> Iterator[Journal]:
-    opened = open_journal(f"sqlite:///{tmp_path}/journal.db")
-    yield opened
-    opened.close()
 
 
 @pytest.fixture

@@ -5,7 +5,7 @@ On a real journal with an injected clock.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from functools import reduce
 from pathlib import Path
 from typing import Any
@@ -40,13 +40,6 @@ NO_PAUSES = {
     "grace_period": 0.0,
     "budget": (),
 }
-
-
-@pytest.fixture
-def journal(tmp_path: Path) -> Iterator[Journal]:
-    opened = open_journal(f"sqlite:///{tmp_path}/journal.db")
-    yield opened
-    opened.close()
 
 
 def failing(journal: Journal, **changes: Any) -> World:

@@ -15,7 +15,7 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -43,13 +43,6 @@ FIELDS = (
     "success", "dry_run", "run", "target", "outcome", "reason", "fingerprint", "duration_seconds",
     "rolled_back", "doubt", "relapsed",
 )  # fmt: skip
-
-
-@pytest.fixture
-def journal(tmp_path: Path) -> Iterator[Journal]:
-    opened = open_journal(f"sqlite:///{tmp_path}/journal.db")
-    yield opened
-    opened.close()
 
 
 @pytest.fixture

@@ -1,8 +1,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator, Sequence
-from pathlib import Path
+from collections.abc import Sequence
 
 import msgspec
 import pytest
@@ -11,20 +10,13 @@ from receiver.alert import Alert, Notification, Quarantined
 from receiver.errors import JournalError, UpstreamError
 from receiver.guards.situation import Signal
 from receiver.intake import AHEAD, HEARTBEAT, PEER_LAG, ArrivedTest, Intake
-from receiver.journal import Journal, Key, open_journal
+from receiver.journal import Journal, Key
 from receiver.matcher import parse_matcher
 from receiver.strategy import Strategies
 from tests.chain import wait_until
 from tests.factories import NOW, FakeClock, alert, notification, resolved, strategy
 
 KEY = ("latency", 'service="checkout"')
-
-
-@pytest.fixture
-def journal(tmp_path: Path) -> Iterator[Journal]:
-    opened = open_journal(f"sqlite:///{tmp_path}/journal.db")
-    yield opened
-    opened.close()
 
 
 class World:

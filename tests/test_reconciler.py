@@ -2,16 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from pathlib import Path
-
 import msgspec
 import pytest
 
 from receiver.authority import Speaker
 from receiver.guards.situation import Condition, Doubt, Signal
 from receiver.intake import PEER_LAG
-from receiver.journal import Journal, open_journal
+from receiver.journal import Journal
 from receiver.matcher import parse_matcher
 from receiver.run import Outcome, State, StepState
 from receiver.settings import EngineSettings, UndeclaredValues
@@ -27,13 +24,6 @@ from tests.factories import (
     strategy,
 )
 from tests.world import KEY, World
-
-
-@pytest.fixture
-def journal(tmp_path: Path) -> Iterator[Journal]:
-    opened = open_journal(f"sqlite:///{tmp_path}/journal.db")
-    yield opened
-    opened.close()
 
 
 @pytest.fixture

@@ -5,7 +5,6 @@ A rule with a window fires on after the best of heals, as long as what was befor
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +13,7 @@ import pytest
 
 from receiver.decay import Decay
 from receiver.guards.situation import Signal
-from receiver.journal import Journal, open_journal
+from receiver.journal import Journal
 from receiver.run import Doubt, Outcome, State
 from receiver.scrape import effectiveness
 from receiver.strategy import Budget, Strategy, Verify
@@ -23,13 +22,6 @@ from tests.world import KEY, World
 
 SCRAPE = 60.0
 HOUR = 3600.0
-
-
-@pytest.fixture
-def journal(tmp_path: Path) -> Iterator[Journal]:
-    opened = open_journal(f"sqlite:///{tmp_path}/journal.db")
-    yield opened
-    opened.close()
 
 
 def patient(**verify: Any) -> Strategy:
