@@ -120,8 +120,8 @@ class Chain:
                     step("second", undo="undo-second"),
                     within="4s",
                 ),
-                "kill": sick("dying", step("kill"), within="6s"),
                 # Of a series with one sample nobody knows how often it is scraped.
+                "kill": sick("dying", step("kill"), within="6s", at_most="6s"),
                 "blind": sick("blind", step("blind"), within="6s", at_most="6s"),
             },
             prometheus={"url": self.prometheus.url, "timeout": "3s"},
