@@ -16,7 +16,7 @@ import msgspec
 from receiver.apart import apart
 from receiver.decay import longest
 from receiver.gathering import Also, Asked, Case, Gathering
-from receiver.guards.situation import Answer, Doubt, Reason, Signal, Situation, Verdict
+from receiver.guards.situation import Answer, Doubt, Reason, Signal, Silencing, Situation, Verdict
 from receiver.journal import Episode
 
 MOST: Final = 20
@@ -79,9 +79,9 @@ def choose(
             if standing:
                 break
             blind = msgspec.structs.replace(
-                asked, complete=False, silenced="", suspect="", left_out=""
+                asked, complete=False, silencing=Silencing(), suspect="", left_out=""
             )
-        if asked.silence_unknown:
+        if asked.silencing.unknown:
             break  # Alertmanager is not waited for once more
     chosen = standing[0] if standing else _first(judged)
     also = [one for one in standing[1:] if one.asked.signal is Signal.FIRING]

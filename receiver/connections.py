@@ -14,7 +14,8 @@ from receiver.channels import Channels
 from receiver.clock import Clock
 from receiver.config_files import Loaded
 from receiver.errors import UpstreamError
-from receiver.gathering import SILENCE_UNKNOWN, Config
+from receiver.gathering import Config
+from receiver.guards.situation import Silencing
 from receiver.intake import Fetch
 from receiver.llm import Keys
 from receiver.place import EVERYWHERE, Place
@@ -84,16 +85,16 @@ def fetch(loaded: Loaded) -> Fetch | None:
     return ask
 
 
-def _silenced(alertmanager: Alertmanager | None) -> Callable[[Alert], str]:
+def _silenced(alertmanager: Alertmanager | None) -> Callable[[Alert], Silencing]:
     if alertmanager is None:
-        return lambda _: ""
+        return lambda _: Silencing()
 
-    def silenced(alert: Alert) -> str:
+    def silenced(alert: Alert) -> Silencing:
         try:
             found = alertmanager.silences_of(alert)
         except UpstreamError as error:
-            return f"{SILENCE_UNKNOWN}: {error}"
-        return f"silence {', '.join(found)}" if found else ""
+            return Silencing(unknown=f"Alertmanager cannot be asked: {error}")
+        return Silencing(f"silence {', '.join(found)}" if found else "")
 
     return silenced
 

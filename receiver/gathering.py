@@ -25,6 +25,7 @@ from receiver.guards.situation import (
     Hold,
     Reason,
     Signal,
+    Silencing,
     Situation,
 )
 from receiver.journal import Episode, Key, Transaction
@@ -59,7 +60,6 @@ _REASON: Final = 500
 """Characters of the pause file that are read."""
 
 
-SILENCE_UNKNOWN: Final = "whether it is silenced is not known"
 """What is said of a silence while Alertmanager cannot be asked."""
 
 
@@ -123,8 +123,8 @@ class Config(msgspec.Struct, frozen=True, kw_only=True):
     hash: str
     trusted: frozenset[str] = frozenset()
     """Senders whose expressions count where Prometheus has no rule, by name."""
-    silenced: Callable[[Alert], str] = lambda _: ""
-    """Which silence is for an alert now, or why that is not known; empty for none."""
+    silenced: Callable[[Alert], Silencing] = lambda _: Silencing()
+    """Which silences are for an alert now."""
     pause_file: Path | None = None
     """While it exists, nothing begins."""
     dry_run: bool = False
@@ -170,7 +170,7 @@ class Asked(msgspec.Struct, frozen=True, kw_only=True):
     value: float | None = None
     detail: str = ""
     suspect: str = ""
-    silenced: str = ""
+    silencing: Silencing = Silencing()
     answered: bool = False
     """The signal is Prometheus' own, of just now."""
     complete: bool = False
@@ -179,10 +179,6 @@ class Asked(msgspec.Struct, frozen=True, kw_only=True):
     """Of what will prove the heal."""
     alert_decay: Decay = FORGETS
     """Of the alert's own expression."""
-
-    @property
-    def silence_unknown(self) -> bool:
-        return self.silenced.startswith(SILENCE_UNKNOWN)
 
 
 _HOPEFUL: Final = Asked(signal=Signal.FIRING, condition=Condition.TRUE)
@@ -252,7 +248,7 @@ class Gathering:
             condition=asked.condition,
             upstream_detail=asked.detail,
             suspect=asked.suspect,
-            silenced=asked.silenced,
+            silencing=asked.silencing,
             left_out="" if episode is None else asked.left_out,
             enabled=settings.flags.auto_healing,
             preventive=settings.flags.preventive_healing,
@@ -312,7 +308,7 @@ class Gathering:
                 condition=asked.condition,
                 upstream_detail=asked.detail,
                 suspect=asked.suspect,
-                silenced=asked.silenced,
+                silencing=asked.silencing,
             )
         )
 
@@ -350,7 +346,7 @@ class Gathering:
             decay=decay,
             alert_decay=alert_decay,
             suspect=asked.suspect or suspect,
-            silenced=case.config.silenced(episode.alert),
+            silencing=case.config.silenced(episode.alert),
             complete=True,
         )
 

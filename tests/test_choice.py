@@ -12,7 +12,6 @@ import pytest
 from receiver.apart import apart
 from receiver.choice import MOST, PROVEN
 from receiver.decay import Decay, longest
-from receiver.gathering import SILENCE_UNKNOWN
 from receiver.guards.situation import Condition, Doubt, Signal
 from receiver.journal import Journal, Recorded
 from receiver.maintenance import Window
@@ -467,12 +466,12 @@ def test_who_acts_blind_acts_for_an_alert_that_is_not_silenced(journal: Journal)
 def test_while_alertmanager_cannot_be_asked_it_is_waited_for_once(
     world: World, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    world.silenced = f"{SILENCE_UNKNOWN}: Connection refused"
+    world.silence_unknown = "Alertmanager cannot be asked: Connection refused"
     fire(world, *crowd(6))
 
     world.consider()
 
-    assert world.verdict() == ("wait", "silenced")
+    assert world.verdict() == ("wait", "silence_unknown")
     assert len(world.prover.asked) == 1
 
 

@@ -16,6 +16,7 @@ from receiver.guards.situation import (
     Hold,
     Reason,
     Signal,
+    Silencing,
     Verdict,
     deny,
     wait,
@@ -182,7 +183,14 @@ TABLE: list[tuple[dict[str, Any], str, Answer, Reason | None, float | None]] = [
         {"maintenance": Hold("backup", NOW + 60)},
         "maintenance", Answer.WAIT, Reason.MAINTENANCE, NOW + 60,
     ),
-    ({"silenced": "silence 1"}, "maintenance", Answer.WAIT, Reason.SILENCED, NOW + 10),
+    ({"silencing": Silencing("silence 1")}, "maintenance", Answer.WAIT, Reason.SILENCED, NOW + 10),
+    (
+        {"silencing": Silencing("silence 1", "no answer")},
+        "maintenance",
+        Answer.WAIT,
+        Reason.SILENCE_UNKNOWN,
+        NOW + 10,
+    ),
     (
         {"suspect": "its scrape fails"},
         "monitoring", Answer.WAIT, Reason.MONITORING_SUSPECT, NOW + 10,
@@ -286,7 +294,7 @@ TOLD: list[tuple[dict[str, Any], str, str]] = [
     ({"pause": Hold("anna: deploy")}, "paused", "anna: deploy"),
     ({"dormancy": Dormancy(failures=10, since=NOW, reason="worn")}, "dormant", "worn"),
     ({"maintenance": Hold("backup", NOW + 60)}, "maintenance", "backup"),
-    ({"silenced": "silence 1"}, "maintenance", "silence 1"),
+    ({"silencing": Silencing("silence 1")}, "maintenance", "silence 1"),
     ({"alert": None}, "current", "no alert fires for this target"),
     ({"signal": Signal.CLEARED, "upstream_detail": "0 series"}, "current", "0 series"),
     (

@@ -10,6 +10,7 @@ import msgspec
 
 from receiver.control import Control
 from receiver.gathering import Config
+from receiver.guards.situation import Silencing
 from receiver.healing import Healing
 from receiver.intake import Intake
 from receiver.journal import Journal, Key
@@ -41,6 +42,7 @@ class World:
         self.spy = Spy()
         self.woken: list[Key] = []
         self.silenced = ""
+        self.silence_unknown = ""
         self.silences: dict[str, str] = {}
         """By `instance`, where alerts of one target differ."""
         self.dry_run = False
@@ -82,8 +84,9 @@ class World:
             prover=self.prover,
             hash="abc",
             trusted=self.trusted,
-            silenced=lambda alert: self.silences.get(
-                alert.labels.get("instance", ""), self.silenced
+            silenced=lambda alert: Silencing(
+                self.silences.get(alert.labels.get("instance", ""), self.silenced),
+                self.silence_unknown,
             ),
             pause_file=self.pause_file,
             dry_run=self.dry_run,

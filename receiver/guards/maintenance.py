@@ -13,6 +13,9 @@ def maintenance(situation: Situation) -> Verdict:
     if situation.maintenance is not None:
         window = situation.maintenance
         return wait(Reason.MAINTENANCE, window.until, window.detail)
-    if situation.silenced:
-        return wait(Reason.SILENCED, situation.now + RETRY, situation.silenced)
+    silencing = situation.silencing
+    if silencing.unknown:
+        return wait(Reason.SILENCE_UNKNOWN, situation.now + RETRY, silencing.unknown)
+    if silencing.by:
+        return wait(Reason.SILENCED, situation.now + RETRY, silencing.by)
     return ALLOW

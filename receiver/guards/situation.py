@@ -27,6 +27,7 @@ class Reason(StrEnum):
     DORMANT = "dormant"
     MAINTENANCE = "maintenance"
     SILENCED = "silenced"
+    SILENCE_UNKNOWN = "silence_unknown"
     RESOLVED = "resolved"
     STALE = "stale"
     CONDITION_FALSE = "condition_false"
@@ -80,6 +81,15 @@ def wait(reason: Reason, until: float | None = None, detail: str = "") -> Verdic
 def deny(reason: Reason, detail: str = "") -> Verdict:
     """No: nothing is waited for; only news brings it up again."""
     return Verdict(Answer.DENY, reason, None, detail)
+
+
+class Silencing(msgspec.Struct, frozen=True):
+    """What Alertmanager says of an alert, just now."""
+
+    by: str = ""
+    """The silences that are for it; empty for none."""
+    unknown: str = ""
+    """Why it could not say; empty when it could."""
 
 
 class Signal(StrEnum):
@@ -151,8 +161,7 @@ class Situation(msgspec.Struct, frozen=True, kw_only=True):
     """What Prometheus answered, for the operator."""
     suspect: str = ""
     """Why the monitoring and not the target may be ill."""
-    silenced: str = ""
-    """Which silence is for this alert now, or why that is not known."""
+    silencing: Silencing = Silencing()
     left_out: str = ""
     """Which other alerts of the target do not ask for it, and why; and how many were not asked."""
 
