@@ -158,6 +158,10 @@ class Alertmanager:
         body = self._http.get(_ALERTS, [*shown, *params])
         return _decoded(_ALERTS, body, list[_WireAlert])
 
+    def probe(self) -> None:
+        """Ask something small, to know whether it answers. Raises UpstreamError."""
+        self.configuration()
+
     def configuration(self) -> str:
         """Return its configuration as YAML, with its secrets hidden. Raises UpstreamError."""
         body = self._http.get(_STATUS)

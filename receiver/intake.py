@@ -31,6 +31,7 @@ from receiver.journal import (
     Want,
 )
 from receiver.metrics import DEDUPLICATED, NOTIFICATIONS, QUARANTINED, RECEIVED
+from receiver.refusals import SET_ASIDE, Refusals
 from receiver.strategy import Strategies
 
 log: Final = logging.getLogger("promheal.intake")
@@ -110,6 +111,10 @@ class Intake:
         self._owing = threading.Lock()
         self.last_heartbeat = 0.0
         """When the heartbeat last arrived, seconds since the epoch; 0 before the first."""
+        self.refused = Refusals(clock)
+        """Notifications that were refused, by the answer's code, and alerts that were set aside."""
+        self.last_notification = 0.0
+        """When a notification was last accepted, as `last_heartbeat`."""
         self.last_test: ArrivedTest | None = None
         self._rematching = False  # what fires is not matched by these strategies yet
         self._aside = 0  # alerts that were set aside since it was logged
@@ -137,6 +142,7 @@ class Intake:
 
     def reject(self, code: str) -> None:
         """Count a request that was not accepted. Stored soon; a full journal does not stop it."""
+        self.refused.note(code)
         with self._rejecting:
             first = not self._rejected
             self._rejected[code] += 1
@@ -231,6 +237,7 @@ class Intake:
         bad = notification.quarantined
         if not bad:
             return
+        self.refused.note(SET_ASIDE, len(bad))
         with self._telling:
             self._aside += len(bad)
             now = monotonic()
@@ -347,8 +354,9 @@ class _Recording:
         """It is durable: wake whom it concerns."""
         admitted, wants = stored
         notification = self._notification
+        self._intake.last_notification = self._intake.clock()
         if self._beats:
-            self._intake.last_heartbeat = self._intake.clock()
+            self._intake.last_heartbeat = self._intake.last_notification
         if self._tests:
             identity = self._tests[-1] if _ID.fullmatch(self._tests[-1]) else ""
             arrived = ArrivedTest(identity, self._intake.clock(), notification.receiver[:_SHOWN])

@@ -8,7 +8,6 @@ sends, waits or tries again becomes one message for each channel.
 from __future__ import annotations
 
 import logging
-import shlex
 import threading
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -17,6 +16,7 @@ from typing import Any, Final
 
 import msgspec
 
+from receiver import needs
 from receiver.breaker import BreakerEvent, BreakerState
 from receiver.errors import ActionError, JournalError
 from receiver.gathering import Config
@@ -63,20 +63,6 @@ _OF: Final = {
     Outcome.INCONCLUSIVE: Event.INCONCLUSIVE,
     Outcome.ROLLBACK_FAILED: Event.ROLLBACK_FAILED,
 }
-_REMEDY: Final = {
-    Event.FAILED: "See which step failed: promheal run {run}",
-    Event.INEFFECTIVE: "It still fires, so look for another cause: promheal run {run}",
-    Event.INCONCLUSIVE: "See what could not be proven, and why: promheal run {run}",
-    Event.RELAPSED: "It treats a symptom, so look for the cause: promheal run {run}",
-    Event.ROLLBACK_FAILED: "See by hand to what it has changed: promheal run {run}",
-    Event.DORMANT: "Nothing acts until a person says: promheal resume --reason …",
-    Event.BREAKER_PERMANENT_OPEN: (
-        "Nothing passes it until a person says: promheal breaker reset {subject} --force --reason …"
-    ),
-    Event.APPROVAL_NEEDED: (
-        "Say yes or no: promheal approve {run} --reason …, or promheal reject {run} --reason …"
-    ),
-}
 
 
 class Notice(msgspec.Struct, frozen=True, kw_only=True):
@@ -116,10 +102,28 @@ class Notice(msgspec.Struct, frozen=True, kw_only=True):
             "Alert: " + ", ".join(f"{name}={_cut(value)}" for name, value in self.labels.items())
             if self.labels
             else "",
-            _REMEDY[self.event].format(run=run.id, subject=_word(self.subject)),
+            self._remedy(),
             f"{url.rstrip('/')}/#{where}" if url else "",
         ]
         return "\n".join(line for line in lines if line)
+
+    def _remedy(self) -> str:
+        """What to do, with the command that the list of needs has for it."""
+        run = self.run
+        match self.event:
+            case Event.RELAPSED:
+                return f"It treats a symptom, so look for the cause: promheal run {run.id}"
+            case Event.DORMANT:
+                return f"Nothing acts until a person says: {needs.dormant('').command}"
+            case Event.BREAKER_PERMANENT_OPEN:
+                command = needs.open_for_good(self.subject).command
+                return f"Nothing passes it until a person says: {command}"
+            case Event.APPROVAL_NEEDED:
+                yes = needs.approval(run).command
+                return f"Say yes or no: {yes}, or {yes.replace('approve', 'reject', 1)}"
+            case _:
+                need = needs.in_vain(run)
+                return f"{need.advice}: {need.command}"
 
 
 class Notices:
@@ -292,8 +296,3 @@ def _cut(text: str) -> str:
     """Return it on one line, so that no label looks like one of ours."""
     line = " ".join(text.split())
     return line if len(line) <= MAX_TEXT else line[: MAX_TEXT - 1] + "…"
-
-
-def _word(text: str) -> str:
-    """Return it as a word of a command that people may copy: it may come from a label."""
-    return shlex.quote(text) if text.isprintable() and len(text) <= MAX_TEXT else "NAME"

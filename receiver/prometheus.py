@@ -43,6 +43,11 @@ class Prometheus:
             bearer_token_file=settings.bearer_token_file,
         )
 
+    def probe(self) -> None:
+        """Ask something small, to know whether it answers."""
+        if [sample.value for sample in self.query("vector(1)")] != [1.0]:
+            raise UpstreamError(f"{_QUERY}: vector(1) is not answered with 1")
+
     def query(self, expr: str, at: float | None = None) -> Samples:
         """Return what *expr* evaluates to, at Prometheus' own now or at *at*."""
         form = [("query", expr), *self._bounds()]

@@ -10,6 +10,7 @@ import platform
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import AbstractContextManager
+from math import nan
 from typing import Final
 
 import msgspec
@@ -21,48 +22,18 @@ from prometheus_client.core import (
 )
 from prometheus_client.registry import Collector
 
-from receiver.background import TaskState
 from receiver.breaker import MAIN, Breaker, BreakerState
-from receiver.dormancy import Dormancy
 from receiver.dormancy import backoff as _backoff
 from receiver.duration import format_duration
 from receiver.errors import JournalError
 from receiver.journal import Journal, Snapshot, Transaction, Worker
 from receiver.journal.condition import JournalState
-from receiver.llm import KeySummary
 from receiver.metrics import HEALS, NOTIFICATIONS, RELAPSES, TOTALS, label_sets
+from receiver.needs import Severity, needs
+from receiver.present import LISTED, Present, Seen, see
+from receiver.reach import UPSTREAMS
 from receiver.run import Outcome
-from receiver.settings import EngineSettings
-from receiver.strategy import Budget, Strategies, Strategy
-
-
-class Present(msgspec.Struct, frozen=True, kw_only=True):
-    """What this process knows besides the journal, asked at scrape."""
-
-    strategies: Strategies
-    engine: EngineSettings
-    actions: tuple[str, ...]
-    channels: tuple[str, ...]
-    flags: dict[str, bool]
-    queue_length: int
-    last_consider: float
-    """Seconds since the epoch; 0 before the first."""
-    last_heartbeat: float
-    """As `last_consider`, by the wall clock, with which the rules compare it."""
-    journal_writable: bool
-    journal_state: JournalState
-    acting: bool
-    """Whether this process holds the journal's lock and so is the one that acts."""
-    config_hash: str
-    reload_successful: bool
-    reload_success_at: float
-    clock_lead: float
-    """Seconds by which the wall clock is ahead of promheal's."""
-    tasks: tuple[TaskState, ...]
-    keys: KeySummary
-    version: str
-    now: float
-
+from receiver.strategy import Budget, Mode, Strategy
 
 _Total = tuple[str, tuple[str, ...]]
 """(metric, label values)."""
@@ -85,11 +56,8 @@ def budget_left(
 class _Look(msgspec.Struct, frozen=True):
     """What a scrape reads of the journal."""
 
-    snapshot: Snapshot
-    dormancy: Dormancy
-    breakers: Mapping[str, Breaker]
+    seen: Seen
     budgets: Mapping[tuple[str, str], float]
-    storms: Mapping[tuple[str], float]
 
 
 class Scrape(Collector):
@@ -120,14 +88,17 @@ class Scrape(Collector):
                 looked = _look(self._journal, present)
         except JournalError:
             yield from self._of_process(present, readable=False)
+            yield _needs(present, None)
         else:
-            yield from self._totals(_with(uncounted, looked.snapshot.totals), present)
+            yield from self._totals(_with(uncounted, looked.seen.snapshot.totals), present)
             yield from self._of_journal(looked, present)
             yield from self._of_process(present, readable=True)
+            yield _needs(present, looked.seen)
 
     @staticmethod
     def _of_journal(looked: _Look, present: Present) -> Iterator[Metric]:
-        snapshot, dormancy = looked.snapshot, looked.dormancy
+        seen = looked.seen
+        snapshot, dormancy = seen.snapshot, seen.dormancy
         names = present.strategies.names
         yield gauges(
             "alerts_firing", "Open episodes by strategy.", ["strategy"],
@@ -153,7 +124,7 @@ class Scrape(Collector):
             "breaker_state",
             "1 for the state that a breaker is in; targets' while they are not closed.",
             ["breaker", "state"],
-            _breaker_rows(looked.breakers, names, present.now),
+            _breaker_rows(seen.breakers, names, present.now),
         )
         yield gauge("dormant", "1 while the engine has stopped itself.", dormancy.since is not None)
         yield gauge("consecutive_failures", "Runs that failed since one healed.", dormancy.failures)
@@ -165,8 +136,22 @@ class Scrape(Collector):
         )  # fmt: skip
         yield gauges(
             "storm_active", "1 while more targets are ill than are treated at once.",
-            ["strategy"], looked.storms.items(),
+            ["strategy"], (((name,), name in seen.storms) for name in names),
         )  # fmt: skip
+        yield gauges(
+            "pauses", "Pauses in force.", ["scope"],
+            (((kind,), number) for kind, number in _by_kind(seen).items()),
+        )  # fmt: skip
+        yield gauge(
+            "approvals_pending",
+            f"Runs that wait for a person's approval, counted up to {LISTED}.",
+            len(seen.asking),
+        )
+        yield gauge(
+            "approval_oldest_seconds",
+            "For how long the oldest of them has been waiting; 0 without one.",
+            max((present.now - run.asked_at for run in seen.asking if run.asked_at), default=0.0),
+        )
         yield gauge("journal_size_bytes", "Size of the journal.", snapshot.size_bytes)
         yield gauge(
             "runs_without_worker",
@@ -187,6 +172,19 @@ class Scrape(Collector):
                 (("paused",), sum(task.paused for task in present.tasks)),
             ),
         )  # fmt: skip
+        answering = {one.name: float(not one.problem) for one in present.upstreams}
+        yield gauges(
+            "upstream_up",
+            "1 while who is asked before an act answers; NaN before it was asked.",
+            ["upstream"],
+            (((name,), answering.get(name, nan)) for name in UPSTREAMS),
+        )
+        modes = Counter(strategy.mode for strategy in present.strategies)
+        yield gauges(
+            "strategies", "Strategies in force.", ["mode"],
+            (((str(mode),), modes[mode]) for mode in Mode),
+        )  # fmt: skip
+        yield gauge("dry_run", "1 while nothing is done, by --dry-run.", present.dry_run)
         keys = present.keys
         yield gauges(
             "llm_keys", "Keys of language model providers by the last probe.", ["state"],
@@ -214,7 +212,7 @@ class Scrape(Collector):
         )  # fmt: skip
         yield gauges(
             "journal_state", "1 for the state that the journal is in.", ["state"],
-            (((str(state),), state is present.journal_state) for state in JournalState),
+            (((str(state),), state is present.condition.state) for state in JournalState),
         )  # fmt: skip
         yield gauge("acting", "1 in a process that decides and acts.", present.acting)
         yield gauge(
@@ -226,6 +224,11 @@ class Scrape(Collector):
             "last_heartbeat_timestamp_seconds",
             "When the alert PromhealWatchdog last arrived; 0 before the first.",
             present.last_heartbeat,
+        )
+        yield gauge(
+            "last_notification_timestamp_seconds",
+            "When a notification was last accepted; 0 before the first.",
+            present.last_notification,
         )
         yield gauge(
             "config_last_reload_successful", "1 when the last reload was taken.",
@@ -265,27 +268,28 @@ def _with(uncounted: Mapping[str, int], totals: Mapping[_Total, float]) -> Mappi
 
 
 def _look(journal: Journal, present: Present) -> _Look:
-    budgets: dict[tuple[str, str], float] = {}
-    storms: dict[tuple[str], float] = {}
-
     def look(transaction: Transaction) -> _Look:
-        for strategy in present.strategies:
-            for window, left in budget_left(transaction, strategy, now=present.now):
-                budgets[strategy.name, format_duration(window.per)] = left
-            most = present.engine.storm.targets
-            illness = transaction.illness(
-                (strategy.name, ""), limit=most, since=present.now - present.engine.stale_after
-            )
-            storms[(strategy.name,)] = illness.ill > most
-        return _Look(
-            transaction.snapshot(),
-            transaction.dormancy(),
-            transaction.breakers(),
-            budgets,
-            storms,
-        )
+        budgets = {
+            (strategy.name, format_duration(window.per)): float(left)
+            for strategy in present.strategies
+            for window, left in budget_left(transaction, strategy, now=present.now)
+        }
+        return _Look(see(transaction, present), budgets)
 
     return journal.read(look)
+
+
+def _needs(present: Present, seen: Seen | None) -> Metric:
+    counts = Counter(need.severity for need in needs(present, seen))
+    return gauges(
+        "needs", "What needs a person, as `promheal status` lists it.", ["severity"],
+        (((str(severity),), counts[severity]) for severity in Severity),
+    )  # fmt: skip
+
+
+def _by_kind(seen: Seen) -> Mapping[str, int]:
+    counts = Counter(pause.scope.partition(":")[0] for pause in seen.pauses)
+    return {kind: counts[kind] for kind in ("all", "strategy", "target")}
 
 
 def _by_place(workers: Iterable[Worker]) -> Iterator[tuple[tuple[str], float]]:

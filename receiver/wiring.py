@@ -39,11 +39,14 @@ from receiver.intake import Intake
 from receiver.journal import Journal, Key, Transaction, open_journal
 from receiver.journal.steering import Anchor
 from receiver.metrics import Metrics
+from receiver.needs import CLOCK_LEAD, Need, needs
 from receiver.notices import Notices
+from receiver.present import Present, Seen, see
 from receiver.problem import format_problem
+from receiver.reach import EVERY, UPSTREAMS, Reach, Upstream
 from receiver.reconciler import Reconciler
 from receiver.run import Run
-from receiver.scrape import Present, Scrape
+from receiver.scrape import Scrape
 from receiver.services.sampling import Sampling
 from receiver.strategy import Strategies
 
@@ -63,8 +66,6 @@ READ_AGAIN: Final = 1.0
 LOOK_AGAIN: Final = 5.0
 """Seconds after which it is asked again who keeps house, should nothing else bring it up."""
 SAMPLE_EVERY: Final = 30.0  # seconds
-CLOCK_LEAD: Final = 60.0
-"""Seconds by which the wall clock may differ from promheal's before it is told."""
 _LATER: Final = "what fires is matched by the new strategies when the journal can store: %s"
 NO_STRATEGIES: Final = Strategies(())
 
@@ -87,6 +88,8 @@ class Service:
         self._unread = ""
         """Why what fires was not read from the journal yet; nothing acts before."""
         self.sampling = Sampling(lambda: self._config.inventory, clock)
+        self.reach = Reach(self._upstreams, clock)
+        self._told: dict[str, Need] = {}  # what needs a person, as it was logged last
         self.engine = self._engine()
         self.intake = Intake(
             journal,
@@ -140,7 +143,7 @@ class Service:
         metrics.expect(loaded.strategies.names, actions.names)
         # What the journal tells is told by those who decide; there may be a worker on each host.
         metrics.registry.register(
-            Scrape(journal, self._present, self.intake.uncounted, whole=options.place.decides)
+            Scrape(journal, self.present, self.intake.uncounted, whole=options.place.decides)
         )
 
     def _engine(self) -> Engine:
@@ -210,30 +213,36 @@ class Service:
         """
         with self._reloading:
             try:
-                loaded = load(self._options.config_file, self.actions, self._options.environ)
-                keys = connections.keys(loaded, self._options, self.clock)
-                config = connections.config(loaded, self._options, self.clock, keys)
-                fetch = connections.fetch(loaded)
-            except ConfigError as error:
-                self._reload_successful = False
-                log.error("the configuration was not reloaded: %s", error)  # noqa: TRY400
-                raise
-            self.metrics.expect(loaded.strategies.names, self.actions.names)
-            self._loaded, self._config, self._fetch = loaded, config, fetch
-            keys.carry(self.keys)
-            self.keys = keys
-            self._expect_probes()
-            self.background.refresh()
-            self._reload_successful, self._reload_success_at = True, self.clock()
-            warnings = [format_problem(problem) for problem in loaded.problems]
-            try:
-                self.intake.rematch()
-                self.reconciler.resync()
-            except JournalError as error:
-                log.warning(_LATER, error)
-                warnings.append(_LATER % error)
-            log.info("configuration reloaded", extra={"hash": loaded.hash[:12]})
-            return warnings
+                return self._reload()
+            finally:
+                self.background.run_now("needs")
+
+    def _reload(self) -> Sequence[str]:
+        try:
+            loaded = load(self._options.config_file, self.actions, self._options.environ)
+            keys = connections.keys(loaded, self._options, self.clock)
+            config = connections.config(loaded, self._options, self.clock, keys)
+            fetch = connections.fetch(loaded)
+        except ConfigError as error:
+            self._reload_successful = False
+            log.error("the configuration was not reloaded: %s", error)  # noqa: TRY400
+            raise
+        self.metrics.expect(loaded.strategies.names, self.actions.names)
+        self._loaded, self._config, self._fetch = loaded, config, fetch
+        keys.carry(self.keys)
+        self.keys = keys
+        self._expect_probes()
+        self.background.refresh()
+        self._reload_successful, self._reload_success_at = True, self.clock()
+        warnings = [format_problem(problem) for problem in loaded.problems]
+        try:
+            self.intake.rematch()
+            self.reconciler.resync()
+        except JournalError as error:
+            log.warning(_LATER, error)
+            warnings.append(_LATER % error)
+        log.info("configuration reloaded", extra={"hash": loaded.hash[:12]})
+        return warnings
 
     def ready(self) -> str:
         """Return why it is not ready, or an empty text."""
@@ -378,7 +387,38 @@ class Service:
                 run=self.sampling.sample,
                 wanted=lambda: self._config.settings.flags.process_monitoring,
             ),
+            Task(id="needs", every=lambda: EVERY, run=self._look_for_needs),
         ]
+
+    def _upstreams(self) -> Sequence[tuple[str, Upstream]]:
+        config = self._config
+        both = zip(UPSTREAMS, (config.prometheus, config.alertmanager), strict=True)
+        return [(name, one) for name, one in both if one is not None]
+
+    def _look_for_needs(self) -> None:
+        """Ask who is asked before each act, and log what needs a person when it comes and goes."""
+        if self._options.place.decides:
+            self.reach.look()
+        present = self.present()
+        try:
+            seen = self.look(present)
+        except JournalError:
+            return  # which its own log tells
+        found = {need.id: need for need in needs(present, seen)}
+        for id_ in found.keys() - self._told.keys():
+            need = found[id_]
+            log.warning(
+                "needs a person: %s",
+                need.title,
+                extra={"need": id_, "severity": need.severity, "why": need.why, "do": need.command},
+            )
+        for id_ in self._told.keys() - found.keys():
+            log.info("needs nobody any more: %s", self._told[id_].title, extra={"need": id_})
+        self._told = found
+
+    def look(self, present: Present) -> Seen:
+        """Read what the journal knows now. Raises JournalError."""
+        return self.journal.read(lambda transaction: see(transaction, present))
 
     def _expect_probes(self) -> None:
         """Have a task for each provider of language models; each is probed at once.
@@ -387,6 +427,7 @@ class Service:
         """
         if not self._options.place.decides:
             return
+        self.background.run_now("needs")
         known = {task.id for task in self.background.tasks}
         for name in self._config.settings.llm.providers:
             if f"key_probe:{name}" not in known:
@@ -418,29 +459,43 @@ class Service:
         if folder is not None:
             snapshots.prune(folder, lambda run: self.journal.read(lambda t: t.run(run)) is not None)
 
-    def _present(self) -> Present:
-        config, lead, beat = self._config, self.clock_lead(), self.intake.last_heartbeat
+    def present(self) -> Present:
+        """Return what this process knows now."""
+        config, lead = self._config, self.clock_lead()
+        beat, told = self.intake.last_heartbeat, self.intake.last_notification
         return Present(
             strategies=config.strategies,
             engine=config.settings.engine,
             actions=self.actions.names,
             channels=tuple(config.settings.notify.channels),
             flags=asdict(config.settings.flags),
+            dry_run=config.dry_run,
+            pause_file=_existing(config.pause_file),
             queue_length=self.engine.length,
             last_consider=self.reconciler.last_consider,
             last_heartbeat=beat and beat + lead,
+            last_notification=told and told + lead,
+            refused=self.intake.refused.counts(),
+            condition=self.journal.condition,
+            trouble=self.journal.trouble,
             journal_writable=self.journal.writable and self.journal.condition.stores,
-            journal_state=self.journal.condition.state,
+            unready=self.ready(),
             acting=self.acting.is_set() and self._options.place.decides,
             config_hash=config.hash,
             reload_successful=self._reload_successful,
             reload_success_at=self._reload_success_at,
             clock_lead=lead,
+            upstreams=self.reach.found,
+            proves=config.prometheus is not None,
             tasks=self.background.tasks,
             keys=self.keys.summary(),
             version=version("promheal"),
             now=self.clock(),
         )
+
+
+def _existing(path: Path | None) -> str:
+    return str(path) if path is not None and path.exists() else ""
 
 
 def _leave(_: Key) -> None:

@@ -170,16 +170,21 @@ def lull(service: Service) -> None:
     service.journal.atomically(lambda t: t.put_dormancy(dormancy))
 
 
-def test_status_of_a_healthy_server(ask: Ask, real: str) -> None:
+def test_status_of_a_server_that_needs_a_prometheus(ask: Ask, real: str) -> None:
     code, out, err = ask("status")
 
-    assert (code, err) == (0, "")
+    assert (code, err) == (1, "")
     rows = {line.split("  ")[0]: line.split("  ")[-1].strip() for line in out.splitlines()}
-    assert rows["status"] == "healthy"
+    assert rows["status"] == "warning"
     assert rows["healing"] == "on"
-    assert rows["tasks active"].startswith("3 of 3")
+    assert rows["tasks active"].startswith("4 of 4")
     assert rows["flags"].startswith("auto_healing on, auto_detection on, preventive_healing off")
-    assert "issues" not in rows
+    assert out.endswith(
+        "needs you\n"
+        "  WARNING: there is no Prometheus to ask: no heal can be proven\n"
+        "      Set prometheus.url in promheal.yml, and reload\n"
+        "      $ promheal doctor\n"
+    )
 
 
 def test_status_shows_what_stops_it_and_what_to_do(ask: Ask, real: str, service: Service) -> None:
@@ -196,8 +201,7 @@ def test_status_shows_what_stops_it_and_what_to_do(ask: Ask, real: str, service:
     assert "Call POST /api/system/heal/resume with valid reason" in out
     titles = out.split("\n\n")
     assert [part.splitlines()[0] for part in titles[1:]] == [
-        "breakers not closed", "pauses", "tasks that do not run as they should", "issues",
-        "recommendations",
+        "breakers not closed", "pauses", "tasks that do not run as they should", "needs you",
     ]  # fmt: skip
     assert "strategy:latency  HALF_OPEN" in titles[1]
     assert MAIN not in titles[1]
@@ -435,7 +439,7 @@ def test_who_may_look_may_not_change(
     ask: Ask, guarded: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("PROMHEAL_TOKEN", "vivi")
-    assert ask("status")[0] == 0
+    assert ask("status")[0] == 1, "it is asked, and there is no Prometheus"
     code, _, err = ask("pause", "--reason", "x")
     assert (code, err.startswith("promheal: ")) == (1, True)
 

@@ -22,7 +22,7 @@ import yaml
 from click.testing import CliRunner
 from msgspec import inspect
 
-from receiver import breaker, control, dormancy, intake, scrape, wiring
+from receiver import breaker, control, dormancy, intake, needs, scrape, wiring
 from receiver.actions import GROUP, Action, Actions, discover
 from receiver.alert import MAX_ALERTS, MAX_LABELS, MAX_TEXT, parse_notification
 from receiver.alert_file import read_alert_file
@@ -52,7 +52,6 @@ from receiver.strategies_file import _STEP
 from receiver.strategy import Strategy
 from receiver.template import FILTERS, KNOWN, MAX_OUTPUT
 from receiver.web import api, application, create_app, steering, webhook, worker
-from receiver.web import status as web_status
 from receiver.web.pages.forms import FORM_AGE
 from receiver.web.pages.shown import SHOWN
 from tests.tools import REPOSITORY, tool
@@ -553,8 +552,8 @@ def test_the_engine_says_what_the_pages_say_that_it_does() -> None:
     assert f"`engine.storm.targets` targets ({engine.storm.targets})" in page
     assert "beside `promheal.yml` (`engine.pause_file`)" in page
     assert f"the file `{engine.pause_file}`" in page
-    assert f"From {web_status.WARN_FAILURES} failures in a row on" in page
-    assert f"Beyond {wiring.CLOCK_LEAD:g} seconds" in page
+    assert f"From {needs.WARN_FAILURES} failures in a row on" in page
+    assert f"Beyond {needs.CLOCK_LEAD:g} seconds" in page
     assert f"up to {scrape.MAX_TARGETS} of targets" in text_of(DOCS / "reference/metrics.md")
 
 
@@ -702,10 +701,11 @@ def differences(said: Any, real: Any, at: str = "") -> Iterator[str]:
 
 
 def test_every_issue_of_the_page_is_one_that_is_told() -> None:
-    source = " ".join(re.findall(r'"([^"]*)"', text_of(REPOSITORY / "receiver/web/status.py")))
+    code_of = re.sub(r'"\s*(?:f?)"', "", text_of(REPOSITORY / "receiver/needs.py"))
+    source = " ".join(re.findall(r'"([^"]*)"', code_of))
     for row in table(HTTP_API, "GET /api/status", "issue").rows:
         for text in code(row[0]) + code(row[1]):
-            for part in re.split(r"…|NAME|\d+|\b\w*OPEN\b", text):
+            for part in re.split(r"CRITICAL: |WARNING: |…|NAME|\d+|\b\w*OPEN\b", text):
                 assert part.strip() in source, text
 
 

@@ -65,7 +65,8 @@ def test_it_shows_what_is_wrong_and_what_to_do(client: FlaskClient, service: Ser
 
     page = shown(client)
 
-    assert "CRITICAL: Self-Healing Engine in DORMANT mode" in page
+    assert "<strong>critical</strong>: Self-Healing Engine in DORMANT mode" in page
+    assert "promheal resume --reason" in page
     assert re.search(r"Dormant since <time[^>]*>1970-01-01 00:00:01 UTC</time>: worn out", page)
     assert "Wake the engine" in page
 

@@ -138,6 +138,20 @@ def make() -> Json:
             row(
                 "What comes in",
                 lines(
+                    "Since the last notification",
+                    "How long ago one was last accepted. While alerts fire, Alertmanager says so "
+                    "again at each repeat_interval.",
+                    "s",
+                    Query(
+                        "time() - "
+                        + most(
+                            of("promheal_last_notification_timestamp_seconds") + " > 0", "instance"
+                        ),
+                        "{{instance}}",
+                    ),
+                    width=24,
+                ),
+                lines(
                     "Notifications by answer",
                     "Requests to POST /webhook. Alertmanager tries again after a 503 and gives "
                     "up after the others.",
@@ -336,6 +350,29 @@ def make() -> Json:
                     Query(most(of("promheal_feature_enabled"), "flag"), "{{flag}}"),
                     width=12,
                     height=6,
+                ),
+                lines(
+                    "Strategies",
+                    "Those in force by mode. Without one nothing is healed.",
+                    "none",
+                    Query(most(of("promheal_strategies"), "mode"), "{{mode}}"),
+                    whole=True,
+                    width=8,
+                ),
+                lines(
+                    "Pauses",
+                    "Those in force, by their scope.",
+                    "none",
+                    Query(most(of("promheal_pauses"), "scope"), "{{scope}}"),
+                    whole=True,
+                    width=8,
+                ),
+                timeline(
+                    "Dry run",
+                    "While it only says what it would do.",
+                    NO_YES_BAD,
+                    Query(most(of("promheal_dry_run"), "instance"), "{{instance}}"),
+                    width=8,
                 ),
                 lines(
                     "Age of the configuration",

@@ -15,6 +15,7 @@ from grafana.panels import (
     BREAKER,
     FAIR,
     NO_YES_BAD,
+    NO_YES_GOOD,
     OUTCOMES,
     Column,
     Query,
@@ -120,6 +121,42 @@ def make() -> Json:
                     rare_quantile(0.95, CLEAR, over=LOOKED_AT),
                     steps={0: "text"},
                     none="none healed",
+                ),
+            ),
+            row(
+                "What needs a person?",
+                lines(
+                    "Needs",
+                    "What promheal status lists, with the command that helps. Critical: it does "
+                    "not heal. Nothing: it is healthy.",
+                    "none",
+                    Query(most(of("promheal_needs"), "severity"), "{{severity}}"),
+                    colours={"critical": BAD, "warning": FAIR},
+                    whole=True,
+                    width=8,
+                ),
+                timeline(
+                    "Asked before each act",
+                    "Whether Prometheus and Alertmanager answer. While one does not, nothing "
+                    "begins.",
+                    NO_YES_GOOD,
+                    Query(least(of("promheal_upstream_up"), "upstream"), "{{upstream}}"),
+                    width=8,
+                ),
+                lines(
+                    "Approvals",
+                    "Runs that wait for a person's yes or no.",
+                    "none",
+                    Query(most(of("promheal_approvals_pending")), "waiting"),
+                    whole=True,
+                    width=4,
+                ),
+                lines(
+                    "Longest wait",
+                    "For how long the oldest of them has been waiting.",
+                    "s",
+                    Query(most(of("promheal_approval_oldest_seconds")), "oldest"),
+                    width=4,
                 ),
             ),
             row(

@@ -79,6 +79,14 @@ class _Journal(_Part, frozen=True, kw_only=True):
     state: str = "sound"
 
 
+class _Need(_Part, frozen=True, kw_only=True):
+    severity: str
+    title: str
+    why: str = ""
+    advice: str = ""
+    command: str = ""
+
+
 class _Config(_Part, frozen=True, kw_only=True):
     hash: str = ""
 
@@ -98,6 +106,8 @@ class _Status(_Part, frozen=True, kw_only=True):
     workers: list[_Worker] = []
     journal: _Journal = _Journal()
     config: _Config = _Config()
+    needs: list[_Need] | None = None
+    """An older server says `issues` and `recommendations` only."""
     issues: list[str] = []
     recommendations: list[str] = []
 
@@ -165,10 +175,27 @@ def _text(status: _Status) -> str:
         _titled("tasks that do not run as they should", tasks.text(idle) if idle else ""),
         _titled("keys not active", table(failed)),
         _titled("services not running", table(ill)),
-        _titled("issues", "\n".join(escape(issue) for issue in status.issues)),
-        _titled("recommendations", "\n".join(escape(one) for one in status.recommendations)),
+        *_needs(status),
     ]
     return "\n".join(part for part in parts if part)
+
+
+def _needs(status: _Status) -> list[str]:
+    """What needs a person, and what helps; nothing needs one when there is nothing."""
+    if status.needs is not None:
+        return [_titled("needs you", "\n".join(map(_need, status.needs)))]
+    return [
+        _titled("issues", "\n".join(map(escape, status.issues))),
+        _titled("recommendations", "\n".join(map(escape, status.recommendations))),
+    ]
+
+
+def _need(need: _Need) -> str:
+    said = [f"{need.severity.upper()}: {need.title}"]
+    said += [f"    {more}" for more in (need.why, need.advice) if more]
+    if need.command:
+        said.append(f"    $ {need.command}")
+    return "\n".join(map(escape, said))
 
 
 def _healing(healing: _Healing) -> str:

@@ -378,6 +378,17 @@ class Transaction(Steering):
         """Newest first, without their steps."""
 
     @abstractmethod
+    def pending_runs(self, reason: str, *, limit: int) -> list[Run]:
+        """Return the runs that wait for this reason, oldest first, without their steps."""
+
+    @abstractmethod
+    def unhealed(self, *, limit: int) -> list[Run]:
+        """Return the last run on each target that acted in vain, while its alert fires.
+
+        Newest first, without their steps. An alert that came after its end is another matter.
+        """
+
+    @abstractmethod
     def last_run(self, key: Key) -> Run | None: ...
 
     @abstractmethod

@@ -177,6 +177,25 @@ select * from decision where run = :run order by id
 select * from decision where id < :before and (cast(:strategy as text) is null or strategy = :strategy)
 order by id desc limit :limit
 
+-- name: pending_runs
+-- What waits for one thing, oldest first.
+select * from run where state = 'pending' and reason = :reason order by id limit :limit
+
+-- name: unhealed
+-- The last runs on their targets that acted and have not healed, though an alert that fired then
+-- fires on; newest first.
+select r.* from (
+    select distinct w.strategy, w.target, (
+        select max(id) from run
+        where strategy = w.strategy and target = w.target and acted_at is not null) as last
+    from wanted w) as k
+join run r on r.id = k.last
+where r.state = 'finished' and r.outcome not in ('healed', 'cancelled')
+  and exists (
+    select 1 from wanted w join episode e on e.id = w.episode
+    where w.strategy = r.strategy and w.target = r.target and e.first_seen <= r.finished_at)
+order by r.id desc limit :limit
+
 -- name: pending_on_target
 -- Runs that may proceed when this target is free again.
 select strategy, target from run where state = 'pending' and target = :target

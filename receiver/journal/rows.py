@@ -467,6 +467,12 @@ class Rows(SteeringRows, Transaction):
             )
         ]
 
+    def pending_runs(self, reason: str, *, limit: int) -> list[Run]:
+        return [_run(row, ()) for row in self._execute("pending_runs", reason=reason, limit=limit)]
+
+    def unhealed(self, *, limit: int) -> list[Run]:
+        return [_run(row, ()) for row in self._execute("unhealed", limit=limit)]
+
     def last_run(self, key: Key) -> Run | None:
         row = self._execute("last_run", strategy=key[0], target=key[1]).fetchone()
         return None if row is None else self._run(row)

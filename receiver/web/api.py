@@ -33,7 +33,7 @@ def blueprint(service: Service) -> Blueprint:  # noqa: C901  one function a rout
 
     @routes.get("/api/status")
     def current() -> Response:
-        return jsonify(status.status(service, status.look(service)))
+        return jsonify(status.status(service, *status.look(service)))
 
     @routes.get("/api/alerts")
     def alerts() -> Response:
@@ -131,7 +131,7 @@ def blueprint(service: Service) -> Blueprint:  # noqa: C901  one function a rout
 
     @routes.get("/api/breakers")
     def breakers() -> Response:
-        return jsonify({"breakers": status.breakers(service, status.look(service))})
+        return jsonify({"breakers": status.breakers(service, status.look(service)[1])})
 
     @routes.get("/api/pauses")
     def pauses() -> Response:

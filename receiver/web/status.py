@@ -1,78 +1,38 @@
-"""How is the healer? `GET /api/status` in the shape of the operations guide, and its parts.
-
-The sentences and thresholds are the guide's, so that what is written for it works as it stands.
-"""
+"""How is the healer? `GET /api/status` in the shape of the operations guide, and its parts."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable
 from datetime import UTC, datetime
-from typing import Any, Final
+from typing import Any
 
 import msgspec
 
-from receiver.background import TaskState, load
+from receiver.background import TaskState
 from receiver.breaker import PERMANENT_REASON, Breaker, BreakerState
 from receiver.dormancy import Dormancy, backoff
-from receiver.duration import format_duration
-from receiver.journal import Snapshot, Transaction, Worker
-from receiver.journal.condition import JournalState
-from receiver.journal.steering import Key, Pause
+from receiver.journal import Snapshot, Worker
+from receiver.journal.steering import Pause
 from receiver.llm import Keys
 from receiver.metrics import HEALS
+from receiver.needs import Need, needs, worst
+from receiver.present import Present, Seen
 from receiver.run import FAILURES, Outcome, State
 from receiver.settings import EngineSettings
-from receiver.wiring import CLOCK_LEAD, Service
-
-WARN_FAILURES: Final = 5
-"""Consecutive failures from which the status is a warning."""
-LATELY: Final = 3_600.0
-"""Seconds for which a heal that did not hold is shown."""
-FLAPPING: Final = 2
-"""Heals of one target that did not hold, from which the status is a warning."""
-SHOWN: Final = 5
-"""Targets that flap, shown one by one."""
-
-_RESET: Final = (
-    "Find out why it kept failing, then call POST /api/breakers/{}/reset with force and a reason"
-)
+from receiver.wiring import Service
 
 
-class Seen(msgspec.Struct, frozen=True):
-    """What a status is made of: one look at the journal, and what the process knows besides."""
-
-    snapshot: Snapshot
-    dormancy: Dormancy
-    breakers: Mapping[str, Breaker]
-    pauses: tuple[Pause, ...]
-    relapses: Mapping[Key, int]
-    """Heals that did not hold, lately."""
-    now: float
+def look(service: Service) -> tuple[Present, Seen]:
+    present = service.present()
+    return present, service.look(present)
 
 
-def look(service: Service) -> Seen:
-    now = service.clock()
-
-    def read(transaction: Transaction) -> Seen:
-        return Seen(
-            transaction.snapshot(),
-            transaction.dormancy(),
-            transaction.breakers(),
-            tuple(transaction.pauses(now=now)),
-            transaction.relapses(since=now - LATELY),
-            now,
-        )
-
-    return service.journal.read(read)
-
-
-def status(service: Service, seen: Seen) -> dict[str, Any]:
-    tasks = service.background.tasks
-    issues, recommendations = _findings(service, seen, tasks)
-    critical = any(issue.startswith("CRITICAL") for issue in issues)
+def status(service: Service, present: Present, seen: Seen) -> dict[str, Any]:
+    tasks, found = present.tasks, needs(present, seen)
     keys, test = service.keys.summary(), service.intake.last_test
     return {
-        "status": "critical" if critical else "warning" if issues else "healthy",
+        "status": worst(found),
+        "needs": [need(one) for one in found],
         "selfHealing": _self_healing(service, seen),
         "circuitBreakers": breakers(service, seen),
         "backgroundTasks": {
@@ -100,13 +60,38 @@ def status(service: Service, seen: Seen) -> dict[str, Any]:
             for state in State
             if state is not State.FINISHED
         },
+        "upstreams": [
+            {
+                "name": one.name,
+                "up": not one.problem,
+                "problem": one.problem or None,
+                "since": one.since,
+            }
+            for one in present.upstreams
+        ],
+        "dryRun": present.dry_run,
+        "lastNotification": present.last_notification or None,
         "lastTestAlert": test and {"id": test.id, "at": test.at, "receiver": test.receiver},
         "waiting": dict(seen.snapshot.waiting),
         "workers": [_worker(one) for one in seen.snapshot.workers],
         "journal": _journal(service),
         "config": {"hash": service.config.hash, "files": [str(path) for path in service.files]},
-        "issues": issues,
-        "recommendations": recommendations,
+        "issues": [one.issue for one in found],
+        "recommendations": [one.advice for one in found if one.advice],
+    }
+
+
+def need(one: Need) -> dict[str, Any]:
+    return {
+        "id": one.id,
+        "severity": one.severity,
+        "title": one.title,
+        "why": one.why,
+        "reason": one.reason,
+        "run": one.run,
+        "advice": one.advice,
+        "command": one.command,
+        "links": one.links,
     }
 
 
@@ -239,125 +224,3 @@ def _task(task: TaskState, time: Callable[[float], Any]) -> dict[str, Any]:
 
 def iso(at: float) -> str:
     return f"{datetime.fromtimestamp(at, UTC):%Y-%m-%dT%H:%M:%SZ}"
-
-
-def _findings(
-    service: Service, seen: Seen, tasks: Iterable[TaskState]
-) -> tuple[list[str], list[str]]:
-    """Return what is wrong, and what to do about it; the worst first."""
-    found: list[tuple[str, str]] = [
-        *_of_process(service),
-        *_of_engine(service, seen),
-        *_of_heals(seen),
-        *_of_tasks(tasks),
-        *_of_settings(service, seen),
-    ]
-    found.sort(key=lambda one: not one[0].startswith("CRITICAL"))
-    return [issue for issue, _ in found], [advice for _, advice in found if advice]
-
-
-def _of_process(service: Service) -> Iterable[tuple[str, str]]:
-    condition = service.journal.condition
-    if not condition.sound:
-        checking = condition.state is JournalState.CHECKING
-        yield f"{'WARNING' if checking else 'CRITICAL'}: {condition.problem}", condition.remedy
-    elif reason := service.ready():
-        yield f"CRITICAL: {reason}", ""
-    trouble = service.journal.trouble
-    if condition.stores and trouble:
-        yield (
-            "CRITICAL: the journal cannot store; alerts are answered 503",
-            f"Make room on the disk of the journal, or mend what is named here: {trouble}",
-        )
-    lead = service.clock_lead()
-    if abs(lead) > CLOCK_LEAD:
-        yield (
-            f"WARNING: the wall clock is {lead:.0f} s ahead of promheal's, whose times are shown",
-            "Restart the machine when it suits: promheal's clock follows the wall clock then",
-        )
-    if not service.reload_successful:
-        yield (
-            "WARNING: the configuration was not reloaded; the one before is in force",
-            "Run promheal check, mend what it names, and reload",
-        )
-
-
-def _of_engine(service: Service, seen: Seen) -> Iterable[tuple[str, str]]:
-    if seen.snapshot.without_worker:
-        yield (
-            f"WARNING: {seen.snapshot.without_worker} runs are bound to a host without a worker",
-            "Start promheal work on it; promheal run ID says which host it is",
-        )
-    dormancy, after = seen.dormancy, service.config.settings.engine.dormant_after
-    if dormancy.since is not None:
-        yield (
-            "CRITICAL: Self-Healing Engine in DORMANT mode",
-            "Call POST /api/system/heal/resume with valid reason",
-        )
-    elif dormancy.failures >= WARN_FAILURES:
-        yield (
-            f"WARNING: Self-Healing has {dormancy.failures} consecutive failures",
-            f"System approaching Dormant Mode threshold ({after} failures)",
-        )
-    for name, one in seen.breakers.items():
-        match one.state(seen.now):
-            case BreakerState.PERMANENT_OPEN:
-                yield (
-                    f"CRITICAL: Circuit breaker {name} is PERMANENT_OPEN",
-                    _RESET.format(name),
-                )
-            case BreakerState.OPEN | BreakerState.HALF_OPEN as state:
-                yield f"WARNING: Circuit breaker {name} is {state}", ""
-            case BreakerState.CLOSED:
-                pass
-
-
-def _of_heals(seen: Seen) -> Iterable[tuple[str, str]]:
-    """What is healed again and again is not healed."""
-    flapping = [(key, times) for key, times in seen.relapses.items() if times >= FLAPPING]
-    for (strategy, target), times in flapping[:SHOWN]:
-        lately = format_duration(LATELY)
-        yield (
-            f"WARNING: {times} heals of {strategy} on {target} did not hold in the last {lately}",
-            "Look for the cause, which its actions do not remove",
-        )
-    if len(flapping) > SHOWN:
-        yield f"WARNING: heals of {len(flapping) - SHOWN} more targets did not hold", ""
-
-
-def _of_tasks(tasks: Iterable[TaskState]) -> Iterable[tuple[str, str]]:
-    tasks = tuple(tasks)
-    match load(len(tasks)):
-        case "overload":
-            yield (
-                f"WARNING: {len(tasks)} background tasks are an overload (3-5 are normal)",
-                "Call POST /api/tasks/cleanup, and remove providers that are not used",
-            )
-        case "caution":
-            yield f"WARNING: {len(tasks)} background tasks (3-5 are normal)", ""
-        case _:
-            pass
-    paused = [task.id for task in tasks if task.paused]
-    if paused:
-        yield (
-            f"WARNING: background tasks are paused: {', '.join(paused)}",
-            "Call POST /api/tasks/resume",
-        )
-
-
-def _of_settings(service: Service, seen: Seen) -> Iterable[tuple[str, str]]:
-    settings = service.config.settings
-    if service.keys.all_failed:
-        yield (
-            "CRITICAL: all LLM keys failed",
-            "Look at llm.providers for the reason of each, and set a key that works",
-        )
-    if not settings.flags.auto_healing:
-        yield "WARNING: auto healing is switched off", ""
-    if not settings.flags.auto_detection:
-        yield "WARNING: auto detection is switched off: alerts are recorded, not matched", ""
-    for one in seen.pauses:
-        yield f"WARNING: {one.scope} is paused by {one.by}: {one.reason}", ""
-    file = service.config.pause_file
-    if file is not None and file.exists():
-        yield f"WARNING: everything is paused, since {file} exists", f"Remove {file}"

@@ -15,6 +15,7 @@ from receiver.guards.situation import Reason
 from receiver.journal import Episode, Recorded, Transaction
 from receiver.journal.steering import Key
 from receiver.looks import wait_of
+from receiver.present import Seen
 from receiver.run import FAILURES, Observation, Outcome, Phase, Run, State
 from receiver.scrape import budget_left
 from receiver.strategy import Strategy
@@ -75,7 +76,7 @@ class Moment(msgspec.Struct, frozen=True):
 
 
 def overview(service: Service) -> dict[str, Any]:
-    seen = status.look(service)
+    present, seen = status.look(service)
     strategies = service.config.strategies
 
     def read(transaction: Transaction) -> dict[str, Any]:
@@ -98,7 +99,7 @@ def overview(service: Service) -> dict[str, Any]:
         }
 
     return {
-        "status": status.status(service, seen),
+        "status": status.status(service, present, seen),
         "tasks": service.background.tasks,
         "asks": Reason.AWAITING_APPROVAL,
         **service.journal.read(read),
@@ -148,7 +149,7 @@ def one_strategy(service: Service, name: str) -> dict[str, Any] | None:
     strategy = service.config.strategies.get(name)
     if strategy is None:
         return None
-    seen = status.look(service)
+    _, seen = status.look(service)
 
     def read(transaction: Transaction) -> dict[str, Any]:
         return {
@@ -223,7 +224,7 @@ def _default(field: msgspec.structs.FieldInfo) -> Any:
     return factory() if callable(factory) else field.default
 
 
-def _line(transaction: Transaction, seen: status.Seen, strategy: Strategy) -> Line:
+def _line(transaction: Transaction, seen: Seen, strategy: Strategy) -> Line:
     name = strategy.name
     return Line(
         strategy,
