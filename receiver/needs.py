@@ -194,7 +194,7 @@ def in_vain(run: Run) -> Need:
         severity=Severity.WARNING,
         reason=NeedReason(run.outcome),
         subject=f"{run.strategy}:{run.target}",
-        title=f"The last run of {run.strategy} on {run.target} is {run.outcome}, "
+        title=f"The last run of {run.strategy} on {run.target} ended as {run.outcome}, "
         "and its alert fires",
         why=run.reason,
         advice=_IN_VAIN[run.outcome],
