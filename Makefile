@@ -83,16 +83,22 @@ compose-demo: ## The same in containers, with Grafana (ARGS=scale: many of them)
 image: ## Build the image promheal; needs Docker
 	docker build --file deploy/Dockerfile --tag promheal .
 
-# Most tests wait for a clock or another process, so several run beside each other; those that measure
-# time run alone afterwards. What fails in company is run once more alone, for a busy machine misses
-# deadlines; it counts when it fails again. pytest's 5 means that none was selected, which one may.
+# Most tests wait for a clock or another process, so four run beside each other. Those that start much
+# run in pairs afterwards, file by file, and those that measure time alone. What fails in company is run
+# once more alone, for a busy machine misses deadlines; it counts when it fails again. pytest's 5 means
+# that none was selected, which a part may.
 test: develop upstreams ## Run every test (ARGS='-k name' for some; UPSTREAMS=old, new: by which Prometheus)
-	@beside=0; alone=0; \
-	$(BIN)/python -m pytest -n 4 --dist worksteal -m 'not alone' $(ARGS) || beside=$$?; \
-	if [ $$beside -eq 1 ]; then beside=0; echo "What failed in company, once more alone:"; \
-	  $(BIN)/python -m pytest --last-failed --last-failed-no-failures none || beside=$$?; fi; \
-	$(BIN)/python -m pytest -m alone $(ARGS) || alone=$$?; \
-	case "$$beside $$alone" in "0 0"|"0 5"|"5 0") ;; *) exit 1 ;; esac
+	@failed=0; ran=0; \
+	part() { \
+	  code=0; $(BIN)/python -m pytest "$$@" $(ARGS) || code=$$?; \
+	  if [ $$code -eq 1 ] && [ "$$1" = -n ]; then code=0; echo "What failed in company, once more alone:"; \
+	    $(BIN)/python -m pytest --last-failed --last-failed-no-failures none || code=$$?; fi; \
+	  case $$code in 0) ran=1 ;; 5) ;; *) failed=1 ;; esac; \
+	}; \
+	part -n 4 --dist worksteal -m 'not alone and not paired'; \
+	part -n 2 --dist loadfile -m paired; \
+	part -m alone; \
+	test $$failed -eq 0 && test $$ran -eq 1
 
 docs: $(VENV)/developed ## Build the site of docs/ into build/site
 	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict
@@ -102,7 +108,7 @@ pictures: develop .tools/grafana-pictures/installed ## Draw the page and the boa
 	$(BIN)/python -m grafana.pictures .tools/grafana-pictures/node_modules docs/pictures
 
 acceptance-postgres: develop upstreams ## Every acceptance test once more, with the journals in PostgreSQL; some ten minutes
-	$(BIN)/python -m pytest -n 4 --dist worksteal --storage=postgres -m 'not alone' tests/acceptance
+	$(BIN)/python -m pytest -n 4 --dist worksteal --storage=postgres -m 'not alone and not paired' tests/acceptance
 
 acceptance-upstreams: develop ## Every acceptance test with the oldest and with the newest Prometheus and Alertmanager
 	@for generation in old new; do \

@@ -31,7 +31,7 @@ from tests.acceptance.server import PATIENCE, alert, strategy
 from tests.acceptance.test_rules_live import rules
 from tests.chain import wait_until
 
-pytestmark = pytest.mark.alone
+pytestmark = pytest.mark.paired
 
 ALERTS: Final = int(os.environ.get("ALERTS", "150"))
 KILLS: Final = int(os.environ.get("KILLS", "5"))
