@@ -32,8 +32,9 @@ from receiver.services.settings_file import SettingsFile
 from receiver.services.workers.kinds import WORKERS
 from receiver.settings import Settings
 from receiver.snapshots import Snapshot
-from receiver.strategies_file import LABEL, NAME
+from receiver.strategies_file import NAME
 from receiver.strategy import Strategy
+from receiver.target import LABEL
 
 Schema = dict[str, Any]
 

@@ -21,6 +21,7 @@ from receiver.problem import Report, Severity, quoted
 from receiver.proof.syntax import parse
 from receiver.services import Inventory
 from receiver.strategy import Expect, StepSpec, Strategy, Verify, WhenBlind
+from receiver.target import LABEL
 from receiver.template import is_template, name_of_value, problems_in, problems_in_promql, sample
 from receiver.undeclared import undeclared
 from receiver.value_pattern import ValuePatternText
@@ -42,8 +43,6 @@ MIN_WITHIN: Final = 1.0
 """Seconds; no rule is evaluated and no target scraped in less."""
 NAME: Final = "[a-zA-Z0-9_-]{1,64}"
 """What may name a strategy."""
-LABEL: Final = r"""[^\s{}!=~,\\"'`]+"""
-"""What may name a label: what a matcher reads without quotes, so that a target reads as one."""
 
 _NAME: Final = re.compile(NAME)
 _LABEL: Final = re.compile(LABEL)

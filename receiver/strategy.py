@@ -15,6 +15,7 @@ from receiver.alert import Alert
 from receiver.breaker import StrategyThresholds
 from receiver.duration import Duration
 from receiver.matcher import Matcher, MatcherText
+from receiver.target import FINGERPRINT, name_of
 from receiver.value_pattern import ValuePatternText
 
 MAX_TARGET: Final = 1_024
@@ -131,6 +132,11 @@ class Strategy(msgspec.Struct, frozen=True, kw_only=True):
     preventive: bool = False
     """Acts before harm is done, and only while the flag `preventive_healing` is on."""
 
+    @property
+    def named_by(self) -> tuple[str, ...]:
+        """The labels that make up each of its targets."""
+        return self.target or (FINGERPRINT,)
+
     def matches(self, alert: Alert) -> bool:
         """Whether this strategy is for *alert*: every matcher holds and the target can be named."""
         return self.target_of(alert) is not None and all(
@@ -144,14 +150,11 @@ class Strategy(msgspec.Struct, frozen=True, kw_only=True):
         many, and lock them against each other.
         """
         if not self.target:
-            return f'fingerprint="{alert.fingerprint}"'
-        values = [alert.labels.get(name, "") for name in self.target]
-        if not all(values):
+            return name_of({FINGERPRINT: alert.fingerprint})
+        labels = {label: alert.labels.get(label, "") for label in self.target}
+        if not all(labels.values()):
             return None
-        key = ",".join(
-            f"{name}={msgspec.json.encode(value).decode()}"
-            for name, value in zip(self.target, values, strict=True)
-        )
+        key = name_of(labels)
         return key if len(key.encode()) <= MAX_TARGET else None
 
 
