@@ -6,7 +6,7 @@ Every change is written down in the transaction that makes it, in the audit.
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import Final
 
 import msgspec
@@ -14,6 +14,7 @@ import msgspec
 from receiver import consequences
 from receiver.breaker import MAIN, Breaker, BreakerState
 from receiver.clock import Clock
+from receiver.coverage import Coverage, coverage
 from receiver.dormancy import AWAKE
 from receiver.errors import RefusedError
 from receiver.gathering import Config
@@ -21,21 +22,33 @@ from receiver.guards.situation import Reason
 from receiver.healing import Healing
 from receiver.journal import Journal, Key, Transaction
 from receiver.journal.steering import Pause
+from receiver.known import Known
 from receiver.run import Outcome, Run, State
+from receiver.scope import ALL, EVERYWHERE, TARGET, Scope, ScopeError, parse_scope, stored_scope
 
 log: Final = logging.getLogger("promheal.control")
 
 MAX_REASON: Final = 500
 """Characters of a reason."""
-MAX_SCOPE: Final = 1_100
-ALL: Final = "all"
+NOT_PAUSED: Final = "not_paused"
+"""The code of the refusal to resume what is not paused."""
+_NAMED: Final = 5
+"""Pauses that a refusal names."""
+
+
+class Paused(msgspec.Struct, frozen=True):
+    """A pause, and what it covers now."""
+
+    pause: Pause
+    covers: Coverage
 
 
 class Resumed(msgspec.Struct, frozen=True):
-    """What a resume ended."""
+    """What a resume ended, and what stays paused."""
 
     dormancy_ended: bool
     pauses: tuple[Pause, ...]
+    stay: tuple[Pause, ...]
 
 
 class Control:
@@ -61,50 +74,73 @@ class Control:
         self._resync = resync
 
     def pause(
-        self, *, by: str, reason: str, scope: str = ALL, seconds: float | None = None
-    ) -> Pause:
-        """Let nothing begin in *scope*: `all`, `strategy:NAME` or `target:KEY`."""
+        self,
+        *,
+        by: str,
+        reason: str,
+        scope: str = ALL,
+        seconds: float | None = None,
+        even_if_unknown: bool = False,
+    ) -> Paused:
+        """Let nothing begin in *scope*: `all`, `strategy:NAME` or `target:NAME`.
+
+        What covers nothing that is known is refused, unless *even_if_unknown*.
+        """
         reason = checked_reason(reason)
-        self._check_scope(scope)
+        meant = _meant(scope)
+        known = self._known(meant)
+        meant = known.recognise(meant, even_if_unknown=even_if_unknown)
         now = self._clock()
         until = None if seconds is None else now + seconds
 
-        def write(transaction: Transaction) -> Pause:
-            transaction.put_audit("pause", scope, by=by, reason=reason, now=now)
-            return transaction.put_pause(scope, reason=reason, by=by, now=now, until=until)
+        def write(transaction: Transaction) -> Paused:
+            transaction.put_audit("pause", meant.text, by=by, reason=reason, now=now)
+            return Paused(
+                transaction.put_pause(meant.text, reason=reason, by=by, now=now, until=until),
+                coverage(
+                    meant,
+                    known.strategies_of(meant),
+                    transaction.firing(),
+                    transaction.unfinished_runs(),
+                ),
+            )
 
-        pause = self._journal.atomically(write)
-        _tell("paused", by, reason, scope=scope, until=until)
-        return pause
+        paused = self._journal.atomically(write)
+        _tell("paused", by, reason, scope=meant.text, until=until)
+        return paused
 
     def resume(self, *, by: str, reason: str, scope: str = ALL) -> Resumed:
-        """End the pauses of *scope*; `all` also ends dormancy, and resets the main breaker."""
-        if scope != ALL and not scope.startswith(("strategy:", "target:")):
-            raise RefusedError("scope: write all, strategy:NAME or target:KEY", status=400)
+        """End the pauses of *scope*; `all` also ends dormancy, and resets the main breaker.
+
+        What is paused on its own stays so.
+        """
+        meant = _meant(scope)
         reason = checked_reason(reason)
         now = self._clock()
 
         def write(transaction: Transaction) -> Resumed:
-            lifted = transaction.lift_pauses(scope, now=now)
-            woken = scope == ALL and transaction.dormancy().since is not None
+            standing = transaction.pauses(now=now)
+            ended = _those(standing, meant)
+            woken = meant is EVERYWHERE and transaction.dormancy().since is not None
             if woken:
                 transaction.put_dormancy(AWAKE)
                 consequences.reset(transaction, MAIN, now)
-            if not woken and not lifted:
-                raise RefusedError(
-                    "nothing is paused and the engine is awake"
-                    if scope == ALL
-                    else f"{scope!r} is not paused; GET /api/pauses lists what is",
-                    status=409,
-                )
-            ended = [f"pause {pause.id}" for pause in lifted] + ["dormancy"] * woken
+            if not woken and not ended:
+                raise _not_paused(meant, standing)
+            for each in {pause.scope for pause in ended}:
+                transaction.lift_pauses(each, now=now)
             transaction.put_audit(
-                "resume", scope, by=by, reason=reason, now=now, detail=", ".join(ended)
+                "resume",
+                ended[0].scope if ended else meant.text,
+                by=by,
+                reason=reason,
+                now=now,
+                detail=", ".join([f"pause {pause.id}" for pause in ended] + ["dormancy"] * woken),
             )
-            return Resumed(woken, tuple(lifted))
+            return Resumed(woken, ended, tuple(one for one in standing if one not in ended))
 
         resumed = self._journal.atomically(write)
-        _tell("resumed", by, reason, scope=scope, dormancy_ended=resumed.dormancy_ended)
+        _tell("resumed", by, reason, scope=meant.text, dormancy_ended=resumed.dormancy_ended)
         self._resync()
         return resumed
 
@@ -222,20 +258,17 @@ class Control:
             transaction, run, Outcome.CANCELLED, f"{done} by {by}: {reason}"
         )
 
-    def _check_scope(self, scope: str) -> None:
-        kind, colon, name = scope.partition(":")
-        if scope == ALL:
-            return
-        if kind == "target" and name and len(scope) <= MAX_SCOPE and scope.isprintable():
-            return
-        if kind != "strategy" or not colon:
-            raise RefusedError(
-                "scope: write all, strategy:NAME or target:KEY, where KEY is as runs show it",
-                status=400,
-            )
-        if self._config().strategies.get(name) is None:
-            known = ", ".join(self._config().strategies.names)
-            raise RefusedError(f"no strategy {name!r}; known: {known}", status=404)
+    def _known(self, scope: Scope) -> Known:
+        """Return what *scope* may mean."""
+        config = self._config()
+        targets: list[str] = []
+        if scope.text.startswith(TARGET):
+            targets = self._journal.read(lambda t: t.known_targets())
+        return Known(
+            strategies=config.strategies,
+            services=config.inventory.names,
+            targets=tuple(sorted(targets)),
+        )
 
 
 def checked_reason(reason: str) -> str:
@@ -246,6 +279,41 @@ def checked_reason(reason: str) -> str:
     if len(reason) > MAX_REASON or not reason.isprintable():
         raise RefusedError(f"reason: one line of up to {MAX_REASON} characters", status=400)
     return reason
+
+
+def _meant(scope: str) -> Scope:
+    try:
+        return parse_scope(scope)
+    except ScopeError as error:
+        raise RefusedError(str(error), status=400) from None
+
+
+def _those(standing: Iterable[Pause], meant: Scope) -> tuple[Pause, ...]:
+    """Return the pauses of just this scope. Raises RefusedError when it may be one of several."""
+    found = tuple(pause for pause in standing if meant.means(stored_scope(pause.scope)))
+    scopes = dict.fromkeys(pause.scope for pause in found)
+    if meant.value and len(scopes) > 1:
+        raise RefusedError(
+            f"{meant.text} does not say which is meant; paused are {', '.join(scopes)}:"
+            " resume one of these by its scope",
+            status=409,
+            code=NOT_PAUSED,
+        )
+    return found
+
+
+def _not_paused(meant: Scope, standing: Iterable[Pause]) -> RefusedError:
+    scopes = list(dict.fromkeys(pause.scope for pause in standing))
+    awake = " and the engine is awake" if meant is EVERYWHERE else ""
+    if not scopes:
+        return RefusedError(f"nothing is paused{awake}", status=409)
+    more = f" and {len(scopes) - _NAMED} more" if len(scopes) > _NAMED else ""
+    return RefusedError(
+        f"there is no pause of {meant.text}{awake}; paused are {', '.join(scopes[:_NAMED])}{more}:"
+        " resume one of these by its scope",
+        status=409,
+        code=NOT_PAUSED,
+    )
 
 
 def _existing(transaction: Transaction, run: int) -> Run:

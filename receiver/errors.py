@@ -36,10 +36,12 @@ class PayloadError(PromhealError):
 class RefusedError(PromhealError):
     """An operator wants what cannot be done; the text says why, and what can."""
 
-    def __init__(self, message: str, *, status: int) -> None:
+    def __init__(self, message: str, *, status: int, code: str = "") -> None:
         super().__init__(message)
         self.status = status
         """The HTTP status that says so: 400, 404 or 409."""
+        self.code = code
+        """What it is for programs, where the status does not say it all."""
 
 
 class JournalError(PromhealError):

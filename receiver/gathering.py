@@ -442,9 +442,8 @@ def _pause(file: Path | None, pauses: Iterable[Pause], key: Key, now: float) -> 
             return Hold(f"{file}: {error.strerror}", now + RETRY)
         else:
             return Hold(f"{file} exists: {reason}".rstrip(": "), now + RETRY)
-    scopes = {"all", f"strategy:{key[0]}", f"target:{key[1]}"}
     longest = max(
-        (pause for pause in pauses if pause.scope in scopes),
+        (pause for pause in pauses if pause.covers(key)),
         key=lambda pause: inf if pause.until is None else pause.until,
         default=None,
     )

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import shlex
 import socket
 import ssl
 import threading
@@ -188,6 +189,8 @@ def test_status_of_a_server_that_needs_a_prometheus(ask: Ask, real: str) -> None
 
 
 def test_status_shows_what_stops_it_and_what_to_do(ask: Ask, real: str, service: Service) -> None:
+    fire(service, "Careful")
+    run_in(service, "awaiting_approval")
     lull(service)
     trip(service, "strategy:latency", 1)
     assert ask("pause", "--reason", "a storm", "--target", 'service="shop"')[0] == 0
@@ -275,6 +278,8 @@ def test_alerts_are_listed_with_who_would_heal_them_page_by_page(
 def test_pause_and_resume_of_everything_of_a_strategy_and_of_a_target(
     ask: Ask, real: str, service: Service
 ) -> None:
+    fire(service, "Careful")
+    run_in(service, "awaiting_approval")
     for arguments, scope in (
         ([], "all"),
         (["--strategy", "latency"], "strategy:latency"),
@@ -291,6 +296,88 @@ def test_pause_and_resume_of_everything_of_a_strategy_and_of_a_target(
         assert (code, "lifted:" in out, scope in out) == (0, True, True)
         code, _, err = ask("resume", "--reason", "over", *arguments)
         assert (code, "paused" in err) == (1, True), "there is nothing left to end"
+
+
+def test_a_pause_says_what_it_covers_and_a_resume_what_stays(
+    ask: Ask, real: str, service: Service
+) -> None:
+    fire(service, "Slow")
+    slow = run_in(service, "waiting")
+    fire(service, "Careful")
+    careful = run_in(service, "busy")
+
+    code, out, _ = ask("pause", "--reason", "deploy", "--target", "shop")
+    assert (code, out.splitlines()[1].split()[0]) == (0, 'target:service="shop"')
+    assert out.splitlines()[2:] == [
+        "it holds for the strategies: latency, careful, slow",
+        'alerts that fire: 2; targets now: service="shop"',
+        f"runs that wait, and do not begin: {careful}",
+        f"runs under way, which go on: {slow}; promheal cancel ID --reason WHY ends one",
+    ]
+    code, out, _ = ask("pause", "--reason", "x", "--target", "service=new", "--even-if-unknown")
+    assert (code, out.splitlines()[3]) == (0, "nothing of it fires now; it holds for what comes")
+    ask("pause", "--reason", "x", "--strategy", "slow")
+
+    code, _, err = ask("resume", "--reason", "done")
+    assert code == 1
+    problem, *commands = err.splitlines()
+    assert 'paused are target:service="shop", target:service="new", strategy:slow: ' in problem
+    assert commands == [
+        "to lift it:",
+        "  promheal resume --target 'service=\"shop\"' --reason WHY",
+        "  promheal resume --target 'service=\"new\"' --reason WHY",
+        "  promheal resume --strategy slow --reason WHY",
+    ]
+    code, out, _ = ask("resume", "--reason", "done", "--target", "service=shop")
+    assert code == 0
+    assert out.split("still paused:")[1].splitlines()[-2:] == [
+        "  promheal resume --target 'service=\"new\"' --reason WHY",
+        "  promheal resume --strategy slow --reason WHY",
+    ]
+
+
+def test_the_command_that_lifts_a_pause_works_when_it_is_followed(
+    ask: Ask, real: str, service: Service
+) -> None:
+    hostile = 'it\'s "a\\b",x={}\x1b[2J\n\u202e$(reboot)`!'
+    fire(service, "Careful", hostile)
+    number = run_in(service, "awaiting_approval")
+    target = service.journal.read(lambda t: t.run(number)).target  # type: ignore[union-attr]
+    code, out, _ = ask("pause", "--reason", "x", "--target", target)
+    assert (code, "\x1b" in out, "\u202e" in out) == (0, False, False)
+
+    _, _, err = ask("resume", "--reason", "x")
+    command = err.splitlines()[-1].replace("WHY", "x")
+
+    assert ask(*shlex.split(command)[1:])[0] == 0
+    assert service.journal.read(lambda t: t.pauses(now=service.clock())) == []
+
+
+def test_what_is_not_known_is_told_with_the_nearest_and_with_the_option(
+    ask: Ask, real: str, service: Service
+) -> None:
+    fire(service, "Careful")
+    run_in(service, "awaiting_approval")
+
+    code, out, err = ask("pause", "--reason", "x", "--target", "shp")
+
+    assert (code, out) == (1, "")
+    assert err == (
+        "promheal: no target 'shp' is known; did you mean service=\"shop\"? to pause it all "
+        "the same, add --even-if-unknown\n"
+    )
+
+
+def test_an_older_server_does_not_say_what_a_pause_covers(ask: Ask) -> None:
+    answer = '{"id": 1, "scope": "all", "reason": "x", "since": 0}'
+    with scripted(answer, 201) as server:
+        code, out, _ = ask("pause", "--reason", "x", "--url", server.url)
+    assert (code, len(out.splitlines())) == (0, 2)
+    with scripted('{"dormancyEnded": true, "pausesLifted": []}') as server:
+        assert ask("resume", "--reason", "x", "--url", server.url)[:2] == (
+            0,
+            "dormancy has ended\n",
+        )
 
 
 def test_resume_ends_dormancy(ask: Ask, real: str, service: Service) -> None:
@@ -395,6 +482,8 @@ def test_what_the_server_refuses_is_exit_code_1_and_what_is_no_request_is_2(
         (["pause", "--reason", "\udcff"], "one line of up to 500 characters"),
         (["pause", "--reason", "x", "--for", "soon"], "'soon' is not a duration"),
         (["pause", "--reason", "x", "--for", "0s"], "must be longer than nothing"),
+        (["pause", "--reason", "x", "--target", ""], "write web, or service="),
+        (["resume", "--reason", "x", "--target", 'service=~"("'], "is no regular expression"),
         (["pause", "--reason", "x", "--strategy", "a", "--target", "b"], "give one of them"),
         (["approve", "0", "--reason", "x"], "0 is not in the range"),
         (["breaker", "reset", "..", "--reason", "x"], "'..' is no name"),

@@ -6,7 +6,7 @@ On a real journal with an injected clock.
 from __future__ import annotations
 
 from collections.abc import Callable
-from functools import reduce
+from functools import partial, reduce
 from pathlib import Path
 from typing import Any
 
@@ -23,10 +23,12 @@ from receiver.breaker import (
     Thresholds,
     after,
 )
+from receiver.control import NOT_PAUSED
+from receiver.coverage import Coverage
 from receiver.dormancy import AWAKE
 from receiver.errors import RefusedError
 from receiver.guards.situation import Condition, Signal
-from receiver.journal import Journal, Key, open_journal
+from receiver.journal import Journal, Key, Transaction, open_journal
 from receiver.matcher import parse_matcher
 from receiver.proof.verifier import Judgement
 from receiver.run import Outcome, Run, State, StepState
@@ -51,7 +53,7 @@ def failing(journal: Journal, **changes: Any) -> World:
 
 
 def key(service: str) -> Key:
-    return ("latency", f'service="{service}"')
+    return ("latency", f"service={msgspec.json.encode(service).decode()}")
 
 
 def fire(world: World, service: str) -> None:
@@ -443,8 +445,8 @@ def test_of_several_pauses_the_longest_counts_and_resume_ends_those_of_its_scope
 ) -> None:
     world = World(journal)
     world.control.pause(by="anna", reason="deploy", seconds=60.0)
-    world.control.pause(by="ben", reason="incident 7", scope=f"target:{KEY[1]}")
     world.fire()
+    world.control.pause(by="ben", reason="incident 7", scope=f"target:{KEY[1]}")
     assert world.consider() is None, "until someone resumes"
 
     world.woken.clear()
@@ -452,8 +454,157 @@ def test_of_several_pauses_the_longest_counts_and_resume_ends_those_of_its_scope
     assert (lifted.by, lifted.reason) == ("ben", "incident 7")
     assert world.woken == [KEY]
     assert world.consider() == NOW + 60
-    with pytest.raises(RefusedError, match="is not paused"):
+    with pytest.raises(RefusedError, match=r"there is no pause of target:.*; paused are all"):
         world.control.resume(by="ben", reason="over", scope=f"target:{KEY[1]}")
+
+
+def test_a_pause_says_what_it_covers_now(journal: Journal) -> None:
+    waiting = strategy(name="careful", mode=Mode.APPROVE)
+    elsewhere = strategy(name="elsewhere", target=("instance",))
+    world = World(journal, strategy(), waiting, elsewhere)
+    for service in ("checkout", "mail"):
+        fire(world, service)
+        world.consider(key(service))
+    under_way, _ = world.runs()
+    world.consider(("careful", KEY[1]))
+
+    paused = world.control.pause(by="anna", reason="deploy", scope="target:service=checkout")
+
+    assert paused.pause.scope == f"target:{KEY[1]}"
+    assert paused.covers == Coverage(
+        strategies=("latency", "careful"),
+        targets=(KEY[1],),
+        alerts=1,
+        under_way=(under_way.id,),
+        waiting=(last(world).id,),
+    )
+    world.prover.signal = Signal.CLEARED
+    world.clock.now += 60
+    world.consider()
+    assert world.runs()[0].outcome is Outcome.HEALED, "what is under way goes on"
+    assert world.control.pause(by="anna", reason="x").covers == Coverage(
+        strategies=("latency", "careful", "elsewhere"),
+        targets=(KEY[1], key("mail")[1]),
+        alerts=2,
+        under_way=(under_way.id + 1,),
+        waiting=(last(world).id,),
+    )
+
+
+def test_what_was_healed_long_ago_is_known_and_what_never_was_is_not(journal: Journal) -> None:
+    world = World(journal)
+    world.fire()
+    world.consider()
+    world.prover.signal = Signal.CLEARED
+    world.consider()
+    world.intake.admit(notification(resolved(alert())))
+
+    paused = world.control.pause(by="anna", reason="deploy", scope="target:checkout")
+    assert (paused.pause.scope, paused.covers.alerts) == (f"target:{KEY[1]}", 0)
+    with pytest.raises(RefusedError, match=r'did you mean service="checkout"\?') as refused:
+        world.control.pause(by="anna", reason="deploy", scope="target:chekout")
+    assert refused.value.status == 404
+    assert len(journal.read(lambda t: t.pauses(now=NOW))) == 1, "nothing is stored"
+
+
+@pytest.mark.parametrize(
+    "stored", [f"target:{KEY[1]}", "target:service=checkout", "target:checkout"]
+)
+def test_a_pause_of_an_earlier_version_holds_and_is_lifted(journal: Journal, stored: str) -> None:
+    world = World(journal)
+    journal.atomically(lambda t: t.put_pause(stored, reason="x", by="a", now=NOW, until=None))
+    world.fire()
+    world.consider()
+    assert world.verdict() == ("wait", "paused")
+
+    resumed = world.control.resume(by="anna", reason="done", scope="target:checkout")
+    assert [pause.scope for pause in resumed.pauses] == [stored]
+    world.consider()
+    assert world.verdict() == ("allow", "")
+
+
+def test_a_stored_scope_that_cannot_be_read_stops_no_decision(journal: Journal) -> None:
+    world = World(journal)
+
+    def write(transaction: Transaction) -> None:
+        for scope in ("target:{", "nonsense", "", 'target:x=~"("'):
+            transaction.put_pause(scope, reason="x", by="a", now=NOW, until=None)
+
+    journal.atomically(write)
+    world.fire()
+    world.consider()
+    assert world.verdict() == ("allow", "")
+
+
+def test_a_resume_of_everything_says_what_stays_paused(journal: Journal) -> None:
+    world = World(journal)
+    pause = partial(world.control.pause, by="anna", reason="deploy")
+    pause()
+    pause(scope="strategy:latency")
+    pause(scope="target:service=~'a.*|b'", even_if_unknown=True)
+    resume = partial(world.control.resume, by="ben", reason="over")
+
+    resumed = resume()
+    assert [one.scope for one in resumed.pauses] == ["all"]
+    assert [one.scope for one in resumed.stay] == [
+        "strategy:latency",
+        "target:service=~\"'a.*|b'\"",
+    ]
+    with pytest.raises(
+        RefusedError, match="no pause of all and the engine is awake; paused are strategy:latency, "
+    ) as refused:
+        resume()
+    assert (refused.value.status, refused.value.code) == (409, NOT_PAUSED)
+
+
+def test_a_value_that_two_pauses_have_says_not_which_is_meant(journal: Journal) -> None:
+    world = World(journal, strategy(), strategy(name="host", target=("host",)))
+    for scope in ("target:service=db", "target:host=db", "target:service=db"):
+        world.control.pause(by="anna", reason="x", scope=scope, even_if_unknown=True)
+
+    with pytest.raises(RefusedError, match='paused are target:service="db", target:host="db"'):
+        world.control.resume(by="ben", reason="over", scope="target:db")
+    resumed = world.control.resume(by="ben", reason="over", scope="target:service=db")
+    assert len(resumed.pauses) == 2
+
+
+HOSTILE = 'web",team="x\\,}{\x1b[2J\u202e\x00é\t\n'
+"""Quotes, commas, backslashes, and what steers a terminal."""
+
+
+@pytest.mark.parametrize(
+    ("written", "service"),
+    [
+        ("checkout", "checkout"),
+        ("service=checkout", "checkout"),
+        ('service="checkout"', "checkout"),
+        (' { service = "checkout" } ', "checkout"),
+        ('service=~"check.*"', "checkout"),
+        ('service!="mail"', "checkout"),
+        ('service=~"check.*",service!~"mail|search"', "checkout"),
+        (key(HOSTILE)[1], HOSTILE),
+        ('service!~"[a-z]*"', HOSTILE),
+        ("10.0.0.1:9100", "10.0.0.1:9100"),
+        ("a,b", "a,b"),
+    ],
+)
+def test_a_target_is_paused_however_it_is_written(
+    journal: Journal, written: str, service: str
+) -> None:
+    world = World(journal)
+    scope = f"target:{written}"
+    world.control.pause(by="anna", reason="deploy", scope=scope, even_if_unknown=True)
+    fire(world, service)
+    fire(world, "mail")
+
+    world.consider(key(service))
+    assert world.verdict(key(service)) == ("wait", "paused")
+    world.consider(key("mail"))
+    assert world.verdict(key("mail")) == ("allow", ""), "another target is not concerned"
+
+    world.control.resume(by="anna", reason="done", scope=scope)
+    world.consider(key(service))
+    assert world.verdict(key(service)) == ("allow", "")
 
 
 @pytest.mark.parametrize(

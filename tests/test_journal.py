@@ -741,6 +741,31 @@ def test_what_steers_is_forgotten_after_the_retention_but_not_what_is_in_force(
     assert journal.read(lambda t: t.audits(limit=9)) == []
 
 
+def test_what_fires_what_is_in_hand_and_what_was_is_known(journal: Journal) -> None:
+    hostile = ("latency", 'service="\\",\\u0000é\u202e"')
+    episode = opened_episode(journal)
+    other = alert(labels={"alertname": "HighLatency", "service": "other"})
+    admit(journal, other, wants=(Want(*hostile, other.fingerprint), Want(*KEY, other.fingerprint)))
+    journal.atomically(lambda t: t.open_run(KEY, State.PENDING, episode=episode, now=NOW))
+    journal.atomically(lambda t: t.open_run(hostile, State.ACTING, episode=episode, now=NOW))
+    ended = ("latency", 'service="ended"')
+    run = journal.atomically(lambda t: t.open_run(ended, State.ACTING, episode=episode, now=NOW))
+    journal.atomically(lambda t: t.finish(run, Outcome.CANCELLED, "over", now=NOW))
+    denied = ("gone", 'service="denied"')
+    journal.atomically(
+        lambda t: t.record(denied, decide(situation(enabled=False)), run=None, now=NOW)
+    )
+
+    firing = journal.read(lambda t: t.firing())
+    assert set(firing) == {(KEY, 1), (KEY, 2), (hostile, 2)}
+    assert journal.read(lambda t: t.unfinished_runs()) == [
+        (KEY, 1, State.PENDING),
+        (hostile, 2, State.ACTING),
+    ]
+    known = journal.read(lambda t: t.known_targets())
+    assert sorted(known) == sorted({key[1] for key in (KEY, hostile, ended, denied)})
+
+
 def test_a_full_disk_is_said_and_recovered_from(tmp_path: Path) -> None:
     journal = open_journal(f"sqlite:///{tmp_path}/journal.db")
 

@@ -302,7 +302,7 @@ def lived(config: Path, make_service: Callable[..., Service]) -> Service:
         run=1, step=0, strategy="careful", target="x", taken_at=1.0, alert={"labels": {}}
     )
     snapshots.keep(service.folder, kept)
-    service.control.pause(by="alice", reason="load test", scope='target:service="x"')
+    service.control.pause(by="alice", reason="load test", scope='target:service="shop"')
     service.control.pause(by="alice", reason="a while", scope="strategy:latency", seconds=3_600)
     return service
 
@@ -450,10 +450,10 @@ def test_a_body_beyond_all_measure_is_a_413(
         ),
         ("POST", PAUSE, {"json": {"reason": "two\nlines"}}, 400, "bad_request"),
         ("POST", PAUSE, {"json": {"reason": "x", "for": "999999999y"}}, 400, "bad_request"),
-        ("POST", PAUSE, {"json": {"reason": "x", "scope": "strategy:no"}}, 404, "not_found"),
+        ("POST", PAUSE, {"json": {"reason": "x", "scope": "strategy:no"}}, 404, "unknown_scope"),
         ("POST", PAUSE, {"json": {"reason": "x", "scope": "every"}}, 400, "bad_request"),
         ("POST", RESUME, {"json": {"reason": "x", "scope": "every"}}, 400, "bad_request"),
-        ("POST", RESUME, {"json": {"reason": "x", "scope": "target:y"}}, 409, "conflict"),
+        ("POST", RESUME, {"json": {"reason": "x", "scope": "target:y"}}, 409, "not_paused"),
         ("POST", "/api/runs/2/approve", {"json": {"reason": "x"}}, 409, "conflict"),
         ("POST", "/api/runs/2/cancel", {"json": {"reason": "x"}}, 409, "conflict"),
     ],

@@ -109,6 +109,26 @@ def test_a_pause_is_made_shown_and_ended(client: FlaskClient, service: Service) 
     assert "Nothing is paused." in shown(client)
 
 
+def test_a_target_is_paused_that_is_known_or_meant_all_the_same(
+    client: FlaskClient, service: Service
+) -> None:
+    asking(service)
+    refused = send(client, "pause", scope="all", target="chekout", reason="deploy")
+    assert refused.status_code == 404
+    assert (
+        "pause: no target 'chekout' is known; did you mean service=\"checkout\"? "
+        "(to pause it all the same, tick: even if it is not known)"
+    ) in unescape(refused.text)
+
+    assert send(client, "pause", scope="all", target=" checkout ", reason="x").status_code == 303
+    known = {"target": "new", "even_if_unknown": "yes", "reason": "x"}
+    assert send(client, "pause", scope="all", **known).status_code == 303
+    assert [pause.scope for pause in service.journal.read(lambda t: t.pauses(now=0.0))] == [
+        'target:service="checkout"',
+        'target:service="new"',
+    ]
+
+
 def test_a_run_is_approved_with_a_reason(client: FlaskClient, service: Service) -> None:
     number = asking(service)
     assert "awaiting_approval: mode: approve" in shown(client)

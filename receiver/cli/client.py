@@ -112,9 +112,9 @@ class Server:
 
     def _judge(self, path: str, status: int, location: str, raw: bytes) -> Any:
         url = self._access.url
-        said = _message(raw)
+        code, said = _error(raw)
         if status in _REFUSALS:
-            raise RefusedError(said or f"{url}{path} answered {status}", status=status)
+            raise RefusedError(said or f"{url}{path} answered {status}", status=status, code=code)
         if status == 401:
             given = self._access.authorization is not None
             problem = "does not take these credentials" if given else "wants to know who asks"
@@ -220,6 +220,7 @@ def _present(values: Mapping[str, Any]) -> dict[str, Any]:
 
 
 class _Error(msgspec.Struct):
+    code: str = ""
     message: str = ""
 
 
@@ -227,13 +228,13 @@ class _Errors(msgspec.Struct):
     error: _Error = msgspec.field(default_factory=_Error)
 
 
-def _message(raw: bytes) -> str:
-    """Return the server's own words about its refusal, safe for a terminal."""
+def _error(raw: bytes) -> tuple[str, str]:
+    """Return the code of the server's refusal, and its own words, safe for a terminal."""
     try:
-        found = msgspec.json.decode(raw, type=_Errors).error.message
+        found = msgspec.json.decode(raw, type=_Errors).error
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
-        return ""
-    return escape(found[:MAX_MESSAGE])
+        return "", ""
+    return found.code, escape(found.message[:MAX_MESSAGE])
 
 
 def _why(error: BaseException, url: str) -> str:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+import shlex
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any, TypeVar
 
 import click
@@ -13,6 +14,8 @@ from receiver.cli import options as shared
 from receiver.cli.client import Server
 from receiver.cli.output import moment, show, table
 from receiver.duration import format_duration
+from receiver.errors import RefusedError
+from receiver.log import escape
 
 F = TypeVar("F", bound=Callable[..., Any])
 
@@ -28,11 +31,32 @@ class Pause(msgspec.Struct, frozen=True, kw_only=True):
     until: float | None = None
 
 
+class _Some(msgspec.Struct, frozen=True, kw_only=True):
+    count: int
+    first: list[int | str]
+
+
+class _Covers(msgspec.Struct, frozen=True, kw_only=True, rename="camel"):
+    strategies: list[str]
+    alerts: int
+    targets: _Some
+    runs_under_way: _Some
+    runs_waiting: _Some
+
+
+class _Paused(Pause, frozen=True, kw_only=True):
+    covers: _Covers | None = None
+    """None: of a server that does not say it."""
+
+
 def scope_options(function: F) -> F:
     """Add --strategy and --target, which narrow what is meant; without them it is everything."""
-    function = click.option("--target", metavar="KEY", help='Only this target: service="shop".')(
-        function
-    )
+    function = click.option(
+        "--target",
+        type=values.TARGET,
+        metavar="TARGET",
+        help="Only this target: web, service=web, or matchers as 'service=~\"web.*\"'.",
+    )(function)
     return click.option("--strategy", metavar="NAME", help="Only this strategy.")(function)
 
 
@@ -40,9 +64,15 @@ def scope_of(strategy: str | None, target: str | None) -> str:
     """Return what is meant, as the server writes it. Raises UsageError for both."""
     if strategy is not None and target is not None:
         raise click.UsageError("--strategy and --target: give one of them")
-    if strategy is not None:
-        return f"strategy:{strategy}"
-    return "all" if target is None else f"target:{target}"
+    return target or ("all" if strategy is None else f"strategy:{strategy}")
+
+
+def resuming(scope: str) -> str:
+    """Return the command that lifts the pauses of a scope."""
+    kind, _, name = scope.partition(":")
+    # What escape() writes for a control character, a target's name has too.
+    what = f" --{kind} {shlex.quote(escape(name))}" if name else ""
+    return f"promheal resume{what} --reason WHY"
 
 
 def text(pauses: Sequence[Pause]) -> str:
@@ -66,6 +96,9 @@ def text(pauses: Sequence[Pause]) -> str:
     "--for", "span", type=values.SPAN, help="How long, as 30m; without it, until `promheal resume`."
 )
 @scope_options
+@click.option(
+    "--even-if-unknown", is_flag=True, help="Also a strategy or a target that was never heard of."
+)
 @client.server
 @shared.output
 def command(
@@ -75,13 +108,49 @@ def command(
     target: str | None,
     server: Server,
     output: str,
+    *,
+    even_if_unknown: bool,
 ) -> None:
     """Let nothing begin, anywhere or for one strategy or target. What is under way goes on.
 
-    Exit code 1 when the server refuses, as for an unknown strategy.
+    The answer says what that covers now. Exit code 1 when the server refuses, as what covers
+    nothing that is known.
     """
-    length = {} if span is None else {"for": format_duration(span)}
-    answer = server.post(
-        "/api/system/heal/pause", reason=reason, scope=scope_of(strategy, target), **length
-    )
-    show(answer, output, lambda: text([client.understood(answer, Pause)]))
+    given: dict[str, Any] = {} if span is None else {"for": format_duration(span)}
+    if even_if_unknown:
+        given["evenIfUnknown"] = True
+    try:
+        answer = server.post(
+            "/api/system/heal/pause", reason=reason, scope=scope_of(strategy, target), **given
+        )
+    except RefusedError as refused:
+        said = str(refused).replace("send evenIfUnknown: true", "add --even-if-unknown")
+        raise RefusedError(said, status=refused.status) from None
+    show(answer, output, lambda: _text(client.understood(answer, _Paused)))
+
+
+def _text(paused: _Paused) -> str:
+    told = [text([paused])]
+    if paused.covers is not None:
+        told += _covered(paused.covers)
+    return "\n".join(told)
+
+
+def _covered(covers: _Covers) -> Iterator[str]:
+    """Yield what a pause means now, in sentences."""
+    strategies = ", ".join(covers.strategies) or "none that is configured"
+    yield escape(f"it holds for the strategies: {strategies}")
+    if covers.targets.count:
+        yield escape(f"alerts that fire: {covers.alerts}; targets now: {_first(covers.targets)}")
+    else:
+        yield "nothing of it fires now; it holds for what comes"
+    if covers.runs_waiting.count:
+        yield f"runs that wait, and do not begin: {_first(covers.runs_waiting)}"
+    if covers.runs_under_way.count:
+        runs = _first(covers.runs_under_way)
+        yield f"runs under way, which go on: {runs}; promheal cancel ID --reason WHY ends one"
+
+
+def _first(some: _Some) -> str:
+    left = some.count - len(some.first)
+    return ", ".join(map(str, some.first)) + (f" and {left} more" if left else "")

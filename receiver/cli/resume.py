@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+
 import click
 import msgspec
 
@@ -9,13 +11,19 @@ from receiver.cli import client, values
 from receiver.cli import options as shared
 from receiver.cli.client import Server
 from receiver.cli.output import show
-from receiver.cli.pause import Pause, scope_of, scope_options
+from receiver.cli.pause import Pause, resuming, scope_of, scope_options
 from receiver.cli.pause import text as paused_text
+from receiver.errors import RefusedError
+
+
+class _Pauses(msgspec.Struct, frozen=True):
+    pauses: list[Pause]
 
 
 class _Resumed(msgspec.Struct, frozen=True, kw_only=True, rename="camel"):
     dormancy_ended: bool
     pauses_lifted: list[Pause]
+    stays_paused: list[Pause] = []
 
 
 @click.command("resume")
@@ -28,9 +36,17 @@ def command(
 ) -> None:
     """End dormancy and pauses of everything, or the pauses of one strategy or target.
 
-    Exit code 1 when there was nothing to end.
+    What is paused on its own stays so, and is listed with the command that lifts it. Exit code 1
+    when there was nothing to end.
     """
-    answer = server.post("/api/system/heal/resume", reason=reason, scope=scope_of(strategy, target))
+    scope = scope_of(strategy, target)
+    try:
+        answer = server.post("/api/system/heal/resume", reason=reason, scope=scope)
+    except RefusedError as refused:
+        if refused.code != "not_paused":
+            raise
+        left = client.understood(server.get("/api/pauses"), _Pauses).pauses
+        raise RefusedError(f"{refused}\n{_commands(left)}", status=refused.status) from None
     show(answer, output, lambda: _text(client.understood(answer, _Resumed)))
 
 
@@ -38,4 +54,12 @@ def _text(resumed: _Resumed) -> str:
     lines = ["dormancy has ended"] if resumed.dormancy_ended else []
     if resumed.pauses_lifted:
         lines += ["lifted:", paused_text(resumed.pauses_lifted)]
+    if resumed.stays_paused:
+        lines += ["still paused:", paused_text(resumed.stays_paused)]
+        lines.append(_commands(resumed.stays_paused))
     return "\n".join(lines)
+
+
+def _commands(pauses: Iterable[Pause]) -> str:
+    commands = dict.fromkeys(resuming(pause.scope) for pause in pauses)
+    return "\n".join(["to lift it:", *(f"  {command}" for command in commands)])

@@ -1,4 +1,4 @@
-"""What may an argument be? Durations, and the reason that every change needs."""
+"""What may an argument be? Durations, targets, and the reason that every change needs."""
 
 from __future__ import annotations
 
@@ -42,10 +42,26 @@ class _Text(click.ParamType[str]):
         return text
 
 
+class _Target(click.ParamType[str]):
+    name = "target"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> str:
+        from receiver.scope import ScopeError, parse_scope  # noqa: PLC0415  --help needs no RE2
+
+        scope = f"target:{value}"
+        try:
+            parse_scope(scope)
+        except ScopeError as error:
+            self.fail(str(error), param, ctx)
+        return scope
+
+
 DURATION: Final = _Duration(zero=True)
 """A Prometheus duration, in seconds."""
 SPAN: Final = _Duration(zero=False)
 """The same, and more than nothing."""
 REASON: Final = _Text()
+TARGET: Final = _Target()
+"""What `pause` takes for a target, as the scope that means it."""
 
 reason = click.option("--reason", type=REASON, required=True, help="Why; the audit keeps it.")

@@ -238,6 +238,18 @@ class Transaction(Steering):
         """Everything that fires for a strategy, and every unfinished run."""
 
     @abstractmethod
+    def firing(self) -> list[tuple[Key, int]]:
+        """Every alert that a strategy is asked for, as (key, episode)."""
+
+    @abstractmethod
+    def unfinished_runs(self) -> list[tuple[Key, int, State]]:
+        """Every run that has no outcome yet, as (key, id, state)."""
+
+    @abstractmethod
+    def known_targets(self) -> list[str]:
+        """Every target that fires, or of which a run or a decision is remembered."""
+
+    @abstractmethod
     def asking(self, key: Key, *, limit: int) -> list[Episode]:
         """The alerts that ask for this strategy on this target, the one said last first."""
 

@@ -53,6 +53,17 @@ order by e.last_seen desc, e.id desc limit :limit
 -- name: all_wanted
 select distinct strategy, target from wanted
 
+-- name: firing
+-- Every alert that a strategy is asked for.
+select strategy, target, episode from wanted order by episode, strategy
+
+-- name: unfinished_runs
+select strategy, target, id, state from run where state <> 'finished' order by id
+
+-- name: known_targets
+-- All that fires, and all that something was done or decided about.
+select target from wanted union select target from run union select target from decision
+
 -- name: unfinished_keys
 select strategy, target from run where state <> 'finished'
 

@@ -232,6 +232,17 @@ class Rows(SteeringRows, Transaction):
             for row in self._execute(name)
         }
 
+    def firing(self) -> list[tuple[Key, int]]:
+        return [((row[0], row[1]), row[2]) for row in self._execute("firing")]
+
+    def unfinished_runs(self) -> list[tuple[Key, int, State]]:
+        return [
+            ((row[0], row[1]), row[2], State(row[3])) for row in self._execute("unfinished_runs")
+        ]
+
+    def known_targets(self) -> list[str]:
+        return [row[0] for row in self._execute("known_targets")]
+
     def asking(self, key: Key, *, limit: int) -> list[Episode]:
         rows = self._execute("asking", strategy=key[0], target=key[1], limit=limit)
         return [_episode(row) for row in rows]

@@ -10,6 +10,7 @@ import msgspec
 
 from receiver.breaker import Breaker, BreakerState, Happening
 from receiver.dormancy import Dormancy
+from receiver.scope import stored_scope
 
 Key = tuple[str, str]
 """(strategy, target): what is considered."""
@@ -20,12 +21,15 @@ class Pause(msgspec.Struct, frozen=True, kw_only=True):
 
     id: int
     scope: str
-    """`all`, `strategy:NAME` or `target:KEY`."""
+    """`all`, `strategy:NAME` or `target:MATCHERS`, as `receiver.scope` reads it."""
     reason: str
     by: str
     since: float
     until: float | None
     """When it ends by itself; None: when someone resumes."""
+
+    def covers(self, key: Key) -> bool:
+        return stored_scope(self.scope).covers(*key)
 
 
 class Audit(msgspec.Struct, frozen=True, kw_only=True):

@@ -10,6 +10,7 @@ from flask import Flask, Response, request
 from werkzeug.exceptions import HTTPException
 
 from receiver.errors import JournalError, RefusedError
+from receiver.known import UNKNOWN
 from receiver.redaction import redact, redact_json
 from receiver.web import api, astray, pages, probes, steering, webhook
 from receiver.web.answers import error
@@ -65,7 +66,11 @@ def _http_error(problem: Exception) -> Response:
 
 def _refused(problem: RefusedError) -> Response:
     code = {400: "bad_request", 404: "not_found"}.get(problem.status, "conflict")
-    return error(code, str(problem), problem.status)
+    said = str(problem)
+    if problem.code == UNKNOWN:
+        mark = "" if said.endswith("?") else ";"
+        said += f"{mark} to pause it all the same, send evenIfUnknown: true"
+    return error(problem.code or code, said, problem.status)
 
 
 def _cannot_store(problem: JournalError) -> Response:

@@ -5,6 +5,7 @@ Bodies are JSON objects of `Content-Type: application/json`, which no form of an
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any, Final, TypeVar
 
 import msgspec
@@ -13,6 +14,7 @@ from werkzeug.exceptions import BadRequest, NotFound, RequestEntityTooLarge, Uns
 from werkzeug.routing import BaseConverter
 
 from receiver.control import checked_reason
+from receiver.coverage import Coverage
 from receiver.duration import parse_duration
 from receiver.errors import RefusedError
 from receiver.web import status
@@ -22,6 +24,8 @@ from receiver.wiring import Service
 MAX_BODY: Final = 64 * 1024
 MAX_PAUSE: Final = 366 * 86_400.0
 """Seconds; who wants more wants it until someone resumes."""
+SHOWN: Final = 20
+"""Targets and runs that the answer to a pause names."""
 
 
 class Because(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -36,6 +40,7 @@ class Pausing(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     reason: str
     duration: str | None = msgspec.field(name="for", default=None)
     scope: str = "all"
+    even_if_unknown: bool = msgspec.field(name="evenIfUnknown", default=False)
 
 
 class Resuming(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -69,6 +74,7 @@ def blueprint(service: Service) -> Blueprint:  # noqa: C901  one function a rout
             {
                 "dormancyEnded": resumed.dormancy_ended,
                 "pausesLifted": [status.pause(one) for one in resumed.pauses],
+                "staysPaused": [status.pause(one) for one in resumed.stay],
             }
         )
 
@@ -76,9 +82,13 @@ def blueprint(service: Service) -> Blueprint:  # noqa: C901  one function a rout
     def pause() -> tuple[Response, int]:
         body = _body(Pausing)
         paused = control.pause(
-            by=user(), reason=body.reason, scope=body.scope, seconds=seconds(body.duration)
+            by=user(),
+            reason=body.reason,
+            scope=body.scope,
+            seconds=seconds(body.duration),
+            even_if_unknown=body.even_if_unknown,
         )
-        return jsonify(status.pause(paused)), 201
+        return jsonify({**status.pause(paused.pause), "covers": covers(paused.covers)}), 201
 
     @routes.post("/api/runs/<int:number>/<any(approve, reject, cancel):wish>")
     def steer(number: int, wish: str) -> Response:
@@ -119,6 +129,21 @@ def blueprint(service: Service) -> Blueprint:  # noqa: C901  one function a rout
         return jsonify({"removed": task})
 
     return routes
+
+
+def covers(covered: Coverage) -> dict[str, Any]:
+    """Return what a pause covers now; of what a storm has thousands of, the first."""
+
+    def some(of: Sequence[object]) -> dict[str, Any]:
+        return {"count": len(of), "first": of[:SHOWN]}
+
+    return {
+        "strategies": covered.strategies,
+        "alerts": covered.alerts,
+        "targets": some(covered.targets),
+        "runsUnderWay": some(covered.under_way),
+        "runsWaiting": some(covered.waiting),
+    }
 
 
 def user() -> str:

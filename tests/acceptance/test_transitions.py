@@ -288,9 +288,18 @@ def test_a_trial_that_heals_closes_the_breaker(tmp_path: Path, ward: Ward, spies
 # ── what a person switches ──
 
 
-@pytest.mark.parametrize("scope", ["all", "strategy:x", 'target:service="a"'])
+@pytest.mark.parametrize(
+    ("written", "scope"),
+    [
+        ("all", "all"),
+        ("strategy:x", "strategy:x"),
+        ('target:service="a"', 'target:service="a"'),
+        ("target:a", 'target:service="a"'),
+        ('target:service=~"a.*"', 'target:service=~"a.*"'),
+    ],
+)
 def test_a_pause_stops_what_is_in_its_scope_until_it_is_resumed(
-    tmp_path: Path, spies: Spies, scope: str
+    tmp_path: Path, spies: Spies, written: str, scope: str
 ) -> None:
     strategies = {
         name: keen(spies.step(name), match=name.upper(), grace_period="1h") for name in ("x", "y")
@@ -298,9 +307,13 @@ def test_a_pause_stops_what_is_in_its_scope_until_it_is_resumed(
     server = Promheal(tmp_path / "promheal", strategies, engine=UNTOLD)
     terminal = Terminal(server.url)
     with server:
-        assert terminal.post(PAUSE, scope=scope).status == 400
-        paused = terminal.post(PAUSE, scope=scope, reason="a migration")
+        assert terminal.post(PAUSE, scope=written).status == 400
+        if scope.startswith("target:"):
+            assert terminal.post(PAUSE, scope=written, reason="never seen").status == 404
+        paused = terminal.post(PAUSE, scope=written, reason="a migration", evenIfUnknown=True)
         assert paused.status == 201
+        covered = '["x"]' if scope == "strategy:x" else '["x","y"]'
+        assert paused.jq(".covers.strategies") == covered
         assert paused.jq("[.scope, .reason, .until]") == json.dumps(
             [scope, "a migration", None], separators=(",", ":")
         )
@@ -313,14 +326,15 @@ def test_a_pause_stops_what_is_in_its_scope_until_it_is_resumed(
             spies.started("y")
         assert "x" not in spies.starts()
 
-        resumed = terminal.post(RESUME, scope=scope, reason="it is over")
+        assert terminal.post(PAUSE, scope="target:servce=a", reason="r").status == 404
+        resumed = terminal.post(RESUME, scope=written, reason="it is over")
         assert (resumed.status, resumed.jq(".dormancyEnded")) == (200, "false")
         assert resumed.jq(".pausesLifted[].scope") == scope
         spies.started("x")
         spies.started("y")
         terminal.until(".waiting.paused == null")
         assert terminal.status(".status") == "healthy"
-        assert terminal.post(RESUME, scope=scope, reason="again").status == 409
+        assert terminal.post(RESUME, scope=written, reason="again").status == 409
         assert terminal.post(PAUSE, scope="strategy:nobody", reason="r").status == 404
 
 

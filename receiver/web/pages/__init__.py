@@ -15,6 +15,7 @@ from werkzeug.exceptions import BadRequest, NotFound
 from receiver.control import MAX_REASON
 from receiver.duration import format_duration
 from receiver.errors import RefusedError
+from receiver.known import UNKNOWN
 from receiver.web import status
 from receiver.web.api import MAX_ID
 from receiver.web.pages import shown
@@ -97,6 +98,8 @@ def blueprint(service: Service) -> Blueprint:  # noqa: C901  one function a rout
             possible[wish](request.form)
         except (RefusedError, BadRequest) as error:
             text = error.description if isinstance(error, BadRequest) else str(error)
+            if isinstance(error, RefusedError) and error.code == UNKNOWN:
+                text += " (to pause it all the same, tick: even if it is not known)"
             return page(
                 "status.html",
                 shown.overview(service),

@@ -14,6 +14,7 @@ from itsdangerous import BadSignature, TimestampSigner, URLSafeTimedSerializer
 from werkzeug.exceptions import BadRequest, Forbidden, HTTPException
 
 from receiver.run import Run
+from receiver.scope import TARGET
 from receiver.web.steering import seconds, user
 from receiver.wiring import Service
 
@@ -61,8 +62,9 @@ def wishes(service: Service) -> Mapping[str, Wish]:
         "pause": lambda form: control.pause(
             by=user(),
             reason=form.get("reason", ""),
-            scope=form.get("scope", ""),
+            scope=_scope(form),
             seconds=seconds(form.get("for") or None),
+            even_if_unknown=form.get("even_if_unknown") == "yes",
         ),
         "resume": lambda form: control.resume(
             by=user(), reason=form.get("reason", ""), scope=form.get("scope", "")
@@ -87,6 +89,12 @@ def where_from() -> str:
     except HTTPException:
         return "/"
     return path if endpoint.startswith("page.") and path.startswith("/") else "/"
+
+
+def _scope(form: Mapping[str, str]) -> str:
+    """Return what is to be paused: a target that is written out, else what is chosen."""
+    target = form.get("target", "").strip()
+    return TARGET + target if target else form.get("scope", "")
 
 
 def _run(form: Mapping[str, str]) -> int:
