@@ -144,13 +144,21 @@ class Control:
         self._resync()
         return resumed
 
-    def reset(self, name: str, *, by: str, reason: str = "", force: bool = False) -> Breaker:
-        """Close a breaker. One that is open for good needs *force* and a reason."""
+    def reset(
+        self, written: str, *, by: str, reason: str = "", force: bool = False
+    ) -> tuple[str, Breaker]:
+        """Close a breaker; return its name and what it is then.
+
+        That of a target may be written as in a scope. One that is open for good needs *force* and a
+        reason.
+        """
         reason = checked_reason(reason) if reason.strip() else ""
         now = self._clock()
 
-        def write(transaction: Transaction) -> Breaker:
-            breaker = transaction.breakers().get(name)
+        def write(transaction: Transaction) -> tuple[str, Breaker]:
+            known = transaction.breakers()
+            name = _breaker(written, known)
+            breaker = known.get(name)
             if breaker is None and name not in self.breaker_names():
                 raise RefusedError(
                     f"no breaker {name!r}; `promheal breakers` lists them", status=404
@@ -166,12 +174,12 @@ class Control:
             transaction.put_audit(
                 "reset breaker", name, by=by, reason=reason, now=now, detail=f"was {state}"
             )
-            return transaction.breaker(name)
+            return name, transaction.breaker(name)
 
-        breaker = self._journal.atomically(write)
+        name, breaker = self._journal.atomically(write)
         _tell("breaker reset", by, reason, breaker=name)
         self._resync()
-        return breaker
+        return name, breaker
 
     def approve(self, run: int, *, by: str, reason: str) -> Run:
         """Say yes to a run that waits for it."""
@@ -286,6 +294,17 @@ def _meant(scope: str) -> Scope:
         return parse_scope(scope)
     except ScopeError as error:
         raise RefusedError(str(error), status=400) from None
+
+
+def _breaker(written: str, known: Iterable[str]) -> str:
+    """Return the name of the breaker that is meant. Raises RefusedError when it may be several."""
+    if written in known or not written.startswith(TARGET):
+        return written
+    meant = stored_scope(written)
+    found = [name for name in known if meant.means(stored_scope(name))]
+    if len(found) > 1:
+        raise RefusedError(f"{written} may be {' or '.join(found)}; write that", status=409)
+    return found[0] if found else written
 
 
 def _those(standing: Iterable[Pause], meant: Scope) -> tuple[Pause, ...]:

@@ -200,13 +200,45 @@ def test_three_trips_close_a_strategy_for_good_and_only_a_reset_opens_it(journal
     assert key("another") in world.woken, "what waits is considered again"
 
 
+@pytest.mark.parametrize(
+    "written", ["target:checkout", "target:service=checkout", f"target:{KEY[1]}"]
+)
+def test_the_breaker_of_a_target_is_reset_however_it_is_written(
+    journal: Journal, written: str
+) -> None:
+    world = failing(journal)
+    name = f"target:{KEY[1]}"
+    fail_once = Happening(event=BreakerEvent.FAILURE, at=NOW, started_at=NOW)
+    journal.atomically(
+        lambda t: [t.happen(f"target:{key(one)[1]}", fail_once) for one in ("checkout", "mail")]
+    )
+
+    assert world.control.reset(written, by="anna") == (name, Breaker())
+    assert set(journal.read(lambda t: [n for n, b in t.breakers().items() if b.failures])) == {
+        f"target:{key('mail')[1]}"
+    }
+
+
+def test_a_value_that_two_breakers_have_says_not_which_is_meant(journal: Journal) -> None:
+    world = failing(journal)
+    fail_once = Happening(event=BreakerEvent.FAILURE, at=NOW, started_at=NOW)
+    journal.atomically(
+        lambda t: [t.happen(f'target:{label}="db"', fail_once) for label in ("host", "service")]
+    )
+
+    with pytest.raises(RefusedError, match='may be target:host="db" or target:service="db"'):
+        world.control.reset("target:db", by="anna")
+    with pytest.raises(RefusedError, match="no breaker"):
+        world.control.reset("target:x=~'db", by="anna")
+
+
 def test_a_breaker_that_is_not_there_cannot_be_reset(journal: Journal) -> None:
     world = World(journal)
 
     with pytest.raises(RefusedError, match="no breaker 'strategy:typo'") as refused:
         world.control.reset("strategy:typo", by="anna", reason=WHY)
     assert refused.value.status == 404
-    assert world.control.reset(MAIN, by="anna").trips == 0, "one that is closed stays so"
+    assert world.control.reset(MAIN, by="anna")[1].trips == 0, "one that is closed stays so"
 
 
 # -- dormancy and backoff

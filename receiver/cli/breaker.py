@@ -25,8 +25,8 @@ def command() -> None:
 def reset(name: str, reason: str, server: Server, output: str, *, force: bool) -> None:
     """Close breaker NAME, so that runs may begin again.
 
-    `promheal breakers` lists the names. Exit code 1 when the server refuses: one that is
-    PERMANENT_OPEN needs --force.
+    `promheal breakers` lists the names; that of a target is also target:web or target:service=web.
+    Exit code 1 when the server refuses: one that is PERMANENT_OPEN needs --force.
     """
     answer = server.post(
         f"/api/breakers/{client.segment(name)}/reset", reason=reason, force=force or None

@@ -101,8 +101,8 @@ def blueprint(service: Service) -> Blueprint:  # noqa: C901  one function a rout
     @routes.post("/api/breakers/<path:name>/reset")
     def reset(name: str) -> Response:
         body = _body(Resetting)
-        breaker = control.reset(name, by=user(), reason=body.reason, force=body.force)
-        return jsonify(status.breaker(name, breaker, service.clock()))
+        found, breaker = control.reset(name, by=user(), reason=body.reason, force=body.force)
+        return jsonify(status.breaker(found, breaker, service.clock()))
 
     @routes.post("/api/tasks/<any(pause, resume, cleanup):wish>")
     def steer_tasks(wish: str) -> Response:
