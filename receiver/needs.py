@@ -19,6 +19,7 @@ from receiver.background import load
 from receiver.breaker import Breaker, BreakerState
 from receiver.duration import format_duration
 from receiver.journal.condition import JournalState
+from receiver.log import escape
 from receiver.present import LATELY, Present, Seen
 from receiver.refusals import SET_ASIDE, WITHIN
 from receiver.run import Outcome, Run
@@ -35,7 +36,7 @@ CLOCK_LEAD: Final = 60.0
 MAX_WORD: Final = 300
 """Characters of a name that is repeated in a command."""
 
-_REASON: Final = '--reason "…"'
+_REASON: Final = "--reason WHY"
 
 
 class Severity(StrEnum):
@@ -95,7 +96,7 @@ class Need(msgspec.Struct, frozen=True, kw_only=True):
     advice: str = ""
     """What to do, in a sentence."""
     command: str = ""
-    """The command that helps, or that shows more; … stands for what only a person can say."""
+    """The command that helps, or that shows more; WHY stands for what only a person can say."""
     run: int | None = None
     strategy: str | None = None
 
@@ -216,6 +217,14 @@ def relapsed(strategy: str, target: str, times: int) -> Need:
         command=f"promheal runs --strategy {word(strategy)}",
         strategy=strategy,
     )
+
+
+def resuming(scope: str) -> str:
+    """Return the command that lifts the pauses of a scope."""
+    kind, _, name = scope.partition(":")
+    # What escape() writes for a control character, a target's name has too.
+    narrowed = f" --{kind} {shlex.quote(escape(name))}" if name else ""
+    return f"promheal resume{narrowed} {_REASON}"
 
 
 def word(text: str) -> str:
@@ -392,14 +401,12 @@ def _of_engine(present: Present, seen: Seen) -> Iterator[Need]:
     for name, one in seen.breakers.items():
         yield from _of_breaker(name, one, seen.now)
     for pause in seen.pauses:
-        kind, _, about = pause.scope.partition(":")
-        narrowed = f" --{kind} {word(about)}" if about else ""
         yield Need(
             severity=Severity.WARNING,
             reason=NeedReason.PAUSED,
             subject=str(pause.id),
             title=f"{pause.scope} is paused by {pause.by}: {pause.reason}",
-            command=f"promheal resume{narrowed} {_REASON}",
+            command=resuming(pause.scope),
         )
 
 

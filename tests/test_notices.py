@@ -181,7 +181,7 @@ def test_who_is_to_approve_is_asked_once_and_not_when_it_is_over(journal: Journa
     assert title == 'promheal: approval needed: latency on service="checkout"'
     assert "Reason: mode: approve\n" in body
     assert (
-        'promheal approve 1 --reason "…", or promheal reject 1 --reason "…"\nhttps://heal.example/x/#waiting'
+        "promheal approve 1 --reason WHY, or promheal reject 1 --reason WHY\nhttps://heal.example/x/#waiting"
         in body
     )
 

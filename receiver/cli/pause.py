@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shlex
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any, TypeVar
 
@@ -65,14 +64,6 @@ def scope_of(strategy: str | None, target: str | None) -> str:
     if strategy is not None and target is not None:
         raise click.UsageError("--strategy and --target: give one of them")
     return target or ("all" if strategy is None else f"strategy:{strategy}")
-
-
-def resuming(scope: str) -> str:
-    """Return the command that lifts the pauses of a scope."""
-    kind, _, name = scope.partition(":")
-    # What escape() writes for a control character, a target's name has too.
-    what = f" --{kind} {shlex.quote(escape(name))}" if name else ""
-    return f"promheal resume{what} --reason WHY"
 
 
 def text(pauses: Sequence[Pause]) -> str:

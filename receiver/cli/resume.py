@@ -11,9 +11,10 @@ from receiver.cli import client, values
 from receiver.cli import options as shared
 from receiver.cli.client import Server
 from receiver.cli.output import show
-from receiver.cli.pause import Pause, resuming, scope_of, scope_options
+from receiver.cli.pause import Pause, scope_of, scope_options
 from receiver.cli.pause import text as paused_text
 from receiver.errors import RefusedError
+from receiver.needs import resuming
 
 
 class _Pauses(msgspec.Struct, frozen=True):

@@ -80,7 +80,7 @@ def test_what_happens_is_shown_without_a_reload(browser: Browser, tmp_path: Path
         page_of(browser, server.url) as page,
     ):
         expect(page.get_by_text("Nothing fires.")).to_be_visible()
-        expect(page.get_by_role("status").first).to_have_text("Live: healthy", timeout=SOON)
+        expect(page.get_by_role("status").first).to_have_text("Live: warning", timeout=SOON)
         page.evaluate("window.mark = 'the same page'")
 
         server.post(alert("X", service="checkout"))
