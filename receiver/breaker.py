@@ -1,7 +1,8 @@
 """When does what keeps failing stop? The four-state machine, as a table.
 
 Who counts what is not known here: one breaker is for everything, one for each strategy and one for
-each target. Time is an argument, so the passage from OPEN to HALF_OPEN needs nobody to make it.
+each target. The first counts targets and the others runs, as what they are told says. Time is an
+argument, so the passage from OPEN to HALF_OPEN needs nobody to make it.
 """
 
 from __future__ import annotations
@@ -15,7 +16,7 @@ import msgspec
 from receiver.duration import Duration
 
 MAIN: Final = "self-healing-main"
-"""The name of the breaker that counts the runs of all strategies."""
+"""The name of the breaker that is for everything failing: it counts the targets that fail."""
 PERMANENT_REASON: Final = "Exceeded permanent failure threshold"
 
 
@@ -56,8 +57,10 @@ class Thresholds(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_field
 
 
 class MainThresholds(Thresholds, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """Of everything: so many trips that dormancy comes before the last of them."""
+    """Of everything: how many targets trip it, and so many trips that dormancy comes first."""
 
+    failures: Annotated[int, msgspec.Meta(ge=1)] = 5
+    """Different targets that fail without a heal of any between, and so trip it."""
     permanent_after: Annotated[int, msgspec.Meta(ge=1)] = 10
 
 
@@ -72,7 +75,9 @@ class Breaker(msgspec.Struct, frozen=True, kw_only=True):
     """What one breaker remembers; a new one has nothing to remember."""
 
     failures: int = 0
-    """Consecutive ones, since the last success or reset."""
+    """Consecutive ones, since the last success or reset; a target that is told counts once."""
+    failing: tuple[str, ...] = ()
+    """The targets that are counted among them."""
     trips: int = 0
     """Since the last success or reset; 0 while it is closed."""
     tripped_at: float | None = None
@@ -103,6 +108,9 @@ class Happening(msgspec.Struct, frozen=True, kw_only=True):
     run: int | None = None
     started_at: float = 0.0
     """When the run whose outcome this is began to act."""
+    target: str | None = None
+    """What failed, where it counts once however often it does; None where each failure counts. A
+    breaker that is told of targets is told of no relapse: there is none that it would take back."""
     thresholds: Thresholds = Thresholds()
     """Those in force at that moment: a reload may change them."""
 
@@ -126,8 +134,17 @@ def after(breaker: Breaker, happening: Happening) -> Breaker:
 def _count(breaker: Breaker, failure: Happening) -> Breaker:
     if failure.run is not None and failure.run == breaker.healed:
         return _take_back(breaker, failure)
-    counted = msgspec.structs.replace(breaker, failures=breaker.failures + 1)
+    counted = _counted(breaker, failure)
     return counted if counted.failures < failure.thresholds.failures else _trip(breaker, failure)
+
+
+def _counted(breaker: Breaker, failure: Happening) -> Breaker:
+    if failure.target in breaker.failing:
+        return breaker
+    new = () if failure.target is None else (failure.target,)
+    return msgspec.structs.replace(
+        breaker, failures=breaker.failures + 1, failing=(*breaker.failing, *new)
+    )
 
 
 def _take_back(breaker: Breaker, relapse: Happening) -> Breaker:
@@ -141,10 +158,11 @@ def _take_back(breaker: Breaker, relapse: Happening) -> Breaker:
 
 
 def _trip(breaker: Breaker, failure: Happening) -> Breaker:
-    trips = breaker.trips + 1
+    counted, trips = _counted(breaker, failure), breaker.trips + 1
     for_good = trips >= failure.thresholds.permanent_after
     return Breaker(
-        failures=breaker.failures + 1,
+        failures=counted.failures,
+        failing=counted.failing,
         trips=trips,
         tripped_at=failure.at,
         until=None if for_good else failure.at + failure.thresholds.open_for,

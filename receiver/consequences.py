@@ -3,8 +3,12 @@
 `failed`, `rolled_back`, `rollback_failed`, `ineffective` and `unknown` are failures; `inconclusive`
 and `cancelled` say nothing, but a trial that ends so makes room for another. What is inconclusive
 again and again on one target, and a heal that does not hold, are failures for the breakers of the
-strategy and of the target. The main one is for everything failing, and neither of these says that
-the engine does not understand what is going on: it and dormancy do not count them.
+strategy and of the target.
+
+The main breaker and dormancy are for everything failing: they count the targets that fail, each
+once, for one broken service is stopped by its own breaker and says nothing of the others. Neither
+counts what cannot be proven or does not hold. A strategy's breaker counts runs, whatever the target
+is: what fails is the strategy's own action.
 """
 
 from __future__ import annotations
@@ -52,14 +56,14 @@ def end(
         own = BreakerEvent.FAILURE
     permanent = False
     for name, thresholds in _breakers(config, run):
-        happening = _happening(run, event if name == MAIN else own, now, thresholds)
+        happening = _happening(name, run, event if name == MAIN else own, now, thresholds)
         state = _tell(transaction, name, happening)
         permanent = permanent or (name == MAIN and state is BreakerState.PERMANENT_OPEN)
     before = became = transaction.dormancy()
     if event is BreakerEvent.FAILURE:
-        became = dormancy.failed(before, now, dormant_after=engine.dormant_after)
+        became = dormancy.failed(before, run.target, now, dormant_after=engine.dormant_after)
     elif event is BreakerEvent.SUCCESS:
-        became = dormancy.healed(before)
+        became = dormancy.anew(before)
     if permanent:
         became = dormancy.lulled(became, dormancy.BREAKER, now)
     if became != before:
@@ -73,7 +77,7 @@ def relapse(transaction: Transaction, config: Config, run: Run, now: float) -> N
     transaction.count(RELAPSES.name, run.strategy)
     for name, thresholds in _breakers(config, run):
         if name != MAIN:
-            _tell(transaction, name, _happening(run, BreakerEvent.FAILURE, now, thresholds))
+            _tell(transaction, name, _happening(name, run, BreakerEvent.FAILURE, now, thresholds))
     if config.settings.notify.tells:
         transaction.put_untold(run.id, "ended")
 
@@ -85,10 +89,17 @@ def _breakers(config: Config, run: Run) -> Iterator[tuple[str, Thresholds]]:
     yield from zip(names(run.strategy, run.target), thresholds, strict=True)
 
 
-def _happening(run: Run, event: BreakerEvent, now: float, thresholds: Thresholds) -> Happening:
+def _happening(
+    name: str, run: Run, event: BreakerEvent, now: float, thresholds: Thresholds
+) -> Happening:
     assert run.acted_at is not None
     return Happening(
-        event=event, at=now, run=run.id, started_at=run.acted_at, thresholds=thresholds
+        event=event,
+        at=now,
+        run=run.id,
+        started_at=run.acted_at,
+        target=run.target if name == MAIN else None,
+        thresholds=thresholds,
     )
 
 
@@ -100,8 +111,10 @@ def _too_often(transaction: Transaction, config: Config, run: Run) -> bool:
 
 
 def reset(transaction: Transaction, name: str, now: float) -> None:
-    """A person closes a breaker."""
+    """A person closes a breaker. With the main one, what everything has counted begins anew."""
     _tell(transaction, name, Happening(event=BreakerEvent.RESET, at=now))
+    if name == MAIN:
+        transaction.put_dormancy(dormancy.anew(transaction.dormancy()))
 
 
 def _event(outcome: Outcome) -> BreakerEvent:

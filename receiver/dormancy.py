@@ -1,5 +1,6 @@
-"""Is the whole engine at its wits' end? Consecutive failures, the pause after each, and dormancy.
+"""Is the whole engine at its wits' end? Targets that fail in a row, the pause after each, dormancy.
 
+A target that fails again and again is one: its own breaker stops that one, and nobody else waits.
 What counts as a failure says receiver.run.FAILURES; `inconclusive` and `cancelled` count neither
 way. Dormant, nothing begins until a person with a reason resumes it.
 """
@@ -18,9 +19,11 @@ class Dormancy(msgspec.Struct, frozen=True, kw_only=True):
     """How the engine as a whole has fared lately."""
 
     failures: int = 0
-    """Consecutive ones, over all strategies and targets."""
+    """Different targets that have failed, under whichever strategy, since one was healed."""
+    failing: tuple[str, ...] = ()
+    """Those targets, in the order in which they failed first."""
     failed_at: float | None = None
-    """When the last of them was, seconds since the epoch."""
+    """When a run failed last, seconds since the epoch."""
     since: float | None = None
     """When it fell dormant; None while it is awake."""
     reason: str = ""
@@ -29,18 +32,22 @@ class Dormancy(msgspec.Struct, frozen=True, kw_only=True):
 AWAKE: Final = Dormancy()
 
 
-def failed(dormancy: Dormancy, now: float, *, dormant_after: int) -> Dormancy:
-    """A run failed. Dormant already, it stays as it is: the runs that were under way end."""
+def failed(dormancy: Dormancy, target: str, now: float, *, dormant_after: int) -> Dormancy:
+    """A run on *target* failed. Dormant already, it stays as it is: what was under way ends."""
     if dormancy.since is not None:
         return dormancy
-    counted = Dormancy(failures=dormancy.failures + 1, failed_at=now)
+    counted = msgspec.structs.replace(dormancy, failed_at=now)
+    if target not in dormancy.failing:
+        counted = Dormancy(
+            failures=dormancy.failures + 1, failing=(*dormancy.failing, target), failed_at=now
+        )
     if counted.failures < dormant_after:
         return counted
     return lulled(counted, TOO_MANY.format(dormant_after), now)
 
 
-def healed(dormancy: Dormancy) -> Dormancy:
-    """A run healed: that ends a row of failures, but wakes nobody."""
+def anew(dormancy: Dormancy) -> Dormancy:
+    """A run healed, or a person has reset the main breaker: that ends the row, but wakes nobody."""
     return AWAKE if dormancy.since is None else dormancy
 
 
@@ -52,7 +59,7 @@ def lulled(dormancy: Dormancy, reason: str, now: float) -> Dormancy:
 
 
 def backoff(failures: int, *, first: float, most: float) -> float:
-    """Return for how many seconds nothing begins after so many consecutive failures.
+    """Return for how many seconds nothing begins after so many targets have failed in a row.
 
     Without any it is what the first failure will cost.
     """

@@ -26,7 +26,7 @@ from receiver.run import Outcome, Run
 from receiver.strategy import Mode
 
 WARN_FAILURES: Final = 5
-"""Consecutive failures from which it is said how near dormancy is."""
+"""Targets that have failed in a row, from which it is said how near dormancy is."""
 FLAPPING: Final = 2
 """Heals of one target that did not hold lately, from which it is said."""
 SHOWN: Final = 5

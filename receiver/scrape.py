@@ -127,7 +127,11 @@ class Scrape(Collector):
             _breaker_rows(seen.breakers, names, present.now),
         )
         yield gauge("dormant", "1 while the engine has stopped itself.", dormancy.since is not None)
-        yield gauge("consecutive_failures", "Runs that failed since one healed.", dormancy.failures)
+        yield gauge(
+            "consecutive_failures",
+            "Different targets on which runs have failed since any was healed.",
+            dormancy.failures,
+        )
         backoff = present.engine.backoff
         yield gauge(
             "backoff_seconds", "Seconds after the last failure for which nothing begins.",

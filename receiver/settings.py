@@ -108,11 +108,12 @@ class EngineSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_f
     Above Alertmanager's repeat_interval (4 h by default), which is how often it says so again.
     """
     dormant_after: Annotated[int, msgspec.Meta(ge=1)] = 10
-    """Consecutive failures after which the whole engine stops until a person resumes it."""
+    """Different targets that fail, with no heal of any between, after which the whole engine stops
+    until a person resumes it."""
     backoff: BackoffSettings = BackoffSettings()
     storm: StormSettings = StormSettings()
     main_breaker: MainThresholds = MainThresholds()
-    """Of `self-healing-main`, which counts the runs of all strategies."""
+    """Of `self-healing-main`, which counts the targets that fail, under whichever strategy."""
     target_breaker: Thresholds = Thresholds()
     """Of each target; a strategy's stands in `healing_strategies.yml`."""
     approval: _Positive = 3_600.0

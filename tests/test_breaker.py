@@ -169,6 +169,50 @@ def test_a_success_between_makes_the_next_trip_the_first() -> None:
     assert (again.trips, again.failures, again.state(NOW + 100)) == (1, 5, OPEN)
 
 
+# -- what counts once
+
+
+def test_a_target_that_fails_again_and_again_trips_what_counts_targets_never() -> None:
+    breaker = failed(NEW, 1_000, target="a")
+
+    assert breaker == Breaker(failures=1, failing=("a",))
+
+
+def test_so_many_targets_trip_it() -> None:
+    breaker = NEW
+    for target in "aabbccddd":
+        breaker = told(breaker, FAILURE, NOW, target=target)
+    assert breaker.state(NOW) is CLOSED
+
+    tripped = told(breaker, FAILURE, NOW, target="e")
+
+    assert tripped == msgspec.structs.replace(TRIPPED, failing=tuple("abcde"))
+
+
+@pytest.mark.parametrize(("target", "targets"), [("a", "abcde"), ("f", "abcdef")])
+def test_a_trial_that_fails_counts_whatever_its_target_is(target: str, targets: str) -> None:
+    tried = msgspec.structs.replace(TRIED, failing=tuple("abcde"))
+
+    again = told(tried, FAILURE, NOW + 90, target=target)
+
+    assert again == Breaker(
+        failures=len(targets),
+        failing=tuple(targets),
+        trips=2,
+        tripped_at=NOW + 90,
+        until=NOW + 150,
+    )
+
+
+@pytest.mark.parametrize("event", [SUCCESS, RESET])
+def test_a_heal_of_whichever_target_and_a_person_begin_the_row_anew(event: BreakerEvent) -> None:
+    broken = Breaker(failures=2, failing=("a", "b"))
+
+    begun = told(told(broken, event, NOW, target="c"), FAILURE, NOW + 1, target="a", run=8)
+
+    assert (begun.failures, begun.failing) == (1, ("a",))
+
+
 # -- a failure of a run that it has heard to succeed: the heal has not held
 
 

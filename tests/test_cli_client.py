@@ -218,7 +218,7 @@ def test_what_an_older_server_does_not_say_is_as_if_all_were_well(ask: Ask) -> N
         code, out, _ = ask("status", "--url", server.url)
 
     assert code == 1
-    assert "healing            off" in out
+    assert "healing                  off" in out
     assert "WARNING: off" in out
 
 
@@ -245,7 +245,7 @@ def test_status_names_keys_and_services_that_do_not_work(ask: Ask) -> None:
         _, out, _ = ask("status", "--url", server.url)
 
     assert "3, nothing begins until 1970-01-02 00:00:00Z" in out
-    assert "keys               1 of 2 active" in out
+    assert "keys                     1 of 2 active" in out
     assert "keys not active\n  openai  KEY_B  failed  401" in out
     assert "services not running\n  mail  stopped  exit 1" in out
     assert "2 grace_period" in out

@@ -86,7 +86,9 @@ def last(world: World) -> Run:
 # -- what the breakers do
 
 
-def test_five_failures_open_every_breaker_that_stands_before_them(journal: Journal) -> None:
+def test_five_failures_of_a_target_open_its_breaker_and_the_strategy_s_and_no_other(
+    journal: Journal,
+) -> None:
     world = failing(journal)
     world.set(engine=EngineSettings(backoff=BackoffSettings(first=0.001, most=0.001)))
     world.fire()
@@ -94,13 +96,13 @@ def test_five_failures_open_every_breaker_that_stands_before_them(journal: Journ
         world.consider()
         world.clock.now += 1
 
-    names = (MAIN, "strategy:latency", f"target:{KEY[1]}")
-    assert [state(world, name) for name in names] == [BreakerState.OPEN] * 3
+    names = ("strategy:latency", f"target:{KEY[1]}")
+    assert [state(world, name) for name in names] == [BreakerState.OPEN] * 2
+    assert state(world, MAIN) is BreakerState.CLOSED
     tripped = world.clock.now - 1
     assert world.consider() == tripped + 60
     assert (last(world).state, last(world).reason) == (State.PENDING, "breaker_open")
     assert world.totals("breaker_transitions") == {
-        (MAIN, "OPEN"): 1,
         ("strategy:latency", "OPEN"): 1,
         ("target", "OPEN"): 1,
     }, "no label value comes from a payload"
@@ -244,7 +246,7 @@ def test_a_breaker_that_is_not_there_cannot_be_reset(journal: Journal) -> None:
 # -- dormancy and backoff
 
 
-def test_ten_failures_in_a_row_make_the_engine_dormant_and_only_resume_wakes_it(
+def test_ten_targets_that_fail_make_the_engine_dormant_and_only_resume_wakes_it(
     journal: Journal,
 ) -> None:
     world = failing(journal)

@@ -534,7 +534,8 @@ def test_the_thresholds_of_breakers_are_those_of_the_code() -> None:
 
 def test_the_backoff_of_the_page_is_that_of_the_code() -> None:
     said = [
-        (row[0], code(row[1])[0]) for row in table(DECISIONS, "Backoff", "failures in a row").rows
+        (row[0], code(row[1])[0])
+        for row in table(DECISIONS, "Backoff", "targets that failed in a row").rows
     ]
     delays = EngineSettings().backoff
 
@@ -552,7 +553,7 @@ def test_the_engine_says_what_the_pages_say_that_it_does() -> None:
     assert f"`engine.storm.targets` targets ({engine.storm.targets})" in page
     assert "beside `promheal.yml` (`engine.pause_file`)" in page
     assert f"the file `{engine.pause_file}`" in page
-    assert f"From {needs.WARN_FAILURES} failures in a row on" in page
+    assert f"From {needs.WARN_FAILURES} targets in a row on" in page
     assert f"Beyond {needs.CLOCK_LEAD:g} seconds" in page
     assert f"up to {scrape.MAX_TARGETS} of targets" in text_of(DOCS / "reference/metrics.md")
 

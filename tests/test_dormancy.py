@@ -2,36 +2,57 @@ from __future__ import annotations
 
 import pytest
 
-from receiver.dormancy import AWAKE, Dormancy, backoff, failed, healed, lulled
+from receiver.dormancy import AWAKE, Dormancy, anew, backoff, failed, lulled
 
 NOW = 1_800_000_000.0
 
 
-def test_so_many_failures_in_a_row_are_enough() -> None:
-    dormancy = AWAKE
-    for number in range(9):
-        dormancy = failed(dormancy, NOW + number, dormant_after=10)
-        assert dormancy == Dormancy(failures=number + 1, failed_at=NOW + number)
+TARGETS = tuple(f's="{number}"' for number in range(10))
 
-    dormancy = failed(dormancy, NOW + 9, dormant_after=10)
+
+def test_so_many_targets_that_fail_in_a_row_are_enough() -> None:
+    dormancy = AWAKE
+    for number, target in enumerate(TARGETS[:9]):
+        dormancy = failed(dormancy, target, NOW + number, dormant_after=10)
+        assert dormancy == Dormancy(
+            failures=number + 1, failing=TARGETS[: number + 1], failed_at=NOW + number
+        )
+
+    dormancy = failed(dormancy, TARGETS[9], NOW + 9, dormant_after=10)
 
     assert dormancy == Dormancy(
         failures=10,
+        failing=TARGETS,
         failed_at=NOW + 9,
         since=NOW + 9,
         reason="Exceeded maximum consecutive failures (10)",
     )
 
 
+def test_a_target_that_fails_again_and_again_is_one() -> None:
+    dormancy = failed(AWAKE, "a", NOW, dormant_after=2)
+    for number in range(20):
+        dormancy = failed(dormancy, "a", NOW + number, dormant_after=2)
+
+    assert dormancy == Dormancy(failures=1, failing=("a",), failed_at=NOW + 19)
+    assert failed(dormancy, "b", NOW + 20, dormant_after=2).since == NOW + 20
+
+
+def test_what_was_counted_without_its_target_stays_counted() -> None:
+    dormancy = failed(Dormancy(failures=3, failed_at=NOW), "a", NOW + 1, dormant_after=10)
+
+    assert dormancy == Dormancy(failures=4, failing=("a",), failed_at=NOW + 1)
+
+
 def test_a_heal_ends_the_row() -> None:
-    assert healed(Dormancy(failures=9, failed_at=NOW)) == AWAKE
+    assert anew(Dormancy(failures=1, failing=("a",), failed_at=NOW)) == AWAKE
 
 
 def test_dormant_it_stays_as_it_is_whatever_ends() -> None:
     dormant = Dormancy(failures=10, failed_at=NOW, since=NOW, reason="first")
 
-    assert healed(dormant) == dormant
-    assert failed(dormant, NOW + 1, dormant_after=10) == dormant
+    assert anew(dormant) == dormant
+    assert failed(dormant, "b", NOW + 1, dormant_after=10) == dormant
     assert lulled(dormant, "second", NOW + 1) == dormant
 
 

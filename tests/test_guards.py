@@ -325,7 +325,7 @@ TOLD: list[tuple[dict[str, Any], str, str]] = [
     ),
     (
         {"dormancy": Dormancy(failures=2, failed_at=NOW), "backoff": 10.0},
-        "backoff", "2 failures in a row",
+        "backoff", "2 targets have failed since the last heal",
     ),
     (
         {"ill": 11, "treated": 12},

@@ -8,6 +8,7 @@ import subprocess
 import sys
 import threading
 from collections.abc import Callable, Iterator
+from functools import reduce
 from pathlib import Path
 from typing import Any
 
@@ -17,15 +18,25 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from receiver import dormancy
 from receiver.alert import Alert, Quarantined
-from receiver.breaker import Breaker, BreakerEvent, BreakerState, Happening, Thresholds
+from receiver.breaker import (
+    MAIN,
+    Breaker,
+    BreakerEvent,
+    BreakerState,
+    Happening,
+    Thresholds,
+    after,
+)
 from receiver.decide import Decision, decide
-from receiver.dormancy import AWAKE
+from receiver.dormancy import AWAKE, Dormancy
 from receiver.errors import ConfigError, JournalError
 from receiver.guards.situation import Reason, Signal, wait
 from receiver.journal import Admission, Admitted, Episode, Journal, Transaction, Want, open_journal
 from receiver.journal.migrate import scripts
 from receiver.journal.queries import queries
+from receiver.journal.rows import Rows
 from receiver.journal.sqlite_file import APPLICATION_ID
 from receiver.run import TRANSITIONS, Doubt, Observation, Outcome, Phase, State, Step, StepState
 from tests.factories import NOW, alert, resolved, situation
@@ -290,13 +301,13 @@ def test_a_target_is_held_by_one_run_at_a_time(journal: Journal) -> None:
 @pytest.mark.parametrize("before", [s for s in State if s is not State.FINISHED])
 def test_only_what_the_table_says_may_follow(journal: Journal, before: State) -> None:
     episode = opened_episode(journal)
-    for after in State:
+    for later in State:
         run = journal.atomically(lambda t: t.open_run(KEY, before, episode=episode, now=NOW))
-        allowed = after in TRANSITIONS[before]
+        allowed = later in TRANSITIONS[before]
 
         def change(t: Transaction) -> None:
-            outcome = Outcome.FAILED if after is State.FINISHED else None
-            t.change(run, after, outcome=outcome)
+            outcome = Outcome.FAILED if later is State.FINISHED else None
+            t.change(run, later, outcome=outcome)
 
         if allowed:
             journal.atomically(change)
@@ -448,6 +459,59 @@ def test_what_a_breaker_forgot_at_a_heal_outlives_a_restart(journal: Journal) ->
     assert remembered == Breaker(healed=3, forgot_failures=2)
     tell(BreakerEvent.FAILURE, 3)
     assert journal.read(lambda t: t.breaker("target:x")).state(NOW) is BreakerState.OPEN
+
+
+def tell_of_failures(journal: Journal, *targets: str | None) -> None:
+    def write(t: Transaction) -> None:
+        for run, target in enumerate(targets):
+            t.happen(
+                MAIN,
+                Happening(
+                    event=BreakerEvent.FAILURE, at=NOW, run=run, started_at=NOW, target=target
+                ),
+            )
+            became = dormancy.failed(t.dormancy(), target or "none", NOW, dormant_after=100)
+            t.put_dormancy(became)
+
+    journal.atomically(write)
+
+
+def test_which_targets_were_counted_is_kept(journal: Journal) -> None:
+    targets = ('service="a"', 'service="ä\n\\"', "")
+    tell_of_failures(journal, *targets[:2], targets[0])
+    tell_of_failures(journal, targets[2])
+
+    kept = journal.read(lambda t: t.breaker(MAIN))
+    assert (kept.failures, kept.failing) == (3, targets)
+    assert journal.read(lambda t: t.breakers())[MAIN] == kept
+    happened = [one.happening for one in journal.read(lambda t: t.transitions(breaker=MAIN))]
+    assert [one.target for one in happened] == [*targets]
+    assert reduce(after, happened, Breaker()) == kept
+    assert journal.read(lambda t: t.dormancy()).failures == 3
+
+
+def test_targets_of_a_row_that_an_older_version_has_ended_are_none(journal: Journal) -> None:
+    """In a rolling upgrade: it knows of no targets, and leaves them where they stand."""
+    tell_of_failures(journal, "a", "b")
+
+    def end_it(t: Transaction) -> None:
+        assert isinstance(t, Rows)
+        for table in ("dormancy", "breaker"):
+            t._ask(f"update {table} set failures = 0")
+
+    journal.atomically(end_it)
+
+    assert journal.read(lambda t: t.breaker(MAIN)) == Breaker()
+    assert journal.read(lambda t: t.dormancy()) == Dormancy(failed_at=NOW)
+
+
+def test_what_was_counted_without_targets_stays_counted(journal: Journal) -> None:
+    tell_of_failures(journal, None, None, None, None)
+    assert journal.read(lambda t: t.breaker(MAIN)) == Breaker(failures=4)
+
+    tell_of_failures(journal, "a")
+
+    assert journal.read(lambda t: t.breaker(MAIN)).state(NOW) is BreakerState.OPEN
 
 
 def test_what_never_acted_is_no_history(journal: Journal) -> None:

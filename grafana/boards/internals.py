@@ -262,7 +262,7 @@ def make() -> Json:
                 ),
                 timeline(
                     "Dormant",
-                    "While an engine has stopped itself after too many failures in a row.",
+                    "While an engine has stopped itself after too many targets failed in a row.",
                     NO_YES_BAD,
                     Query(most(of("promheal_dormant"), "instance"), "{{instance}}"),
                     width=12,

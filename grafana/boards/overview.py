@@ -63,8 +63,8 @@ def make() -> Json:
                 ),
                 number(
                     "Dormant",
-                    "Whether an engine has stopped itself after too many failures in a row. It "
-                    "begins nothing until a person wakes it: promheal resume.",
+                    "Whether an engine has stopped itself after too many targets failed in a row. "
+                    "It begins nothing until a person wakes it: promheal resume.",
                     "none",
                     most(of("promheal_dormant")),
                     named=NO_YES_BAD,
@@ -266,8 +266,8 @@ def make() -> Json:
                     whole=True,
                 ),
                 lines(
-                    "Failures in a row",
-                    "Runs that failed since one healed, over everything. At engine."
+                    "Targets failed in a row",
+                    "Different targets on which runs have failed since any was healed. At engine."
                     "dormant_after the engine stops itself.",
                     "none",
                     Query(most(of("promheal_consecutive_failures"), "instance"), "{{instance}}"),

@@ -132,7 +132,7 @@ def _text(status: _Status) -> str:
     rows: list[list[object]] = [
         ["status", status.status],
         ["healing", _healing(healing)],
-        ["failures in a row", _failures(healing)],
+        ["targets failed in a row", _failures(healing)],
         ["healed", f"{healing.successful_healings} of {healing.total_attempts} attempts"],
         ["failed", healing.failed_healings],
         ["alerts firing", status.alerts.firing],

@@ -1,7 +1,7 @@
 """Did something fail a moment ago, anywhere?
 
-What makes one heal fail often makes the next one fail: after each further failure the whole engine
-waits twice as long.
+What makes one heal fail often makes the next one fail: after each further target that fails, the
+whole engine waits twice as long. One that fails again and again is one target.
 """
 
 from __future__ import annotations
@@ -14,4 +14,6 @@ def backoff(situation: Situation) -> Verdict:
     if failed_at is None or situation.now >= failed_at + situation.backoff:
         return ALLOW
     until = failed_at + situation.backoff
-    return wait(Reason.BACKOFF, until, f"{situation.dormancy.failures} failures in a row")
+    targets = situation.dormancy.failures
+    many = "1 target has" if targets == 1 else f"{targets} targets have"
+    return wait(Reason.BACKOFF, until, f"{many} failed since the last heal")

@@ -282,33 +282,34 @@ select * from breaker where name in (:first, :second, :third)
 select * from breaker order by name
 
 -- name: put_breaker
-insert into breaker (name, failures, trips, tripped_at, until, trial, healed, forgot_failures,
-                     forgot_trips, changed_at)
-values (:name, :failures, :trips, :tripped_at, :until, :trial, :healed, :forgot_failures,
-        :forgot_trips, :now)
+insert into breaker (name, failures, failing, trips, tripped_at, until, trial, healed,
+                     forgot_failures, forgot_trips, changed_at)
+values (:name, :failures, :failing, :trips, :tripped_at, :until, :trial, :healed,
+        :forgot_failures, :forgot_trips, :now)
 on conflict (name) do update set
-    failures = excluded.failures, trips = excluded.trips, tripped_at = excluded.tripped_at,
+    failures = excluded.failures, failing = excluded.failing, trips = excluded.trips,
+    tripped_at = excluded.tripped_at,
     until = excluded.until, trial = excluded.trial, healed = excluded.healed,
     forgot_failures = excluded.forgot_failures, forgot_trips = excluded.forgot_trips,
     changed_at = excluded.changed_at
 
 -- name: put_breaker_event
-insert into breaker_event (breaker, event, at, run, started_at, thresholds, state)
-values (:breaker, :event, :at, :run, :started_at, :thresholds, :state)
+insert into breaker_event (breaker, event, at, run, started_at, target, thresholds, state)
+values (:breaker, :event, :at, :run, :started_at, :target, :thresholds, :state)
 
 -- name: breaker_events
 select * from breaker_event
 where (cast(:run as bigint) is null or run = :run) and (cast(:breaker as text) is null or breaker = :breaker) order by id
 
 -- name: dormancy
-select failures, failed_at, since, reason from dormancy
+select failures, failing, failed_at, since, reason from dormancy
 
 -- name: put_dormancy
-insert into dormancy (id, failures, failed_at, since, reason)
-values (1, :failures, :failed_at, :since, :reason)
+insert into dormancy (id, failures, failing, failed_at, since, reason)
+values (1, :failures, :failing, :failed_at, :since, :reason)
 on conflict (id) do update set
-    failures = excluded.failures, failed_at = excluded.failed_at, since = excluded.since,
-    reason = excluded.reason
+    failures = excluded.failures, failing = excluded.failing, failed_at = excluded.failed_at,
+    since = excluded.since, reason = excluded.reason
 
 -- name: ill
 -- How many targets a strategy is asked for, no further than :most: a storm has thousands. What is

@@ -26,9 +26,11 @@ _MEMORY: Final = (
     "failures", "trips", "tripped_at", "until", "trial",
     "healed", "forgot_failures", "forgot_trips",
 )  # fmt: skip
+"""What a breaker remembers besides the targets that it has counted."""
 
 _encode = msgspec.json.Encoder().encode
 _thresholds = msgspec.json.Decoder(Thresholds).decode
+_targets = msgspec.json.Decoder(tuple[str, ...]).decode
 
 
 class Row(Protocol):
@@ -83,6 +85,7 @@ class SteeringRows(Steering):
         state = became.state(happening.at)
         self._execute(
             "put_breaker", name=name, now=happening.at,
+            failing=_encode(became.failing).decode(),
             **{field: getattr(became, field) for field in _MEMORY},
         )  # fmt: skip
         self._execute(
@@ -92,6 +95,7 @@ class SteeringRows(Steering):
             at=happening.at,
             run=happening.run,
             started_at=happening.started_at,
+            target=happening.target,
             thresholds=_encode(happening.thresholds).decode(),
             state=state,
         )
@@ -109,6 +113,7 @@ class SteeringRows(Steering):
                     at=row["at"],
                     run=row["run"],
                     started_at=row["started_at"],
+                    target=row["target"],
                     thresholds=_thresholds(row["thresholds"]),
                 ),
                 state=BreakerState(row["state"]),
@@ -120,7 +125,8 @@ class SteeringRows(Steering):
         return dormancy_in(self._execute("dormancy").fetchone())
 
     def put_dormancy(self, dormancy: Dormancy) -> None:
-        self._execute("put_dormancy", **msgspec.structs.asdict(dormancy))
+        values = msgspec.structs.asdict(dormancy)
+        self._execute("put_dormancy", **{**values, "failing": _encode(dormancy.failing).decode()})
 
     # -- how far it may spread
 
@@ -205,11 +211,21 @@ class SteeringRows(Steering):
 
 
 def dormancy_in(row: Row | None) -> Dormancy:
-    return AWAKE if row is None else Dormancy(**dict(row))
+    return AWAKE if row is None else Dormancy(**{**dict(row), "failing": _failing(row)})
 
 
 def breaker_in(row: Row) -> Breaker:
-    return Breaker(**{field: row[field] for field in _MEMORY})
+    return Breaker(**{field: row[field] for field in _MEMORY}, failing=_failing(row))
+
+
+def _failing(row: Row) -> tuple[str, ...]:
+    """Return the targets that are counted.
+
+    More of them than failures are those of a row that another version has ended during a rolling
+    upgrade, which knew of none.
+    """
+    targets = _targets(row["failing"])
+    return targets if len(targets) <= row["failures"] else ()
 
 
 def pause_in(row: Row) -> Pause:

@@ -181,17 +181,26 @@ def five_failures(place: Place) -> None:
     place.terminal.until(".waiting.breaker_open == 1")
 
 
+def five_targets(place: Place) -> None:
+    place.broken.touch()
+    place.start(settings={"engine": {"backoff": QUICK}})
+    services = ("cart", "search", "mail", "geo", "checkout")
+    for number, service in enumerate(services, start=1):
+        place.fire(service)
+        place.terminal.until(f".selfHealing.consecutiveFailures == {number}")
+
+
 def dormant(place: Place) -> None:
     place.broken.touch()
     engine = {
         "backoff": QUICK,
-        "main_breaker": {"open_for": "50ms", "permanent_after": 10},
+        "main_breaker": NEVER,
         "target_breaker": NEVER,
-        "max_concurrent_runs": 1,
+        "max_concurrent_runs": 10,
     }
     place.start(settings={"engine": engine}, grace_period="300ms", budget=[], breaker=NEVER)
-    place.fire("checkout", "cart", "search", "mail")
-    place.terminal.until(".waiting.dormant == 4")
+    place.fire("checkout", "cart", "search", "mail", *(f"shop-{number}" for number in range(6)))
+    place.terminal.until(".waiting.dormant == 10")
 
 
 def awake(place: Place) -> None:
@@ -331,7 +340,8 @@ STATES: Final[dict[str, Callable[[Place], None]]] = {
     "paused and resumed": paused_and_resumed,
     "two targets, one run at a time": busy,
     "healing is off": off,
-    "five failures": five_failures,
+    "five targets have failed": five_targets,
+    "one target has failed five times": five_failures,
     "dormant": dormant,
     "dormant, then repaired and resumed": awake,
     "a breaker is open for good": open_for_good,

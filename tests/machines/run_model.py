@@ -90,6 +90,8 @@ class Found:
 class Row:
     """Failures in a row, as a breaker counts them that never opens."""
 
+    once: bool = False
+    """The one target that there is here counts once, however often it fails."""
     failures: int = 0
     heal: int | None = None
     """The run by which it has forgotten failures, and how many."""
@@ -99,7 +101,7 @@ class Row:
         if run == self.heal:  # it did not hold: what was forgotten is remembered
             self.failures += self.forgotten
             self.heal = None
-        self.failures += 1
+        self.failures = 1 if self.once else self.failures + 1
 
     def success(self, run: int) -> None:
         self.heal, self.forgotten = (run if self.failures else None), self.failures
@@ -290,7 +292,7 @@ class Model:
     def rows_of(self, life: Life) -> list[Row]:
         """Of everything, of its strategy and of the target."""
         kinds = ("main", life.name, "target")
-        return [self.rows.setdefault(kind, Row()) for kind in kinds]
+        return [self.rows.setdefault(kind, Row(once=kind == "main")) for kind in kinds]
 
     def count(self, life: Life) -> None:
         """It has ended, and the breakers hear of it; two of them also of what proves nothing."""

@@ -7,6 +7,7 @@ from collections import Counter
 from itertools import product
 from typing import Any, ClassVar, Final, NamedTuple
 
+import pytest
 from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, rule, run_state_machine_as_test
@@ -38,6 +39,8 @@ class Entry(NamedTuple):
     run: int | None = None
     until: float | None = None
     """Of a trip: when the trial may begin, or None when it is for good."""
+    target: str | None = None
+    """Of a failure: what failed, where that counts once."""
 
 
 class History:
@@ -51,6 +54,16 @@ class History:
         closings = [n for n, entry in enumerate(self.entries) if entry.what == "closed"]
         since = closings[-1] + 1 if closings else 0
         return [entry for entry in self.entries[since:] if entry.what == what]
+
+    def failing(self) -> tuple[str, ...]:
+        """The targets that have failed lately, as they failed first."""
+        failed = [entry.target for entry in self.lately("failure")]
+        return tuple(dict.fromkeys(target for target in failed if target is not None))
+
+    def failures(self) -> int:
+        """Failures lately, each target's as one."""
+        failed = self.lately("failure")
+        return len(self.failing()) + sum(entry.target is None for entry in failed)
 
     def last_closing(self) -> int | None:
         """Where the last success or reset stands; it may have been taken back."""
@@ -66,7 +79,7 @@ class History:
             return None, 0, 0  # after a trip, its outcome says nothing any more
         before = History()
         before.entries = self.entries[:last]
-        failures, trips = len(before.lately("failure")), len(before.lately("trip"))
+        failures, trips = before.failures(), len(before.lately("trip"))
         run = self.entries[last].run
         return (None, 0, 0) if run is None or not failures + trips else (run, failures, trips)
 
@@ -95,7 +108,14 @@ class History:
         return begun
 
     def outcome(
-        self, *, good: bool, run: int, started: float, now: float, thresholds: Thresholds
+        self,
+        *,
+        good: bool,
+        run: int,
+        target: str | None,
+        started: float,
+        now: float,
+        thresholds: Thresholds,
     ) -> None:
         trip = self.last_trip()
         if trip is not None and started <= trip.at:
@@ -113,8 +133,8 @@ class History:
             # failed."
             self.entries[heal] = self.entries[heal]._replace(what="taken back")
             on_trial = bool(self.lately("trip"))
-        self.entries.append(Entry("failure", now, run))
-        if on_trial or len(self.lately("failure")) >= thresholds.failures:
+        self.entries.append(Entry("failure", now, run, target=target))
+        if on_trial or self.failures() >= thresholds.failures:
             nth = len(self.lately("trip")) + 1
             for_good = nth >= thresholds.permanent_after
             until = None if for_good else now + thresholds.open_for
@@ -141,6 +161,10 @@ class Lives(RuleBasedStateMachine):
         self.healed: dict[int, float] = {}
         """Runs that have healed and not relapsed, and since when they acted."""
         self.next_run = 1
+
+    def target(self, run: int) -> str | None:
+        """What *run* is told to be of, where targets are counted."""
+        return None
 
     def tell(self, event: BreakerEvent, **values: Any) -> None:
         happening = Happening(event=event, at=self.now, thresholds=self.thresholds, **values)
@@ -227,10 +251,12 @@ class Lives(RuleBasedStateMachine):
         if good:
             self.healed[run] = started
         event = BreakerEvent.SUCCESS if good else BreakerEvent.FAILURE
-        self.tell(event, run=run, started_at=started)
+        target = self.target(run)
+        self.tell(event, run=run, started_at=started, target=target)
         self.history.outcome(
-            good=good, run=run, started=started, now=self.now, thresholds=self.thresholds
-        )
+            good=good, run=run, target=target, started=started, now=self.now,
+            thresholds=self.thresholds,
+        )  # fmt: skip
 
     @rule(which=st.integers(0, 99), last=st.booleans(), after_seconds=LATER)
     def a_heal_does_not_hold(self, which: int, after_seconds: float, *, last: bool) -> None:
@@ -291,7 +317,8 @@ class Lives(RuleBasedStateMachine):
         trips = self.history.lately("trip")
         healed, forgot_failures, forgot_trips = self.history.heal()
         assert self.breaker == Breaker(
-            failures=len(self.history.lately("failure")),
+            failures=self.history.failures(),
+            failing=self.history.failing(),
             trips=len(trips),
             tripped_at=None if trip is None else trip.at,
             until=trips[-1].until if trips else None,
@@ -310,9 +337,36 @@ class Lives(RuleBasedStateMachine):
             assert self.breaker.state(time) == self.history.state(time)
 
 
-def test_ten_thousand_steps_agree_with_the_history() -> None:
+class LivesOfTargets(Lives):
+    """As of the main breaker: two runs after one another are of one target, of six."""
+
+    steps: ClassVar[int] = 0
+    seen: ClassVar[Counter[tuple[BreakerState, BreakerEvent]]] = Counter()
+    ignored: ClassVar[int] = 0
+    again: ClassVar[int] = 0
+    """Failures of a target that was counted already."""
+    tried_again: ClassVar[int] = 0
+    """And trials of such."""
+
+    def target(self, run: int) -> str | None:
+        return "abcdef"[run // 2 % 6]
+
+    def conclude(self, run: int, started: float, *, good: bool) -> None:
+        known = not good and self.target(run) in self.breaker.failing
+        trips = len(self.history.lately("trip"))
+        type(self).again += known
+        super().conclude(run, started, good=good)
+        if known and trips and len(self.history.lately("trip")) > trips:
+            type(self).tried_again += 1
+
+    def a_heal_does_not_hold(self, which: int, after_seconds: float, *, last: bool) -> None:
+        """It is not told of that."""
+
+
+@pytest.mark.parametrize("lives", [Lives, LivesOfTargets])
+def test_ten_thousand_steps_agree_with_the_history(lives: type[Lives]) -> None:
     run_state_machine_as_test(
-        Lives,
+        lives,
         settings=settings(
             max_examples=500,
             stateful_step_count=60,
@@ -322,10 +376,13 @@ def test_ten_thousand_steps_agree_with_the_history() -> None:
         ),
     )
 
-    assert Lives.steps >= STEPS
-    seen = {cell: Lives.seen[cell] for cell in product(BreakerState, BreakerEvent)}
+    assert lives.steps >= STEPS
+    seen = {cell: lives.seen[cell] for cell in product(BreakerState, BreakerEvent)}
     # Not more than once: which lives are drawn depends on the constants of all modules loaded.
     assert min(seen.values()) >= 1, seen
-    assert Lives.ignored >= 100
+    assert lives.ignored >= 100
+    if issubclass(lives, LivesOfTargets):
+        assert min(lives.again, lives.tried_again) >= 10, (lives.again, lives.tried_again)
+        return
     for what in ("a trial", "takes back failures", "a failure", "trips"):
-        assert Lives.relapsed[what] >= 10, Lives.relapsed
+        assert lives.relapsed[what] >= 10, lives.relapsed

@@ -1,4 +1,4 @@
-"""Failures in a row, backoff and dormancy, held to a model that knows only the rules' text.
+"""Targets that fail in a row, backoff and dormancy, held to a model of the rules' text alone.
 
 The engine is the real one on a real journal, with its clock and Prometheus in the test's hand. The
 model is told what is done to it, and predicts each decision, each outcome and what is remembered.
@@ -18,6 +18,7 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
 
 from receiver.breaker import (
+    MAIN,
     Breaker,
     Happening,
     MainThresholds,
@@ -43,13 +44,17 @@ FIRST, MOST = 5.0, 40.0
 WITHIN: Final = 100.0
 STALE: Final = 5_000.0
 NEVER: Final = Thresholds(failures=10**9)
-SERVICES: Final = ("a", "b")
+SERVICES: Final = ("a", "b", "c", "d")
 
 done: Counter[str] = Counter()
 
 
 def happened(journal: Journal, name: str) -> list[Happening]:
     return [one.happening for one in journal.read(lambda t: t.transitions(breaker=name))]
+
+
+def named(key: tuple[str, str]) -> str:
+    return f'kind="{key[0]}",service="{key[1]}"'
 
 
 class Ill:
@@ -70,7 +75,10 @@ class Engine(RuleBasedStateMachine):
         self.world = self.made()
         # The model: all that the rules speak of.
         self.targets = {(name, s): Ill() for name in ("good", "bad") for s in SERVICES}
-        self.failures = 0
+        self.failing: set[tuple[str, str]] = set()
+        """Targets that have failed in a row, as long as it is awake."""
+        self.main: set[tuple[str, str]] = set()
+        """The same, for the main breaker, which dormancy does not stop from counting."""
         self.failed_at: float | None = None
         self.dormant = False
         self.acted = 0
@@ -172,7 +180,21 @@ class Engine(RuleBasedStateMachine):
         done["steps"] += 1
         assert self.world.control.resume(by="anna", reason="looked at").dormancy_ended
         done["resumed"] += 1
-        self.dormant, self.failures, self.failed_at = False, 0, None
+        self.dormant = False
+        self.begin_anew()
+
+    @rule()
+    def reset_the_main_breaker(self) -> None:
+        done["steps"] += 1
+        done["reset"] += bool(self.failing)
+        self.world.control.reset(MAIN, by="anna", reason="looked at")
+        self.begin_anew()
+
+    def begin_anew(self) -> None:
+        """A run healed, or a person has looked at it: dormant, it stays as it is."""
+        self.main = set()
+        if not self.dormant:
+            self.failing, self.failed_at = set(), None
 
     @precondition(lambda self: not self.dormant)
     @rule()
@@ -203,12 +225,13 @@ class Engine(RuleBasedStateMachine):
         self.world.prover.signal = Signal.CLEARED
         self.consider(("good", service))
 
-    @rule(service=st.sampled_from(SERVICES), resumed=st.booleans())
-    def fall_asleep(self, service: str, *, resumed: bool) -> None:
-        """It fails until nothing is tried any more, and somebody may have looked at it."""
+    @rule(times=st.integers(1, 3), resumed=st.booleans())
+    def fall_asleep(self, times: int, *, resumed: bool) -> None:
+        """All fail until nothing is tried any more, and somebody may have looked at it."""
         self.prometheus_says(Signal.FIRING)
-        for _ in range(DORMANT_AFTER):
-            self.insist(("bad", service))
+        for service in SERVICES:
+            for _ in range(times):
+                self.insist(("bad", service))
         assert self.dormant
         if resumed:
             self.resume()
@@ -239,26 +262,26 @@ class Engine(RuleBasedStateMachine):
     @rule(key=key)
     def consider(self, key: tuple[str, str]) -> None:
         done["steps"] += 1
-        again = self.world.consider((key[0], f'kind="{key[0]}",service="{key[1]}"'))
+        again = self.world.consider((key[0], named(key)))
         ill = self.targets[key]
         if ill.proof_until is not None:
-            self.expect_proof(ill)
+            self.expect_proof(key)
             return
         if not ill.fires:
             assert again is None
             return
         expected, until = self.expected(ill)
         done[expected] += 1
-        verdict = self.world.verdict((key[0], f'kind="{key[0]}",service="{key[1]}"'))
+        verdict = self.world.verdict((key[0], named(key)))
         assert verdict[1] == ("" if expected == "acts" else expected), (verdict, expected)
         if expected == "acts":
             self.acted += 1
             if key[0] == "bad":
-                self.fail()
+                self.fail(key)
             else:
                 # Verified for the first time at once.
                 ill.proof_until = self.now + WITHIN
-                self.expect_proof(ill)
+                self.expect_proof(key)
             return
         assert again == until
         if expected in {"resolved", "stale"} and ill.seen < self.now - STALE:
@@ -270,9 +293,9 @@ class Engine(RuleBasedStateMachine):
             return found
         if self.dormant:
             return "dormant", None
-        if self.failures:
+        if self.failing:
             assert self.failed_at is not None
-            until = self.failed_at + min(MOST, FIRST * 2 ** (self.failures - 1))
+            until = self.failed_at + min(MOST, FIRST * 2 ** (len(self.failing) - 1))
             if self.now < until:
                 return "backoff", until
         return "acts", None
@@ -299,31 +322,36 @@ class Engine(RuleBasedStateMachine):
         reason, seconds = waits[prover.doubt]
         return reason, self.now + seconds
 
-    def expect_proof(self, ill: Ill) -> None:
+    def expect_proof(self, key: tuple[str, str]) -> None:
+        ill = self.targets[key]
         assert ill.proof_until is not None
         signal = self.world.prover.signal
         if signal is Signal.CLEARED:
             ill.healed, ill.proof_until = self.now, None
-            if not self.dormant:
-                self.failures, self.failed_at = 0, None
+            self.begin_anew()
             done["healed"] += 1
         elif self.now >= ill.proof_until:
             ill.proof_until = None
             if signal is Signal.FIRING:
-                self.fail()
+                self.fail(key)
             done["unproven"] += 1
 
-    def fail(self) -> None:
+    def fail(self, key: tuple[str, str]) -> None:
+        self.main.add(key)
         if self.dormant:
             return
-        self.failures, self.failed_at = self.failures + 1, self.now
-        if self.failures >= DORMANT_AFTER:
-            self.dormant = True
+        done["again"] += key in self.failing
+        self.failing.add(key)
+        self.failed_at = self.now
+        self.dormant = len(self.failing) >= DORMANT_AFTER
 
     @invariant()
     def nothing_diverges(self) -> None:
         kept = self.world.journal.read(lambda t: t.dormancy())
-        assert kept.failures == self.failures
+        main = self.world.journal.read(lambda t: t.breaker(MAIN))
+        assert kept.failures == len(kept.failing)
+        assert set(kept.failing) == {named(key) for key in self.failing}
+        assert set(main.failing) == {named(key) for key in self.main}
         assert kept.failed_at == self.failed_at
         assert (kept.since is not None) is self.dormant
         assert len(self.world.spy.calls) == self.acted
@@ -345,6 +373,6 @@ def test_the_engine_does_as_the_rules_say() -> None:
     assert done["steps"] >= STEPS, done
     for what in (
         "acts", "backoff", "dormant", "resumed", "healed", "resolved", "stale", "unproven",
-        "relapsed", "condition_unknown", "rule_unknown",
+        "relapsed", "condition_unknown", "rule_unknown", "again", "reset",
     ):  # fmt: skip
         assert done[what] > 3, f"{what} hardly ever came up: {done}"
