@@ -9,10 +9,14 @@ from __future__ import annotations
 
 from typing import Final
 
+from receiver.run import FAILURES, Outcome
+
 CHOSEN: Final = ('job=~"$job"', 'instance=~"$instance"')
 STRATEGY: Final = 'strategy="$strategy"'
 """Of the one strategy that the board is about."""
 STRATEGIES: Final = 'strategy=~"$strategy"'
+JUDGED: Final = f'outcome=~"{"|".join((Outcome.HEALED, *sorted(FAILURES)))}"'
+"""Of what says whether a strategy helps; what is inconclusive or was cancelled does not."""
 LOOKED_AT: Final = "$__range"
 HOUR: Final = "1h"
 
@@ -59,6 +63,17 @@ def least(expr: str, *labels: str) -> str:
 def per_minute(metric: str, *labels: str, matchers: tuple[str, ...] = ()) -> str:
     """Ask how many a minute, which adds up however wide the board is drawn."""
     return f"60 * {total(rate(metric, *matchers), *labels)}"
+
+
+def effectiveness(*matchers: str) -> str:
+    """Ask for the heals that held, of the runs that healed or failed in the time looked at.
+
+    It is what `promheal_strategy_effectiveness_ratio` is since the journal began.
+    """
+    healed = total(increase("promheal_heals_total", *matchers, f'outcome="{Outcome.HEALED}"'))
+    relapsed = total(increase("promheal_relapses_total", *matchers))
+    judged = total(increase("promheal_heals_total", *matchers, JUDGED))
+    return f"clamp_min({healed} - {relapsed}, 0) / {judged}"
 
 
 def quantile(share: float, metric: str, *labels: str, matchers: tuple[str, ...] = ()) -> str:

@@ -32,7 +32,7 @@ from receiver.metrics import HEALS, NOTIFICATIONS, RELAPSES, TOTALS, label_sets
 from receiver.needs import Severity, needs
 from receiver.present import LISTED, Present, Seen, see
 from receiver.reach import UPSTREAMS
-from receiver.run import Outcome
+from receiver.run import FAILURES, Outcome
 from receiver.strategy import Budget, Mode, Strategy
 
 _Total = tuple[str, tuple[str, ...]]
@@ -110,7 +110,7 @@ class Scrape(Collector):
         )  # fmt: skip
         yield gauges(
             "strategy_effectiveness_ratio",
-            "Heals that held, of the runs whose end is proven, 0 to 1; NaN before the first.",
+            "Heals that held, of the runs that healed or failed, 0 to 1; NaN before the first.",
             ["strategy"],
             (((name,), effectiveness(snapshot, name)) for name in names),
         )
@@ -334,10 +334,15 @@ def _breaker_rows(
 
 
 def effectiveness(snapshot: Snapshot, strategy: str) -> float:
-    def heals(outcome: Outcome) -> float:
-        return snapshot.totals.get((HEALS.name, (strategy, outcome)), 0.0)
+    """Return the heals that held, of the runs that healed or failed: 0 to 1, NaN without any.
 
-    healed = heals(Outcome.HEALED)
-    proven = healed + heals(Outcome.INEFFECTIVE)
-    relapses = snapshot.totals.get((RELAPSES.name, (strategy,)), 0.0)
-    return (healed - relapses) / proven if proven else float("nan")
+    What is inconclusive or was cancelled says nothing of the strategy.
+    """
+    totals = snapshot.totals
+    healed, *failed = (
+        totals.get((HEALS.name, (strategy, outcome)), 0.0)
+        for outcome in (Outcome.HEALED, *FAILURES)
+    )
+    judged = healed + sum(failed)
+    held = max(0.0, healed - totals.get((RELAPSES.name, (strategy,)), 0.0))
+    return held / judged if judged else float("nan")

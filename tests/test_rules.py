@@ -12,6 +12,7 @@ import promql_parser
 import pytest
 import yaml
 
+from receiver.run import FAILURES, Outcome
 from receiver.web import create_app
 from receiver.wiring import Service
 from tests.tools import REPOSITORY, tool
@@ -285,6 +286,18 @@ def test_every_recording_rule_is_named_by_its_level_and_tested() -> None:
     for rule in own("record"):
         assert re.fullmatch(r"\w+:promheal_\w+:\w+", rule["record"])
         assert any(expression.startswith(rule["record"]) for expression in asked), rule["record"]
+
+
+def test_the_rules_count_as_failures_what_the_code_does() -> None:
+    counted = {
+        rule["record"]: {*selected.split("|")}
+        for rule in own("record")
+        for selected in re.findall(r'outcome=~"([^"]+)"', rule["expr"])
+    }
+    assert counted == {
+        "strategy:promheal_heals_failed:ratio_increase1h": {*FAILURES},
+        "strategy:promheal_heals_judged:increase1h": {Outcome.HEALED, *FAILURES},
+    }
 
 
 def test_the_rules_about_promheal_ask_for_what_it_exposes(service: Service) -> None:

@@ -5,6 +5,7 @@ A rule with a window fires on after the best of heals, as long as what was befor
 
 from __future__ import annotations
 
+import math
 from pathlib import Path
 from typing import Any
 
@@ -13,8 +14,8 @@ import pytest
 
 from receiver.decay import Decay
 from receiver.guards.situation import Signal
-from receiver.journal import Journal
-from receiver.run import Doubt, Outcome, State
+from receiver.journal import Journal, Snapshot
+from receiver.run import FAILURES, Doubt, Outcome, State
 from receiver.scrape import effectiveness
 from receiver.strategy import Budget, Strategy, Verify
 from tests.factories import NOW, strategy
@@ -492,3 +493,31 @@ def test_heals_that_did_not_hold_are_no_effect(journal: Journal) -> None:
     world.prover.signal = Signal.FIRING
     world.consider()
     assert effectiveness(journal.read(lambda t: t.snapshot()), "latency") == 0.0
+
+
+def ended(relapses: float = 0.0, **outcomes: float) -> Snapshot:
+    """A snapshot of a journal in which so many runs of each outcome have ended."""
+    totals: dict[tuple[str, tuple[str, ...]], float] = {
+        ("heals", ("latency", outcome)): number for outcome, number in outcomes.items()
+    }
+    return Snapshot(
+        totals={**totals, ("heals", ("other", "healed")): 50, ("relapses", ("latency",)): relapses},
+        firing={}, open_alerts=0, in_progress={}, states={}, waiting={}, workers=(),
+        without_worker=0, size_bytes=0,
+    )  # fmt: skip
+
+
+@pytest.mark.parametrize("outcome", sorted(FAILURES))
+def test_every_failure_counts_against_a_strategy(outcome: Outcome) -> None:
+    assert effectiveness(ended(healed=1, **{outcome: 9}), "latency") == 0.1
+
+
+@pytest.mark.parametrize("outcome", sorted({*Outcome} - FAILURES - {Outcome.HEALED}))
+def test_what_proves_nothing_says_nothing_of_a_strategy(outcome: Outcome) -> None:
+    assert effectiveness(ended(healed=9, failed=1, **{outcome: 90}), "latency") == 0.9
+    assert math.isnan(effectiveness(ended(**{outcome: 90}), "latency"))
+
+
+def test_the_effect_is_never_less_than_none() -> None:
+    assert effectiveness(ended(healed=1, failed=1, relapses=3), "latency") == 0.0
+    assert effectiveness(ended(healed=4, failed=4, relapses=1), "latency") == 3 / 8

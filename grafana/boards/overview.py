@@ -27,6 +27,7 @@ from grafana.panels import (
 )
 from grafana.promql import (
     LOOKED_AT,
+    effectiveness,
     increase,
     least,
     most,
@@ -41,12 +42,12 @@ from receiver.run import Outcome
 
 HEALED = f'outcome="{Outcome.HEALED}"'
 ENDED = f'outcome!="{Outcome.CANCELLED}"'
-PROVEN = f'outcome=~"{Outcome.HEALED}|{Outcome.INEFFECTIVE}"'
+UNPROVEN = f'outcome="{Outcome.INCONCLUSIVE}"'
 CLEAR = "promheal_alert_to_clear_seconds"
 
 
 def make() -> Json:
-    healed = total(increase("promheal_heals_total", HEALED))
+    unproven = total(increase("promheal_heals_total", UNPROVEN))
     return board(
         "promheal-overview",
         "Is healing working, how well, and what holds it back?",
@@ -86,24 +87,24 @@ def make() -> Json:
                     decimals=0,
                 ),
                 number(
-                    "Healed",
-                    "Of the runs that ended in this time, those that Prometheus proved healed. "
-                    "Those that were cancelled, mostly before they began, do not count.",
-                    "percentunit",
-                    f"{healed} / {total(increase('promheal_heals_total', ENDED))}",
-                    steps={0: BAD, 0.5: FAIR, 0.8: "green"},
-                    decimals=0,
-                    none="no runs",
-                ),
-                number(
                     "Effectiveness",
-                    "Healed runs of those whose end is proven in this time. What could not be "
-                    "proven, failed or was cancelled says nothing about the cure.",
+                    "Heals that held, of the runs that healed or failed in this time. What could "
+                    "not be proven or was cancelled says nothing about the cure.",
                     "percentunit",
-                    f"{healed} / {total(increase('promheal_heals_total', PROVEN))}",
+                    effectiveness(),
                     steps={0: BAD, 0.5: FAIR, 0.8: "green"},
                     decimals=0,
                     none="none proven",
+                ),
+                number(
+                    "Not proven",
+                    "Of the runs that ended in this time, those that Prometheus could not judge. "
+                    "Those that were cancelled, mostly before they began, do not count.",
+                    "percentunit",
+                    f"{unproven} / {total(increase('promheal_heals_total', ENDED))}",
+                    steps={0: "green", 0.2: FAIR, 0.5: BAD},
+                    decimals=0,
+                    none="no runs",
                 ),
                 number(
                     "Median to clear",

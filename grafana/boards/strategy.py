@@ -19,7 +19,7 @@ from grafana.panels import (
 from grafana.promql import (
     LOOKED_AT,
     STRATEGY,
-    increase,
+    effectiveness,
     least,
     most,
     of,
@@ -30,10 +30,8 @@ from grafana.promql import (
 from receiver.breaker import MAIN
 from receiver.guards.situation import Answer
 from receiver.metrics import TARGET_BREAKERS
-from receiver.run import Outcome
 
 HERE = (STRATEGY,)
-ENDED = f'outcome!="{Outcome.CANCELLED}"'
 OWN = "strategy:$strategy"
 RUNS = to_runs("${strategy}")
 PAGE = Link("Page of the strategy", "${promheal_url}/strategies/${strategy}", outside=True)
@@ -41,7 +39,6 @@ RESULTS = {"healed": "green", "ineffective": "orange", "inconclusive": "yellow"}
 
 
 def make() -> Json:
-    healed = total(increase("promheal_heals_total", STRATEGY, f'outcome="{Outcome.HEALED}"'))
     return board(
         "promheal-strategy",
         "What does one strategy do, how well, and what stands before it?",
@@ -92,18 +89,18 @@ def make() -> Json:
                     none="no budget",
                 ),
                 number(
-                    "Healed",
-                    "Runs that healed, of all that ended in this time and were not cancelled.",
+                    "Effectiveness",
+                    "Heals that held, of the runs that healed or failed in this time.",
                     "percentunit",
-                    f"{healed} / {total(increase('promheal_heals_total', STRATEGY, ENDED))}",
+                    effectiveness(STRATEGY),
                     steps={0: BAD, 0.5: FAIR, 0.8: "green"},
                     decimals=0,
-                    none="no runs",
+                    none="none proven",
                     link=RUNS,
                 ),
                 number(
                     "Effectiveness, ever",
-                    "Healed runs of those whose end is proven, since the journal began.",
+                    "Heals that held, of the runs that healed or failed since the journal began.",
                     "percentunit",
                     most(of("promheal_strategy_effectiveness_ratio", STRATEGY)),
                     steps={0: BAD, 0.5: FAIR, 0.8: "green"},
