@@ -250,10 +250,10 @@ class Reconciler:
         decision = decide(situation)
         if decision.verdict.answer is Answer.ALLOW and not asked.complete:
             return None
-        for over in asked.over:
-            transaction.give_up(before=now - situation.stale_after, episode=over)
         run = self._follow(transaction, case, episode, run, planned, decision.verdict, now)
         news = self._record(transaction, case.key, decision, run, now)
+        for over in asked.over:  # now that the decision has named it
+            transaction.give_up(before=now - situation.stale_after, episode=over)
         return _Settled(decision.verdict, run, news)
 
     def _follow(

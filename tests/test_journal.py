@@ -214,6 +214,41 @@ def test_a_repeated_decision_has_the_detail_of_the_last_time(journal: Journal) -
     assert (found.times, found.detail) == (2, "the last")
 
 
+def test_a_decision_is_repeated_while_the_target_fires_without_a_break(journal: Journal) -> None:
+    a, b, c = (alert(labels={"alertname": "A", "instance": one}) for one in "abc")
+    held = Decision(wait(Reason.STORM), ())
+
+    def decided() -> tuple[bool, int | None, int]:
+        news = journal.atomically(lambda t: t.record(KEY, held, run=None, now=NOW))
+        last = journal.read(lambda t: t.last_decision(KEY))
+        assert last is not None
+        return news, last.episode, last.times
+
+    def fires(one: Alert, now: float) -> None:
+        again = msgspec.structs.replace(one, starts_at=now)
+        admit(journal, again, wants=(Want(*KEY, one.fingerprint),), now=now)
+
+    assert decided() == (True, None, 1)
+    assert decided() == (False, None, 2)
+    fires(a, NOW)
+    assert decided() == (True, 1, 1), "nothing had fired"
+    fires(b, NOW + 1)
+    assert decided() == (False, 2, 2)
+    admit(journal, resolved(a, NOW + 2))
+    assert decided() == (False, 2, 3)
+    fires(c, NOW + 3)
+    assert decided() == (False, 3, 4)
+    admit(journal, resolved(c, NOW + 4))
+    assert decided() == (False, 2, 5), "the newest that fires"
+    admit(journal, resolved(b, NOW + 5))
+    assert decided() == (True, None, 1)
+    fires(a, NOW + 6)
+    assert decided() == (True, 4, 1)
+    admit(journal, resolved(a, NOW + 7))
+    fires(a, NOW + 8)
+    assert decided() == (True, 5, 1), "nobody has looked in between"
+
+
 def test_rematching_asks_anew_for_everything_that_fires(journal: Journal) -> None:
     several = [alert(labels={"alertname": "A", "service": f"s{n}"}) for n in range(3)]
     admit(journal, *several, wants=tuple(Want("old", "t", a.fingerprint) for a in several))

@@ -74,6 +74,12 @@ def test_who_asks_for_a_target_is_found_without_reading_who_asks_for_others(
     assert row is not None
     assert rows_read(row[0][0]["Plan"]) <= 25, "those of the target"
 
+    query = queries("postgres")["firing_for"]
+    assert crowded.execute(query.encode(), values).fetchone() == (7, 48_007)
+    row = crowded.execute(f"explain (analyze, format json) {query}".encode(), values).fetchone()
+    assert row is not None
+    assert rows_read(row[0][0]["Plan"]) == 1, "the first and the last of them"
+
 
 def test_what_was_planned_on_a_new_journal_does_not_read_all_that_came_since(
     database: str,

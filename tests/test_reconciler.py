@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import msgspec
 import pytest
 
+from receiver.alert import Alert
 from receiver.authority import Speaker
 from receiver.guards.situation import Condition, Doubt, Signal
 from receiver.intake import PEER_LAG
@@ -587,6 +590,108 @@ def test_a_strategy_that_observes_tells_what_it_would_have_done(journal: Journal
     found = world.journal.read(lambda t: t.latest_decisions(limit=9))
     assert [decision.reason for decision in found] == ["resolved", "observe_only"]
     assert world.spy.calls == []
+
+
+def observed(world: World) -> list[tuple[str, int | None, int]]:
+    """Why it did not act, about which episode, and how often; the oldest first."""
+    found = world.journal.read(lambda t: t.latest_decisions(limit=99))
+    return [(one.reason, one.episode, one.times) for one in reversed(found)]
+
+
+def one_of(instance: str, **changes: Any) -> Alert:
+    labels = {"alertname": "HighLatency", "service": "checkout", "instance": instance}
+    return alert(labels=labels, **changes)
+
+
+def test_a_strategy_that_observes_tells_of_each_firing(journal: Journal) -> None:
+    """Twelve, an hour apart, each of which Alertmanager ends."""
+    world = World(journal, strategy(mode=Mode.OBSERVE))
+    for _ in range(12):
+        firing = alert(starts_at=world.clock.now)
+        world.intake.admit(notification(firing))
+        for _ in range(3):
+            world.consider()
+            world.clock.now += 60
+        world.intake.admit(notification(resolved(firing, ends_at=world.clock.now)))
+        assert world.consider() is None
+        world.clock.now += 3_420
+
+    assert observed(world) == [("observe_only", number, 3) for number in range(1, 13)]
+
+
+def test_a_firing_that_goes_on_for_a_month_is_one_row(journal: Journal) -> None:
+    world = World(journal, strategy(mode=Mode.OBSERVE))
+    firing = alert(starts_at=world.clock.now)
+    for _ in range(30 * 6):
+        world.intake.admit(notification(firing))
+        world.consider()
+        world.clock.now += 4 * 3_600
+
+    assert observed(world) == [("observe_only", 1, 180)]
+
+
+def test_alerts_of_one_target_that_fire_without_a_break_are_one_row(journal: Journal) -> None:
+    """It is named by the newest of them, and ends with the last, whichever that is."""
+    world = World(journal, strategy(mode=Mode.OBSERVE))
+
+    def fires(instance: str) -> None:
+        world.intake.admit(notification(one_of(instance, starts_at=world.clock.now)))
+        world.consider()
+        world.clock.now += 60
+
+    def ends(instance: str) -> None:
+        ended = resolved(one_of(instance), ends_at=world.clock.now)
+        world.intake.admit(notification(ended))
+        world.consider()
+        world.clock.now += 60
+
+    fires("a")
+    fires("b")
+    assert observed(world) == [("observe_only", 2, 2)]
+    ends("a")
+    fires("c")
+    assert observed(world) == [("observe_only", 3, 4)]
+    ends("c")
+    assert observed(world) == [("observe_only", 2, 5)], "of those that fire"
+    ends("b")
+    fires("a")
+    fires("b")
+    assert observed(world) == [("observe_only", 2, 5), ("observe_only", 5, 2)]
+
+
+def test_of_many_alerts_of_one_target_the_newest_names_the_row(journal: Journal) -> None:
+    """However many fire, and whichever of them are asked about."""
+    world = World(journal, strategy(mode=Mode.OBSERVE))
+    many = [one_of(str(number)) for number in range(60)]
+    for _ in range(4):
+        for each in many:
+            world.intake.admit(notification(each))
+            world.clock.now += 1
+        world.consider()
+
+    assert observed(world) == [("observe_only", 60, 4)]
+
+
+def test_a_decision_about_what_nobody_says_any_more_names_it(world: World) -> None:
+    world.prover.signal = Signal.UNKNOWN
+    world.fire()
+    world.clock.now += world.settings.engine.stale_after + 1
+
+    world.consider()
+
+    assert observed(world) == [("stale", 1, 1)]
+    assert world.journal.read(lambda t: t.open_episodes(limit=9)) == []
+
+
+def test_a_decision_when_nothing_fires_names_no_episode(world: World) -> None:
+    world.fire()
+    world.prover.suspicion = "the scrape is down"
+    world.consider()
+    world.intake.admit(notification(resolved(alert())))
+
+    world.consider()
+
+    assert observed(world) == [("monitoring_suspect", 1, 1), ("resolved", None, 1)]
 
 
 @pytest.mark.parametrize(

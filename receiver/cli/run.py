@@ -69,11 +69,13 @@ def _text(run: dict[str, Any]) -> str:
 
 def _decision(decision: dict[str, Any]) -> list[object]:
     times = f"{decision['times']} times" if decision["times"] > 1 else ""
+    episode = decision.get("episode")  # an older server does not say
     return [
         "  " + moment(decision["at"]),
         decision["verdict"],
         decision["reason"],
         decision["detail"],
+        "" if episode is None else f"episode {episode}",
         times,
     ]
 

@@ -119,6 +119,8 @@ class Recorded(msgspec.Struct, frozen=True, kw_only=True):
     answers: list[dict[str, Any]]
     """[{guard, verdict, reason, until, detail}] in the order in which they were asked."""
     run: int | None
+    episode: int | None
+    """The newest that asked for it, the last time; None when nothing fired."""
     at: float
     last_at: float
     times: int
@@ -302,7 +304,11 @@ class Transaction(Steering):
 
     @abstractmethod
     def record(self, key: Key, decision: Decision, *, run: int | None, now: float) -> bool:
-        """Write a decision down; True when it is news and not a repetition of the last one."""
+        """Write a decision down; True when it is news and not a repetition of the last one.
+
+        It repeats the last one of *key* while verdict, reason and run are the same, and something
+        fires for the key that had fired then. So what fires when all had ended is news.
+        """
 
     @abstractmethod
     def open_run(

@@ -171,14 +171,23 @@ select at, verdict, value, detail from observation where run = :run order by at
 select * from decision
 where strategy = :strategy and target = :target order by id desc limit 1
 
+-- name: firing_for
+-- Between which episodes lie those that ask for this strategy on this target.
+select
+    (select min(episode) from wanted where strategy = :strategy and target = :target) as oldest,
+    (select max(episode) from wanted where strategy = :strategy and target = :target) as newest
+
 -- name: repeat_decision
 update decision set
-    times = times + 1, last_at = :now, until = :until, detail = :detail, answers = :answers
+    times = times + 1, episode = :episode, last_at = :now, until = :until, detail = :detail,
+    answers = :answers
 where id = :id
 
 -- name: put_decision
-insert into decision (strategy, target, verdict, reason, until, detail, answers, run, at, last_at)
-values (:strategy, :target, :verdict, :reason, :until, :detail, :answers, :run, :now, :now)
+insert into decision (strategy, target, verdict, reason, until, detail, answers, run, episode, at,
+                      last_at)
+values (:strategy, :target, :verdict, :reason, :until, :detail, :answers, :run, :episode, :now,
+        :now)
 
 -- name: decisions_of_run
 select * from decision where run = :run order by id

@@ -312,15 +312,20 @@ class Rows(SteeringRows, Transaction):
                 for a in decision.answers
             ]
         )
-        last = self._execute("last_decision", strategy=strategy, target=target).fetchone()
-        if last is not None and (last["verdict"], last["reason"], last["run"]) == (
-            verdict.answer,
-            reason,
-            run,
+        latest = self._execute("last_decision", strategy=strategy, target=target)
+        firing = self._execute("firing_for", strategy=strategy, target=target)
+        last, span = latest.fetchone(), firing.fetchone()
+        assert span is not None
+        oldest, newest = span
+        if (
+            last is not None
+            and (last["verdict"], last["reason"], last["run"]) == (verdict.answer, reason, run)
+            and _goes_on(last["episode"], oldest)
         ):
             self._execute(
                 "repeat_decision",
                 id=last["id"],
+                episode=newest,
                 now=now,
                 until=verdict.until,
                 detail=verdict.detail,
@@ -337,6 +342,7 @@ class Rows(SteeringRows, Transaction):
             detail=verdict.detail,
             answers=answers,
             run=run,
+            episode=newest,
             now=now,
         )
         return True
@@ -549,6 +555,13 @@ def storable(values: dict[str, Any]) -> dict[str, Any]:
             if isinstance(values[name], str):
                 values[name] = clean(str(values[name]))
     return values
+
+
+def _goes_on(newest_then: int | None, oldest_now: int | None) -> bool:
+    """Whether what fires now does so without a break since then; episodes are numbered in order."""
+    if newest_then is None or oldest_now is None:
+        return newest_then is oldest_now
+    return oldest_now <= newest_then
 
 
 def _place(plan: Plan | None) -> str:

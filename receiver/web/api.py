@@ -192,6 +192,7 @@ def _number(name: str, default: int, least: int, most: int) -> int:
 
 def _alert(episode: Episode, strategies: list[str]) -> dict[str, Any]:
     return {
+        "episode": episode.id,
         "fingerprint": episode.alert.fingerprint,
         "labels": episode.alert.labels,
         "annotations": episode.alert.annotations,
