@@ -14,8 +14,6 @@ from receiver.errors import UpstreamError
 log: Final = logging.getLogger("promheal.reach")
 
 UPSTREAMS: Final = ("prometheus", "alertmanager")
-EVERY: Final = 30.0
-"""Seconds between two questions."""
 
 
 class Upstream(Protocol):

@@ -38,12 +38,13 @@ from receiver.healing_log import HealingLog, would_have
 from receiver.intake import Intake
 from receiver.journal import Journal, Key, Transaction, open_journal
 from receiver.journal.steering import Anchor
+from receiver.lookout import Lookout
 from receiver.metrics import Metrics
 from receiver.needs import CLOCK_LEAD, Need, needs
 from receiver.notices import Notices
 from receiver.present import Present, Seen, see
 from receiver.problem import format_problem
-from receiver.reach import EVERY, UPSTREAMS, Reach, Upstream
+from receiver.reach import UPSTREAMS, Reach, Upstream
 from receiver.reconciler import Reconciler
 from receiver.run import Run
 from receiver.scrape import Scrape
@@ -89,7 +90,6 @@ class Service:
         """Why what fires was not read from the journal yet; nothing acts before."""
         self.sampling = Sampling(lambda: self._config.inventory, clock)
         self.reach = Reach(self._upstreams, clock)
-        self._told: dict[str, Need] = {}  # what needs a person, as it was logged last
         self.engine = self._engine()
         self.intake = Intake(
             journal,
@@ -133,6 +133,7 @@ class Service:
             journal, healing, clock, lambda: self._config, self.engine.wake, self.reconciler.resync
         )
         self.background = Background(clock, self._tasks())
+        self.lookout = Lookout(self.reach.look, self._needs)
         self._reloading = threading.Lock()
         self._reload_successful = True
         self._reload_success_at = clock()
@@ -215,7 +216,7 @@ class Service:
             try:
                 return self._reload()
             finally:
-                self.background.run_now("needs")
+                self.lookout.wake()
 
     def _reload(self) -> Sequence[str]:
         try:
@@ -284,6 +285,7 @@ class Service:
             log.warning("ended while actions were running; they are looked at again at the start")
         self.intake.settle()
         self.notices.stop(TELL)
+        self.lookout.stop(TELL)
         self.journal.close()
 
     def _lead(self) -> None:
@@ -304,6 +306,7 @@ class Service:
             self.leading.clear()
             if not told and not self.journal.shared and self.journal.condition.sound:
                 log.warning("another process acts on this journal; waiting for it to end")
+                self.lookout.start()
                 told = True
             self._closing.wait(LOOK_AGAIN if self.journal.shared else 0.2)
 
@@ -330,6 +333,7 @@ class Service:
                 waiting = self.journal.read(lambda t: t.pending_for(Reason.NO_WORKER))
                 self.engine.wake_all(waiting)
         self.background.start()
+        self.lookout.start()
         self._expect_probes()
 
     def _take_lead(self) -> None:
@@ -387,7 +391,6 @@ class Service:
                 run=self.sampling.sample,
                 wanted=lambda: self._config.settings.flags.process_monitoring,
             ),
-            Task(id="needs", every=lambda: EVERY, run=self._look_for_needs),
         ]
 
     def _upstreams(self) -> Sequence[tuple[str, Upstream]]:
@@ -395,26 +398,9 @@ class Service:
         both = zip(UPSTREAMS, (config.prometheus, config.alertmanager), strict=True)
         return [(name, one) for name, one in both if one is not None]
 
-    def _look_for_needs(self) -> None:
-        """Ask who is asked before each act, and log what needs a person when it comes and goes."""
-        if self._options.place.decides:
-            self.reach.look()
+    def _needs(self) -> Sequence[Need]:
         present = self.present()
-        try:
-            seen = self.look(present)
-        except JournalError:
-            return  # which its own log tells
-        found = {need.id: need for need in needs(present, seen)}
-        for id_ in found.keys() - self._told.keys():
-            need = found[id_]
-            log.warning(
-                "needs a person: %s",
-                need.title,
-                extra={"need": id_, "severity": need.severity, "why": need.why, "do": need.command},
-            )
-        for id_ in self._told.keys() - found.keys():
-            log.info("needs nobody any more: %s", self._told[id_].title, extra={"need": id_})
-        self._told = found
+        return needs(present, self.look(present))
 
     def look(self, present: Present) -> Seen:
         """Read what the journal knows now. Raises JournalError."""
@@ -427,7 +413,6 @@ class Service:
         """
         if not self._options.place.decides:
             return
-        self.background.run_now("needs")
         known = {task.id for task in self.background.tasks}
         for name in self._config.settings.llm.providers:
             if f"key_probe:{name}" not in known:

@@ -178,7 +178,7 @@ def test_status_of_a_server_that_needs_a_prometheus(ask: Ask, real: str) -> None
     rows = {line.split("  ")[0]: line.split("  ")[-1].strip() for line in out.splitlines()}
     assert rows["status"] == "warning"
     assert rows["healing"] == "on"
-    assert rows["tasks active"].startswith("4 of 4")
+    assert rows["tasks active"].startswith("3 of 3")
     assert rows["flags"].startswith("auto_healing on, auto_detection on, preventive_healing off")
     assert out.endswith(
         "needs you\n"

@@ -79,7 +79,7 @@ def test_the_tasks_follow_the_configuration_without_a_restart(
     service.start()
     wait_until(service.acting.is_set, what="it acts")
     assert [task.id for task in service.background.tasks] == [
-        "resync", "retention", "process_monitor", "needs",
+        "resync", "retention", "process_monitor",
     ]  # fmt: skip
 
     (config / "promheal.yml").write_text(
@@ -90,14 +90,14 @@ def test_the_tasks_follow_the_configuration_without_a_restart(
     service.reload()
 
     assert {task.id: task.interval for task in service.background.tasks} == {
-        "resync": 30.0, "retention": 3600.0, "needs": 30.0, "key_probe:mine": 300.0,
+        "resync": 30.0, "retention": 3600.0, "key_probe:mine": 300.0,
     }  # fmt: skip
     wait_until(lambda: service.keys.summary().failed == 1, what="the key is tried at once")
 
     (config / "promheal.yml").write_text("{}\n")
     service.reload()
     assert [task.id for task in service.background.tasks] == [
-        "resync", "retention", "needs", "process_monitor",
+        "resync", "retention", "process_monitor",
     ]  # fmt: skip
 
 

@@ -86,9 +86,11 @@ def _output(argv: list[str], given: str) -> str:
 class Ward:
     """Each service is ill while there is a file of its name in `ill`, and Prometheus sees it."""
 
-    def __init__(self, folder: Path, prometheus: str) -> None:
+    def __init__(self, folder: Path, prometheus: str, name: str) -> None:
         self.ill = folder / "ill"
         self.prometheus = prometheus
+        self.name = name
+        """Of the alert."""
 
     def infect(self, *services: str) -> list[dict[str, Any]]:
         """Make services ill, and return their alerts once Prometheus knows."""
@@ -98,7 +100,7 @@ class Ward:
         query = f"/api/v1/query?query={quote_plus('count(sick > 0)')}"
         number = len(list(self.ill.iterdir()))
         seen.until(f'.data.result[0].value[1] == "{number}"', path=query)
-        return [alert("Sick", service=one) for one in services]
+        return [alert(self.name, service=one) for one in services]
 
     def cure(self) -> dict[str, Any]:
         """The step that does it; once more does no harm."""
@@ -108,7 +110,7 @@ class Ward:
 
 
 @contextmanager
-def ward_in(folder: Path) -> Iterator[Ward]:
+def ward_in(folder: Path, name: str = "Sick") -> Iterator[Ward]:
     ill, known = folder / "ill", set[str]()
     ill.mkdir(parents=True)
 
@@ -130,11 +132,11 @@ def ward_in(folder: Path) -> Iterator[Ward]:
         thread.start()
         try:
             targets = {"ward": [f"127.0.0.1:{exporter.server_port}"]}
-            rules = "groups: [{name: ward, rules: [{alert: Sick, expr: sick > 0}]}]\n"
+            rules = f"groups: [{{name: ward, rules: [{{alert: {name}, expr: sick > 0}}]}}]\n"
             with start_prometheus(
                 folder / "prometheus", targets=targets, rules=rules
             ) as prometheus:
-                yield Ward(folder, prometheus.url)
+                yield Ward(folder, prometheus.url, name)
         finally:
             exporter.shutdown()
             thread.join()
