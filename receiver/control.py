@@ -23,6 +23,7 @@ from receiver.healing import Healing
 from receiver.journal import Journal, Key, Transaction
 from receiver.journal.steering import Pause
 from receiver.known import Known
+from receiver.problem import nearest, quoted
 from receiver.run import Outcome, Run, State
 from receiver.scope import ALL, EVERYWHERE, TARGET, Scope, ScopeError, parse_scope, stored_scope
 
@@ -160,9 +161,10 @@ class Control:
             name = _breaker(written, known)
             breaker = known.get(name)
             if breaker is None and name not in self.breaker_names():
-                raise RefusedError(
-                    f"no breaker {name!r}; `promheal breakers` lists them", status=404
-                )
+                near = nearest(name, {*self.breaker_names(), *transaction.breakers()})
+                hint = f"; did you mean {near!r}?" if near else ""
+                said = f"no breaker {quoted(name)}{hint}"
+                raise RefusedError(said, status=404, among="breakers")
             state = (breaker or Breaker()).state(now)
             if state is BreakerState.PERMANENT_OPEN and not (force and reason):
                 raise RefusedError(
@@ -338,7 +340,7 @@ def _not_paused(meant: Scope, standing: Iterable[Pause]) -> RefusedError:
 def _existing(transaction: Transaction, run: int) -> Run:
     found = transaction.run(run)
     if found is None:
-        raise RefusedError(f"no run {run}; `promheal runs` lists them", status=404)
+        raise RefusedError(f"no run {run}", status=404, among="runs")
     return found
 
 

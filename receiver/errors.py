@@ -36,12 +36,14 @@ class PayloadError(PromhealError):
 class RefusedError(PromhealError):
     """An operator wants what cannot be done; the text says why, and what can."""
 
-    def __init__(self, message: str, *, status: int, code: str = "") -> None:
+    def __init__(self, message: str, *, status: int, code: str = "", among: str = "") -> None:
         super().__init__(message)
         self.status = status
         """The HTTP status that says so: 400, 404 or 409."""
         self.code = code
         """What it is for programs, where the status does not say it all."""
+        self.among = among
+        """What lists those that there are, as `runs`; how to ask for it says whoever tells."""
 
 
 class JournalError(PromhealError):

@@ -24,7 +24,7 @@ def said(client: FlaskClient, method: str, path: str, status: int, **request: An
     answer = client.open(path, method=method, **request)
     assert answer.status_code == status
     found: Any = answer.json
-    assert found["error"]["code"] == {404: "not_found", 405: "method_not_allowed"}[status]
+    assert found["error"]["code"] == {404: "no_such_path", 405: "method_not_allowed"}[status]
     message: str = found["error"]["message"]
     assert "URL" not in message, "those are Werkzeug's words"
     return message

@@ -51,7 +51,7 @@ from receiver.settings import (
 from receiver.strategies_file import _STEP
 from receiver.strategy import Strategy
 from receiver.template import FILTERS, KNOWN, MAX_OUTPUT
-from receiver.web import api, application, create_app, steering, webhook, worker
+from receiver.web import application, create_app, query, steering, webhook, worker
 from receiver.web.pages.forms import FORM_AGE
 from receiver.web.pages.shown import SHOWN
 from tests.tools import REPOSITORY, tool
@@ -584,7 +584,7 @@ def test_the_figures_of_the_pages_are_those_of_the_code() -> None:
     assert limits["alerts in one notification"] == f"{MAX_ALERTS:,}"
     assert limits["labels of one alert"] == str(MAX_LABELS)
     assert limits["characters of a label's or an annotation's value"] == f"{MAX_TEXT:,}"
-    assert f"`?limit=` from 1 to {api.MAX_PAGE} ({api.PAGE})" in text_of(
+    assert f"`?limit=` from 1 to {query.MAX_PAGE} ({query.PAGE})" in text_of(
         DOCS / "reference/http-api.md"
     )
     assert f"characters for a template, {MAX_OUTPUT:,}" in text_of(DOCS / "reference/templates.md")

@@ -612,6 +612,20 @@ def test_pages_of_runs_are_newest_first(journal: Journal) -> None:
     assert journal.read(lambda t: t.runs(limit=9, state="finished")) == []
 
 
+def test_runs_are_found_by_their_outcome(journal: Journal) -> None:
+    episode = opened_episode(journal)
+    for number, outcome in enumerate((Outcome.FAILED, Outcome.HEALED, None)):
+        key = ("s", f"t{number}")
+        run = journal.atomically(lambda t: t.open_run(key, State.PENDING, episode=episode, now=NOW))
+        if outcome is not None:
+            journal.atomically(lambda t: t.change(run, State.FINISHED, outcome=outcome))
+
+    found = journal.read(lambda t: t.runs(limit=9, outcome="failed"))
+
+    assert [run.target for run in found] == ["t0"]
+    assert journal.read(lambda t: t.runs(limit=9, outcome="failed", strategy="other")) == []
+
+
 # -- together or not at all
 
 

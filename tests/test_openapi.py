@@ -433,8 +433,8 @@ def test_a_body_beyond_all_measure_is_a_413(
 @pytest.mark.parametrize(
     ("method", "path", "changes", "status", "code"),
     [
-        ("GET", "/api//runs", {}, 404, "not_found"),
-        ("GET", "/api/runs/" + "9" * 5_000, {}, 404, "not_found"),
+        ("GET", "/api//runs", {}, 404, "no_such_path"),
+        ("GET", "/api/runs/" + "9" * 5_000, {}, 404, "no_such_path"),
         ("GET", "/api/runs/1/approve", {}, 405, "method_not_allowed"),
         ("DELETE", "/api/tasks/pause", {}, 405, "method_not_allowed"),
         ("DELETE", "/api/tasks/resync?reason=%00", {}, 400, "bad_request"),

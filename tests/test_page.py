@@ -281,7 +281,9 @@ def test_a_strategy_has_a_page_that_keeps_the_values_of_headers_to_itself(
     assert "3 of 3 left in 1h" in unescape(page)
 
 
-@pytest.mark.parametrize("path", ["/runs/999", f"/runs/{2**70}", "/strategies/none"])
+@pytest.mark.parametrize(
+    "path", ["/runs/999", f"/runs/{2**70}", "/strategies/none", "/runs?strategy=none"]
+)
 def test_what_is_not_there_is_said_with_the_way_to_what_is(client: FlaskClient, path: str) -> None:
     answer = client.get(path)
 
@@ -300,8 +302,8 @@ def test_runs_are_paged_and_chosen_by_strategy(client: FlaskClient, service: Ser
     numbers = [int(n) for n in re.findall(r">run (\d+)<", first + second)]
     assert numbers == sorted(set(numbers), reverse=True)
     assert len(numbers) == 60
-    assert "No run." in client.get("/runs?strategy=none").text
-    assert client.get("/runs?before=x").status_code == 404
+    assert "No run." in client.get("/runs?strategy=latency&outcome=failed").text
+    assert client.get("/runs?before=x").status_code == 400
 
 
 def test_the_page_shows_what_is_done_about_an_alert(client: FlaskClient, service: Service) -> None:

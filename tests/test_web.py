@@ -275,6 +275,57 @@ def test_the_alerts_are_listed_in_pages_with_their_strategies(client: FlaskClien
     assert [a["strategies"] for a in first["alerts"] + second["alerts"]] == [["latency"], []]
 
 
+def test_runs_are_found_by_their_outcome(client: FlaskClient, service: Service) -> None:
+    service.intake.admit(notification(alert()))
+    failed = flapping(service, 1)
+
+    found = get(client, "/api/runs?outcome=healed&strategy=latency")["runs"]
+
+    assert [run["id"] for run in found] == [failed]
+    assert get(client, "/api/runs?outcome=failed")["runs"] == []
+
+
+@pytest.mark.parametrize(
+    ("path", "status", "says", "remedy"),
+    [
+        ("/api/runs?strategy=latecny", 404,
+         "no strategy 'latecny'; did you mean 'latency'?", "/api/runs?strategy=latency"),
+        ("/api/decisions?strategy=zzz", 404,
+         "no strategy 'zzz'; known: latency", "/api/decisions?strategy=latency"),
+        ("/api/runs?state=failed", 400,
+         "state: 'failed' is an outcome; write outcome=failed", "/api/runs?outcome=failed"),
+        ("/api/runs?outcome=pending", 400,
+         "outcome: 'pending' is a state; write state=pending", "/api/runs?state=pending"),
+        ("/api/runs?outcome=great", 400, "outcome: 'great' is none of healed, ineffective,",
+         "/api/runs?outcome=healed"),
+        ("/api/runs?outcom=failed", 400,
+         "'outcom' is no parameter here; did you mean 'outcome'?", "/api/runs?outcome=failed"),
+        ("/api/alerts?strategy=x", 400, "'strategy' is no parameter here; known: limit, offset",
+         "/api/alerts?limit=5"),
+    ],
+)  # fmt: skip
+def test_what_is_asked_for_and_there_is_not_is_said_with_what_there_is(
+    client: FlaskClient, path: str, status: int, says: str, remedy: str
+) -> None:
+    answer: Any = client.get(path)
+
+    assert (answer.status_code, answer.json["error"]["message"].startswith(says)) == (status, True)
+    assert client.get(remedy).status_code == 200
+
+
+def test_a_strategy_that_is_no_more_is_found_by_what_it_did(
+    client: FlaskClient, service: Service, config: Path
+) -> None:
+    service.intake.admit(notification(alert()))
+    flapping(service, 1)
+    file = config / "healing_strategies.yml"
+    file.write_text(file.read_text().replace("latency:", "other:"))
+    service.reload()
+
+    assert len(get(client, "/api/runs?strategy=latency")["runs"]) == 1
+    assert client.get("/api/decisions?strategy=latency").status_code == 200
+
+
 @pytest.mark.parametrize(
     "query",
     [
@@ -290,9 +341,9 @@ def test_a_bad_question_gets_a_clear_answer(client: FlaskClient, query: str) -> 
 
 
 def test_what_is_not_there_is_said_as_json(client: FlaskClient) -> None:
-    for path in ("/api/runs/7", "/nothing"):
+    for path, code in (("/api/runs/7", "not_found"), ("/nothing", "no_such_path")):
         answer: Any = client.get(path)
-        assert (answer.status_code, answer.json["error"]["code"]) == (404, "not_found")
+        assert (answer.status_code, answer.json["error"]["code"]) == (404, code)
     assert client.get("/api/runs/99999999999999999999999").status_code in {400, 404}
 
 

@@ -10,7 +10,8 @@ from receiver.cli import client
 from receiver.cli import options as shared
 from receiver.cli.client import Server
 from receiver.cli.output import moment, paged, show, table
-from receiver.run import State
+from receiver.cli.values import WordOf
+from receiver.run import Outcome, State
 
 
 @click.command("runs")
@@ -18,7 +19,14 @@ from receiver.run import State
 @shared.output
 @click.option("--strategy", help="Only runs of this strategy.")
 @click.option(
-    "--state", type=click.Choice([str(state) for state in State]), help="Only runs in this state."
+    "--state",
+    type=WordOf(State, other="--outcome", others=Outcome),
+    help="Only runs in this state.",
+)
+@click.option(
+    "--outcome",
+    type=WordOf(Outcome, other="--state", others=State),
+    help="Only runs that ended so.",
 )
 @click.option("--limit", type=click.IntRange(1, 500), default=20, show_default=True)
 @click.option("--before", type=int, help="Only runs older than this id: the next page.")

@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import Any, Final
 
 import click
 
 from receiver.duration import parse_duration
+from receiver.problem import quoted
 
 MAX_REASON: Final = 500
 """Characters, on one line; the server takes no more."""
+BIGGEST: Final = 2**62
+"""The largest number of a run that a journal can hold."""
 
 
 class _Duration(click.ParamType[float]):
@@ -28,6 +32,34 @@ class _Duration(click.ParamType[float]):
         if not seconds and not self._zero:
             self.fail("must be longer than nothing; write for example 30s, 5m or 1h30m", param, ctx)
         return seconds
+
+
+class WordOf(click.Choice[str]):
+    """One of some words; who writes one of another option is told which."""
+
+    def __init__(self, words: Iterable[str], *, other: str, others: Iterable[str]) -> None:
+        super().__init__([str(word) for word in words])
+        self._other, self._others = other, frozenset(others)
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> str:
+        if value in self._others:
+            self.fail(f"{value!r} is for another option; write {self._other} {value}", param, ctx)
+        return super().convert(value, param, ctx)
+
+
+class RunId(click.ParamType[int]):
+    """The number of a run; who writes something else is told which command shows them."""
+
+    name = "id"
+
+    def __init__(self, listed: str) -> None:
+        self._listed = listed
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> int:
+        text = str(value)
+        if not (text.isascii() and text.isdigit() and 0 < int(text[:20]) <= BIGGEST):
+            self.fail(f"{quoted(text)} is no run's number; `{self._listed}` shows them", param, ctx)
+        return int(text)
 
 
 class _Text(click.ParamType[str]):

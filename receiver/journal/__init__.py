@@ -392,6 +392,7 @@ class Transaction(Steering):
         before: int | None = None,
         strategy: str | None = None,
         state: str | None = None,
+        outcome: str | None = None,
     ) -> list[Run]:
         """Newest first, without their steps."""
 

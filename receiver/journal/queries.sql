@@ -230,7 +230,8 @@ select * from run where strategy = :strategy and target = :target order by id de
 -- name: runs
 -- A page of runs, newest first, from before an id.
 select * from run where id < :before and (cast(:strategy as text) is null or strategy = :strategy)
-  and (cast(:state as text) is null or state = :state) order by id desc limit :limit
+  and (cast(:state as text) is null or state = :state)
+  and (cast(:outcome as text) is null or outcome = :outcome) order by id desc limit :limit
 
 -- name: count_total
 insert into total (metric, labels, value) values (:metric, :labels, :value)

@@ -475,12 +475,18 @@ class Rows(SteeringRows, Transaction):
         before: int | None = None,
         strategy: str | None = None,
         state: str | None = None,
+        outcome: str | None = None,
     ) -> list[Run]:
         before = BIGGEST if before is None else before
         return [
             _run(row, ())
             for row in self._execute(
-                "runs", before=before, limit=limit, strategy=strategy, state=state
+                "runs",
+                before=before,
+                limit=limit,
+                strategy=strategy,
+                state=state,
+                outcome=outcome,
             )
         ]
 

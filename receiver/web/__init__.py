@@ -67,9 +67,11 @@ def _http_error(problem: Exception) -> Response:
 def _refused(problem: RefusedError) -> Response:
     code = {400: "bad_request", 404: "not_found"}.get(problem.status, "conflict")
     said = str(problem)
+    mark = "" if said.endswith("?") else ";"
     if problem.code == UNKNOWN:
-        mark = "" if said.endswith("?") else ";"
         said += f"{mark} to pause it all the same, send evenIfUnknown: true"
+    if problem.among:
+        said += f"{mark} GET /api/{problem.among} lists them"
     return error(problem.code or code, said, problem.status)
 
 

@@ -9,21 +9,17 @@ from math import isfinite
 from typing import Any, Final
 
 import msgspec
-from flask import Blueprint, Response, jsonify, request
-from werkzeug.exceptions import BadRequest
+from flask import Blueprint, Response, jsonify
 
 from receiver import snapshots
+from receiver.errors import RefusedError
 from receiver.journal import Episode, Recorded
 from receiver.journal.steering import Audit
 from receiver.looks import wait_of
-from receiver.run import Observation, Run, State
-from receiver.web import status
+from receiver.run import Observation, Run
+from receiver.web import query, status
 from receiver.web.answers import error
 from receiver.wiring import Service
-
-MAX_PAGE: Final = 500
-PAGE: Final = 50
-MAX_ID: Final = 2**62
 
 _CAMEL: Final = re.compile("_([a-z])")
 
@@ -37,7 +33,8 @@ def blueprint(service: Service) -> Blueprint:  # noqa: C901  one function a rout
 
     @routes.get("/api/alerts")
     def alerts() -> Response:
-        limit, offset = _number("limit", PAGE, 1, MAX_PAGE), _number("offset", 0, 0, 10**9)
+        query.only({"limit", "offset"})
+        limit, offset = query.limit(), query.number("offset", 0, 0, 10**9)
         episodes = service.journal.read(lambda t: t.open_episodes(limit=limit, offset=offset))
         strategies = service.config.strategies
         return jsonify(
@@ -52,13 +49,13 @@ def blueprint(service: Service) -> Blueprint:  # noqa: C901  one function a rout
 
     @routes.get("/api/runs")
     def runs() -> Response:
-        limit, before = _cursor()
-        state = request.args.get("state")
-        if state is not None and state not in list(State):
-            raise BadRequest(f"state: one of {', '.join(State)}")
+        query.only({"limit", "before", "strategy", "state", "outcome"})
+        limit, before = query.cursor()
+        strategy = query.strategy(service)
+        state, outcome = query.word("state"), query.word("outcome")
         found = service.journal.read(
             lambda t: t.runs(
-                limit=limit, before=before, strategy=request.args.get("strategy"), state=state
+                limit=limit, before=before, strategy=strategy, state=state, outcome=outcome
             )
         )
         return jsonify(
@@ -70,13 +67,15 @@ def blueprint(service: Service) -> Blueprint:  # noqa: C901  one function a rout
 
     @routes.get("/api/runs/<int:number>")
     def one_run(number: int) -> Response:
-        if number > MAX_ID:
-            return error("not_found", f"no run {number}; `promheal runs` lists them", 404)
         run, decisions, observations = service.journal.read(
-            lambda t: (t.run(number), t.decisions(number), t.observations(number))
+            lambda t: (
+                (t.run(number), t.decisions(number), t.observations(number))
+                if number <= query.MAX_ID
+                else (None, [], [])
+            )
         )
         if run is None:
-            return error("not_found", f"no run {number}; `promheal runs` lists them", 404)
+            raise RefusedError(f"no run {number}", status=404, among="runs")
         return jsonify(
             {
                 **summary(run),
@@ -98,8 +97,9 @@ def blueprint(service: Service) -> Blueprint:  # noqa: C901  one function a rout
 
     @routes.get("/api/decisions")
     def decisions() -> Response:
-        limit, before = _cursor()
-        strategy = request.args.get("strategy")
+        query.only({"limit", "before", "strategy"})
+        limit, before = query.cursor()
+        strategy = query.strategy(service)
         found = service.journal.read(
             lambda t: t.latest_decisions(limit=limit, before=before, strategy=strategy)
         )
@@ -153,7 +153,8 @@ def blueprint(service: Service) -> Blueprint:  # noqa: C901  one function a rout
 
     @routes.get("/api/audit")
     def audit() -> Response:
-        limit, before = _cursor()
+        query.only({"limit", "before"})
+        limit, before = query.cursor()
         found = service.journal.read(lambda t: t.audits(limit=limit, before=before))
         return jsonify(
             {
@@ -170,24 +171,9 @@ def blueprint(service: Service) -> Blueprint:  # noqa: C901  one function a rout
     return routes
 
 
-def _cursor() -> tuple[int, int]:
-    """Return how many are asked for, newest first, and from before which id."""
-    return _number("limit", PAGE, 1, MAX_PAGE), _number("before", MAX_ID, 1, MAX_ID)
-
-
 def _next(found: Sequence[Run] | Sequence[Recorded] | Sequence[Audit], limit: int) -> int | None:
     """Return the `before` of the page behind this one; None when this is the last."""
     return found[-1].id if len(found) == limit else None
-
-
-def _number(name: str, default: int, least: int, most: int) -> int:
-    """Return a number of the query; raises BadRequest, which becomes a 400 that says what fits."""
-    text = request.args.get(name)
-    if text is None:
-        return default
-    if not (text.isascii() and text.isdigit() and len(text) < 20 and least <= int(text) <= most):
-        raise BadRequest(f"{name}: a whole number from {least} to {most}")
-    return int(text)
 
 
 def _alert(episode: Episode, strategies: list[str]) -> dict[str, Any]:

@@ -64,7 +64,7 @@ class Astray:
             response.headers["Allow"] = ", ".join(allowed)
         else:
             said = f"{method} {path}: there is no such path{_hint(method, path, served)}"
-            response = error("not_found", f"{said} {_way(served)}", 404)
+            response = error("no_such_path", f"{said} {_way(served)}", 404)
         address = network(request.remote_addr or "")
         times = self._sparing.due(address)
         if times:

@@ -10,15 +10,17 @@ from typing import Any, Final, TypeVar
 
 import msgspec
 from flask import Blueprint, Response, jsonify, request
-from werkzeug.exceptions import BadRequest, NotFound, RequestEntityTooLarge, UnsupportedMediaType
+from werkzeug.exceptions import BadRequest, RequestEntityTooLarge, UnsupportedMediaType
 from werkzeug.routing import BaseConverter
 
 from receiver.control import checked_reason
 from receiver.coverage import Coverage
 from receiver.duration import parse_duration
 from receiver.errors import RefusedError
+from receiver.problem import quoted, suggestion
 from receiver.web import status
-from receiver.web.api import MAX_ID, summary
+from receiver.web.api import summary
+from receiver.web.query import MAX_ID
 from receiver.wiring import Service
 
 MAX_BODY: Final = 64 * 1024
@@ -94,7 +96,7 @@ def blueprint(service: Service) -> Blueprint:  # noqa: C901  one function a rout
     def steer(number: int, wish: str) -> Response:
         body = _body(Because)
         if number > MAX_ID:
-            raise NotFound(f"no run {number}; `promheal runs` lists them")
+            raise RefusedError(f"no run {number}", status=404, among="runs")
         act = {"approve": control.approve, "reject": control.reject, "cancel": control.cancel}
         return jsonify(summary(act[wish](number, by=user(), reason=body.reason)))
 
@@ -123,7 +125,8 @@ def blueprint(service: Service) -> Blueprint:  # noqa: C901  one function a rout
         reason = _reason(request.args.get("reason", ""))
         known = [one.id for one in background.tasks]
         if task not in known:
-            raise NotFound(f"no task {task!r}; there are: {', '.join(known)}")
+            said = f"no task {quoted(task)}{suggestion(task, known)}"
+            raise RefusedError(said, status=404, among="tasks")
         control.note("remove task", task, by=user(), reason=reason)
         background.unregister(task)
         return jsonify({"removed": task})

@@ -10,14 +10,13 @@ import hashlib
 from typing import Any, Final
 
 from flask import Blueprint, Response, redirect, render_template, request
-from werkzeug.exceptions import BadRequest, NotFound
+from werkzeug.exceptions import BadRequest
 
 from receiver.control import MAX_REASON
 from receiver.duration import format_duration
 from receiver.errors import RefusedError
 from receiver.known import UNKNOWN
-from receiver.web import status
-from receiver.web.api import MAX_ID
+from receiver.web import query, status
 from receiver.web.pages import shown
 from receiver.web.pages.forms import Tokens, where_from, wishes
 from receiver.web.steering import user
@@ -67,19 +66,18 @@ def blueprint(service: Service) -> Blueprint:  # noqa: C901  one function a rout
 
     @routes.get("/runs")
     def runs() -> Response:
-        before = request.args.get("before")
+        try:
+            strategy, outcome = query.strategy(service), query.word("outcome")
+        except RefusedError:
+            return page("absent.html", {"what": f"strategy {request.args['strategy']}"}, code=404)
+        before = query.number("before", query.MAX_ID, 1, query.MAX_ID)
         return page(
-            "runs.html",
-            shown.listed(
-                service,
-                strategy=request.args.get("strategy") or None,
-                before=None if before is None else _number(before),
-            ),
+            "runs.html", shown.listed(service, strategy=strategy, outcome=outcome, before=before)
         )
 
     @routes.get("/runs/<int:number>")
     def run(number: int) -> Response:
-        values = shown.one_run(service, number) if number <= MAX_ID else None
+        values = shown.one_run(service, number) if number <= query.MAX_ID else None
         if values is None:
             return page("absent.html", {"what": f"run {number}"}, code=404)
         return page("run.html", values)
@@ -112,9 +110,3 @@ def blueprint(service: Service) -> Blueprint:  # noqa: C901  one function a rout
         return answer
 
     return routes
-
-
-def _number(text: str) -> int:
-    if not (text.isascii() and text.isdigit() and len(text) < 20 and 1 <= int(text) <= MAX_ID):
-        raise NotFound("before: the number of a run")
-    return int(text)

@@ -106,14 +106,20 @@ def overview(service: Service) -> dict[str, Any]:
     }
 
 
-def listed(service: Service, *, strategy: str | None, before: int | None) -> dict[str, Any]:
-    found = service.journal.read(lambda t: t.runs(limit=PAGE + 1, before=before, strategy=strategy))
+def listed(
+    service: Service, *, strategy: str | None, outcome: str | None, before: int
+) -> dict[str, Any]:
+    found = service.journal.read(
+        lambda t: t.runs(limit=PAGE + 1, before=before, strategy=strategy, outcome=outcome)
+    )
     more = len(found) > PAGE
     return {
         "runs": found[:PAGE],
         "older": found[PAGE - 1].id if more else None,
         "strategy": strategy,
         "names": service.config.strategies.names,
+        "outcome": outcome,
+        "outcomes": list(Outcome),
     }
 
 

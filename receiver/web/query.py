@@ -1,0 +1,86 @@
+"""What does the query of a request ask for? What means nothing is refused, and never left out."""
+
+from __future__ import annotations
+
+from collections.abc import Collection
+from typing import Final
+
+from flask import request
+from werkzeug.exceptions import BadRequest
+
+from receiver.errors import RefusedError
+from receiver.journal import Transaction
+from receiver.problem import quoted, suggestion
+from receiver.run import Outcome, State
+from receiver.wiring import Service
+
+MAX_PAGE: Final = 500
+PAGE: Final = 50
+MAX_ID: Final = 2**62
+
+_WORDS: Final = {"state": State, "outcome": Outcome}
+"""By the parameter that takes them."""
+
+
+def only(known: Collection[str]) -> None:
+    """Raise BadRequest for a parameter that is none of *known*.
+
+    Left out, a misspelt filter would be answered with everything.
+    """
+    for name in request.args:
+        if name not in known:
+            raise BadRequest(f"{quoted(name)} is no parameter here{suggestion(name, known)}")
+
+
+def cursor() -> tuple[int, int]:
+    """Return how many are asked for, newest first, and from before which id."""
+    return limit(), number("before", MAX_ID, 1, MAX_ID)
+
+
+def limit() -> int:
+    """Return how many are asked for at most."""
+    return number("limit", PAGE, 1, MAX_PAGE)
+
+
+def number(name: str, default: int, least: int, most: int) -> int:
+    """Return a number of the query; raises BadRequest, which becomes a 400 that says what fits."""
+    text = request.args.get(name)
+    if text is None:
+        return default
+    if not (text.isascii() and text.isdigit() and len(text) < 20 and least <= int(text) <= most):
+        raise BadRequest(f"{name}: a whole number from {least} to {most}")
+    return int(text)
+
+
+def word(name: str) -> str | None:
+    """Return the `state` or `outcome` that is asked for; raises BadRequest for what is none."""
+    text = request.args.get(name)
+    if text is None or text in list(_WORDS[name]):
+        return text
+    for other, words in _WORDS.items():
+        if text in list(words):
+            a = "an" if other[0] in "aeiou" else "a"
+            raise BadRequest(f"{name}: {text!r} is {a} {other}; write {other}={text}")
+    raise BadRequest(f"{name}: {quoted(text)} is none of {', '.join(_WORDS[name])}")
+
+
+def strategy(service: Service) -> str | None:
+    """Return the strategy that is asked for.
+
+    Raises RefusedError for one that neither the configuration knows nor the journal, which still
+    has what one did that is no more.
+    """
+    name = request.args.get("strategy")
+    known = service.config.strategies.names
+    if name is None or name in known:
+        return name
+
+    def remembered(transaction: Transaction) -> bool:
+        return bool(
+            transaction.runs(limit=1, strategy=name)
+            or transaction.latest_decisions(limit=1, strategy=name)
+        )
+
+    if not service.journal.read(remembered):
+        raise RefusedError(f"no strategy {quoted(name)}{suggestion(name, known)}", status=404)
+    return name
