@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import ast
 import hashlib
 import json
+import re
 import shlex
 import socket
 import ssl
@@ -23,6 +25,8 @@ from werkzeug.serving import make_server
 
 from receiver.breaker import MAIN, BreakerEvent, Happening, Thresholds
 from receiver.cli import client, main, values
+from receiver.cli.called import COMMANDS as CALLED
+from receiver.cli.called import called
 from receiver.control import MAX_REASON
 from receiver.dormancy import Dormancy
 from receiver.journal import Transaction
@@ -485,7 +489,12 @@ def test_what_the_server_refuses_is_exit_code_1_and_what_is_no_request_is_2(
         (["pause", "--reason", "x", "--target", ""], "write web, or service="),
         (["resume", "--reason", "x", "--target", 'service=~"("'], "is no regular expression"),
         (["pause", "--reason", "x", "--strategy", "a", "--target", "b"], "give one of them"),
-        (["approve", "0", "--reason", "x"], "0 is not in the range"),
+        (["approve", "0", "--reason", "x"],
+         "'0' is no run's number; `promheal runs --state pending` shows them"),
+        (["run", "²"], "'²' is no run's number; `promheal runs` shows them"),
+        (["runs", "--state", "failed"], "write --outcome failed"),
+        (["runs", "--outcome", "pending"], "write --state pending"),
+        (["runs", "--outcome", "great"], "'great' is not one of 'healed', 'ineffective'"),
         (["breaker", "reset", "..", "--reason", "x"], "'..' is no name"),
         (["breaker", "reset", "", "--reason", "x"], "'' is no name"),
         (["tasks", "remove", "."], "'.' is no name"),
@@ -630,8 +639,8 @@ def scripted(
             thread.join()
 
 
-def refusal(message: str) -> str:
-    return json.dumps({"error": {"code": "x", "message": message}})
+def refusal(message: str, code: str = "x") -> str:
+    return json.dumps({"error": {"code": code, "message": message}})
 
 
 @pytest.mark.parametrize(
@@ -640,20 +649,26 @@ def refusal(message: str) -> str:
         (403, refusal("an operator may"), 1, "promheal: an operator may\n"),
         (404, refusal("not there"), 1, "promheal: not there\n"),
         (409, refusal("not now"), 1, "promheal: not now\n"),
-        (409, "", 1, "answered 409\n"),
+        (409, "", 2, "answered 409, and not as promheal does; --url says where"),
         (401, "", 2, "give credentials with --token-file"),
         (400, refusal("the body: x"), 2, "answered 400: the body: x\n"),
         (415, refusal("json"), 2, "answered 415: json\n"),
         (429, refusal("later"), 2, "answered 429: later\n"),
         (500, refusal("our mistake"), 2, "answered 500: our mistake\n"),
-        (502, "<html>", 2, "answered 502\n"),
-        (200, "<html>", 2, "and no JSON; is it promheal that listens there?"),
-        (200, "NaN", 2, "and no JSON"),
-        (200, "[" * 100_000, 2, "and no JSON"),
+        (502, "<html>", 2, "answered 502, and not as promheal does"),
+        (200, "<html>", 2, "and not as promheal does; --url says where promheal listens"),
+        (200, "NaN", 2, "and not as promheal does"),
+        (200, "[" * 100_000, 2, "and not as promheal does"),
+        (401, "<title>Sign in \x1b[2J</title>", 2, "wants to know who asks; give credentials"),
+        (200, "<!doctype html><title>Sign in \x1b[2J</title>", 2, "does: it says 'Sign in "),
+        (400, "Client sent an HTTP request to an HTTPS server.\n", 2, "request to an HTTPS server"),
+        (404, refusal("none", "no_such_path"), 2, "is promheal, and has no /api/breakers: --url"),
         (200, '["not an object"]', 2, "in words of another version"),
         (404, refusal("\x1b[2J\u202eevil\nline"), 1, r"\u001b[2J\u202eevil\u000aline"),
         (500, refusal("x" * 5000), 2, f": {'x' * 1000}\n"),
-        (404, '{"error": "text"}', 1, "answered 404\n"),
+        (404, '{"error": "text"}', 2, "answered 404, and not as promheal does"),
+        (404, refusal("no run 7; GET /api/runs lists them"), 1, "7; `promheal runs` lists them\n"),
+        (409, refusal("it needs force: true and a reason"), 1, "it needs --force and a reason\n"),
     ],
 )  # fmt: skip
 def test_what_the_server_answered_is_told(
@@ -665,7 +680,7 @@ def test_what_the_server_answered_is_told(
     assert (ended, out) == (code, "")
     assert says in err
     assert "\x1b" not in err
-    assert len(server.asked) == 1, "nothing is asked twice"
+    assert [path for _, path, _, _ in server.asked].count("/api/breakers") == 1
 
 
 @EACH
@@ -673,7 +688,7 @@ def test_every_command_takes_every_answer(ask: Ask, command: list[str]) -> None:
     for status, body, code, says in (
         (403, refusal("an operator may"), 1, "promheal: an operator may"),
         (503, refusal("full"), 2, "answered 503: full"),
-        (200, "<html>", 2, "and no JSON"),
+        (200, "<html>", 2, "and not as promheal does"),
         (200, '["not an object"]', 2, "in words of another version"),
         (200, '{"audit": null, "tasks": 1, "alerts": [1], "status": 5}', 2, "of another version"),
     ):
@@ -725,7 +740,7 @@ def test_requests_are_as_the_api_has_them(
     with scripted("{}", 404) as server:
         ask(*command, "--url", server.url + "/promheal/")
 
-    ((asked_method, asked_path, headers, asked_body),) = server.asked
+    asked_method, asked_path, headers, asked_body = server.asked[0]
     assert (asked_method, asked_path, asked_body) == (method, f"/promheal{path}", body)
     assert headers.get("content-type") == (None if method == "GET" else "application/json")
     assert headers["user-agent"] == "promheal"
@@ -740,9 +755,9 @@ def test_the_environment_adds_no_proxy_and_no_netrc(
     monkeypatch.setenv("http_proxy", "http://127.0.0.1:1")
 
     with scripted("{}", 404) as server:
-        assert ask("tasks", "--url", server.url)[0] == 1
+        assert ask("tasks", "--url", server.url)[0] == 2
 
-    assert "authorization" not in server.asked[0][2]
+    assert all("authorization" not in headers for _, _, headers, _ in server.asked)
 
 
 def test_user_and_password_are_sent_as_such(ask: Ask, tmp_path: Path) -> None:
@@ -754,6 +769,9 @@ def test_user_and_password_are_sent_as_such(ask: Ask, tmp_path: Path) -> None:
         ask("tasks", "--url", server.url, "--user", "ann", "--password-file", str(path))
 
     assert server.asked[0][2]["authorization"] == "Basic YW5uOnBhc3M="
+    assert all("authorization" not in headers for _, _, headers, _ in server.asked[1:]), (
+        "a stranger"
+    )
 
 
 def test_nobody_there_is_told_with_what_to_do(ask: Ask) -> None:
@@ -938,6 +956,35 @@ def test_http_and_https_that_are_mixed_up_are_told(ask: Ask, authority: trustme.
     with scripted(HEALTHY, tls=context(authority)) as server:
         code, _, err = ask("status", "--url", server.url)
     assert (code, "https:// if it speaks TLS" in err) == (2, True)
+
+
+# --- its own words --------------------------------------------------------------------------------
+
+
+def test_what_the_api_names_has_a_command() -> None:
+    """Its messages say `GET /api/runs lists them`; here the command is named."""
+    named = set(re.findall(r"GET /api/\w+", "".join(_messages())))
+    named |= {f"GET /api/{one}" for one in re.findall(r'among="(\w+)"', "".join(_sources()))}
+    assert len(named) >= 4
+    assert named <= set(CALLED)
+    assert "GET" not in called("; ".join(named))
+
+
+def _sources() -> Iterator[str]:
+    for path in Path("receiver").rglob("*.py"):
+        yield path.read_text()
+
+
+def _messages() -> Iterator[str]:
+    """What the server raises, as its source has it."""
+    for source in _sources():
+        for node in ast.walk(ast.parse(source)):
+            if isinstance(node, ast.Raise) and node.exc is not None:
+                yield from (
+                    one.value
+                    for one in ast.walk(node.exc)
+                    if isinstance(one, ast.Constant) and isinstance(one.value, str)
+                )
 
 
 # --- costs ----------------------------------------------------------------------------------------

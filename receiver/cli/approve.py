@@ -20,11 +20,11 @@ class _Run(msgspec.Struct, frozen=True, kw_only=True):
     reason: str = ""
 
 
-def saying(verb: str, text: str) -> click.Command:
-    """Return the command that says *verb* about a run."""
+def saying(verb: str, text: str, *, listed: str = "promheal runs --state pending") -> click.Command:
+    """Return the command that says *verb* about a run, of those that *listed* shows."""
 
     @click.command(verb, help=f"{text}\n\nExit code 1 when there is no such run, or not so now.")
-    @click.argument("number", metavar="ID", type=click.IntRange(1))
+    @click.argument("number", metavar="ID", type=values.RunId(listed))
     @values.reason
     @client.server
     @shared.output

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import functools
+import re
 import time
 from collections.abc import Callable, Iterator, Mapping
+from contextlib import suppress
 from typing import Any, Final, TypeVar
 from urllib.parse import quote
 
@@ -12,6 +14,7 @@ import click
 import msgspec
 
 from receiver.cli.access import DEFAULT_URL, FLAGS, HOW, Access, Given, contradiction, resolve
+from receiver.cli.called import called
 from receiver.cli.output import say
 from receiver.errors import RefusedError, UpstreamError
 from receiver.log import escape
@@ -24,8 +27,14 @@ MAX_ANSWER: Final = 16 * 1024 * 1024  # bytes
 MAX_MESSAGE: Final = 1_000
 """Characters of the server's own words that are shown."""
 
+NO_SUCH_PATH: Final = "no_such_path"
+"""The code of an answer to a request for what promheal does not serve."""
 _REFUSALS: Final = frozenset({403, 404, 409})
 """It was understood: not allowed, not there, or not in this state."""
+
+_TITLE: Final = re.compile(r"<title[^>]*>\s*([^<]{1,100})", re.IGNORECASE)
+_SHOWN: Final = 100
+"""Characters of what a stranger says of itself."""
 
 _FILE: Final = click.Path(dir_okay=False)
 
@@ -56,6 +65,23 @@ class Server:
         *,
         body: Mapping[str, Any] | None = None,
     ) -> Any:
+        access = self._access
+        headers = {}
+        if body is not None:
+            headers["Content-Type"] = "application/json"
+        if access.authorization is not None:
+            headers["Authorization"] = access.authorization
+        return self._judge(path, *self._sent(method, path, query, headers, body))
+
+    def _sent(
+        self,
+        method: str,
+        path: str,
+        query: Mapping[str, Any] = {},
+        headers: Mapping[str, str] = {},
+        body: Mapping[str, Any] | None = None,
+    ) -> tuple[int, str, bytes]:
+        """Return the status of the answer, where it says that it is instead, and its body."""
         import requests  # noqa: PLC0415  costs 60 ms, and --help needs none of it
         import urllib3  # noqa: PLC0415
 
@@ -70,12 +96,6 @@ class Server:
         session.verify = access.ca_file or True
         if access.cert_file is not None and access.key_file is not None:
             session.cert = (access.cert_file, access.key_file)
-        headers = {"User-Agent": "promheal", "Accept": "application/json"}
-        headers["Accept-Encoding"] = "identity"  # others could unpack to more than was read
-        if body is not None:
-            headers["Content-Type"] = "application/json"
-        if access.authorization is not None:
-            headers["Authorization"] = access.authorization
         try:
             with (
                 session,
@@ -84,7 +104,12 @@ class Server:
                     access.url + path,
                     params=_present(query),
                     data=None if body is None else msgspec.json.encode(body),
-                    headers=headers,
+                    headers={
+                        "User-Agent": "promheal",
+                        "Accept": "application/json",
+                        "Accept-Encoding": "identity",  # others could unpack to more than was read
+                        **headers,
+                    },
                     timeout=self._timeout,
                     allow_redirects=False,
                     stream=True,
@@ -95,7 +120,7 @@ class Server:
             raise self._too_slow(changes=body is not None) from None
         except (requests.RequestException, urllib3.exceptions.HTTPError, OSError) as error:
             raise UpstreamError(f"{access.url}: {_why(error, access.url)}") from None
-        return self._judge(path, answer.status_code, answer.headers.get("Location", ""), raw)
+        return answer.status_code, answer.headers.get("Location", ""), raw
 
     def _read(self, raw: Any, deadline: float, *, changes: bool) -> bytes:
         """Return the whole body, within the deadline: `timeout` alone only bounds each packet."""
@@ -112,9 +137,14 @@ class Server:
 
     def _judge(self, path: str, status: int, location: str, raw: bytes) -> Any:
         url = self._access.url
-        code, said = _error(raw)
-        if status in _REFUSALS:
-            raise RefusedError(said or f"{url}{path} answered {status}", status=status, code=code)
+        code, said = _refusal(raw)
+        if code == NO_SUCH_PATH:
+            raise UpstreamError(
+                f"{url} is promheal, and has no {path}: --url is its address without any path, "
+                "unless a proxy puts one before it; or it is of another version"
+            )
+        if status in _REFUSALS and said:
+            raise RefusedError(said, status=status, code=code)
         if status == 401:
             given = self._access.authorization is not None
             problem = "does not take these credentials" if given else "wants to know who asks"
@@ -125,14 +155,27 @@ class Server:
                 f"{escape(location[:MAX_MESSAGE]) or 'no address'}, and redirects are not "
                 "followed; give the right --url"
             )
-        if status >= 400:
-            raise UpstreamError(f"{url}{path} answered {status}{f': {said}' if said else ''}")
-        try:
-            return msgspec.json.decode(raw)
-        except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
-            raise UpstreamError(
-                f"{url}{path} answered {status}, and no JSON; is it promheal that listens there?"
-            ) from None
+        if status >= 400 and said:
+            raise UpstreamError(f"{url}{path} answered {status}: {said}")
+        if status < 400:
+            with suppress(msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+                return msgspec.json.decode(raw)
+        raise UpstreamError(
+            f"{url}{path} answered {status}, and not as promheal does{self._stranger(raw)}; "
+            "--url says where promheal listens"
+        )
+
+    def _stranger(self, raw: bytes) -> str:
+        """Return what somebody else, who answered *raw*, says of himself; he is sent no secret."""
+        said = _title(raw)
+        if not said:
+            # Prometheus says its name at the first, Alertmanager in the title of the second.
+            with suppress(UpstreamError):
+                healthy = _line(self._sent("GET", "/-/healthy")[2])
+                # "OK" is no name.
+                said = healthy if " " in healthy else _title(self._sent("GET", "/")[2])
+        said = said or _line(raw)
+        return f": it says {said!r}" if said else ""
 
     def _too_slow(self, *, changes: bool) -> UpstreamError:
         told = "; it may have been done all the same, `promheal audit` tells" if changes else ""
@@ -228,13 +271,25 @@ class _Errors(msgspec.Struct):
     error: _Error = msgspec.field(default_factory=_Error)
 
 
-def _error(raw: bytes) -> tuple[str, str]:
-    """Return the code of the server's refusal, and its own words, safe for a terminal."""
+def _refusal(raw: bytes) -> tuple[str, str]:
+    """Return the code and the words of promheal's refusal, safe for a terminal; else nothing."""
     try:
         found = msgspec.json.decode(raw, type=_Errors).error
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
         return "", ""
-    return found.code, escape(found.message[:MAX_MESSAGE])
+    return found.code, escape(called(found.message[:MAX_MESSAGE]))
+
+
+def _title(raw: bytes) -> str:
+    """Return the title of a page, safe for a terminal; or nothing."""
+    found = _TITLE.search(raw[:65_536].decode("utf-8", "replace"))
+    return "" if found is None else escape(found[1].strip())
+
+
+def _line(raw: bytes) -> str:
+    """Return the first line of a text, safe for a terminal; nothing of a page or of JSON."""
+    line = raw[:_SHOWN].decode("utf-8", "replace").strip().partition("\n")[0].strip()
+    return "" if line.startswith(("<", "{", "[")) else escape(line)
 
 
 def _why(error: BaseException, url: str) -> str:

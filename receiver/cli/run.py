@@ -10,12 +10,13 @@ from receiver.cli import client
 from receiver.cli import options as shared
 from receiver.cli.client import Server
 from receiver.cli.output import moment, show, table
+from receiver.cli.values import RunId
 from receiver.duration import format_duration
 from receiver.log import escape
 
 
 @click.command("run")
-@click.argument("number", metavar="ID", type=click.IntRange(1))
+@click.argument("number", metavar="ID", type=RunId("promheal runs"))
 @client.server
 @shared.output
 def command(number: int, server: Server, output: str) -> None:
