@@ -54,6 +54,7 @@ from receiver.template import FILTERS, KNOWN, MAX_OUTPUT
 from receiver.web import application, create_app, query, steering, webhook, worker
 from receiver.web.pages.forms import FORM_AGE
 from receiver.web.pages.shown import SHOWN
+from tests.calls import calls, dry_parse, is_name
 from tests.tools import REPOSITORY, tool
 
 DOCS = REPOSITORY / "docs"
@@ -762,41 +763,6 @@ def lines(block: Block) -> Iterator[str]:
     yield from (line.strip() for line in text.replace("\\\n", " ").splitlines() if line.strip())
 
 
-def calls(line: str) -> Iterator[list[str]]:
-    """The calls of promheal in a command line."""
-    lexer = shlex.shlex(line, posix=True, punctuation_chars=True)
-    lexer.whitespace_split = True
-    call: list[str] = []
-    for word in [*lexer, ";"]:
-        if set(word) <= set("();<>|&"):
-            if call and call[0].rpartition("/")[2] == "promheal":
-                yield call[1:]
-            call = []
-        else:
-            call.append(word)
-
-
-def dry_parse(arguments: list[str], *, whole: bool) -> None:
-    """Hold a call against the command line, without running it; *whole*: nothing may be missing."""
-    command: click.Command = root
-    context = click.Context(root, info_name="promheal")
-    while True:
-        values, rest, _ = command.make_parser(context).parse_args(list(arguments))
-        for param in command.params:
-            value = values.get(param.name)
-            if isinstance(param.type, click.Choice) and isinstance(value, str):
-                param.type.convert(value, param, context)
-            if whole and param.required:
-                assert isinstance(value, str), f"{param.name} is missing"
-        if not isinstance(command, click.Group) or not rest:
-            assert not rest, f"too much: {rest}"
-            return
-        below = command.get_command(context, rest[0])
-        assert below is not None, f"there is no command {rest[0]!r}"
-        command, context = below, click.Context(below, parent=context, info_name=rest[0])
-        arguments = rest[1:]
-
-
 @EACH_PAGE
 def test_every_call_of_promheal_is_one(page: Path) -> None:
     for block in blocks(page, "sh"):
@@ -805,7 +771,7 @@ def test_every_call_of_promheal_is_one(page: Path) -> None:
                 dry_parse(arguments, whole=True)
     for span in code(prose(page)):
         if span.startswith("promheal "):
-            dry_parse(shlex.split(span)[1:], whole=False)
+            dry_parse(shlex.split(span)[1:], whole=not is_name(span))
 
 
 @pytest.mark.parametrize(

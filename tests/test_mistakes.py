@@ -20,6 +20,7 @@ from receiver.services.managers import MANAGERS
 from receiver.services.workers.kinds import WORKERS
 from receiver.settings import Settings
 from receiver.strategy import Strategy
+from tests.calls import dry_parse
 
 STRATEGY = """\
 strategies:
@@ -158,11 +159,47 @@ def test_no_message_is_a_raw_regular_expression(kind: type[Any]) -> None:
     [
         (["chek"], "there is no command 'chek'; did you mean 'check'?"),
         (["frobnicate"], "there is no command 'frobnicate'; known: alerts, approve,"),
+        (["breaker", "rest"], "No such command 'rest'. Did you mean 'reset'?"),
+        (["approve", "x", "--reason", "y"], "'x' is no run's number; `promheal runs --state"),
+        (["approve", "1"], "Missing option '--reason'"),
+        (["runs", "--strateg", "x"], "Did you mean one of: '--state', '--strategy'?"),
+        (["once", "--alerts", "nope.json"], "File 'nope.json' does not exist"),
     ],
 )
 def test_at_the_command_line(arguments: list[str], said: str) -> None:
+    assert said in _refused(arguments)
+
+
+def _refused(arguments: list[str]) -> str:
     done = subprocess.run(
         [sys.executable, "-m", "receiver", *arguments], capture_output=True, text=True, check=False
     )
-    assert done.returncode == 2
-    assert said in done.stderr
+    assert done.returncode == 2, done
+    return done.stderr
+
+
+@pytest.mark.parametrize(
+    ("arguments", "right"),
+    [
+        (["--port", "3001"], "serve --web.listen-address 127.0.0.1:3001"),
+        (["--config.file", "x.yml", "serve"], "serve --config.file x.yml"),
+        (["--dry-run"], "serve --dry-run"),
+        (["serve", "--port=80"], "--web.listen-address 127.0.0.1:80"),
+        (["serve", "--listen", "0.0.0.0:80"], "--web.listen-address 0.0.0.0:80"),
+        (["work", "--port", "3002"], "--web.listen-address 127.0.0.1:3002"),
+        (["status", "--host", "10.0.0.1"], "--url http://10.0.0.1:3001"),
+    ],
+)
+def test_an_option_as_others_call_it_is_answered_with_ours(
+    arguments: list[str], right: str
+) -> None:
+    said = _refused(arguments)
+
+    assert (
+        f"No such option {arguments[0 if arguments[0][0] == '-' else 1].partition('=')[0]!r}"
+        in said
+    )
+    written = said.rstrip("?\n").rpartition(right)
+    assert (written[1], written[2]) == (right, ""), said
+    whole = right.split() if arguments[0].startswith("-") else [arguments[0], *right.split()]
+    dry_parse(whole, whole=True)

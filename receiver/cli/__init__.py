@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 import threading
+from collections.abc import Sequence
 from importlib import import_module
 from importlib.metadata import version
 from io import StringIO
@@ -97,6 +98,14 @@ def _told(
     click.echo(redact("".join(format_exception(kind, problem, traceback))), err=True, nl=False)
 
 
+def _better(problem: click.NoSuchOption, arguments: Sequence[str]) -> click.UsageError:
+    from receiver.cli.meant import meant  # noqa: PLC0415  only who mistypes needs it
+
+    serve = root.get_command(click.Context(root), "serve")
+    assert serve is not None
+    return click.UsageError(meant(problem, arguments, serve), problem.ctx)
+
+
 def main(arguments: list[str] | None = None) -> None:
     """Run the command line; ends with one of the exit codes above."""
     sys.excepthook = _told
@@ -109,6 +118,8 @@ def main(arguments: list[str] | None = None) -> None:
         click.echo("interrupted", err=True)
         sys.exit(130)
     except click.ClickException as problem:
+        if isinstance(problem, click.NoSuchOption):
+            problem = _better(problem, sys.argv[1:] if arguments is None else arguments)
         with StringIO() as shown:
             problem.show(shown)
             click.echo(redact(shown.getvalue()), err=True, nl=False)

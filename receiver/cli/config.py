@@ -1,4 +1,4 @@
-"""`promheal config …`: what Alertmanager needs to know, and a first web.yml."""
+"""`promheal config`: what Alertmanager needs to know, and a first web.yml."""
 
 from __future__ import annotations
 
