@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from pathlib import Path
 from typing import Final, NamedTuple
 
@@ -102,6 +102,45 @@ def stat_fields(pid: int) -> list[bytes]:
     Raises OSError when the process is over.
     """
     return Path(f"/proc/{pid}/stat").read_bytes().rpartition(b")")[2].split()
+
+
+class Listener(NamedTuple):
+    """Who takes connections at a port."""
+
+    pid: int
+    name: str
+
+
+def listener(port: int) -> Listener | None:
+    """Return who listens at *port* of TCP; None when that is nobody, or a process of another user.
+
+    Of several that share it, the one that has started the others.
+    """
+    sockets = {f"socket:[{inode}]" for inode in _listening(port)}
+    found = {pid: stat for pid, stat in _all() if _holds(pid, sockets)}
+    first = [pid for pid, stat in found.items() if int(stat.fields[1]) not in found]
+    return Listener(min(first), found[min(first)].name) if first else None
+
+
+def _listening(port: int) -> Iterator[str]:
+    """Yield the inodes of the sockets that listen there: proc_pid_net(5)."""
+    for table in ("tcp", "tcp6"):
+        try:
+            lines = Path(f"/proc/self/net/{table}").read_text().splitlines()[1:]
+        except OSError:
+            continue  # a machine without IPv6
+        for line in lines:
+            _, local, _, state, *rest = line.split()
+            if state == "0A" and int(local.rpartition(":")[2], 16) == port:
+                yield rest[5]
+
+
+def _holds(pid: int, sockets: Collection[str]) -> bool:
+    """Whether a process has one of them open, as far as we may look."""
+    try:
+        return any(str(one.readlink()) in sockets for one in Path(f"/proc/{pid}/fd").iterdir())
+    except OSError:
+        return False
 
 
 def _all() -> Iterator[tuple[int, _Stat]]:

@@ -19,6 +19,7 @@ from receiver.web import create_app, create_worker_app
 from receiver.web.access import Access, Asked, Denied
 from receiver.web.arbiter import Server
 from receiver.web.gate import Gate, Headers, added
+from receiver.web.listening import refuse_what_is_taken
 from receiver.web.notify_socket import VARIABLES, NotifySocket
 from receiver.web.watched import WatchedConfig
 from receiver.web.web_config import Loaded, WebConfig
@@ -32,6 +33,9 @@ WAIT: Final = 60.0
 """Seconds that a database server is waited for at the start."""
 SHUTDOWN: Final = 30
 """Seconds that actions under way may take after SIGTERM."""
+
+_HANDED: Final = frozenset({"LISTEN_FDS", "GUNICORN_FD"})
+"""Variables by which systemd, or gunicorn before us, hands over the socket that listens."""
 
 _REMEDY: Final = """\
 Have every caller say who it is:
@@ -68,7 +72,7 @@ def run(options: Options, listen: str, web_config: Path | None) -> None:
             f"--storage.url {options.storage_url}: with a file one process does it all; several "
             "share a server: --storage.url postgresql://USER@HOST/DATABASE"
         )
-    Server(
+    server = Server(
         lambda: Application(options, watched, systemd, loopback=_is_loopback(listen)),
         {
             "bind": [listen],
@@ -78,7 +82,10 @@ def run(options: Options, listen: str, web_config: Path | None) -> None:
             **_tls(watched),
         },
         multiproc_dir=options.environ.get("PROMETHEUS_MULTIPROC_DIR", ""),
-    ).run()
+    )
+    if not _HANDED.intersection(options.environ):
+        refuse_what_is_taken(listen, *_address(listen))
+    server.run()
 
 
 def _prepared(url: str) -> bool:
@@ -209,12 +216,17 @@ class Application:
         self._service.close(timeout=SHUTDOWN - 5)
 
 
-def _is_loopback(listen: str) -> bool:
-    """Whether only this machine can reach *listen*. Raises ConfigError if it is no address."""
+def _address(listen: str) -> tuple[str, int]:
+    """Return host and port. Raises ConfigError if they are none."""
     host, colon, port = listen.rpartition(":")
-    bare = host.removeprefix("[").removesuffix("]")
     if not colon or not port.isdigit() or int(port) > 65535:
         raise ConfigError(f"--web.listen-address {listen!r}: write HOST:PORT, as 127.0.0.1:3001")
+    return host.removeprefix("[").removesuffix("]"), int(port)
+
+
+def _is_loopback(listen: str) -> bool:
+    """Whether only this machine can reach *listen*. Raises ConfigError if it is no address."""
+    bare, port = _address(listen)
     try:
         return bare == "localhost" or ipaddress.ip_address(bare).is_loopback
     except ValueError:
