@@ -16,7 +16,7 @@ from urllib.parse import urlsplit
 
 import msgspec
 
-from receiver import connections, delivery, provable
+from receiver import connections, delivery, fitting, provable
 from receiver.actions import discover
 from receiver.channels import Channels
 from receiver.clock import steady_clock
@@ -155,6 +155,8 @@ def _prometheus(loaded: Loaded, timeout: float) -> Iterator[Finding]:
         tell = warn if each.warning else ok
         yield tell(f"strategy {each.strategy}", each.detail)
     for strategy, problem in provable.problems(loaded.strategies, rules, settings.trusted_senders):
+        yield warn(f"strategy {strategy}", problem)
+    for strategy, problem in fitting.problems(loaded.strategies, rules or (), prometheus):
         yield warn(f"strategy {strategy}", problem)
     if rules is not None and not prometheus.alertmanagers():
         yield warn(subject, "it sends its alerts to no Alertmanager; see its `alerting:`")

@@ -13,7 +13,7 @@ from receiver.errors import UpstreamError
 from receiver.looks import waited
 from receiver.prometheus import Prometheus
 from receiver.promql import Rule
-from receiver.strategy import Strategy
+from receiver.strategy import Strategy, Verify
 from receiver.template import sample
 
 
@@ -99,7 +99,7 @@ def _problem(strategy: Strategy, name: str, found: Decay) -> str:
             f"{found.problem}; write a `verify.query`"
         )
     if found.reach <= max(verify.within, verify.at_most):
-        return ""
+        return _too_short(strategy, name, found)
     return (
         f"{name} looks {format_duration(found.seconds)} back, longer than `verify.at_most` "
         f"({format_duration(verify.at_most)}): a run that does not clear it before can only end "
@@ -107,12 +107,30 @@ def _problem(strategy: Strategy, name: str, found: Decay) -> str:
     )
 
 
+def _too_short(strategy: Strategy, name: str, found: Decay) -> str:
+    """Say of a `within` that somebody wrote that it is not what is waited for."""
+    verify = strategy.verify
+    assert found.seconds is not None
+    if verify.within >= found.seconds or verify.within == Verify().within:
+        return ""
+    longest = format_duration(_longest(strategy, found))
+    return (
+        f"{name} looks {format_duration(found.seconds)} back, so it may fire for as long after a "
+        f"heal: a proof takes {longest} at most, and not `verify.within` "
+        f"({format_duration(verify.within)}); write `within: {longest}`, or a `verify.query` with "
+        "a shorter window"
+    )
+
+
+def _longest(strategy: Strategy, found: Decay) -> float:
+    verify = strategy.verify
+    return waited(found.reach, within=verify.within, settle=verify.settle, at_most=verify.at_most)
+
+
 def _patience(strategy: Strategy, name: str, found: Decay) -> str:
     verify = strategy.verify
     assert found.seconds is not None
-    longest = waited(
-        found.reach, within=verify.within, settle=verify.settle, at_most=verify.at_most
-    )
+    longest = _longest(strategy, found)
     back = f"looks {format_duration(found.seconds)} back" if found.seconds else "does not look back"
     more = (
         f", longer than `verify.within` ({format_duration(verify.within)})"

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from datetime import datetime
 from typing import Final, TypeVar
 
@@ -18,6 +18,7 @@ _QUERY: Final = "/api/v1/query"
 _ALERTMANAGERS: Final = "/api/v1/alertmanagers"
 _QUERY_RANGE: Final = "/api/v1/query_range"
 _CONFIG: Final = "/api/v1/status/config"
+_LABELS: Final = "/api/v1/labels"
 _RULES: Final = "/api/v1/rules"
 
 _FORBIDDEN: Final = frozenset({400, 401, 403})
@@ -117,6 +118,12 @@ class Prometheus:
     def recording_rules(self) -> tuple[Rule, ...]:
         """Return the rules that make new series."""
         return tuple(rule for rule in self._rules([("type", "record")]) if rule.records)
+
+    def label_names(self, selectors: Iterable[str]) -> frozenset[str]:
+        """Return the labels of all series that any of *selectors* has selected lately."""
+        form = [("match[]", selector) for selector in selectors]
+        data, _ = _data(_LABELS, self._http.post(_LABELS, form), list[str])
+        return frozenset(data)
 
     def sending(self) -> Sending | None:
         """Return how it labels the alerts that it sends; None where nobody says.

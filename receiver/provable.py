@@ -8,8 +8,9 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Sequence
 
 from receiver import promql
-from receiver.matcher import MatchOp
+from receiver.problem import nearest
 from receiver.promql import Rule
+from receiver.routing import alertnames
 from receiver.strategy import Strategy
 
 _REMEDY = "give it a `when` or a `verify.query`, or name their sender in prometheus.trusted_senders"
@@ -30,9 +31,12 @@ def problems(
                 missing = "has no rules API" if rules is None else "has no alerting rules"
                 yield strategy.name, f"Prometheus {missing}, so {without}"
             continue
-        names = {m.value for m in strategy.match if m.name == "alertname" and m.op is MatchOp.EQUAL}
-        for name in sorted(names - {rule.name for rule in rules}):
-            missing = f"no rule is called {name!r}, so no alert asks for it; load one from rules/"
+        for name in sorted(set(alertnames(strategy)) - {rule.name for rule in rules}):
+            near = nearest(name, {rule.name for rule in rules})
+            hint = f" (did you mean {near!r}?)" if near else ""
+            missing = (
+                f"no rule is called {name!r}{hint}, so no alert asks for it; load one from rules/"
+            )
             elsewhere = f"; if one comes from elsewhere, {without}" if without else ""
             yield strategy.name, missing + elsewhere
         if strategy.verify.query is None:

@@ -27,6 +27,14 @@ class Sending(msgspec.Struct, frozen=True):
     chains: tuple[tuple[Relabel, ...], ...] | None = ((),)
     """`alert_relabel_configs`, one chain for each group of Alertmanagers; None: not known."""
 
+    def may_make(self, name: str) -> bool:
+        """Whether an alert may get the label *name* by relabelling, as far as is known."""
+        return self.chains is None or any(
+            config.action == "labelmap" or "$" in config.target_label or config.target_label == name
+            for chain in self.chains
+            for config in chain
+        )
+
     def conflict(self, alert_labels: Mapping[str, str]) -> str:
         """Return the external label that says the alert is another Prometheus', in words."""
         for name, value in self.external.items():

@@ -226,6 +226,23 @@ def test_check_warns_at_its_place_of_a_rule_that_needs_longer_than_is_waited(con
         assert answer.returncode == 0, "the remedies work"
 
 
+def test_check_warns_of_less_time_than_the_rule_needs(config: Path) -> None:
+    """Mistake 23: who wrote 10s would wonder for minutes."""
+    rules = config / "g.yml"
+    rules.write_text(CHECKED_RULES % "5m")
+
+    answer = promheal("check", "--rules", str(rules), restarting(config, within="10s"))
+
+    assert answer.returncode == 3
+    told = "looks 5m back, so it may fire for as long after a heal: a proof takes 6m30s at most"
+    assert told in answer.stdout
+    remedy = re.search(r"5m back.* write `within: (\w+)`", answer.stdout)
+    assert remedy is not None
+    for right in ({"within": remedy[1]}, {"query": "latency > 1"}):
+        answer = promheal("check", "--rules", str(rules), restarting(config, **right))
+        assert answer.returncode == 0, "the remedies work"
+
+
 def test_check_says_of_what_it_cannot_read_that_it_is_never_ineffective(config: Path) -> None:
     rules = config / "g.yml"
     rules.write_text(CHECKED_RULES % "1_000")

@@ -163,6 +163,22 @@ def test_what_does_not_work_is_told_with_its_remedy(patient: Patient) -> None:
     assert found["service shop"][0][0] == "ok", "one that is ill hides no other"
 
 
+def test_what_asks_for_no_alert_that_there_is_is_told_with_what_there_is(patient: Patient) -> None:
+    strategy = patient.strategies["high-cpu"]
+    patient.strategies["name"] = {**strategy, "match": ['alertname="HihgCPU"']}
+    patient.strategies["target"] = {**strategy, "target": ["instnace"]}
+
+    _, found = patient.asked()
+
+    assert "no rule is called 'HihgCPU' (did you mean 'HighCPU'?)" in found["strategy name"][0][1]
+    state, said = found["strategy target"][1]
+    assert state == "warn"
+    assert said.endswith("has the label 'instnace' of its `target`, so none asks for it")
+    patient.strategies["name"] = strategy
+    del patient.strategies["target"]
+    assert "warn" not in {state for state, _ in patient.asked()[1]["strategy name"]}
+
+
 def test_without_prometheus_and_alertmanager_it_names_them(patient: Patient) -> None:
     port = free_port()
     patient.promheal["prometheus"]["url"] = f"http://127.0.0.1:{port}"

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import click
 
-from receiver import provable
+from receiver import fitting, provable
 from receiver.actions import Actions, discover
 from receiver.cli import FINDINGS, FINE, WARNINGS
 from receiver.cli import options as shared
@@ -134,7 +134,10 @@ def _of_prometheus(loaded: Loaded, actions: Actions, found: list[Memory]) -> Ite
         yield Problem(file=settings.url, line=0, column=0, message=f"cannot be asked: {error}")
         return
     strategies = Report(str(loaded.files[1]))
-    for name, problem in provable.problems(loaded.strategies, rules, settings.trusted_senders):
+    for name, problem in (
+        *provable.problems(loaded.strategies, rules, settings.trusted_senders),
+        *fitting.problems(loaded.strategies, rules or (), prometheus),
+    ):
         strategies.add(f"strategy {name}: {problem}", severity=Severity.WARNING)
     yield from strategies.problems
     made = recordings_of(prometheus, rules or ())
