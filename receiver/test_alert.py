@@ -21,6 +21,7 @@ from receiver.delivery import shown, witnesses
 from receiver.errors import ConfigError, UpstreamError
 from receiver.finding import Finding, fail, ok
 from receiver.intake import TEST, TEST_ID
+from receiver.problem import quoted, suggestion
 from receiver.routing import RECEIVER, Route, Routing, read_routing
 
 SPARE: Final = 10.0
@@ -88,7 +89,7 @@ def prepare(loaded: Loaded, strategy: str | None, *, timeout: float) -> TestAler
         raise ConfigError("there are no strategies, so no alert is for promheal")
     name = strategy or names[0]
     if name not in names:
-        raise ConfigError(f"there is no strategy {name!r}; there are {', '.join(names)}")
+        raise ConfigError(f"there is no strategy {quoted(name)}{suggestion(name, names)}")
     examples = {each.name: (each, alert) for each, alert in witnesses(loaded, timeout)}
     healed, alert = examples[name]
     labels = {**(alert or {}), TEST[0]: TEST[1], TEST_ID: secrets.token_urlsafe(16)}

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import logging
+import re
 from typing import Any
 
 import pytest
 from flask.testing import FlaskClient
+from werkzeug.exceptions import default_exceptions
 
 from receiver.web import create_app, create_worker_app
 from receiver.web.sparing import LINES
@@ -121,3 +123,20 @@ def test_it_is_logged_once_a_minute_for_each_address_and_never_more_than_some(
     )
     assert (first.address, first.status) == ("127.0.0.1", 404)  # type: ignore[attr-defined]
     assert len(caplog.records) == LINES
+
+
+def test_no_refusal_is_in_the_words_of_the_framework(service: Service) -> None:
+    """Whatever is asked with whatever method: its texts know neither the path nor a remedy."""
+    app = create_app(service)
+    client = app.test_client()
+    theirs = {kind.description for kind in default_exceptions.values() if kind.description}
+    refused = 0
+    for rule in app.url_map.iter_rules():
+        path = re.sub(r"<[^>]*>", "7", rule.rule)
+        for method in ("GET", "POST", "PUT", "DELETE"):
+            answer: Any = client.open(path, method=method, data=b"{")
+            if answer.status_code >= 400:
+                refused += 1
+                said = answer.json["error"]["message"] if answer.is_json else answer.text
+                assert not any(text in said for text in theirs), (method, path, said)
+    assert refused > 50

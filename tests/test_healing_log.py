@@ -815,6 +815,19 @@ def test_the_export_can_be_narrowed(journal: Journal, url: str) -> None:
     assert count("--strategy", "other") == 0
 
 
+def test_the_export_of_a_strategy_that_never_ran_is_told(journal: Journal, url: str) -> None:
+    ended(journal)
+    call = ["export", "--storage.url", url, "--strategy", "latecny"]
+
+    done = CliRunner().invoke(cli.command, call, standalone_mode=False)
+
+    assert (done.return_value, done.stdout) == (3, "")
+    told = "promheal: warning: no run of strategy 'latecny' is here; did you mean 'latency'?\n"
+    assert done.stderr == told
+    call[-1] = "latency"
+    assert CliRunner().invoke(cli.command, call, standalone_mode=False).return_value == 0
+
+
 def test_csv_has_a_header_and_no_formula(journal: Journal, url: str, tmp_path: Path) -> None:
     labels = {"alertname": '=HYPERLINK("http://evil.example","a\nb")', "severity": "-1"}
     ended(journal, about=alert(labels=labels), value=-1.5)

@@ -624,6 +624,7 @@ def test_runs_are_found_by_their_outcome(journal: Journal) -> None:
 
     assert [run.target for run in found] == ["t0"]
     assert journal.read(lambda t: t.runs(limit=9, outcome="failed", strategy="other")) == []
+    assert journal.read(lambda t: t.strategies()) == ["s"]
 
 
 # -- together or not at all

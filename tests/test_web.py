@@ -313,6 +313,36 @@ def test_what_is_asked_for_and_there_is_not_is_said_with_what_there_is(
     assert client.get(remedy).status_code == 200
 
 
+@pytest.mark.parametrize(
+    ("path", "wrong"),
+    [
+        ("/api/system/heal/pause", {"reson": "x"}),
+        ("/api/system/heal/pause", {}),
+        ("/api/system/heal/resume", {"reason": 5}),
+        ("/api/runs/1/approve", []),
+        ("/api/breakers/self-healing-main/reset", {"reason": "x", "force": "yes"}),
+        ("/api/tasks/pause", {"why": "x"}),
+    ],
+)
+def test_a_body_that_is_wrong_is_answered_with_one_that_is_right(
+    client: FlaskClient, service: Service, path: str, wrong: Any
+) -> None:
+    answer: Any = client.post(path, json=wrong)
+    said = answer.json["error"]["message"]
+    assert answer.status_code == 400
+    assert said.startswith("the body: ")
+
+    right = json.loads(said.partition("; send for example ")[2])
+    answer = client.post(path, json=right)
+    assert answer.status_code != 400, answer.json
+
+
+def test_a_file_of_the_page_that_there_is_not_is_said_in_our_words(client: FlaskClient) -> None:
+    answer: Any = client.get("/static/none.js")
+    assert answer.status_code == 404
+    assert "GET /static/none.js: there is no such path" in answer.json["error"]["message"]
+
+
 def test_a_strategy_that_is_no_more_is_found_by_what_it_did(
     client: FlaskClient, service: Service, config: Path
 ) -> None:

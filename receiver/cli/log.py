@@ -14,13 +14,16 @@ from typing import BinaryIO, Final
 import click
 import msgspec
 
+from receiver.cli import FINE, WARNINGS
 from receiver.cli import options as shared
+from receiver.cli.output import say
 from receiver.cli.values import SPAN
 from receiver.clock import steady_clock
 from receiver.errors import ConfigError, JournalError
 from receiver.healing_log import Line, encode, line_in
 from receiver.journal import Journal, open_journal
 from receiver.log import escape
+from receiver.problem import quoted, suggestion
 
 PAGE: Final = 10_000
 """Runs that are looked up at once: each time the journal sorts all there are."""
@@ -56,10 +59,11 @@ def command() -> None:
 )
 def export(
     storage_url: str, since: float | None, strategy: str | None, output: str, file: Path | None
-) -> None:
+) -> int:
     """Print the lines of the healing log from the journal, oldest first.
 
     All runs that acted and have ended and that the journal still keeps. A server may go on running.
+    Exit code 3 when the journal has no run of the strategy that is named.
     """
     encoded: Callable[[Line], bytes] = _csv if output == "csv" else encode
     journal = _open(storage_url)
@@ -70,8 +74,15 @@ def export(
             for line in _counted(_lines(journal, since, strategy), destination):
                 destination.write(encoded(line))
             destination.flush()
+        known = journal.read(lambda t: t.strategies())
     finally:
         journal.close()
+    if strategy is None or strategy in known:
+        return FINE
+    # Whether the configuration has it, a journal cannot know.
+    hint = suggestion(strategy, known)
+    say(f"promheal: warning: no run of strategy {quoted(strategy)} is here{hint}", err=True)
+    return WARNINGS
 
 
 def _open(url: str) -> Journal:

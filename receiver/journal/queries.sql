@@ -455,6 +455,9 @@ delete from veto where (strategy, target) in (
 -- name: prune_audit
 delete from audit where id in (select id from audit where at < :before limit :limit)
 
+-- name: strategies
+select distinct strategy from run order by strategy
+
 -- name: acted_runs
 -- A page of the runs that acted and have ended, in the order of their end, from after one of them.
 select finished_at, id from run

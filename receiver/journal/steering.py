@@ -180,6 +180,10 @@ class Steering(ABC):
         """Runs that acted and have ended, as (end, id) in that order, from behind *after*."""
 
     @abstractmethod
+    def strategies(self) -> list[str]:
+        """The names of all that have runs here, in order."""
+
+    @abstractmethod
     def anchor(self) -> Anchor | None: ...
 
     @abstractmethod

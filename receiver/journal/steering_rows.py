@@ -202,6 +202,9 @@ class SteeringRows(Steering):
         rows = self._execute("acted_runs", end=end, id=run, limit=limit, strategy=strategy)
         return [(row[0], row[1]) for row in rows]
 
+    def strategies(self) -> list[str]:
+        return [row[0] for row in self._execute("strategies")]
+
     def anchor(self) -> Anchor | None:
         row = self._execute("anchor").fetchone()
         return None if row is None else Anchor(**dict(row))

@@ -49,9 +49,6 @@ class Astray:
         self._sparing = Sparing(clock)
 
     def answer(self, problem: HTTPException) -> Response:
-        if isinstance(problem, NotFound) and request.url_rule is not None:
-            # The path is served: what it names is not there, and who looked for it says so.
-            return error("not_found", problem.description or "", 404)
         served = [
             Served(rule.rule, frozenset(rule.methods or ()) - _UNASKED)
             for rule in self._app.url_map.iter_rules()

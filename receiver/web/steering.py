@@ -6,7 +6,7 @@ Bodies are JSON objects of `Content-Type: application/json`, which no form of an
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any, Final, TypeVar
+from typing import Any, ClassVar, Final, TypeVar
 
 import msgspec
 from flask import Blueprint, Response, jsonify, request
@@ -30,15 +30,21 @@ SHOWN: Final = 20
 """Targets and runs that the answer to a pause names."""
 
 
+_WHY: Final = "the disk is replaced"
+
+
 class Because(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    example: ClassVar = {"reason": _WHY}
     reason: str
 
 
 class Perhaps(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    example: ClassVar = {"reason": _WHY}
     reason: str = ""
 
 
 class Pausing(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    example: ClassVar = {"reason": _WHY, "for": "30m", "scope": "all"}
     reason: str
     duration: str | None = msgspec.field(name="for", default=None)
     scope: str = "all"
@@ -46,16 +52,18 @@ class Pausing(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 
 class Resuming(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    example: ClassVar = {"reason": _WHY, "scope": "all"}
     reason: str
     scope: str = "all"
 
 
 class Resetting(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    example: ClassVar = {"reason": _WHY, "force": True}
     reason: str = ""
     force: bool = False
 
 
-T = TypeVar("T", bound=msgspec.Struct)
+T = TypeVar("T", Because, Perhaps, Pausing, Resuming, Resetting)
 
 
 class TaskConverter(BaseConverter):
@@ -179,7 +187,8 @@ def _body(kind: type[T]) -> T:
     try:
         return msgspec.json.decode(body or b"{}", type=kind)
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
-        raise BadRequest(f"the body: {error}") from None
+        example = msgspec.json.encode(kind.example).decode()
+        raise BadRequest(f"the body: {error}; send for example {example}") from None
 
 
 def _reason(text: str) -> str:
