@@ -119,7 +119,26 @@ def listener(port: int) -> Listener | None:
     sockets = {f"socket:[{inode}]" for inode in _listening(port)}
     found = {pid: stat for pid, stat in _all() if _holds(pid, sockets)}
     first = [pid for pid, stat in found.items() if int(stat.fields[1]) not in found]
-    return Listener(min(first), found[min(first)].name) if first else None
+    return Listener(min(first), _title(min(first)) or found[min(first)].name) if first else None
+
+
+def _title(pid: int) -> str:
+    """Return what a process calls itself, or its program, of Python the script.
+
+    Other arguments are not shown: they may hold secrets.
+    """
+    try:
+        words = Path(f"/proc/{pid}/cmdline").read_bytes().decode().split("\0")
+    except (OSError, UnicodeDecodeError):
+        return ""
+    program = _last(words[0])
+    if program.startswith("python") and words[1:] and words[1].startswith("/"):
+        program = _last(words[1])
+    return program[:60] if program.isprintable() else ""
+
+
+def _last(path: str) -> str:
+    return path.rpartition("/")[2] if path.startswith("/") else path
 
 
 def _listening(port: int) -> Iterator[str]:

@@ -28,10 +28,12 @@ with socket.create_server(("127.0.0.1", int(sys.argv[1]))):
 
 
 @pytest.fixture
-def port() -> Iterator[int]:
+def port(tmp_path: Path) -> Iterator[int]:
     """One at which another process listens."""
     port = free_port()
-    command = [sys.executable, "-c", _HOLD, str(port)]
+    script = tmp_path / "holder"
+    script.write_text(_HOLD)
+    command = [sys.executable, str(script), str(port)]
     with subprocess.Popen(command, stdout=subprocess.PIPE) as holder:
         assert holder.stdout is not None
         holder.stdout.readline()
@@ -63,7 +65,7 @@ def test_it_is_one_line_with_exit_code_2_and_both_remedies_work(
     assert done.returncode == 2
     (line,) = done.stderr.splitlines()
     said = re.fullmatch(
-        rf"promheal: --web\.listen-address 127\.0\.0\.1:{port}: process \d+ \(python[\d.]*\) "
+        rf"promheal: --web\.listen-address 127\.0\.0\.1:{port}: process \d+ \(holder\) "
         r"listens there; end it with `(kill \d+)`, or listen elsewhere, as at 127\.0\.0\.1:(\d+)",
         line,
     )

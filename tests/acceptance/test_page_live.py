@@ -38,7 +38,7 @@ def paths(scene: Scene) -> list[str]:
         scene.numbers(name)[0] for name in ("restart", "migrate", "in-vain", "patience", "look")
     ]
     return [
-        "/", "/runs", "/runs?strategy=none", "/strategies/restart", "/strategies/failover",
+        "/", "/runs", "/runs?outcome=unknown", "/strategies/restart", "/strategies/failover",
         "/runs/999999", *(f"/runs/{run}" for run in runs),
     ]  # fmt: skip
 
