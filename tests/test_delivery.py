@@ -331,7 +331,7 @@ def test_nothing_is_sent_that_nobody_agreed_to(tmp_path: Path, promheal: Promhea
         assert "  promheal (webhook)" in told
         assert "there is no terminal to ask on; --yes sends it all the same" in told
         code, _, told = sent(tmp_path, alertmanager.url, promheal, "--yes", "--strategy=none")
-        assert (code, "there is no strategy 'none'; there are nginx-down" in told) == (2, True)
+        assert (code, "there is no strategy 'none'; known: nginx-down" in told) == (2, True)
         nobody = f"http://127.0.0.1:{free_port()}"
         code, _, told = sent(tmp_path, alertmanager.url, promheal, "--yes", f"--url={nobody}")
         assert code == 2

@@ -19,7 +19,11 @@ COMMANDS: Final = {
     "GET /api/tasks": "`promheal tasks`",
 }
 """By the request. What stays as it is has no command."""
-_CALLED: Final = {**COMMANDS, "force: true": "--force", "send evenIfUnknown: true": "add --even-if-unknown"}
+_CALLED: Final = {
+    **COMMANDS,
+    "force: true": "--force",
+    "send evenIfUnknown: true": "add --even-if-unknown",
+}
 _ASKED: Final = re.compile(rf"(?:{'|'.join(map(re.escape, _CALLED))})\b")
 
 

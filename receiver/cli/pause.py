@@ -13,7 +13,6 @@ from receiver.cli import options as shared
 from receiver.cli.client import Server
 from receiver.cli.output import moment, show, table
 from receiver.duration import format_duration
-from receiver.errors import RefusedError
 from receiver.log import escape
 
 F = TypeVar("F", bound=Callable[..., Any])
@@ -110,13 +109,9 @@ def command(
     given: dict[str, Any] = {} if span is None else {"for": format_duration(span)}
     if even_if_unknown:
         given["evenIfUnknown"] = True
-    try:
-        answer = server.post(
-            "/api/system/heal/pause", reason=reason, scope=scope_of(strategy, target), **given
-        )
-    except RefusedError as refused:
-        said = str(refused).replace("send evenIfUnknown: true", "add --even-if-unknown")
-        raise RefusedError(said, status=refused.status) from None
+    answer = server.post(
+        "/api/system/heal/pause", reason=reason, scope=scope_of(strategy, target), **given
+    )
     show(answer, output, lambda: _text(client.understood(answer, _Paused)))
 
 
