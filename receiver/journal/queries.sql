@@ -202,15 +202,16 @@ order by id desc limit :limit
 select * from run where state = 'pending' and reason = :reason order by id limit :limit
 
 -- name: unhealed
--- The last runs on their targets that acted and have not healed, though an alert that fired then
--- fires on; newest first.
+-- The last runs on their targets that acted, are over and have not healed, though an alert that
+-- fired then fires on; newest first. Another one may be under way.
 select r.* from (
     select distinct w.strategy, w.target, (
         select max(id) from run
-        where strategy = w.strategy and target = w.target and acted_at is not null) as last
+        where strategy = w.strategy and target = w.target and state = 'finished'
+          and acted_at is not null) as last
     from wanted w) as k
 join run r on r.id = k.last
-where r.state = 'finished' and r.outcome not in ('healed', 'cancelled')
+where r.outcome not in ('healed', 'cancelled')
   and exists (
     select 1 from wanted w join episode e on e.id = w.episode
     where w.strategy = r.strategy and w.target = r.target and e.first_seen <= r.finished_at)
