@@ -23,7 +23,7 @@ from receiver.healing import Healing
 from receiver.journal import Journal, Key, Transaction
 from receiver.journal.steering import Pause
 from receiver.known import Known
-from receiver.problem import nearest, quoted
+from receiver.problem import nearest, quoted, suggestion
 from receiver.run import Outcome, Run, State
 from receiver.scope import ALL, EVERYWHERE, TARGET, Scope, ScopeError, parse_scope, stored_scope
 
@@ -127,6 +127,7 @@ class Control:
                 transaction.put_dormancy(AWAKE)
                 consequences.reset(transaction, MAIN, now)
             if not woken and not ended:
+                self._check_strategy(meant.strategy)
                 raise _not_paused(meant, standing)
             for each in {pause.scope for pause in ended}:
                 transaction.lift_pauses(each, now=now)
@@ -267,6 +268,12 @@ class Control:
         return self._healing.finish(
             transaction, run, Outcome.CANCELLED, f"{done} by {by}: {reason}"
         )
+
+    def _check_strategy(self, name: str) -> None:
+        strategies = self._config().strategies
+        if name and strategies.get(name) is None:
+            hint = suggestion(name, strategies.names)
+            raise RefusedError(f"no strategy {quoted(name)}{hint}", status=404)
 
     def _known(self, scope: Scope) -> Known:
         """Return what *scope* may mean."""

@@ -570,6 +570,15 @@ def test_a_stored_scope_that_cannot_be_read_stops_no_decision(journal: Journal) 
     assert world.verdict() == ("allow", "")
 
 
+def test_a_resume_of_a_strategy_that_there_is_not_says_which_was_meant(journal: Journal) -> None:
+    world = World(journal)
+
+    with pytest.raises(RefusedError, match=r"no strategy 'latncy'; did you mean 'latency'\?"):
+        world.control.resume(by="olga", reason="over", scope="strategy:latncy")
+    with pytest.raises(RefusedError, match="nothing is paused"):
+        world.control.resume(by="olga", reason="over", scope="strategy:latency")
+
+
 def test_a_resume_of_everything_says_what_stays_paused(journal: Journal) -> None:
     world = World(journal)
     pause = partial(world.control.pause, by="anna", reason="deploy")
