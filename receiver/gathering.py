@@ -60,9 +60,6 @@ _REASON: Final = 500
 """Characters of the pause file that are read."""
 
 
-"""What is said of a silence while Alertmanager cannot be asked."""
-
-
 class Prover(Protocol):
     """Prometheus, asked for evidence."""
 
