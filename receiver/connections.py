@@ -14,8 +14,8 @@ from receiver.channels import Channels
 from receiver.clock import Clock
 from receiver.config_files import Loaded
 from receiver.errors import UpstreamError
-from receiver.gathering import Config
 from receiver.guards.situation import Silencing
+from receiver.in_force import Config
 from receiver.intake import Fetch
 from receiver.llm import Keys
 from receiver.place import EVERYWHERE, Place

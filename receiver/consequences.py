@@ -25,7 +25,7 @@ from receiver.breaker import (
     Thresholds,
     names,
 )
-from receiver.gathering import Config
+from receiver.in_force import Config
 from receiver.journal import Transaction
 from receiver.metrics import RELAPSES, TARGET_BREAKERS, TRANSITIONS
 from receiver.run import DOUBTFUL, FAILURES, Doubt, Outcome, Run

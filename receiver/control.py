@@ -17,9 +17,9 @@ from receiver.clock import Clock
 from receiver.coverage import Coverage, coverage
 from receiver.dormancy import AWAKE
 from receiver.errors import RefusedError
-from receiver.gathering import Config
 from receiver.guards.situation import Reason
 from receiver.healing import Healing
+from receiver.in_force import Config
 from receiver.journal import Journal, Key, Transaction
 from receiver.journal.steering import Pause
 from receiver.known import Known

@@ -12,8 +12,8 @@ from typing import Any
 import msgspec
 
 from receiver.apart import apart
-from receiver.gathering import Prover
 from receiver.guards.situation import Signal
+from receiver.in_force import Prover
 from receiver.proof.binding import Binding
 from receiver.proof.verifier import Judgement
 from receiver.run import Plan

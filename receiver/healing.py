@@ -21,8 +21,8 @@ from receiver.actions import Actions, Context
 from receiver.breaker import BreakerState
 from receiver.clock import Clock
 from receiver.errors import JournalError
-from receiver.gathering import Config
 from receiver.guards.situation import Reason, Signal
+from receiver.in_force import Config
 from receiver.journal import Journal, Key, Transaction
 from receiver.looks import Look, Wait, cleared_since, clock_time, end_of, next_look, wait_of
 from receiver.metrics import ACTIONS, HEALS, ROLLBACKS, VERIFICATIONS, Metrics, of_run

@@ -19,8 +19,8 @@ import msgspec
 from receiver import needs
 from receiver.breaker import BreakerEvent, BreakerState
 from receiver.errors import ActionError, JournalError
-from receiver.gathering import Config
 from receiver.guards.situation import Reason
+from receiver.in_force import Config
 from receiver.journal import Journal, Transaction
 from receiver.journal.steering import Untold
 from receiver.metrics import NOTICES

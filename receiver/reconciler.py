@@ -20,9 +20,10 @@ from receiver.choice import MOST, choose
 from receiver.clock import Clock
 from receiver.decide import Decision, decide
 from receiver.errors import ActionError
-from receiver.gathering import Asked, Case, Config, Gathering, plan_for
+from receiver.gathering import Asked, Case, Gathering, plan_for
 from receiver.guards.situation import Answer, Reason, Signal, Situation, Verdict
 from receiver.healing import PASSED_ON, Healing
+from receiver.in_force import Config
 from receiver.journal import Episode, Journal, Key, Transaction
 from receiver.metrics import DECISIONS, Metrics, of_run
 from receiver.place import EVERYWHERE, UNBOUND, Place

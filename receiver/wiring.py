@@ -31,10 +31,11 @@ from receiver.control import Control
 from receiver.engine import Engine
 from receiver.engine.embedded import EmbeddedEngine
 from receiver.errors import ConfigError, JournalError
-from receiver.gathering import Asked, Config
+from receiver.gathering import Asked
 from receiver.guards.situation import Reason
 from receiver.healing import Healing
 from receiver.healing_log import HealingLog, would_have
+from receiver.in_force import Config
 from receiver.intake import Intake
 from receiver.journal import Journal, Key, Transaction, open_journal
 from receiver.journal.steering import Anchor

@@ -17,8 +17,8 @@ import pytest
 from receiver.breaker import StrategyThresholds, Thresholds
 from receiver.channels import Channels
 from receiver.errors import ActionError
-from receiver.gathering import Config
 from receiver.guards.situation import Signal
+from receiver.in_force import Config
 from receiver.journal import Journal, open_journal
 from receiver.metrics import NOTICES
 from receiver.notices import Event, Notices

@@ -9,9 +9,9 @@ from typing import Any
 import msgspec
 
 from receiver.control import Control
-from receiver.gathering import Config
 from receiver.guards.situation import Silencing
 from receiver.healing import Healing
+from receiver.in_force import Config
 from receiver.intake import Intake
 from receiver.journal import Journal, Key
 from receiver.metrics import Metrics
