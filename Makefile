@@ -182,7 +182,7 @@ lock: $(VENV)/developed ## Choose the newest versions again, with their hashes
 	done; done; done
 
 generate: $(VENV)/developed ## Write the generated files anew
-	$(BIN)/python -m receiver.schemas docs/schemas
+	$(BIN)/python -m receiver.config.schemas docs/schemas
 	$(BIN)/python -m grafana
 	$(BIN)/python -m deploy.generate
 

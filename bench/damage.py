@@ -21,7 +21,7 @@ from receiver.errors import JournalError
 from receiver.journal import Admission, Transaction, Want, open_journal
 from receiver.journal.marker import marker_path
 from receiver.journal.sqlite_file import check, connect
-from receiver.run import Observation, Outcome, Phase, State, Step, StepState
+from receiver.policy.run import Observation, Outcome, Phase, State, Step, StepState
 from tests.factories import NOW, alert
 
 PAGE: Final = 4096

@@ -12,11 +12,11 @@ from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
 
-from receiver.decay import decay, recordings
-from receiver.duration import format_duration
+from receiver.doctor.rule_files import read_rule_files
 from receiver.errors import ConfigError
-from receiver.rule_files import read_rule_files
-from receiver.strategy import Verify
+from receiver.policy.decay import decay, recordings
+from receiver.policy.duration import format_duration
+from receiver.policy.strategy import Verify
 
 WITHIN, AT_MOST = Verify().within, 3_600.0
 

@@ -19,18 +19,18 @@ import msgspec
 import psycopg
 
 from bench import servers
-from receiver.alert import Notification, parse_notification
+from receiver.app import PRUNE_ROWS, Service, build
 from receiver.connections import Options
-from receiver.decay import FORGETS
 from receiver.engine.postgres import PostgresEngine
-from receiver.guards.situation import Signal
+from receiver.healing.prover import PrometheusProver
 from receiver.journal import Key, Transaction
 from receiver.journal.postgres import SCHEMA
-from receiver.place import Place
-from receiver.proof.binding import Binding
-from receiver.proof.verifier import Judgement
-from receiver.prover import PrometheusProver
-from receiver.wiring import PRUNE_ROWS, Service, build
+from receiver.policy.alert import Notification, parse_notification
+from receiver.policy.decay import FORGETS
+from receiver.policy.guards.situation import Signal
+from receiver.policy.place import Place
+from receiver.policy.proof.binding import Binding
+from receiver.policy.proof.verifier import Judgement
 
 T = TypeVar("T")
 

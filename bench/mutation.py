@@ -66,8 +66,8 @@ def functions(folder: Path) -> tuple[dict[str, Counter[bool]], list[str]]:
 
 
 def guard_mutants(*, order: bool) -> Iterator[Mutant]:
-    from receiver import decide  # noqa: PLC0415  only a child may have it already
-    from receiver.guards.situation import ALLOW  # noqa: PLC0415
+    from receiver.policy import decide  # noqa: PLC0415  only a child may have it already
+    from receiver.policy.guards.situation import ALLOW  # noqa: PLC0415
 
     real = decide.GUARDS
 
@@ -83,7 +83,7 @@ def guard_mutants(*, order: bool) -> Iterator[Mutant]:
 
 
 def move_mutants() -> Iterator[Mutant]:
-    from receiver import breaker  # noqa: PLC0415
+    from receiver.policy import breaker  # noqa: PLC0415
 
     for state, event in breaker.MOVES:
         cell = (state, event)
@@ -112,7 +112,7 @@ def survives(change: Callable[[], None], tests: str) -> bool:
 
 def tables(*, order: bool) -> tuple[Counter[bool], list[str]]:
     """As `functions`, for the tables. Imports receiver from the working directory."""
-    for warm in ("pytest", "msgspec", "receiver.wiring", "receiver.metrics"):
+    for warm in ("pytest", "msgspec", "receiver.app", "receiver.reporting.metrics"):
         importlib.import_module(warm)  # once, and not by each child
     mutants: list[tuple[Mutant, str]] = [(one, GUARDS) for one in guard_mutants(order=order)]
     if order:

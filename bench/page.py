@@ -7,9 +7,9 @@ import tempfile
 import time
 from pathlib import Path
 
+from receiver.app import build
 from receiver.connections import Options
 from receiver.web import create_app
-from receiver.wiring import build
 from tests.conftest import STRATEGIES
 from tests.test_page import many_runs
 

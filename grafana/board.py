@@ -16,7 +16,7 @@ from grafana_foundation_sdk.models import dashboard
 
 from grafana.panels import BAD, DATASOURCE, GOOD, Link, Panel
 from grafana.promql import changed, of, total
-from receiver.run import Outcome
+from receiver.policy.run import Outcome
 
 Json: TypeAlias = dict[str, Any]
 Variable: TypeAlias = d.QueryVariable

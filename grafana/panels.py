@@ -14,8 +14,8 @@ from grafana_foundation_sdk.models import common, dashboard
 from grafana_foundation_sdk.models.prometheus import PromQueryFormat
 
 from grafana.promql import most, of
-from receiver.breaker import BreakerState
-from receiver.run import Outcome
+from receiver.policy.breaker import BreakerState
+from receiver.policy.run import Outcome
 
 T = TypeVar("T")
 Panel: TypeAlias = Builder[dashboard.Panel]

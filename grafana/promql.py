@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from typing import Final
 
-from receiver.run import FAILURES, Outcome
+from receiver.policy.run import FAILURES, Outcome
 
 CHOSEN: Final = ('job=~"$job"', 'instance=~"$instance"')
 STRATEGY: Final = 'strategy="$strategy"'

@@ -7,20 +7,20 @@ from pathlib import Path
 
 import msgspec
 
-from receiver.alert import Alert, Notification
-from receiver.alertmanager import Alertmanager
-from receiver.authority import FILE
-from receiver.channels import Channels
+from receiver.clients.alertmanager import Alertmanager
+from receiver.clients.channels import Channels
+from receiver.clients.llm import Keys
+from receiver.clients.prometheus import Prometheus
 from receiver.clock import Clock
-from receiver.config_files import Loaded
+from receiver.config.files import Loaded
+from receiver.config.in_force import Config
 from receiver.errors import UpstreamError
-from receiver.guards.situation import Silencing
-from receiver.in_force import Config
-from receiver.intake import Fetch
-from receiver.llm import Keys
-from receiver.place import EVERYWHERE, Place
-from receiver.prometheus import Prometheus
-from receiver.prover import PrometheusProver
+from receiver.healing.intake import Fetch
+from receiver.healing.prover import PrometheusProver
+from receiver.policy.alert import Alert, Notification
+from receiver.policy.authority import FILE
+from receiver.policy.guards.situation import Silencing
+from receiver.policy.place import EVERYWHERE, Place
 from receiver.settings import Settings, dotenv
 
 

@@ -15,10 +15,10 @@ from typing import Annotated, Final
 
 import msgspec
 
-from receiver.breaker import MainThresholds, Thresholds
-from receiver.duration import Duration
 from receiver.errors import ConfigError
-from receiver.maintenance import Window
+from receiver.policy.breaker import MainThresholds, Thresholds
+from receiver.policy.duration import Duration
+from receiver.policy.maintenance import Window
 from receiver.redaction import learn_variables
 
 _Url = Annotated[

@@ -17,8 +17,8 @@ from typing import Any, Final, NamedTuple
 
 import msgspec
 
-from receiver.processes import ProcessFigures
-from receiver.prometheus import Range
+from receiver.clients.prometheus import Range
+from receiver.process.table import ProcessFigures
 from receiver.redaction import redact_json
 
 FOLDER: Final = "snapshots"

@@ -31,7 +31,7 @@ from urllib.parse import quote
 import msgspec
 
 from receiver.errors import TemplateError
-from receiver.value_promise import fault_of
+from receiver.policy.value_promise import fault_of
 
 if TYPE_CHECKING:
     from jinja2 import nodes

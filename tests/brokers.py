@@ -19,7 +19,7 @@ import pytest
 import redis
 
 from receiver.actions import discover
-from receiver.config_files import load
+from receiver.config.files import load
 from receiver.services import Service
 from tests.tools import REPOSITORY, tool
 

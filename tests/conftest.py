@@ -10,9 +10,9 @@ from pathlib import Path
 import pytest
 
 from receiver import redaction
+from receiver.app import Options, Service, build
 from receiver.errors import JournalError
 from receiver.journal import Journal, open_journal
-from receiver.wiring import Options, Service, build
 from tests.acceptance.server import journals_in_postgres
 from tests.brokers import Redis, redis_server
 from tests.postgres import Postgres, postgres

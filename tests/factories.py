@@ -8,16 +8,16 @@ from typing import Any, ClassVar
 import msgspec
 
 from receiver.actions import Action, Actions, Context, Later
-from receiver.alert import Alert, Notification, Status, fingerprint
-from receiver.authority import Speaker
-from receiver.decay import FORGETS, Decay
 from receiver.errors import ActionError
-from receiver.guards.situation import Condition, Doubt, Signal, Situation
-from receiver.matcher import parse_matcher
-from receiver.proof.binding import Binding
-from receiver.proof.verifier import Judgement
+from receiver.policy.alert import Alert, Notification, Status, fingerprint
+from receiver.policy.authority import Speaker
+from receiver.policy.decay import FORGETS, Decay
+from receiver.policy.guards.situation import Condition, Doubt, Signal, Situation
+from receiver.policy.matcher import parse_matcher
+from receiver.policy.proof.binding import Binding
+from receiver.policy.proof.verifier import Judgement
+from receiver.policy.strategy import Budget, Expect, StepSpec, Strategy
 from receiver.services import Inventory
-from receiver.strategy import Budget, Expect, StepSpec, Strategy
 
 NOW = 1_800_000_000.0
 

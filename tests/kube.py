@@ -18,8 +18,8 @@ from typing import Any
 import pytest
 import trustme
 
+from receiver.clients.exchange import fetch
 from receiver.errors import ActionError
-from receiver.exchange import fetch
 from tests.brokers import eventually, free_ports, running
 
 NAMESPACE = "shop"

@@ -13,13 +13,13 @@ import bcrypt
 import msgspec
 import pytest
 
+from receiver.app import Service
 from receiver.web import create_app, webhook
 from receiver.web.access import WEBHOOK, Access, Asked, Denied, Granted
 from receiver.web.gate import Gate, added, merged
 from receiver.web.refusals import ADDRESSES, LINES, LOG_AGAIN
 from receiver.web.tls import IF_GIVEN, REQUIRED, Tls
 from receiver.web.web_config import ClientCertificate, RateLimit, Role, Token, WebConfig
-from receiver.wiring import Service
 
 SECRETS = {"webhook": "webhook-token", "viewer": "viewer-token", "operator": "operator-token"}
 

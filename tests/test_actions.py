@@ -23,14 +23,14 @@ from receiver.actions import Actions, Context, Later
 from receiver.actions.command import Command, CommandParams
 from receiver.actions.http import Http, HttpParams, Method, Undo
 from receiver.actions.log import Level, Log, LogParams
+from receiver.actions.parameters import Values, render_params
 from receiver.actions.restart import RestartIfCritical, RestartParams, RestartService
 from receiver.actions.wait import Wait, WaitParams
+from receiver.clients.exchange import refuse_unless_allowed
+from receiver.config.undeclared import undeclared
 from receiver.errors import ActionError, TemplateError
-from receiver.exchange import refuse_unless_allowed
-from receiver.parameters import Values, render_params
+from receiver.policy.value_pattern import ValuePattern
 from receiver.services import Health, Inventory, Service, ServiceState, ServiceStatus
-from receiver.undeclared import undeclared
-from receiver.value_pattern import ValuePattern
 from tests import factories
 from tests.test_template import HOSTILE, variables
 

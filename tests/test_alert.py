@@ -9,8 +9,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from receiver.alert import Status, fingerprint, parse_notification
 from receiver.errors import PayloadError
+from receiver.policy.alert import Status, fingerprint, parse_notification
 
 PAYLOADS = sorted(
     path for path in Path("tests/payloads").glob("*.json") if path.name != "INDEX.json"

@@ -7,9 +7,9 @@ from typing import Any
 
 import pytest
 
-from receiver.alert import fingerprint
-from receiver.alert_file import read_alert_file
+from receiver.cli.alert_file import read_alert_file
 from receiver.errors import ConfigError
+from receiver.policy.alert import fingerprint
 
 
 def written(folder: Path, content: Any) -> Path:

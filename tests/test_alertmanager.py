@@ -11,9 +11,9 @@ from typing import Any
 import msgspec
 import pytest
 
-from receiver.alert import Status, fingerprint
-from receiver.alertmanager import Alertmanager
+from receiver.clients.alertmanager import Alertmanager
 from receiver.errors import UpstreamError
+from receiver.policy.alert import Status, fingerprint
 from receiver.settings import AlertmanagerSettings
 from tests import factories
 from tests.chain import Program, free_port, start_alertmanager

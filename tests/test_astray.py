@@ -10,9 +10,9 @@ import pytest
 from flask.testing import FlaskClient
 from werkzeug.exceptions import default_exceptions
 
+from receiver.app import Service
 from receiver.web import create_app, create_worker_app
 from receiver.web.sparing import LINES
-from receiver.wiring import Service
 
 WAY = "Alertmanager's notifications go to POST /webhook; GET /openapi.yaml lists all paths."
 

@@ -2,8 +2,8 @@ from __future__ import annotations
 
 import pytest
 
-from receiver.authority import Authority, Speaker, authority, rule_of
-from receiver.promql import Rule
+from receiver.policy.authority import Authority, Speaker, authority, rule_of
+from receiver.policy.promql import Rule
 
 ALERT = {"alertname": "HighCPU", "service": "a", "severity": "critical", "cluster": "west"}
 MINE = {"alertname": "HighCPU", "service": "a", "severity": "critical"}

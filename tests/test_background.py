@@ -19,8 +19,8 @@ import apscheduler.schedulers.base
 import apscheduler.triggers.date
 import pytest
 
-from receiver.background import THREADS, Background, Load, Task, TaskExists, load
 from receiver.clock import steady_clock
+from receiver.engine.background import THREADS, Background, Load, Task, TaskExists, load
 from receiver.errors import ActionError
 from tests.factories import FakeClock
 
@@ -304,7 +304,7 @@ def switched(thread: threading.Thread) -> list[str]:
 
 
 def test_importing_it_does_not_import_apscheduler() -> None:
-    code = "import sys, receiver.background; sys.exit('apscheduler' in sys.modules)"
+    code = "import sys, receiver.engine.background; sys.exit('apscheduler' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
 
 
@@ -671,7 +671,7 @@ def test_what_is_due_and_has_not_begun_does_not_begin_any_more(make: Make, then:
 def test_a_task_that_hangs_does_not_hold_up_the_end_of_the_process() -> None:
     code = """
 import threading, time
-from receiver.background import Background, Task
+from receiver.engine.background import Background, Task
 from receiver.clock import steady_clock
 began = threading.Event()
 def hang():

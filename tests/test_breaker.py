@@ -9,7 +9,7 @@ from typing import Any
 import msgspec
 import pytest
 
-from receiver.breaker import (
+from receiver.policy.breaker import (
     MOVES,
     Breaker,
     BreakerEvent,

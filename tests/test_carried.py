@@ -7,8 +7,8 @@ from urllib.parse import quote
 
 import pytest
 
-from receiver.carried import MADE, origins
-from receiver.proof.syntax import parse
+from receiver.doctor.carried import MADE, origins
+from receiver.policy.proof.syntax import parse
 from tests.acceptance.server import ask
 from tests.chain import Exporter, Program, start_prometheus, wait_until
 

@@ -11,9 +11,9 @@ import msgspec
 import pytest
 
 from receiver.actions.notify import Notify, NotifyParams
-from receiver.channels import Channels, plain
+from receiver.actions.parameters import render_params
+from receiver.clients.channels import Channels, plain
 from receiver.errors import ActionError, TemplateError
-from receiver.parameters import render_params
 from receiver.services import Inventory
 from receiver.settings import NotifyChannel, NotifyEvents, NotifySettings
 from tests import factories

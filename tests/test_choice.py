@@ -9,16 +9,16 @@ from typing import Any
 
 import pytest
 
-from receiver.apart import apart
-from receiver.choice import MOST, PROVEN
-from receiver.decay import Decay, longest
-from receiver.guards.situation import Condition, Doubt, Signal
+from receiver.healing.choice import MOST, PROVEN
 from receiver.journal import Journal, Recorded
-from receiver.maintenance import Window
-from receiver.matcher import parse_matcher
-from receiver.run import Outcome, Run, State
+from receiver.policy.apart import apart
+from receiver.policy.decay import Decay, longest
+from receiver.policy.guards.situation import Condition, Doubt, Signal
+from receiver.policy.maintenance import Window
+from receiver.policy.matcher import parse_matcher
+from receiver.policy.run import Outcome, Run, State
+from receiver.policy.strategy import Mode, Verify, WhenBlind
 from receiver.settings import EngineSettings
-from receiver.strategy import Mode, Verify, WhenBlind
 from tests.factories import NOW, alert, notification, resolved, strategy
 from tests.world import KEY, World
 

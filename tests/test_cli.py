@@ -14,8 +14,8 @@ from typing import Any
 import pytest
 
 from receiver.cli import COMMANDS
-from receiver.decide import GUARDS
 from receiver.journal import open_journal
+from receiver.policy.decide import GUARDS
 from tests.chain import free_port
 from tests.tools import cpu_seconds
 

@@ -23,19 +23,19 @@ import trustme
 import yaml
 from werkzeug.serving import make_server
 
-from receiver.breaker import MAIN, BreakerEvent, Happening, Thresholds
+from receiver.app import Service
 from receiver.cli import client, main, values
 from receiver.cli.called import COMMANDS as CALLED
 from receiver.cli.called import called
-from receiver.control import MAX_REASON
-from receiver.dormancy import Dormancy
+from receiver.healing.control import MAX_REASON
 from receiver.journal import Transaction
+from receiver.policy.breaker import MAIN, BreakerEvent, Happening, Thresholds
+from receiver.policy.dormancy import Dormancy
 from receiver.settings import environment
 from receiver.web import create_app
 from receiver.web.access import Access
 from receiver.web.gate import Gate
 from receiver.web.web_config import Role, Token, WebConfig
-from receiver.wiring import Service
 from tests.tools import cpu_seconds
 
 Ask = Callable[..., tuple[int, str, str]]

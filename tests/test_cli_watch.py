@@ -17,12 +17,12 @@ from typing import IO, Any
 import pytest
 from click.testing import CliRunner
 
-from receiver.alert_file import read_alert_file
+from receiver.app import Service
+from receiver.cli.alert_file import read_alert_file
 from receiver.cli.once import acting_service, take
 from receiver.cli.watch import _Watch, command
 from receiver.errors import JournalError
 from receiver.journal import Journal, Transaction, open_journal
-from receiver.wiring import Service
 
 SLOW = """\
   slow:

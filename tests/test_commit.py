@@ -10,14 +10,14 @@ from typing import Any
 
 import pytest
 
+from receiver.app import Service
 from receiver.errors import JournalError
-from receiver.guards.situation import Signal
-from receiver.intake import Intake
+from receiver.healing.intake import Intake
 from receiver.journal import Admission, Journal, Stored, Transaction, open_journal
 from receiver.journal.stored import not_stored
-from receiver.run import Outcome
-from receiver.strategy import Strategies
-from receiver.wiring import Service
+from receiver.policy.guards.situation import Signal
+from receiver.policy.run import Outcome
+from receiver.policy.strategy import Strategies
 from tests.brokers import eventually
 from tests.commits import SPOILERS, Failing, spoil
 from tests.factories import NOW, FakeClock, alert, notification, step, strategy

@@ -14,13 +14,13 @@ from hypothesis import strategies as st
 from receiver.actions import Action, Actions, discover
 from receiver.actions.log import Log
 from receiver.actions.restart import RestartParams
-from receiver.config_files import Loaded, load
-from receiver.matcher import parse_matcher
-from receiver.problem import InvalidConfig, Problem, Severity, format_problem
+from receiver.config.files import Loaded, load
+from receiver.policy.matcher import parse_matcher
+from receiver.policy.strategy import Expect, Mode, OnFailure
 from receiver.services import Health, Inventory
 from receiver.services.supervisor import Supervisor
 from receiver.settings import Settings
-from receiver.strategy import Expect, Mode, OnFailure
+from receiver.yaml.problem import InvalidConfig, Problem, Severity, format_problem
 
 CONFIGS = Path(__file__).parent.parent / "configs"
 NAMES = ("promheal.yml", "services.yml", "healing_strategies.yml")

@@ -13,7 +13,11 @@ from typing import Any
 import msgspec
 import pytest
 
-from receiver.breaker import (
+from receiver.errors import RefusedError
+from receiver.healing.control import NOT_PAUSED
+from receiver.healing.coverage import Coverage
+from receiver.journal import Journal, Key, Transaction, open_journal
+from receiver.policy.breaker import (
     MAIN,
     Breaker,
     BreakerEvent,
@@ -23,17 +27,13 @@ from receiver.breaker import (
     Thresholds,
     after,
 )
-from receiver.control import NOT_PAUSED
-from receiver.coverage import Coverage
-from receiver.dormancy import AWAKE
-from receiver.errors import RefusedError
-from receiver.guards.situation import Condition, Signal
-from receiver.journal import Journal, Key, Transaction, open_journal
-from receiver.matcher import parse_matcher
-from receiver.proof.verifier import Judgement
-from receiver.run import Outcome, Run, State, StepState
+from receiver.policy.dormancy import AWAKE
+from receiver.policy.guards.situation import Condition, Signal
+from receiver.policy.matcher import parse_matcher
+from receiver.policy.proof.verifier import Judgement
+from receiver.policy.run import Outcome, Run, State, StepState
+from receiver.policy.strategy import Limits, Mode, OnFailure
 from receiver.settings import BackoffSettings, EngineSettings, FlagSettings, StormSettings
-from receiver.strategy import Limits, Mode, OnFailure
 from tests.factories import NOW, Spy, alert, notification, resolved, step, strategy
 from tests.world import KEY, World
 
@@ -1043,7 +1043,7 @@ def test_every_change_says_who_when_and_why(journal: Journal) -> None:
 
 
 def test_only_alerts_in_the_window_are_kept_waiting(journal: Journal) -> None:
-    from receiver.maintenance import Window  # noqa: PLC0415  only this test needs it
+    from receiver.policy.maintenance import Window  # noqa: PLC0415  only this test needs it
 
     world = World(journal)
     always = ["mon-sun 00:00 - 24:00"]

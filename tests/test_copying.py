@@ -12,17 +12,26 @@ from typing import Any
 import psycopg
 import pytest
 
-from receiver.alert import Quarantined
-from receiver.breaker import BreakerEvent, Happening
 from receiver.cli import main
-from receiver.decide import decide
-from receiver.dormancy import Dormancy
 from receiver.journal import Admission, Journal, Transaction, Want, open_journal
 from receiver.journal.copying import BATCH, TABLES
 from receiver.journal.migrate import scripts
 from receiver.journal.sqlite import SqliteTransaction
 from receiver.journal.steering import Anchor
-from receiver.run import Observation, Outcome, Phase, Plan, PlannedStep, State, Step, StepState
+from receiver.policy.alert import Quarantined
+from receiver.policy.breaker import BreakerEvent, Happening
+from receiver.policy.decide import decide
+from receiver.policy.dormancy import Dormancy
+from receiver.policy.run import (
+    Observation,
+    Outcome,
+    Phase,
+    Plan,
+    PlannedStep,
+    State,
+    Step,
+    StepState,
+)
 from tests.factories import NOW, alert, situation
 
 KEY = ("latency", 'service="checkout"')

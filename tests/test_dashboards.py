@@ -17,10 +17,10 @@ from prometheus_client.parser import text_string_to_metric_families
 
 from grafana.board import TITLES, WIDTH, text
 from grafana.boards import boards
-from receiver.breaker import BreakerState
-from receiver.run import Outcome
+from receiver.app import Service
+from receiver.policy.breaker import BreakerState
+from receiver.policy.run import Outcome
 from receiver.web import create_app
-from receiver.wiring import Service
 from tests.boards import (
     FILES,
     GRAFANA,

@@ -6,8 +6,8 @@ from pathlib import Path
 import pytest
 
 from bench.decay import main
-from receiver.decay import DEPTH, SCRAPE, Decay, Recorded, decay, recordings
-from receiver.promql import Rule
+from receiver.policy.decay import DEPTH, SCRAPE, Decay, Recorded, decay, recordings
+from receiver.policy.promql import Rule
 
 MINUTE, HOUR, DAY = 60.0, 3_600.0, 86_400.0
 

@@ -15,10 +15,10 @@ import pytest
 import yaml
 
 from receiver.actions import discover
-from receiver.alertmanager import Alertmanager
-from receiver.config_files import load
-from receiver.delivery import examine
-from receiver.finding import Finding, State
+from receiver.clients.alertmanager import Alertmanager
+from receiver.config.files import load
+from receiver.doctor.delivery import examine
+from receiver.policy.finding import Finding, State
 from receiver.settings import AlertmanagerSettings
 from tests.acceptance.server import Promheal
 from tests.chain import free_port, start_alertmanager, wait_until

@@ -25,8 +25,8 @@ from receiver.demo.narrator import Narrator, Tone
 from receiver.demo.story import Story
 from receiver.demo.watch import SICKNESSES, Seen, Step, Watch
 from receiver.errors import ConfigError
-from receiver.promql import Rule, Sample, Samples
-from receiver.run import Observation, Outcome, Phase, StepState
+from receiver.policy.promql import Rule, Sample, Samples
+from receiver.policy.run import Observation, Outcome, Phase, StepState
 from tests.chain import free_port, wait_until
 from tests.tools import REPOSITORY, tool
 

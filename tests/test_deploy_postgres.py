@@ -13,9 +13,9 @@ from pathlib import Path
 import psycopg
 import pytest
 
-from receiver.dormancy import Dormancy
 from receiver.errors import JournalError
 from receiver.journal import open_journal
+from receiver.policy.dormancy import Dormancy
 from tests.brokers import eventually
 from tests.postgres import Postgres, postgres
 from tests.tools import REPOSITORY

@@ -22,20 +22,25 @@ import yaml
 from click.testing import CliRunner
 from msgspec import inspect
 
-from receiver import breaker, control, dormancy, intake, needs, scrape, wiring
+from receiver import app
 from receiver.actions import GROUP, Action, Actions, discover
-from receiver.alert import MAX_ALERTS, MAX_LABELS, MAX_TEXT, parse_notification
-from receiver.alert_file import read_alert_file
-from receiver.breaker import BreakerEvent, BreakerState, Thresholds
 from receiver.cli import BROKEN, FINDINGS, FINE, WARNINGS, root
-from receiver.config_files import Loaded, load
-from receiver.decay import DEPTH
-from receiver.decide import GUARDS
-from receiver.duration import format_duration
-from receiver.guards.situation import RETRY, Answer, Reason
-from receiver.llm import Keys
-from receiver.looks import LONGEST, LOOKS, SHORTEST
-from receiver.run import Outcome, State, StepState
+from receiver.cli.alert_file import read_alert_file
+from receiver.clients.llm import Keys
+from receiver.config.files import Loaded, load
+from receiver.config.strategies import _STEP
+from receiver.healing import control, intake
+from receiver.policy import breaker, dormancy
+from receiver.policy.alert import MAX_ALERTS, MAX_LABELS, MAX_TEXT, parse_notification
+from receiver.policy.breaker import BreakerEvent, BreakerState, Thresholds
+from receiver.policy.decay import DEPTH
+from receiver.policy.decide import GUARDS
+from receiver.policy.duration import format_duration
+from receiver.policy.guards.situation import RETRY, Answer, Reason
+from receiver.policy.looks import LONGEST, LOOKS, SHORTEST
+from receiver.policy.run import Outcome, State, StepState
+from receiver.policy.strategy import Strategy
+from receiver.reporting import needs, scrape
 from receiver.services import Inventory, Service
 from receiver.services.caches import CACHES
 from receiver.services.managers import MANAGERS
@@ -48,8 +53,6 @@ from receiver.settings import (
     NotifyChannel,
     Settings,
 )
-from receiver.strategies_file import _STEP
-from receiver.strategy import Strategy
 from receiver.template import FILTERS, KNOWN, MAX_OUTPUT
 from receiver.web import application, create_app, query, steering, webhook, worker
 from receiver.web.pages.forms import FORM_AGE
@@ -602,7 +605,7 @@ def test_the_figures_of_the_pages_are_those_of_the_code() -> None:
 HTTP_API = DOCS / "reference/http-api.md"
 
 
-def test_every_route_is_documented(service: wiring.Service) -> None:
+def test_every_route_is_documented(service: app.Service) -> None:
     routes = {
         f"{method} {as_written(rule.rule)}"
         for rule in create_app(service).url_map.iter_rules()
@@ -646,7 +649,7 @@ def examples() -> dict[str, Any]:
     }
 
 
-def test_the_answers_of_the_page_have_the_keys_of_the_real_ones(service: wiring.Service) -> None:
+def test_the_answers_of_the_page_have_the_keys_of_the_real_ones(service: app.Service) -> None:
     client = create_app(service).test_client()
     alert = '{"version": "4", "alerts": [{"status": "firing", "startsAt": "2026-01-31T12:00:00Z",'
     alert += ' "labels": {"alertname": "HighLatency", "service": "shop"}}]}'
@@ -703,7 +706,7 @@ def differences(said: Any, real: Any, at: str = "") -> Iterator[str]:
 
 
 def test_every_issue_of_the_page_is_one_that_is_told() -> None:
-    code_of = re.sub(r'"\s*(?:f?)"', "", text_of(REPOSITORY / "receiver/needs.py"))
+    code_of = re.sub(r'"\s*(?:f?)"', "", text_of(REPOSITORY / "receiver/reporting/needs.py"))
     source = " ".join(re.findall(r'"([^"]*)"', code_of))
     for row in table(HTTP_API, "GET /api/status", "issue").rows:
         for text in code(row[0]) + code(row[1]):

@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import pytest
 
-from receiver.dormancy import AWAKE, Dormancy, anew, backoff, failed, lulled
+from receiver.policy.dormancy import AWAKE, Dormancy, anew, backoff, failed, lulled
 
 NOW = 1_800_000_000.0
 

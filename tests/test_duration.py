@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from receiver.duration import UNITS, Duration, format_duration, parse_duration
+from receiver.policy.duration import UNITS, Duration, format_duration, parse_duration
 
 MILLISECONDS = st.integers(min_value=0, max_value=10**13)
 

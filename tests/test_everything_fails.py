@@ -7,12 +7,12 @@ from __future__ import annotations
 
 import pytest
 
-from receiver.breaker import MAIN, BreakerState
-from receiver.dormancy import AWAKE, TOO_MANY
-from receiver.guards.situation import Signal
 from receiver.journal import Journal, Key
-from receiver.matcher import parse_matcher
-from receiver.run import Outcome
+from receiver.policy.breaker import MAIN, BreakerState
+from receiver.policy.dormancy import AWAKE, TOO_MANY
+from receiver.policy.guards.situation import Signal
+from receiver.policy.matcher import parse_matcher
+from receiver.policy.run import Outcome
 from tests.factories import Spy, alert, notification, resolved, step, strategy
 from tests.world import World
 

@@ -7,14 +7,14 @@ from pathlib import Path
 
 import pytest
 
+from receiver.clients.prometheus import Prometheus
+from receiver.doctor.fitting import problems
 from receiver.errors import UpstreamError
-from receiver.fitting import problems
-from receiver.matcher import parse_matcher
-from receiver.prometheus import Prometheus
-from receiver.promql import Rule
-from receiver.relabel import Relabel, Sending
+from receiver.policy.matcher import parse_matcher
+from receiver.policy.promql import Rule
+from receiver.policy.relabel import Relabel, Sending
+from receiver.policy.strategy import Strategy
 from receiver.settings import PrometheusSettings
-from receiver.strategy import Strategy
 from tests.chain import Exporter, start_prometheus, wait_until
 from tests.factories import strategy
 

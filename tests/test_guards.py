@@ -5,10 +5,10 @@ from typing import Any
 import msgspec
 import pytest
 
-from receiver.breaker import MAIN, Breaker
-from receiver.decide import GUARDS, decide
-from receiver.dormancy import Dormancy
-from receiver.guards.situation import (
+from receiver.policy.breaker import MAIN, Breaker
+from receiver.policy.decide import GUARDS, decide
+from receiver.policy.dormancy import Dormancy
+from receiver.policy.guards.situation import (
     ALLOW,
     Answer,
     Condition,
@@ -21,9 +21,9 @@ from receiver.guards.situation import (
     deny,
     wait,
 )
-from receiver.metrics import VERDICTS
-from receiver.run import Outcome
-from receiver.strategy import Budget, Limits, Mode, WhenBlind
+from receiver.policy.run import Outcome
+from receiver.policy.strategy import Budget, Limits, Mode, WhenBlind
+from receiver.reporting.metrics import VERDICTS
 from tests.factories import NOW, alert, situation, strategy
 
 ASKING = strategy(mode=Mode.APPROVE)

@@ -24,14 +24,14 @@ import msgspec
 import pytest
 from click.testing import CliRunner
 
-from receiver import healing_log, rotating_file
-from receiver.alert import Alert
 from receiver.cli import log as cli
 from receiver.errors import JournalError
-from receiver.gathering import plan_for
-from receiver.healing_log import Line, encode, line_in, would_have
+from receiver.healing.gathering import plan_for
 from receiver.journal import Admission, Episode, Journal, Want, open_journal
-from receiver.run import Outcome, Phase, Run, State, Step, StepState
+from receiver.policy.alert import Alert
+from receiver.policy.run import Outcome, Phase, Run, State, Step, StepState
+from receiver.reporting import healing_log, rotating_file
+from receiver.reporting.healing_log import Line, encode, line_in, would_have
 from receiver.services import Inventory
 from receiver.settings import HealingLogSettings
 from tests.factories import NOW, FakeClock, alert, step, strategy

@@ -8,7 +8,7 @@ from typing import Final
 
 import pytest
 
-from receiver.prometheus import Prometheus
+from receiver.clients.prometheus import Prometheus
 from tests import histories
 from tests.histories import FOLDER, History, filled, read, verdict
 

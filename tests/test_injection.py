@@ -23,11 +23,11 @@ from receiver.actions.command import Command, CommandParams
 from receiver.actions.http import Http, HttpParams
 from receiver.actions.log import Log, LogParams
 from receiver.actions.notify import Notify, NotifyParams
+from receiver.actions.parameters import render_params
 from receiver.actions.silence import SilenceAlerts
-from receiver.alertmanager import Alertmanager
-from receiver.channels import Channels
+from receiver.clients.alertmanager import Alertmanager
+from receiver.clients.channels import Channels
 from receiver.errors import ActionError, TemplateError
-from receiver.parameters import render_params
 from receiver.services import Inventory, Service, ServiceState, ServiceStatus
 from receiver.services.settings_file import SettingsFile
 from receiver.settings import AlertmanagerSettings, NotifyChannel, NotifySettings

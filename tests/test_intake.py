@@ -6,13 +6,13 @@ from collections.abc import Sequence
 import msgspec
 import pytest
 
-from receiver.alert import Alert, Notification, Quarantined
 from receiver.errors import JournalError, UpstreamError
-from receiver.guards.situation import Signal
-from receiver.intake import AHEAD, HEARTBEAT, PEER_LAG, ArrivedTest, Intake
+from receiver.healing.intake import AHEAD, HEARTBEAT, PEER_LAG, ArrivedTest, Intake
 from receiver.journal import Journal, Key
-from receiver.matcher import parse_matcher
-from receiver.strategy import Strategies
+from receiver.policy.alert import Alert, Notification, Quarantined
+from receiver.policy.guards.situation import Signal
+from receiver.policy.matcher import parse_matcher
+from receiver.policy.strategy import Strategies
 from tests.chain import wait_until
 from tests.factories import NOW, FakeClock, alert, notification, resolved, strategy
 

@@ -18,9 +18,15 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from receiver import dormancy
-from receiver.alert import Alert, Quarantined
-from receiver.breaker import (
+from receiver.errors import ConfigError, JournalError
+from receiver.journal import Admission, Admitted, Episode, Journal, Transaction, Want, open_journal
+from receiver.journal.migrate import scripts
+from receiver.journal.queries import queries
+from receiver.journal.rows import Rows
+from receiver.journal.sqlite_file import APPLICATION_ID
+from receiver.policy import dormancy
+from receiver.policy.alert import Alert, Quarantined
+from receiver.policy.breaker import (
     MAIN,
     Breaker,
     BreakerEvent,
@@ -29,16 +35,19 @@ from receiver.breaker import (
     Thresholds,
     after,
 )
-from receiver.decide import Decision, decide
-from receiver.dormancy import AWAKE, Dormancy
-from receiver.errors import ConfigError, JournalError
-from receiver.guards.situation import Reason, Signal, wait
-from receiver.journal import Admission, Admitted, Episode, Journal, Transaction, Want, open_journal
-from receiver.journal.migrate import scripts
-from receiver.journal.queries import queries
-from receiver.journal.rows import Rows
-from receiver.journal.sqlite_file import APPLICATION_ID
-from receiver.run import TRANSITIONS, Doubt, Observation, Outcome, Phase, State, Step, StepState
+from receiver.policy.decide import Decision, decide
+from receiver.policy.dormancy import AWAKE, Dormancy
+from receiver.policy.guards.situation import Reason, Signal, wait
+from receiver.policy.run import (
+    TRANSITIONS,
+    Doubt,
+    Observation,
+    Outcome,
+    Phase,
+    State,
+    Step,
+    StepState,
+)
 from tests.factories import NOW, alert, resolved, situation
 from tests.world import World
 

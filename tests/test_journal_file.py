@@ -15,13 +15,13 @@ from pathlib import Path
 import pytest
 
 from bench.damage import KINDS, journal, sweep
+from receiver.app import Service
 from receiver.errors import JournalError, RefusedError, UnsoundError
 from receiver.journal import Admission, Journal, Transaction, open_journal
 from receiver.journal.accepting import accept
 from receiver.journal.condition import JournalState
 from receiver.journal.marker import Marker, judge, marker_path, read_marker, write_marker
 from receiver.journal.sqlite_file import SqliteFile, check
-from receiver.wiring import Service
 from tests.chain import wait_until
 from tests.factories import NOW, alert
 

@@ -5,10 +5,10 @@ from __future__ import annotations
 import pytest
 
 from receiver.errors import RefusedError
-from receiver.known import UNKNOWN, Known
-from receiver.matcher import parse_matcher
-from receiver.scope import parse_scope
-from receiver.strategy import Strategies, Strategy
+from receiver.healing.known import UNKNOWN, Known
+from receiver.policy.matcher import parse_matcher
+from receiver.policy.scope import parse_scope
+from receiver.policy.strategy import Strategies, Strategy
 from tests.factories import Spy, step, strategy
 
 BY_SERVICE = strategy(

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from receiver.link import MAX_LINK, expression_of
+from receiver.policy.link import MAX_LINK, expression_of
 
 EXPR = "sum(rate(shop_errors_total[5m])) > 0.5"
 

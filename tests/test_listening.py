@@ -13,8 +13,8 @@ from pathlib import Path
 
 import pytest
 
-from receiver import processes
 from receiver.errors import ConfigError
+from receiver.process import table as processes
 from receiver.web import listening
 from receiver.web.listening import refuse_what_is_taken
 from tests.chain import free_port

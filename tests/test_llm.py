@@ -18,11 +18,11 @@ import msgspec
 import pytest
 import trustme
 
-from receiver.llm import KeyHealth, Keys, KeyState, KeySummary, ProviderHealth
-from receiver.problem import Report
+from receiver.clients.llm import KeyHealth, Keys, KeyState, KeySummary, ProviderHealth
 from receiver.settings import LlmProvider, LlmSettings, Settings
-from receiver.yaml_nodes import parse
-from receiver.yaml_values import Readers
+from receiver.yaml.nodes import parse
+from receiver.yaml.problem import Report
+from receiver.yaml.values import Readers
 from tests.chain import free_port
 
 SECRET = "sk-very-secret-0123456789"

@@ -20,13 +20,13 @@ import pytest
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
-from receiver.maintenance import DAYS, LONGEST, Window, active
-from receiver.matcher import parse_matcher
-from receiver.problem import Report
+from receiver.policy.maintenance import DAYS, LONGEST, Window, active
+from receiver.policy.matcher import parse_matcher
 from receiver.settings import Settings
-from receiver.yaml_nodes import parse
-from receiver.yaml_scalars import BAD
-from receiver.yaml_values import Readers
+from receiver.yaml.nodes import parse
+from receiver.yaml.problem import Report
+from receiver.yaml.scalars import BAD
+from receiver.yaml.values import Readers
 
 BERLIN = ZoneInfo("Europe/Berlin")
 HOUR = 3600.0

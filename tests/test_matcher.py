@@ -14,7 +14,7 @@ import re2
 from hypothesis import given
 from hypothesis import strategies as st
 
-from receiver.matcher import (
+from receiver.policy.matcher import (
     Matcher,
     MatcherError,
     MatcherText,

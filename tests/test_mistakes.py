@@ -14,12 +14,12 @@ import msgspec
 import pytest
 
 from receiver.actions import discover
-from receiver.config_files import load
+from receiver.config.files import load
 from receiver.errors import ConfigError
+from receiver.policy.strategy import Strategy
 from receiver.services.managers import MANAGERS
 from receiver.services.workers.kinds import WORKERS
 from receiver.settings import Settings
-from receiver.strategy import Strategy
 from tests.calls import dry_parse
 
 STRATEGY = """\

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from receiver.decide import GUARDS
+from receiver.policy.decide import GUARDS
 
 ROOT = Path(__file__).resolve().parent.parent
 

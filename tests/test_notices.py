@@ -14,18 +14,18 @@ from pathlib import Path
 import msgspec
 import pytest
 
-from receiver.breaker import StrategyThresholds, Thresholds
-from receiver.channels import Channels
+from receiver.app import Options, Service, build
+from receiver.clients.channels import Channels
+from receiver.config.in_force import Config
 from receiver.errors import ActionError
-from receiver.guards.situation import Signal
-from receiver.in_force import Config
 from receiver.journal import Journal, open_journal
-from receiver.metrics import NOTICES
-from receiver.notices import Event, Notices
-from receiver.run import Outcome
+from receiver.policy.breaker import StrategyThresholds, Thresholds
+from receiver.policy.guards.situation import Signal
+from receiver.policy.run import Outcome
+from receiver.policy.strategy import Mode
+from receiver.reporting.metrics import NOTICES
+from receiver.reporting.notices import Event, Notices
 from receiver.settings import EngineSettings, NotifyChannel, NotifyEvents, NotifySettings
-from receiver.strategy import Mode
-from receiver.wiring import Options, Service, build
 from tests.chain import wait_until
 from tests.commits import Failing
 from tests.factories import Spy, alert, notification, step, strategy
@@ -408,8 +408,8 @@ def test_a_slow_channel_holds_nobody_up(options: Options, listener: Listener) ->
 DIE = """\
 import os, signal, sys
 from pathlib import Path
-from receiver.channels import Channels
-from receiver.wiring import Options, build
+from receiver.clients.channels import Channels
+from receiver.app import Options, build
 from tests.factories import alert, notification
 
 def die(*_, **__):

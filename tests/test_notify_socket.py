@@ -12,9 +12,9 @@ from pathlib import Path
 
 import pytest
 
+from receiver.app import Service
 from receiver.engine.embedded import EmbeddedEngine
 from receiver.web.notify_socket import NotifySocket
-from receiver.wiring import Service
 from tests.acceptance.server import PATIENCE, Promheal
 from tests.chain import wait_until
 

@@ -25,16 +25,16 @@ from schemathesis.specs.openapi.checks import negative_data_rejection
 from werkzeug.test import Client, TestResponse
 
 from receiver import snapshots
-from receiver.breaker import BreakerEvent, Happening, Thresholds
-from receiver.dormancy import AWAKE, lulled
+from receiver.app import Service
 from receiver.errors import JournalError
 from receiver.journal import Transaction
-from receiver.run import Observation
+from receiver.policy.breaker import BreakerEvent, Happening, Thresholds
+from receiver.policy.dormancy import AWAKE, lulled
+from receiver.policy.run import Observation
 from receiver.web import create_app
 from receiver.web.access import Access, Asked, Granted
 from receiver.web.gate import Gate
 from receiver.web.web_config import Role, Token, WebConfig
-from receiver.wiring import Service
 
 CONTRACT: Final[dict[str, Any]] = yaml.safe_load(
     Path("receiver/web/openapi.yaml").read_text(encoding="utf-8")

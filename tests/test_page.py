@@ -13,14 +13,14 @@ import pytest
 from flask.testing import FlaskClient
 from werkzeug.test import TestResponse
 
-from receiver.breaker import BreakerEvent, Happening
-from receiver.decide import GUARDS
-from receiver.dormancy import Dormancy
+from receiver.app import Service
 from receiver.journal import Admission, Transaction, Want
-from receiver.run import Observation, Outcome, State
+from receiver.policy.breaker import BreakerEvent, Happening
+from receiver.policy.decide import GUARDS
+from receiver.policy.dormancy import Dormancy
+from receiver.policy.run import Observation, Outcome, State
 from receiver.web import create_app
 from receiver.web.pages import chart
-from receiver.wiring import Service
 from tests.factories import alert, notification
 
 TOKEN = re.compile(r'name="token" value="([^"]+)"')

@@ -8,18 +8,18 @@ from pathlib import Path
 import pytest
 
 from receiver.actions import discover
-from receiver.config_files import load
+from receiver.config.files import load
 from receiver.errors import ActionError, ConfigError
-from receiver.gathering import plan_for
-from receiver.guards.situation import Signal
+from receiver.healing.gathering import plan_for
 from receiver.journal import Worker, open_journal
 from receiver.journal.postgres import PostgresJournal
 from receiver.journal.postgres_rows import shared
-from receiver.place import Place, host_of
-from receiver.run import Outcome, Plan, Run, State
+from receiver.policy.guards.situation import Signal
+from receiver.policy.place import Place, host_of
+from receiver.policy.run import Outcome, Plan, Run, State
+from receiver.policy.strategy import StepSpec
 from receiver.services import HostLabel, Inventory, Service
 from receiver.services.command import Command
-from receiver.strategy import StepSpec
 from tests.factories import Spy, alert, notification, step, strategy
 from tests.world import KEY, World
 

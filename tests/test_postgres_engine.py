@@ -24,7 +24,7 @@ from receiver.journal import Journal, Transaction, Worker, postgres_rows
 from receiver.journal.jobs import CENTRAL, install, queue_of
 from receiver.journal.postgres import PostgresJournal
 from receiver.journal.postgres_rows import shared
-from receiver.place import EVERYWHERE, LEASE, Place
+from receiver.policy.place import EVERYWHERE, LEASE, Place
 from tests.brokers import eventually
 from tests.factories import NOW
 
@@ -333,7 +333,7 @@ def test_what_a_process_that_has_ended_left_on_this_machine_waits_for_no_lease(
         "from receiver.clock import steady_clock\n"
         "from receiver.engine.postgres import PostgresEngine\n"
         "from receiver.journal.postgres import PostgresJournal\n"
-        "from receiver.place import EVERYWHERE\n"
+        "from receiver.policy.place import EVERYWHERE\n"
         "journal = PostgresJournal(sys.argv[1])\n"
         "engine = PostgresEngine(journal, EVERYWHERE, threads=lambda: 1, clock=steady_clock())\n"
         "engine.start(lambda key: os.kill(os.getpid(), signal.SIGKILL))\n"

@@ -22,7 +22,7 @@ from receiver.journal import (
 )
 from receiver.journal.migrate import scripts
 from receiver.journal.postgres import PostgresJournal
-from receiver.run import State
+from receiver.policy.run import State
 from receiver.web import application
 from tests.brokers import eventually
 from tests.factories import NOW, alert, resolved

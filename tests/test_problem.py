@@ -5,7 +5,7 @@ import unicodedata
 
 import pytest
 
-from receiver.problem import (
+from receiver.yaml.problem import (
     InvalidConfig,
     Problem,
     Report,

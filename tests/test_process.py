@@ -19,9 +19,8 @@ from pathlib import Path
 import pytest
 
 import receiver.process
-from receiver import supervise
 from receiver.errors import ActionError
-from receiver.process import Finished, run, spawn_detached
+from receiver.process import Finished, run, spawn_detached, supervise
 
 ROOT = Path(receiver.process.__file__).parents[1]
 MAIN = [sys.executable, "-I", "-S", "-c"]

@@ -11,10 +11,10 @@ from urllib.parse import parse_qs
 
 import pytest
 
-from receiver import upstream
+from receiver.clients import upstream
+from receiver.clients.prometheus import Prometheus
 from receiver.errors import UpstreamError
-from receiver.prometheus import Prometheus
-from receiver.promql import Sample
+from receiver.policy.promql import Sample
 from receiver.settings import PrometheusSettings
 from tests.chain import Exporter, free_port, start_prometheus, wait_until
 

@@ -9,15 +9,15 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from receiver.promql import (
+from receiver.policy.promql import (
     MAX_EXPRESSION,
     MAX_OPERATORS,
     quote,
     same_expression,
     unquote,
 )
-from receiver.proof.flow import Flow, Place, places
-from receiver.proof.syntax import Selector, parse, show
+from receiver.policy.proof.flow import Flow, Place, places
+from receiver.policy.proof.syntax import Selector, parse, show
 
 
 def selectors(expression: str) -> list[tuple[Selector, Place]]:

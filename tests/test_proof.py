@@ -17,18 +17,19 @@ from hypothesis import given
 from hypothesis import strategies as st
 from msgspec.structs import replace
 
+from receiver.clients.prometheus import Prometheus
+from receiver.clients.sending import read_sending
 from receiver.errors import UpstreamError
-from receiver.guards.situation import Signal
-from receiver.prometheus import Prometheus
-from receiver.promql import Rule, Samples
-from receiver.proof.binding import Binding
-from receiver.proof.flow import places
-from receiver.proof.syntax import parse, show
-from receiver.proof.verifier import Judgement, bind, look
-from receiver.relabel import Sending, read_sending
-from receiver.ruleset import Ruleset
+from receiver.healing.ruleset import Ruleset
+from receiver.policy.guards.situation import Signal
+from receiver.policy.promql import Rule, Samples
+from receiver.policy.proof.binding import Binding
+from receiver.policy.proof.flow import places
+from receiver.policy.proof.syntax import parse, show
+from receiver.policy.proof.verifier import Judgement, bind, look
+from receiver.policy.relabel import Sending
+from receiver.policy.strategy import Expect
 from receiver.settings import PrometheusSettings
-from receiver.strategy import Expect
 from tests.chain import Exporter, Program, start_alertmanager, start_prometheus, wait_until
 
 FIRING, CLEARED, UNKNOWN = Signal.FIRING, Signal.CLEARED, Signal.UNKNOWN

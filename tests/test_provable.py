@@ -11,10 +11,10 @@ from typing import Any
 
 import pytest
 
-from receiver.matcher import parse_matcher
-from receiver.promql import Rule
-from receiver.provable import problems
-from receiver.strategy import Strategy, Verify
+from receiver.doctor.provable import problems
+from receiver.policy.matcher import parse_matcher
+from receiver.policy.promql import Rule
+from receiver.policy.strategy import Strategy, Verify
 from tests.chain import free_port, start_prometheus
 from tests.factories import strategy
 

@@ -5,9 +5,9 @@ from collections.abc import Iterator
 
 import pytest
 
-from receiver.guards.situation import Condition
-from receiver.prometheus import Prometheus
-from receiver.prover import PrometheusProver
+from receiver.clients.prometheus import Prometheus
+from receiver.healing.prover import PrometheusProver
+from receiver.policy.guards.situation import Condition
 from receiver.settings import PrometheusSettings
 from tests.chain import Exporter, Program, free_port, start_prometheus, wait_until
 

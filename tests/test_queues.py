@@ -10,13 +10,13 @@ import pytest
 
 from receiver.actions.redistribute_tasks import RedistributeParams, RedistributeTasks
 from receiver.errors import ActionError
-from receiver.problem import InvalidConfig
 from receiver.services import Inventory, Queue, Service
 from receiver.services.celery_queue import CeleryQueue
 from receiver.services.command import Command
 from receiver.services.command_queue import CommandQueue, Redistribute
 from receiver.services.rabbitmq_queue import RabbitQueue
 from receiver.services.redis_queue import RedisQueue
+from receiver.yaml.problem import InvalidConfig
 from tests import factories
 from tests.brokers import (
     Redis,

@@ -7,16 +7,16 @@ from typing import Any
 import msgspec
 import pytest
 
-from receiver.alert import Alert
-from receiver.authority import Speaker
-from receiver.guards.situation import Condition, Doubt, Signal
-from receiver.intake import PEER_LAG
+from receiver.healing.intake import PEER_LAG
 from receiver.journal import Journal
-from receiver.matcher import parse_matcher
-from receiver.run import Outcome, State, StepState
+from receiver.policy.alert import Alert
+from receiver.policy.authority import Speaker
+from receiver.policy.guards.situation import Condition, Doubt, Signal
+from receiver.policy.matcher import parse_matcher
+from receiver.policy.run import Outcome, State, StepState
+from receiver.policy.strategy import Mode, OnFailure, Strategies, Verify, WhenBlind
+from receiver.policy.value_pattern import ValuePattern
 from receiver.settings import EngineSettings, UndeclaredValues
-from receiver.strategy import Mode, OnFailure, Strategies, Verify, WhenBlind
-from receiver.value_pattern import ValuePattern
 from tests.factories import (
     NOW,
     Spy,

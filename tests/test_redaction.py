@@ -22,7 +22,7 @@ import pytest
 
 from receiver import log, redaction
 from receiver.actions import discover
-from receiver.config_files import load
+from receiver.config.files import load
 from receiver.errors import ConfigError
 from receiver.redaction import known, learn, learn_url, learn_variables, redact, redact_json
 from tests.acceptance.server import Promheal, Undaunted, alert, notification

@@ -15,10 +15,10 @@ from click.testing import CliRunner
 
 from receiver.actions import discover
 from receiver.cli.config import command
-from receiver.config_files import Loaded, load
-from receiver.matcher import parse_matcher
-from receiver.routing import Webhook, read_routing, witness
-from receiver.strategy import Strategy
+from receiver.config.files import Loaded, load
+from receiver.doctor.routing import Webhook, read_routing, witness
+from receiver.policy.matcher import parse_matcher
+from receiver.policy.strategy import Strategy
 from tests.tools import REPOSITORY, tool
 
 

@@ -4,8 +4,8 @@ from pathlib import Path
 
 import pytest
 
+from receiver.doctor.rule_files import read_rule_files
 from receiver.errors import ConfigError
-from receiver.rule_files import read_rule_files
 
 RULES = """groups:
 - name: shop

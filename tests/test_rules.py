@@ -12,9 +12,9 @@ import promql_parser
 import pytest
 import yaml
 
-from receiver.run import FAILURES, Outcome
+from receiver.app import Service
+from receiver.policy.run import FAILURES, Outcome
 from receiver.web import create_app
-from receiver.wiring import Service
 from tests.tools import REPOSITORY, tool
 
 RULES = REPOSITORY / "rules"

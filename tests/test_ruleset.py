@@ -5,13 +5,13 @@ from pathlib import Path
 
 import pytest
 
+from receiver.clients.prometheus import Prometheus
 from receiver.clock import steady_clock
-from receiver.decay import SCRAPE
 from receiver.errors import UpstreamError
-from receiver.prometheus import Prometheus
-from receiver.promql import Rule, Sample, Samples
-from receiver.relabel import Sending
-from receiver.ruleset import KEPT, LONGEST, Ruleset
+from receiver.healing.ruleset import KEPT, LONGEST, Ruleset
+from receiver.policy.decay import SCRAPE
+from receiver.policy.promql import Rule, Sample, Samples
+from receiver.policy.relabel import Sending
 from receiver.settings import PrometheusSettings
 from tests.chain import Exporter, start_prometheus, wait_until
 from tests.factories import FakeClock

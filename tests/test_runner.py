@@ -7,8 +7,8 @@ import msgspec
 import pytest
 
 from receiver.actions import Context
-from receiver.run import Outcome, Phase, Plan, PlannedStep, Step, StepState
-from receiver.runner import Ended, Event, Runner, Suspended
+from receiver.healing.runner import Ended, Event, Runner, Suspended
+from receiver.policy.run import Outcome, Phase, Plan, PlannedStep, Step, StepState
 from tests.factories import NOW, FakeClock, Spy, actions, context
 
 

@@ -9,9 +9,9 @@ import pytest
 import yaml
 
 from receiver.actions import discover
-from receiver.schemas import render_schema, schemas, write_schemas
+from receiver.config.schemas import render_schema, schemas, write_schemas
+from receiver.config.strategies import STRATEGY_KEYS
 from receiver.services.managers import MANAGERS
-from receiver.strategies_file import STRATEGY_KEYS
 
 ROOT = Path(__file__).parent.parent
 ACTIONS = discover()

@@ -6,8 +6,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from receiver.matcher import Matcher, MatchOp
-from receiver.scope import (
+from receiver.policy.matcher import Matcher, MatchOp
+from receiver.policy.scope import (
     MAX_SCOPE,
     ScopeError,
     of_target,
@@ -15,7 +15,7 @@ from receiver.scope import (
     parse_target,
     stored_scope,
 )
-from receiver.target import labels_of, name_of
+from receiver.policy.target import labels_of, name_of
 
 LABELS = st.dictionaries(st.sampled_from(["service", "instance", "é.b"]), st.text(), min_size=1)
 

@@ -5,10 +5,10 @@ from pathlib import Path
 import pytest
 
 from receiver.actions import Actions
-from receiver.config_files import load
+from receiver.config.files import load
 from receiver.errors import ConfigError
-from receiver.problem import InvalidConfig
 from receiver.settings import FlagSettings, Settings, dotenv, with_environment
+from receiver.yaml.problem import InvalidConfig
 
 
 def test_a_file_of_variables_is_read(tmp_path: Path) -> None:

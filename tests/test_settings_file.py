@@ -27,8 +27,8 @@ from receiver.actions.settings import (
     RateLimitParams,
     SettingParams,
 )
+from receiver.clients.llm import Keys
 from receiver.errors import ActionError
-from receiver.llm import Keys
 from receiver.services import Inventory, Llm, Service, ServiceState, ServiceStatus
 from receiver.services.process import Process
 from receiver.services.reload import HttpReload, Reload

@@ -17,11 +17,11 @@ import pytest
 
 from receiver.actions import Context
 from receiver.actions.silence import SilenceAlerts, SilenceParams
-from receiver.alertmanager import Alertmanager
+from receiver.app import Options, build
+from receiver.clients.alertmanager import Alertmanager
 from receiver.errors import ActionError
-from receiver.run import Outcome
+from receiver.policy.run import Outcome
 from receiver.settings import AlertmanagerSettings
-from receiver.wiring import Options, build
 from tests import factories
 from tests.chain import Program, free_port, start_alertmanager, wait_until
 
@@ -191,8 +191,8 @@ strategies:
 DIE = """\
 import os, signal, sys
 from pathlib import Path
-from receiver.alertmanager import Alertmanager
-from receiver.wiring import Options, build
+from receiver.clients.alertmanager import Alertmanager
+from receiver.app import Options, build
 from tests.factories import alert, notification
 
 made = Alertmanager.silence

@@ -19,8 +19,9 @@ import jsonschema
 import msgspec
 import pytest
 
-from receiver import promql, snapshots
+from receiver import snapshots
 from receiver.actions import Context
+from receiver.actions.parameters import render_params
 from receiver.actions.snapshot import (
     LOG_BYTES,
     LOG_LINES,
@@ -29,15 +30,15 @@ from receiver.actions.snapshot import (
     SnapshotParams,
     TakeSnapshot,
 )
+from receiver.app import Service as Promheal
 from receiver.cli import run as cli_run
+from receiver.clients.prometheus import Prometheus
 from receiver.errors import ActionError, TemplateError
-from receiver.parameters import render_params
-from receiver.processes import ProcessFigures, top
-from receiver.prometheus import Prometheus
+from receiver.policy import promql
+from receiver.process.table import ProcessFigures, top
 from receiver.services import Health, Inventory, Service
 from receiver.services.process import Process
 from receiver.settings import PrometheusSettings
-from receiver.wiring import Service as Promheal
 from tests import factories
 from tests.chain import Exporter, Program, free_port, start_prometheus, wait_until
 from tests.test_template import HOSTILE, variables

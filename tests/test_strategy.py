@@ -2,8 +2,8 @@ from __future__ import annotations
 
 import random
 
-from receiver.matcher import parse_matcher
-from receiver.strategy import MAX_TARGET, Strategies
+from receiver.policy.matcher import parse_matcher
+from receiver.policy.strategy import MAX_TARGET, Strategies
 from tests.factories import alert, strategy
 
 

@@ -17,8 +17,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import receiver.template
+from receiver.actions.parameters import render_params
 from receiver.errors import TemplateError
-from receiver.parameters import render_params
 from receiver.template import (
     MAX_OUTPUT,
     MAX_SOURCE,

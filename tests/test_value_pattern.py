@@ -13,15 +13,15 @@ import re2
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from receiver.value_grammar import PatternError
-from receiver.value_pattern import (
+from receiver.policy.value_grammar import PatternError
+from receiver.policy.value_pattern import (
     DEFAULT,
     LISTED,
     MAX_VALUE,
     ValuePattern,
     parse_pattern,
 )
-from receiver.value_promise import fault_of
+from receiver.policy.value_promise import fault_of
 from tests.hostile import CORPUS
 
 GOOD = [

@@ -24,10 +24,10 @@ import yaml
 from receiver import process
 from receiver.actions import discover
 from receiver.actions.command import Command, CommandParams
-from receiver.config_files import load
+from receiver.actions.parameters import render_params
+from receiver.config.files import load
 from receiver.errors import ActionError, TemplateError
-from receiver.parameters import render_params
-from receiver.problem import InvalidConfig
+from receiver.yaml.problem import InvalidConfig
 from tests import factories
 from tests.hostile import CORPUS, values
 from tests.postgres import Postgres, postgres

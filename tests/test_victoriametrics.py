@@ -11,12 +11,12 @@ from urllib.parse import quote_plus
 
 import pytest
 
-from receiver.authority import Speaker
-from receiver.guards.situation import Doubt, Signal
-from receiver.link import expression_of
-from receiver.prometheus import Prometheus
-from receiver.proof.verifier import Judgement
-from receiver.prover import PrometheusProver
+from receiver.clients.prometheus import Prometheus
+from receiver.healing.prover import PrometheusProver
+from receiver.policy.authority import Speaker
+from receiver.policy.guards.situation import Doubt, Signal
+from receiver.policy.link import expression_of
+from receiver.policy.proof.verifier import Judgement
 from receiver.settings import PrometheusSettings
 from tests.chain import Program, free_port, running, wait_until
 from tests.tools import tool

@@ -12,12 +12,12 @@ from typing import Any
 import msgspec
 import pytest
 
-from receiver.decay import Decay
-from receiver.guards.situation import Signal
 from receiver.journal import Journal, Snapshot
-from receiver.run import FAILURES, Doubt, Outcome, State
-from receiver.scrape import effectiveness
-from receiver.strategy import Budget, Strategy, Verify
+from receiver.policy.decay import Decay
+from receiver.policy.guards.situation import Signal
+from receiver.policy.run import FAILURES, Doubt, Outcome, State
+from receiver.policy.strategy import Budget, Strategy, Verify
+from receiver.reporting.scrape import effectiveness
 from tests.factories import NOW, strategy
 from tests.world import KEY, World
 

@@ -10,14 +10,14 @@ from typing import Any
 import pytest
 from flask.testing import FlaskClient
 
-from receiver import consequences
+from receiver.app import Service
 from receiver.errors import JournalError
+from receiver.healing import consequences
 from receiver.journal import Transaction
 from receiver.journal.stored import Stored, not_stored
-from receiver.run import Outcome, State
+from receiver.policy.run import Outcome, State
 from receiver.web import create_app, create_worker_app
 from receiver.web.webhook import MAX_BODY
-from receiver.wiring import Service
 from tests.factories import alert, notification
 from tests.world import KEY, World
 

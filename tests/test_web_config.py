@@ -17,10 +17,10 @@ from cryptography.hazmat.primitives import serialization
 
 from receiver.cli import root
 from receiver.errors import ConfigError
-from receiver.problem import InvalidConfig
 from receiver.web import web_config
 from receiver.web.tls import Tls
 from receiver.web.web_config import ClientCertificate, Loaded, RateLimit, Role, Token, load
+from receiver.yaml.problem import InvalidConfig
 from tests.tools import REPOSITORY, tool
 
 HASH = "$2y$10$mDwo.lAisC94iLAyP81MCesa29IzH37oigHC/42V2pdJlUprsJPze"

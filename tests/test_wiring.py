@@ -10,9 +10,9 @@ from pathlib import Path
 import pytest
 
 from receiver import clock
+from receiver.app import Service
 from receiver.errors import ConfigError
 from receiver.journal.steering import Anchor
-from receiver.wiring import Service
 from tests.chain import wait_until
 from tests.factories import alert, notification
 

@@ -6,9 +6,9 @@ from pathlib import Path
 import pytest
 import yaml
 
-from receiver import yaml_nodes
-from receiver.problem import Report
-from receiver.yaml_nodes import MAX_BYTES, MAX_DEPTH, Items, Node, Pairs, Scalar, parse, read_file
+from receiver.yaml import nodes as yaml_nodes
+from receiver.yaml.nodes import MAX_BYTES, MAX_DEPTH, Items, Node, Pairs, Scalar, parse, read_file
+from receiver.yaml.problem import Report
 
 
 def parsed(text: str) -> tuple[Node | None, Report]:

@@ -6,13 +6,13 @@ from typing import Annotated, Any, Literal
 import msgspec
 import pytest
 
-from receiver.duration import Duration
 from receiver.errors import ConfigError
-from receiver.matcher import MatcherText, parse_matcher
-from receiver.problem import Report
-from receiver.yaml_nodes import parse
-from receiver.yaml_scalars import BAD
-from receiver.yaml_values import Readers
+from receiver.policy.duration import Duration
+from receiver.policy.matcher import MatcherText, parse_matcher
+from receiver.yaml.nodes import parse
+from receiver.yaml.problem import Report
+from receiver.yaml.scalars import BAD
+from receiver.yaml.values import Readers
 
 
 class Colour(StrEnum):

@@ -8,19 +8,19 @@ from typing import Any
 
 import msgspec
 
-from receiver.control import Control
-from receiver.guards.situation import Silencing
-from receiver.healing import Healing
-from receiver.in_force import Config
-from receiver.intake import Intake
+from receiver.config.in_force import Config
+from receiver.healing.control import Control
+from receiver.healing.execution import Healing
+from receiver.healing.intake import Intake
+from receiver.healing.reconciler import Reconciler
 from receiver.journal import Journal, Key
-from receiver.metrics import Metrics
-from receiver.place import EVERYWHERE, Place
-from receiver.reconciler import Reconciler
-from receiver.run import Run
+from receiver.policy.guards.situation import Silencing
+from receiver.policy.place import EVERYWHERE, Place
+from receiver.policy.run import Run
+from receiver.policy.strategy import Strategies, Strategy
+from receiver.reporting.metrics import Metrics
 from receiver.services import Inventory
 from receiver.settings import PrometheusSettings, Settings
-from receiver.strategy import Strategies, Strategy
 from tests.factories import (
     FakeClock,
     ScriptedProver,

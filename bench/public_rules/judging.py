@@ -19,7 +19,7 @@ from bench.public_rules.histories import TITLES, Fact, History, ups
 from bench.public_rules.series import STEP, Labels, samples, text
 from bench.public_rules.server import Asker, Filling, serving
 from bench.public_rules.truth import Is, Truth
-from receiver.prometheus import Prometheus
+from receiver.clients.prometheus import Prometheus
 
 MOST_UNKNOWN: Final = 0.01
 """Of states that are truly well."""

@@ -11,7 +11,7 @@ import msgspec
 import promql_parser as parser
 import yaml
 
-from receiver.duration import parse_duration
+from receiver.policy.duration import parse_duration
 
 SUFFIXES = {".yml", ".yaml", ".rules", ".alerts", ".json"}
 LARGEST = 16 * 2**20

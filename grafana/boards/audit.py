@@ -31,8 +31,8 @@ from grafana.panels import (
 )
 from grafana.promql import LOOKED_AT, increase, most, of, of_ours, total
 from grafana.promql import STRATEGIES as CHOSEN_STRATEGIES
-from receiver.guards.situation import Answer
-from receiver.run import Outcome
+from receiver.policy.guards.situation import Answer
+from receiver.policy.run import Outcome
 
 RUNS = {"strategy": to_runs(f"${{{CELL_STRATEGY}}}")}
 

@@ -37,8 +37,8 @@ from grafana.promql import (
     rare_quantile,
     total,
 )
-from receiver.guards.situation import Answer
-from receiver.run import Outcome
+from receiver.policy.guards.situation import Answer
+from receiver.policy.run import Outcome
 
 HEALED = f'outcome="{Outcome.HEALED}"'
 ENDED = f'outcome!="{Outcome.CANCELLED}"'

@@ -27,9 +27,9 @@ from grafana.promql import (
     rare_quantile,
     total,
 )
-from receiver.breaker import MAIN
-from receiver.guards.situation import Answer
-from receiver.metrics import TARGET_BREAKERS
+from receiver.policy.breaker import MAIN
+from receiver.policy.guards.situation import Answer
+from receiver.reporting.metrics import TARGET_BREAKERS
 
 HERE = (STRATEGY,)
 OWN = "strategy:$strategy"

@@ -15,13 +15,13 @@ from typing import Any, ClassVar, Final
 
 import msgspec
 
-from receiver.alertmanager import Alertmanager
-from receiver.channels import Channels
+from receiver.actions.parameters import Path
+from receiver.clients.alertmanager import Alertmanager
+from receiver.clients.channels import Channels
+from receiver.clients.llm import Keys
+from receiver.clients.prometheus import Prometheus
 from receiver.errors import ConfigError
-from receiver.interpreters import Reading
-from receiver.llm import Keys
-from receiver.parameters import Path
-from receiver.prometheus import Prometheus
+from receiver.process.interpreters import Reading
 from receiver.services import Inventory
 from receiver.template import VARIABLES, is_template
 

@@ -9,8 +9,8 @@ from typing import Any
 import msgspec
 
 from receiver.actions import Action, Context, lacking
+from receiver.clients.exchange import refuse_unless_allowed
 from receiver.errors import ActionError
-from receiver.exchange import refuse_unless_allowed
 from receiver.services import Inventory
 from receiver.services.http_cache import HttpCache
 from receiver.template import NameText, is_template

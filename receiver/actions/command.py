@@ -1,7 +1,7 @@
 """`command`: run a program, from an argv. There is no shell, and no label becomes code.
 
 A value comes to the program as a variable of its environment, whose name begins with `PROMHEAL_`,
-or in an argument for which the strategy says what it may be (receiver/parameters.py).
+or in an argument for which the strategy says what it may be (receiver/actions/parameters.py).
 """
 
 from __future__ import annotations
@@ -16,9 +16,9 @@ import msgspec
 
 from receiver import process
 from receiver.actions import Action, Context
+from receiver.actions.parameters import Path
 from receiver.errors import ActionError
-from receiver.interpreters import Reading, readings
-from receiver.parameters import Path
+from receiver.process.interpreters import Reading, readings
 from receiver.services import Inventory
 from receiver.template import RESERVED, ProseText, is_template
 

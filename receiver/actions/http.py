@@ -5,7 +5,7 @@ What is refused, and why (OWASP API7:2023, server side request forgery):
 - a URL that is not below one of `http.allow`: scheme, host and port as they stand there, and the
   path on a segment's boundary;
 - a template in the scheme, host or port;
-- what receiver/exchange.py refuses of any URL.
+- what receiver/clients/exchange.py refuses of any URL.
 """
 
 from __future__ import annotations
@@ -19,8 +19,8 @@ from typing import Any, Final
 import msgspec
 
 from receiver.actions import Action, Context
+from receiver.clients.exchange import exchange, refuse_unless_allowed, split_url
 from receiver.errors import ActionError
-from receiver.exchange import exchange, refuse_unless_allowed, split_url
 from receiver.redaction import known, learn_url
 from receiver.services import Inventory
 from receiver.template import ProseText, UrlText, is_template, problems_in, sample

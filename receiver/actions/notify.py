@@ -8,8 +8,8 @@ from typing import Any, Final
 
 import msgspec
 
-from receiver import channels
 from receiver.actions import Action, Context
+from receiver.clients import channels
 from receiver.errors import ActionError
 from receiver.services import Inventory
 from receiver.template import NameText, ProseText

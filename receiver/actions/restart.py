@@ -9,8 +9,8 @@ from typing import Any, Final
 import msgspec
 
 from receiver.actions import Action, Context, unknown_service
+from receiver.clients.exchange import exchange
 from receiver.errors import ActionError
-from receiver.exchange import exchange
 from receiver.services import Health, Inventory
 from receiver.template import NameText
 

@@ -10,9 +10,9 @@ from typing import Annotated, Any, Final
 import msgspec
 
 from receiver.actions import Action, Context
-from receiver.alertmanager import Alertmanager, Silence
-from receiver.duration import Duration
+from receiver.clients.alertmanager import Alertmanager, Silence
 from receiver.errors import ActionError, UpstreamError
+from receiver.policy.duration import Duration
 
 CREATED_BY: Final = "promheal"
 MOST: Final = 86_400.0

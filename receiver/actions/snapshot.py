@@ -12,12 +12,13 @@ from typing import Annotated, Any, Final, TypeVar
 
 import msgspec
 
-from receiver import processes, promql
 from receiver.actions import Action, Context, unknown_service
-from receiver.duration import Duration
+from receiver.clients.exchange import exchange
+from receiver.clients.prometheus import Prometheus, Range
 from receiver.errors import ActionError, UpstreamError
-from receiver.exchange import exchange
-from receiver.prometheus import Prometheus, Range
+from receiver.policy import promql
+from receiver.policy.duration import Duration
+from receiver.process import table as processes
 from receiver.services import Inventory, Service
 from receiver.snapshots import Logs, Machine, Metric, ServiceWord, Snapshot, keep
 from receiver.template import NameText, PromqlText, problems_in_promql, sample

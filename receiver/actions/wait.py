@@ -7,7 +7,7 @@ from typing import Any
 import msgspec
 
 from receiver.actions import Action, Context, Later
-from receiver.duration import Duration
+from receiver.policy.duration import Duration
 
 
 class WaitParams(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):

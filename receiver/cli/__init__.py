@@ -15,8 +15,8 @@ from typing import Any, Final
 import click
 
 from receiver.errors import PromhealError, RefusedError
-from receiver.problem import quoted, suggestion
 from receiver.redaction import redact
+from receiver.yaml.problem import quoted, suggestion
 
 FINE: Final = 0
 FINDINGS: Final = 1

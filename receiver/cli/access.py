@@ -19,8 +19,8 @@ import msgspec
 
 from receiver.errors import ConfigError
 from receiver.log import escape
-from receiver.problem import InvalidConfig, Problem, Report, quoted
 from receiver.redaction import known
+from receiver.yaml.problem import InvalidConfig, Problem, Report, quoted
 
 DEFAULT_URL: Final = "http://127.0.0.1:3001"
 MAX_SECRET: Final = 65_536
@@ -163,9 +163,9 @@ def _config_path(environ: Mapping[str, str]) -> Path | None:
 def _read(path: Path) -> Given:
     """Return what the file says, and nothing when there is none. Raises InvalidConfig."""
     # PyYAML and the readers take 30 ms, and most people have no such file.
-    from receiver.yaml_nodes import Pairs, parse, read_file  # noqa: PLC0415
-    from receiver.yaml_scalars import BAD, mark  # noqa: PLC0415
-    from receiver.yaml_values import Readers  # noqa: PLC0415
+    from receiver.yaml.nodes import Pairs, parse, read_file  # noqa: PLC0415
+    from receiver.yaml.scalars import BAD, mark  # noqa: PLC0415
+    from receiver.yaml.values import Readers  # noqa: PLC0415
 
     report = Report(str(path))
     given = Given()

@@ -9,19 +9,19 @@ from pathlib import Path
 
 import click
 
-from receiver import fitting, provable
 from receiver.actions import Actions, discover
 from receiver.cli import FINDINGS, FINE, WARNINGS
 from receiver.cli import options as shared
 from receiver.cli.output import say, show
-from receiver.config_files import Loaded, load
-from receiver.decay import recordings
+from receiver.clients.prometheus import Prometheus
+from receiver.config.files import Loaded, load
+from receiver.doctor import fitting, provable
+from receiver.doctor.memory import Memory, memories, recordings_of
+from receiver.doctor.rule_files import read_rule_files
 from receiver.errors import ConfigError, UpstreamError
-from receiver.memory import Memory, memories, recordings_of
-from receiver.problem import InvalidConfig, Problem, Report, Severity, by_place, format_problem
-from receiver.prometheus import Prometheus
-from receiver.rule_files import read_rule_files
+from receiver.policy.decay import recordings
 from receiver.settings import environment
+from receiver.yaml.problem import InvalidConfig, Problem, Report, Severity, by_place, format_problem
 
 
 @click.command("check")

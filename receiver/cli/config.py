@@ -111,11 +111,11 @@ def alertmanager(file: Path | None, config_file: Path, url: str) -> int:
     The routes lead to promheal what its strategies heal. FILE is promheal.yml, or --config.file is.
     """
     from receiver.actions import discover  # noqa: PLC0415  100 ms, which --help does not need
-    from receiver.config_files import load  # noqa: PLC0415
-    from receiver.duration import format_duration  # noqa: PLC0415
-    from receiver.problem import InvalidConfig, format_problem  # noqa: PLC0415
-    from receiver.routing import seldom, wanted  # noqa: PLC0415
+    from receiver.config.files import load  # noqa: PLC0415
+    from receiver.doctor.routing import seldom, wanted  # noqa: PLC0415
+    from receiver.policy.duration import format_duration  # noqa: PLC0415
     from receiver.settings import environment  # noqa: PLC0415
+    from receiver.yaml.problem import InvalidConfig, format_problem  # noqa: PLC0415
 
     file = file or config_file
     try:

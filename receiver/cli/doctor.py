@@ -16,8 +16,8 @@ from receiver.cli.output import say, show, table
 from receiver.cli.values import DURATION
 
 if TYPE_CHECKING:  # 100 ms to import, which --help does not need
-    from receiver.config_files import Loaded
-    from receiver.finding import Finding
+    from receiver.config.files import Loaded
+    from receiver.policy.finding import Finding
 
 
 @click.command("doctor")
@@ -67,10 +67,10 @@ def command(
     read, 3 when there are only warnings.
     """
     from receiver.actions import discover  # noqa: PLC0415  100 ms, which --help does not need
-    from receiver.config_files import load  # noqa: PLC0415
-    from receiver.doctor import count, examine  # noqa: PLC0415
-    from receiver.finding import State  # noqa: PLC0415
-    from receiver.problem import InvalidConfig, format_problem  # noqa: PLC0415
+    from receiver.config.files import load  # noqa: PLC0415
+    from receiver.doctor.questions import count, examine  # noqa: PLC0415
+    from receiver.policy.finding import State  # noqa: PLC0415
+    from receiver.yaml.problem import InvalidConfig, format_problem  # noqa: PLC0415
 
     if not send and (strategy or yes):
         raise click.UsageError("--strategy and --yes are for --send-test-alert")
@@ -109,8 +109,8 @@ def _tested(
 ) -> Finding:
     """Send a test alert, and say what became of it, once people have been warned."""
     from receiver.clock import steady_clock  # noqa: PLC0415
-    from receiver.delivery import shown  # noqa: PLC0415
-    from receiver.test_alert import (  # noqa: PLC0415  see above
+    from receiver.doctor.delivery import shown  # noqa: PLC0415
+    from receiver.doctor.test_alert import (  # noqa: PLC0415  see above
         Arrived,
         Status,
         alertmanager_of,

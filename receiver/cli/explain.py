@@ -10,16 +10,16 @@ from typing import Any
 
 import click
 
-from receiver.alert import Alert, Status
-from receiver.alert_file import read_alert_file
+from receiver.app import Service, build
 from receiver.cli import options as shared
+from receiver.cli.alert_file import read_alert_file
 from receiver.cli.output import moment, show, table
-from receiver.decide import Decision
-from receiver.guards.situation import Answer, Verdict
-from receiver.intake import tells_the_way
+from receiver.healing.intake import tells_the_way
 from receiver.journal import Episode
-from receiver.strategy import Strategy
-from receiver.wiring import Service, build
+from receiver.policy.alert import Alert, Status
+from receiver.policy.decide import Decision
+from receiver.policy.guards.situation import Answer, Verdict
+from receiver.policy.strategy import Strategy
 
 _MARKS = {Answer.ALLOW: "✓", Answer.WAIT: "…", Answer.DENY: "✗"}
 

@@ -20,10 +20,10 @@ from receiver.cli.output import say
 from receiver.cli.values import SPAN
 from receiver.clock import steady_clock
 from receiver.errors import ConfigError, JournalError
-from receiver.healing_log import Line, encode, line_in
 from receiver.journal import Journal, open_journal
 from receiver.log import escape
-from receiver.problem import quoted, suggestion
+from receiver.reporting.healing_log import Line, encode, line_in
+from receiver.yaml.problem import quoted, suggestion
 
 PAGE: Final = 10_000
 """Runs that are looked up at once: each time the journal sorts all there are."""

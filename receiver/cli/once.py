@@ -14,19 +14,19 @@ from typing import Any, Final
 import click
 import msgspec
 
-from receiver.alert import Alert, Notification, Status
-from receiver.alert_file import read_alert_file
-from receiver.authority import FILE
+from receiver.app import Service, build
 from receiver.cli import FINDINGS, FINE, values
 from receiver.cli import options as shared
+from receiver.cli.alert_file import read_alert_file
 from receiver.cli.output import moment, show, table
-from receiver.duration import format_duration
 from receiver.errors import ConfigError, JournalError
-from receiver.guards.situation import Answer, Reason
 from receiver.journal import Episode, Key
-from receiver.run import Outcome, State
-from receiver.strategy import Strategy
-from receiver.wiring import Service, build
+from receiver.policy.alert import Alert, Notification, Status
+from receiver.policy.authority import FILE
+from receiver.policy.duration import format_duration
+from receiver.policy.guards.situation import Answer, Reason
+from receiver.policy.run import Outcome, State
+from receiver.policy.strategy import Strategy
 
 log: Final = logging.getLogger("promheal.once")
 

@@ -11,8 +11,8 @@ from receiver.cli import options as shared
 from receiver.cli.client import Server
 from receiver.cli.output import moment, show, table
 from receiver.cli.values import RunId
-from receiver.duration import format_duration
 from receiver.log import escape
+from receiver.policy.duration import format_duration
 
 
 @click.command("run")

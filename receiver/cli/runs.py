@@ -11,7 +11,7 @@ from receiver.cli import options as shared
 from receiver.cli.client import Server
 from receiver.cli.output import moment, paged, show, table
 from receiver.cli.values import WordOf
-from receiver.run import Outcome, State
+from receiver.policy.run import Outcome, State
 
 
 @click.command("runs")

@@ -11,7 +11,7 @@ from receiver.cli import client, values
 from receiver.cli import options as shared
 from receiver.cli.client import Server
 from receiver.cli.output import moment, show, table
-from receiver.duration import format_duration
+from receiver.policy.duration import format_duration
 
 _reason = click.option("--reason", type=values.REASON, help="Why; the audit keeps it.")
 

@@ -7,8 +7,8 @@ from typing import Any, Final
 
 import click
 
-from receiver.duration import parse_duration
-from receiver.problem import quoted
+from receiver.policy.duration import parse_duration
+from receiver.yaml.problem import quoted
 
 MAX_REASON: Final = 500
 """Characters, on one line; the server takes no more."""
@@ -78,7 +78,7 @@ class _Target(click.ParamType[str]):
     name = "target"
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> str:
-        from receiver.scope import ScopeError, parse_scope  # noqa: PLC0415  --help needs no RE2
+        from receiver.policy.scope import ScopeError, parse_scope  # noqa: PLC0415  --help needs no RE2
 
         scope = f"target:{value}"
         try:

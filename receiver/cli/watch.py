@@ -15,16 +15,16 @@ from typing import Any, Final
 import click
 import msgspec
 
-from receiver.alert import Alert, Quarantined
-from receiver.alert_file import AlertFile, read_alert_file
+from receiver.app import Service
 from receiver.cli import FINE, values
 from receiver.cli import options as shared
+from receiver.cli.alert_file import AlertFile, read_alert_file
 from receiver.cli.once import acting_service, carry, take, text
 from receiver.cli.output import moment, show
-from receiver.duration import format_duration
 from receiver.errors import ConfigError, JournalError
-from receiver.run import State
-from receiver.wiring import Service
+from receiver.policy.alert import Alert, Quarantined
+from receiver.policy.duration import format_duration
+from receiver.policy.run import State
 
 log: Final = logging.getLogger("promheal.watch")
 

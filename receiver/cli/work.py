@@ -10,7 +10,7 @@ from msgspec.structs import replace
 
 from receiver.cli import options as shared
 from receiver.errors import ConfigError
-from receiver.place import EVERYWHERE, LABEL, NAME, Place
+from receiver.policy.place import EVERYWHERE, LABEL, NAME, Place
 from receiver.web.application import run
 
 

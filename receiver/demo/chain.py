@@ -22,11 +22,11 @@ from typing import Final
 
 import msgspec
 
+from receiver.clients.upstream import Upstream
 from receiver.errors import ActionError, ConfigError
 from receiver.process import run
 from receiver.services import ServiceState
 from receiver.services.supervisor import Supervisor
-from receiver.upstream import Upstream
 
 PROGRAMS: Final = ("shop", "prometheus", "alertmanager", "promheal")
 """What listens, each on a port of its own."""

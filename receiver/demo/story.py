@@ -18,7 +18,7 @@ from receiver.demo.chain import Chain, DemoError
 from receiver.demo.narrator import Narrator, Tone
 from receiver.demo.watch import FIRING, INACTIVE, PENDING, SERVICE, Seen, Sickness, Watch
 from receiver.errors import UpstreamError
-from receiver.run import Outcome
+from receiver.policy.run import Outcome
 
 LIMIT: Final = 60.0
 """Seconds that all stages together may take."""

@@ -12,15 +12,15 @@ from typing import Any, Final, TypeVar
 
 import msgspec
 
+from receiver.clients.prometheus import Prometheus
+from receiver.clients.upstream import Upstream
 from receiver.clock import Clock
 from receiver.demo.narrator import Tone
 from receiver.errors import UpstreamError
-from receiver.guards.situation import Signal
-from receiver.prometheus import Prometheus
-from receiver.promql import Rule
-from receiver.run import Observation, Outcome, Phase, StepState
+from receiver.policy.guards.situation import Signal
+from receiver.policy.promql import Rule
+from receiver.policy.run import Observation, Outcome, Phase, StepState
 from receiver.settings import PrometheusSettings
-from receiver.upstream import Upstream
 
 SERVICE: Final = "shop"
 RESTART: Final = "restart_service"

@@ -34,8 +34,8 @@ from receiver.journal import Transaction, Worker
 from receiver.journal.jobs import CHANNEL, KNOCK, TASK, engine_version, queue_of
 from receiver.journal.postgres import CONNECT, SCHEMA, PostgresJournal
 from receiver.journal.postgres_rows import shared
-from receiver.place import LEASE, Place
-from receiver.processes import born, machine
+from receiver.policy.place import LEASE, Place
+from receiver.process.table import born, machine
 
 log: Final = logging.getLogger("promheal.engine")
 logging.getLogger("procrastinate").setLevel(logging.WARNING)  # it tells of each job at its start

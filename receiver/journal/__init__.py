@@ -15,17 +15,17 @@ from typing import Any, ClassVar, Final, TypeVar
 
 import msgspec
 
-from receiver.alert import Alert, Quarantined
-from receiver.breaker import Breaker
 from receiver.clock import wall
-from receiver.decide import Decision
-from receiver.dormancy import Dormancy
 from receiver.errors import ConfigError
 from receiver.journal.condition import SOUND, Condition
 from receiver.journal.steering import Key as Key
 from receiver.journal.steering import Pause, Steering
 from receiver.journal.stored import Stored as Stored
-from receiver.run import Doubt, Observation, Outcome, Plan, Run, State, Step
+from receiver.policy.alert import Alert, Quarantined
+from receiver.policy.breaker import Breaker
+from receiver.policy.decide import Decision
+from receiver.policy.dormancy import Dormancy
+from receiver.policy.run import Doubt, Observation, Outcome, Plan, Run, State, Step
 
 T = TypeVar("T")
 

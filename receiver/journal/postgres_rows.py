@@ -17,7 +17,7 @@ from receiver.journal.jobs import CHANNEL, KNOCK, TASK, queue_of
 from receiver.journal.queries import queries
 from receiver.journal.rows import Rows, storable
 from receiver.journal.steering_rows import Row
-from receiver.place import LEASE, UNBOUND
+from receiver.policy.place import LEASE, UNBOUND
 
 FENCED: Final = "PH001"
 """What the function `fence` raises."""

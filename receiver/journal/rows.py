@@ -8,9 +8,6 @@ from typing import Any, ClassVar, Final
 
 import msgspec
 
-from receiver.alert import Alert, Quarantined, Status
-from receiver.breaker import Breaker, names
-from receiver.decide import Decision
 from receiver.journal import (
     Admission,
     Admitted,
@@ -30,9 +27,11 @@ from receiver.journal.steering_rows import (
     dormancy_in,
     pause_in,
 )
-from receiver.place import LEASE, UNBOUND
-from receiver.redaction import redact, redact_json
-from receiver.run import (
+from receiver.policy.alert import Alert, Quarantined, Status
+from receiver.policy.breaker import Breaker, names
+from receiver.policy.decide import Decision
+from receiver.policy.place import LEASE, UNBOUND
+from receiver.policy.run import (
     Doubt,
     Observation,
     Outcome,
@@ -44,6 +43,7 @@ from receiver.run import (
     StepState,
     may_follow,
 )
+from receiver.redaction import redact, redact_json
 
 _PAGE: Final = 1_000
 _WORDS: Final = frozenset({"reason", "detail", "error", "why", "problem", "raw"})

@@ -8,9 +8,9 @@ from typing import Literal
 
 import msgspec
 
-from receiver.breaker import Breaker, BreakerState, Happening
-from receiver.dormancy import Dormancy
-from receiver.scope import stored_scope
+from receiver.policy.breaker import Breaker, BreakerState, Happening
+from receiver.policy.dormancy import Dormancy
+from receiver.policy.scope import stored_scope
 
 Key = tuple[str, str]
 """(strategy, target): what is considered."""
@@ -21,7 +21,7 @@ class Pause(msgspec.Struct, frozen=True, kw_only=True):
 
     id: int
     scope: str
-    """`all`, `strategy:NAME` or `target:MATCHERS`, as `receiver.scope` reads it."""
+    """`all`, `strategy:NAME` or `target:MATCHERS`, as `receiver.policy.scope` reads it."""
     reason: str
     by: str
     since: float

@@ -8,8 +8,6 @@ from typing import Any, Final, Literal, Protocol
 
 import msgspec
 
-from receiver.breaker import Breaker, BreakerEvent, BreakerState, Happening, Thresholds, after
-from receiver.dormancy import AWAKE, Dormancy
 from receiver.journal.steering import (
     Anchor,
     Audit,
@@ -20,6 +18,15 @@ from receiver.journal.steering import (
     Transition,
     Untold,
 )
+from receiver.policy.breaker import (
+    Breaker,
+    BreakerEvent,
+    BreakerState,
+    Happening,
+    Thresholds,
+    after,
+)
+from receiver.policy.dormancy import AWAKE, Dormancy
 
 BIGGEST: Final = 2**63 - 1
 _MEMORY: Final = (

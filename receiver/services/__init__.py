@@ -10,9 +10,9 @@ from typing import Annotated, Any, Protocol, runtime_checkable
 
 import msgspec
 
-from receiver.duration import Duration
 from receiver.errors import ActionError
-from receiver.place import LABEL, NAME, UNBOUND, host_of
+from receiver.policy.duration import Duration
+from receiver.policy.place import LABEL, NAME, UNBOUND, host_of
 from receiver.services.manager import Manager as Manager
 from receiver.services.manager import ServiceState as ServiceState
 from receiver.services.manager import ServiceStatus as ServiceStatus

@@ -18,8 +18,8 @@ from typing import Annotated, Any, Final
 
 import msgspec
 
-from receiver.duration import Duration
 from receiver.errors import ActionError
+from receiver.policy.duration import Duration
 from receiver.services.celery_mailbox import SEPARATOR, Message, Request, mailbox
 from receiver.services.resp import Login, Redis, RedisUrl, asked, database_of
 

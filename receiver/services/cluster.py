@@ -9,8 +9,8 @@ from typing import Annotated, Any, Final, TypeVar
 
 import msgspec
 
+from receiver.clients.exchange import fetch
 from receiver.errors import ActionError
-from receiver.exchange import fetch
 from receiver.redaction import known
 
 _ACCOUNT: Final = "/var/run/secrets/kubernetes.io/serviceaccount"

@@ -12,9 +12,9 @@ from typing import Annotated, Any, Final
 
 import msgspec
 
-from receiver.duration import Duration
+from receiver.clients.exchange import Reply, fetch
 from receiver.errors import ActionError
-from receiver.exchange import Reply, fetch
+from receiver.policy.duration import Duration
 from receiver.services.manager import ServiceState, ServiceStatus, answers
 
 _MAX_ANSWER: Final = 4 * 1024 * 1024  # bytes

@@ -9,9 +9,9 @@ from typing import Annotated, Any, Literal
 
 import msgspec
 
-from receiver.connected import connected
+from receiver.clients.connected import connected
+from receiver.clients.exchange import exchange, http_url, split_url
 from receiver.errors import ActionError
-from receiver.exchange import exchange, http_url, split_url
 
 
 class Purge(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):

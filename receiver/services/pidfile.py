@@ -22,7 +22,7 @@ from pathlib import Path
 from typing import Final
 
 from receiver.errors import ActionError
-from receiver.processes import stat_fields
+from receiver.process.table import stat_fields
 
 _CLOCK_SLACK: Final = 2.0
 """Seconds by which a start may seem later than it was: /proc/stat tells whole ones."""

@@ -13,8 +13,8 @@ from typing import Annotated, Final
 
 import msgspec
 
-from receiver.duration import Duration
 from receiver.errors import ActionError
+from receiver.policy.duration import Duration
 from receiver.process import PATH, Detached, spawn_detached
 from receiver.services import ServiceState, ServiceStatus
 from receiver.services.pidfile import Found, named_by, opened

@@ -19,9 +19,9 @@ from urllib.parse import quote
 
 import msgspec
 
-from receiver.duration import Duration, format_duration
+from receiver.clients.exchange import Reply, fetch, http_url
 from receiver.errors import ActionError
-from receiver.exchange import Reply, fetch, http_url
+from receiver.policy.duration import Duration, format_duration
 from receiver.redaction import known
 
 _POLL: Final = 0.2  # seconds between two looks whether a connection is gone

@@ -10,8 +10,8 @@ from typing import Annotated, Literal
 import msgspec
 
 from receiver import process
+from receiver.clients.exchange import exchange
 from receiver.errors import ActionError
-from receiver.exchange import exchange
 from receiver.services.manager import Manager
 
 

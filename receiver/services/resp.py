@@ -19,7 +19,7 @@ from urllib.parse import urlsplit
 
 import msgspec
 
-from receiver.connected import reached
+from receiver.clients.connected import reached
 from receiver.errors import ActionError
 from receiver.redaction import known
 

@@ -18,7 +18,7 @@ import msgspec
 
 from receiver.clock import Clock
 from receiver.errors import ActionError
-from receiver.processes import stat_fields
+from receiver.process.table import stat_fields
 from receiver.services import Inventory, Service, ServiceState, ServiceStatus
 from receiver.services.process import Process
 from receiver.services.supervisor import Supervisor

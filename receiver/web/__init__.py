@@ -9,12 +9,12 @@ from typing import Final
 from flask import Flask, Response, request
 from werkzeug.exceptions import HTTPException
 
+from receiver.app import Service
 from receiver.errors import JournalError, RefusedError
-from receiver.known import UNKNOWN
+from receiver.healing.known import UNKNOWN
 from receiver.redaction import redact, redact_json
 from receiver.web import api, astray, pages, probes, steering, webhook
 from receiver.web.answers import error
-from receiver.wiring import Service
 
 log: Final = logging.getLogger("promheal.web")
 

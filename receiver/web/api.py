@@ -12,14 +12,14 @@ import msgspec
 from flask import Blueprint, Response, jsonify
 
 from receiver import snapshots
+from receiver.app import Service
 from receiver.errors import RefusedError
 from receiver.journal import Episode, Recorded
 from receiver.journal.steering import Audit
-from receiver.looks import wait_of
-from receiver.run import Observation, Run
+from receiver.policy.looks import wait_of
+from receiver.policy.run import Observation, Run
 from receiver.web import query, status
 from receiver.web.answers import error
-from receiver.wiring import Service
 
 _CAMEL: Final = re.compile("_([a-z])")
 

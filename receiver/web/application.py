@@ -10,10 +10,11 @@ from time import monotonic, sleep
 from typing import Any, Final
 
 from receiver.actions import discover
-from receiver.config_files import load
+from receiver.app import Options, Service, build
+from receiver.config.files import load
 from receiver.errors import AwayError, ConfigError
 from receiver.journal import prepare_journal
-from receiver.metrics import CODES
+from receiver.reporting.metrics import CODES
 from receiver.settings import taken
 from receiver.web import create_app, create_worker_app
 from receiver.web.access import Access, Asked, Denied
@@ -25,7 +26,6 @@ from receiver.web.watched import WatchedConfig
 from receiver.web.web_config import Loaded, WebConfig
 from receiver.web.webhook import PATH, Webhook
 from receiver.web.worker import Taken
-from receiver.wiring import Options, Service, build
 
 log: Final = logging.getLogger("promheal")
 

@@ -11,8 +11,8 @@ from typing import Final
 
 import msgspec
 
-from receiver.problem import Problem
-from receiver.yaml_nodes import Items, Node, Pairs, Scalar
+from receiver.yaml.nodes import Items, Node, Pairs, Scalar
+from receiver.yaml.problem import Problem
 
 _OPEN: Final = frozenset(
     {"tls_server_config", "http_server_config", "rate_limit", "roles", "client_certificates"}

@@ -8,8 +8,8 @@ import socket
 import time
 from typing import Final
 
-from receiver import processes
 from receiver.errors import ConfigError
+from receiver.process import table as processes
 
 PATIENCE: Final = 1.0
 """Seconds in which whoever was there before us may end."""

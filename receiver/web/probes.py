@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from flask import Blueprint, Response, jsonify, request
 
+from receiver.app import Service
 from receiver.errors import ConfigError
 from receiver.web.answers import error
-from receiver.wiring import Service
 
 
 def blueprint(service: Service) -> Blueprint:

@@ -8,11 +8,11 @@ from typing import Final
 from flask import request
 from werkzeug.exceptions import BadRequest
 
+from receiver.app import Service
 from receiver.errors import RefusedError
 from receiver.journal import Transaction
-from receiver.problem import quoted, suggestion
-from receiver.run import Outcome, State
-from receiver.wiring import Service
+from receiver.policy.run import Outcome, State
+from receiver.yaml.problem import quoted, suggestion
 
 MAX_PAGE: Final = 500
 PAGE: Final = 50

@@ -8,18 +8,18 @@ from typing import Any
 
 import msgspec
 
-from receiver.background import TaskState
-from receiver.breaker import PERMANENT_REASON, Breaker, BreakerState
-from receiver.dormancy import Dormancy, backoff
+from receiver.app import Service
+from receiver.clients.llm import Keys
+from receiver.engine.background import TaskState
 from receiver.journal import Snapshot, Worker
 from receiver.journal.steering import Pause
-from receiver.llm import Keys
-from receiver.metrics import HEALS
-from receiver.needs import Need, needs, worst
-from receiver.present import Present, Seen
-from receiver.run import FAILURES, Outcome, State
+from receiver.policy.breaker import PERMANENT_REASON, Breaker, BreakerState
+from receiver.policy.dormancy import Dormancy, backoff
+from receiver.policy.run import FAILURES, Outcome, State
+from receiver.reporting.metrics import HEALS
+from receiver.reporting.needs import Need, needs, worst
+from receiver.reporting.present import Present, Seen
 from receiver.settings import EngineSettings
-from receiver.wiring import Service
 
 
 def look(service: Service) -> tuple[Present, Seen]:

@@ -13,15 +13,15 @@ from flask import Blueprint, Response, jsonify, request
 from werkzeug.exceptions import BadRequest, RequestEntityTooLarge, UnsupportedMediaType
 from werkzeug.routing import BaseConverter
 
-from receiver.control import checked_reason
-from receiver.coverage import Coverage
-from receiver.duration import parse_duration
+from receiver.app import Service
 from receiver.errors import RefusedError
-from receiver.problem import quoted, suggestion
+from receiver.healing.control import checked_reason
+from receiver.healing.coverage import Coverage
+from receiver.policy.duration import parse_duration
 from receiver.web import status
 from receiver.web.api import summary
 from receiver.web.query import MAX_ID
-from receiver.wiring import Service
+from receiver.yaml.problem import quoted, suggestion
 
 MAX_BODY: Final = 64 * 1024
 MAX_PAUSE: Final = 366 * 86_400.0

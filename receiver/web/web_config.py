@@ -20,14 +20,14 @@ from typing import Annotated, Any, Final
 
 import msgspec
 
-from receiver.duration import Duration
-from receiver.problem import InvalidConfig, Report, suggestion
+from receiver.policy.duration import Duration
 from receiver.web import tls
 from receiver.web.discretion import discreet
 from receiver.web.tls import Tls
-from receiver.yaml_nodes import Items, Node, Pairs, Scalar, parse, read_file
-from receiver.yaml_scalars import BAD, Read, key_text, mark, read_bool, read_text
-from receiver.yaml_values import (
+from receiver.yaml.nodes import Items, Node, Pairs, Scalar, parse, read_file
+from receiver.yaml.problem import InvalidConfig, Report, suggestion
+from receiver.yaml.scalars import BAD, Read, key_text, mark, read_bool, read_text
+from receiver.yaml.values import (
     Key,
     Readers,
     construct,

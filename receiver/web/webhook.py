@@ -19,13 +19,13 @@ from typing import IO, Final
 import msgspec
 from flask import Blueprint, Response, request
 
-from receiver.alert import Notification, Quarantined, parse_notification
+from receiver.app import Service
 from receiver.errors import JournalError, PayloadError
 from receiver.journal import Admitted, Stored
 from receiver.journal.stored import not_stored
+from receiver.policy.alert import Notification, Quarantined, parse_notification
 from receiver.web.gate import USER
 from receiver.web.sparing import Sparing
-from receiver.wiring import Service
 
 log: Final = logging.getLogger("promheal.webhook")
 

@@ -6,7 +6,7 @@ import time
 from pathlib import Path
 from typing import Any
 
-from receiver.prometheus import Prometheus
+from receiver.clients.prometheus import Prometheus
 from receiver.settings import PrometheusSettings
 from tests.acceptance.server import PATIENCE, Promheal, alert
 from tests.chain import Exporter, start_prometheus, wait_until

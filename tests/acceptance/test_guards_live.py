@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 
-from receiver.decide import GUARDS
+from receiver.policy.decide import GUARDS
 from tests.acceptance.server import (
     PATIENCE,
     Promheal,

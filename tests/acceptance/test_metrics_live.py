@@ -12,9 +12,9 @@ from pathlib import Path
 import pytest
 from prometheus_client.openmetrics.parser import text_string_to_metric_families
 
-from receiver.guards.situation import Reason
-from receiver.metrics import TOTALS
-from receiver.run import Outcome
+from receiver.policy.guards.situation import Reason
+from receiver.policy.run import Outcome
+from receiver.reporting.metrics import TOTALS
 from tests.acceptance.server import (
     PATIENCE,
     Promheal,

@@ -26,7 +26,7 @@ from typing import Any, Final, NamedTuple
 import promql_parser
 import pytest
 
-from receiver.guards.situation import Reason
+from receiver.policy.guards.situation import Reason
 from tests.acceptance.server import PATIENCE, Promheal, Spies, alert, only_in_a_file, strategy
 from tests.acceptance.terminal import Terminal, Ward, ward_in
 from tests.tools import REPOSITORY
@@ -453,7 +453,7 @@ def test_every_issue_of_the_status_has_its_place_in_the_guide() -> None:
 
 def titles_of_needs() -> Iterator[tuple[str, str]]:
     """Yield (severity, title) of each need in the code, with … for what is put in."""
-    tree = ast.parse((REPOSITORY / "receiver/needs.py").read_text(encoding="utf-8"))
+    tree = ast.parse((REPOSITORY / "receiver/reporting/needs.py").read_text(encoding="utf-8"))
     for node in ast.walk(tree):
         if not isinstance(node, ast.Call) or not isinstance(node.func, ast.Name):
             continue

@@ -11,7 +11,7 @@ import pytest
 from axe_playwright_python.sync_playwright import Axe
 from playwright.sync_api import Browser, expect
 
-from receiver.decide import GUARDS
+from receiver.policy.decide import GUARDS
 from tests.acceptance.browser import DESKTOP, PHONE, chromium, page_of
 from tests.acceptance.eventful import Scene, eventful
 from tests.acceptance.server import PATIENCE, Promheal, alert, strategy

@@ -17,7 +17,7 @@ from typing import Any, Self
 
 import pytest
 
-from receiver.prometheus import Prometheus
+from receiver.clients.prometheus import Prometheus
 from receiver.settings import PrometheusSettings
 from tests.acceptance.server import Undaunted, alert
 from tests.chain import free_port, start_prometheus, wait_until

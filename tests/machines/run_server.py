@@ -8,17 +8,17 @@ from typing import Any, ClassVar, Final, TypeVar
 import msgspec
 
 from receiver.actions import Action, Actions, Context, Later
-from receiver.breaker import MainThresholds, StrategyThresholds, Thresholds
-from receiver.control import Control
-from receiver.decay import Decay
-from receiver.healing import Healing
+from receiver.healing.control import Control
+from receiver.healing.execution import Healing
+from receiver.healing.reconciler import Reconciler
 from receiver.journal import Journal, Stored, Transaction
-from receiver.matcher import parse_matcher
-from receiver.metrics import Metrics
-from receiver.proof.verifier import Judgement
-from receiver.reconciler import Reconciler
+from receiver.policy.breaker import MainThresholds, StrategyThresholds, Thresholds
+from receiver.policy.decay import Decay
+from receiver.policy.matcher import parse_matcher
+from receiver.policy.proof.verifier import Judgement
+from receiver.policy.strategy import OnFailure, Strategies, Strategy, Verify
+from receiver.reporting.metrics import Metrics
 from receiver.settings import BackoffSettings, EngineSettings
-from receiver.strategy import OnFailure, Strategies, Strategy, Verify
 from tests.factories import ScriptedProver, step, strategy
 from tests.machines.run_model import (
     APPROVAL,

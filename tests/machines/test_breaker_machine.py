@@ -12,7 +12,14 @@ from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, rule, run_state_machine_as_test
 
-from receiver.breaker import Breaker, BreakerEvent, BreakerState, Happening, Thresholds, after
+from receiver.policy.breaker import (
+    Breaker,
+    BreakerEvent,
+    BreakerState,
+    Happening,
+    Thresholds,
+    after,
+)
 from tests.factories import NOW
 
 STEPS: Final = 10_000

@@ -17,7 +17,9 @@ from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
 
-from receiver.breaker import (
+from receiver.errors import RefusedError
+from receiver.journal import Journal, open_journal
+from receiver.policy.breaker import (
     MAIN,
     Breaker,
     Happening,
@@ -26,12 +28,10 @@ from receiver.breaker import (
     Thresholds,
     after,
 )
-from receiver.errors import RefusedError
-from receiver.guards.situation import Doubt, Signal
-from receiver.journal import Journal, open_journal
-from receiver.matcher import parse_matcher
+from receiver.policy.guards.situation import Doubt, Signal
+from receiver.policy.matcher import parse_matcher
+from receiver.policy.strategy import Strategy, Verify
 from receiver.settings import BackoffSettings, EngineSettings, StormSettings
-from receiver.strategy import Strategy, Verify
 from tests.factories import Spy, alert, notification, resolved, step, strategy
 from tests.world import World
 

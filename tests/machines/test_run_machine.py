@@ -25,11 +25,11 @@ from hypothesis.stateful import (
 )
 
 from receiver.actions import Later
-from receiver.breaker import Breaker
 from receiver.errors import ActionError, RefusedError
-from receiver.guards.situation import Signal
 from receiver.journal import open_journal
-from receiver.run import Run
+from receiver.policy.breaker import Breaker
+from receiver.policy.guards.situation import Signal
+from receiver.policy.run import Run
 from tests.factories import alert, notification, resolved
 from tests.machines.run_model import (
     APPROVAL,

@@ -16,7 +16,7 @@ from typing import Final
 
 import msgspec
 
-from receiver.connected import reached
+from receiver.clients.connected import reached
 from receiver.errors import ActionError
 from receiver.services.pidfile import Found, named_by
 from receiver.services.workers import Counted, Inferred, Scaled

@@ -12,15 +12,15 @@ from typing import Any, Final
 from flask import Blueprint, Response, redirect, render_template, request
 from werkzeug.exceptions import BadRequest
 
-from receiver.control import MAX_REASON
-from receiver.duration import format_duration
+from receiver.app import Service
 from receiver.errors import RefusedError
-from receiver.known import UNKNOWN
+from receiver.healing.control import MAX_REASON
+from receiver.healing.known import UNKNOWN
+from receiver.policy.duration import format_duration
 from receiver.web import query, status
 from receiver.web.pages import shown
 from receiver.web.pages.forms import Tokens, where_from, wishes
 from receiver.web.steering import user
-from receiver.wiring import Service
 
 _POLICY: Final = (
     "default-src 'none'; style-src 'self'; script-src 'self'; img-src 'self'; connect-src 'self'; "

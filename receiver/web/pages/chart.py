@@ -8,7 +8,7 @@ from typing import Final
 
 import msgspec
 
-from receiver.run import Observation
+from receiver.policy.run import Observation
 
 WIDTH: Final = 640
 HEIGHT: Final = 150

@@ -13,10 +13,10 @@ from flask import current_app, request
 from itsdangerous import BadSignature, TimestampSigner, URLSafeTimedSerializer
 from werkzeug.exceptions import BadRequest, Forbidden, HTTPException
 
-from receiver.run import Run
-from receiver.scope import TARGET
+from receiver.app import Service
+from receiver.policy.run import Run
+from receiver.policy.scope import TARGET
 from receiver.web.steering import seconds, user
-from receiver.wiring import Service
 
 FORM_AGE: Final = 12 * 3600
 """Seconds for which a form that was shown may be sent."""

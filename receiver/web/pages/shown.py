@@ -9,19 +9,19 @@ from typing import Any, Final
 
 import msgspec
 
-from receiver.breaker import Breaker
-from receiver.duration import format_duration
-from receiver.guards.situation import Reason
+from receiver.app import Service
 from receiver.journal import Episode, Recorded, Transaction
 from receiver.journal.steering import Key
-from receiver.looks import wait_of
-from receiver.present import Seen
-from receiver.run import FAILURES, Observation, Outcome, Phase, Run, State
-from receiver.scrape import budget_left
-from receiver.strategy import Strategy
+from receiver.policy.breaker import Breaker
+from receiver.policy.duration import format_duration
+from receiver.policy.guards.situation import Reason
+from receiver.policy.looks import wait_of
+from receiver.policy.run import FAILURES, Observation, Outcome, Phase, Run, State
+from receiver.policy.strategy import Strategy
+from receiver.reporting.present import Seen
+from receiver.reporting.scrape import budget_left
 from receiver.web import status
 from receiver.web.pages import chart
-from receiver.wiring import Service
 
 SHOWN: Final = 25
 """Rows of each list that has a page of its own, or the API, for the rest."""

@@ -1,0 +1,319 @@
+"""What do the files say? promheal.yml, services.yml and healing_strategies.yml as values.
+
+All three are read in one go, and everything that is wrong in any of them is told at once. The way
+of each: bytes to nodes (yaml_nodes.py), nodes to values by the fields' types (yaml_values.py), and
+here the rules that a type alone cannot say.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import re
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, Final
+
+import msgspec
+
+from receiver.actions import Actions
+from receiver.config.strategies import read_strategies
+from receiver.errors import ConfigError
+from receiver.policy.strategy import Strategies
+from receiver.redaction import known, learn, learn_url
+from receiver.services import Health, HostLabel, Inventory, Llm, LogPath, RunsOn, Service
+from receiver.services.caches import CACHES
+from receiver.services.managers import MANAGERS
+from receiver.services.queues import QUEUES
+from receiver.services.settings_file import SettingsFile
+from receiver.services.workers.kinds import WORKERS
+from receiver.settings import Settings, UndeclaredValues, dotenv, with_environment
+from receiver.template import KNOWN
+from receiver.yaml.nodes import Node, Pairs, parse, read_file
+from receiver.yaml.problem import (
+    InvalidConfig,
+    Problem,
+    Report,
+    Severity,
+    by_place,
+    quoted,
+    suggestion,
+)
+from receiver.yaml.scalars import BAD, Read, expected, key_text, mark, read_text
+from receiver.yaml.values import (
+    Key,
+    Readers,
+    construct,
+    entries,
+    optional,
+    read_keys,
+    tagged,
+    told_by_key,
+)
+
+_READERS: Final = Readers()
+_TEMPLATE: Final = re.compile(rf"\{{\{{-?\s*(?:{'|'.join(KNOWN)})\b")
+_SECRET_FILE: Final = re.compile(
+    r"""(?:password|token|url)_file["']?\s*:\s*["']?([^\s"',}]+)""", re.IGNORECASE
+)
+_MOST_SECRET: Final = 65_536  # characters
+_PLACE: Final = re.compile(r":(\d+):(\d+): (.*)", re.DOTALL)
+
+
+class Loaded(msgspec.Struct, frozen=True, kw_only=True):
+    """One configuration, complete and checked."""
+
+    settings: Settings
+    strategies: Strategies
+    inventory: Inventory
+    problems: tuple[Problem, ...] = ()
+    """Warnings: it works, and is probably not what was meant."""
+    hash: str
+    """SHA-256, hexadecimal, of the three files and the flags in force."""
+    files: tuple[Path, ...]
+    """What was read: promheal.yml, healing_strategies.yml, services.yml."""
+
+
+def load(
+    config_file: Path,
+    actions: Actions,
+    environ: Mapping[str, str],
+    managers: Mapping[str, type[msgspec.Struct]] = MANAGERS,
+) -> Loaded:
+    """Read the configuration that begins with *config_file*.
+
+    The flags of *environ* win over those of `.env.local` beside the file, and these over the file.
+    Raises InvalidConfig with all problems, warnings too, when any of them is an error.
+    """
+    main = _File(config_file)
+    tree = main.tree("no such file; write it, or name another with --config.file")
+    settings, named = (None, _Named()) if tree is None else _read_settings(tree, main.report)
+
+    strategies_file = _File(config_file.parent / named.strategies.value)
+    services_file = _File(config_file.parent / named.services.value)
+    services_tree = _beside(services_file, "services", named.services, main)
+    strategies_tree = _beside(strategies_file, "strategies", named.strategies, main)
+
+    local, outside = Report(str(config_file.parent / ".env.local")), Report("environment")
+    settings = _with_flags(settings, local, outside, environ)
+
+    inventory = Inventory(
+        _read_services(services_tree, services_file.report, managers),
+        settings.http.allow if settings else (),
+        tuple(settings.notify.channels) if settings else (),
+    )
+    # Of an unfinished inventory every action would say that its service is missing.
+    unfinished = settings is None or services_tree is None or services_file.report.broken
+    known = None if unfinished else inventory
+    tolerant = settings is not None and settings.undeclared_values is UndeclaredValues.WARN
+    strategies = read_strategies(
+        strategies_tree,
+        strategies_file.report,
+        actions,
+        known,
+        severity=Severity.WARNING if tolerant else Severity.ERROR,
+    )
+
+    reports = (main.report, local, outside, services_file.report, strategies_file.report)
+    problems = tuple(by_place(reports))
+    if settings is None or any(report.broken for report in reports):
+        raise InvalidConfig(problems)
+    files = (main, strategies_file, services_file)
+    return Loaded(
+        settings=settings,
+        strategies=Strategies(strategies),
+        inventory=inventory,
+        problems=problems,
+        hash=_hash([file.raw for file in files], settings),
+        files=tuple(file.path for file in files),
+    )
+
+
+class _File:
+    """One of the files, and what is wrong with it."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self.report = Report(str(path))
+        self.raw = b""
+
+    def tree(self, missing: str, section: str = "") -> Node | None:
+        """Return the document, or None after a report. Without a file, the report is *missing*."""
+        try:
+            found = read_file(self.path, self.report)
+        except FileNotFoundError:
+            if missing:
+                self.report.add(missing)
+            return None
+        if found is None:
+            return None
+        self.raw, text = found
+        learn(text)
+        for name in _SECRET_FILE.findall(text):
+            # Known before it is used: what an action runs may print it.
+            _learn_file(self.path.parent / name)
+        self.report = Report(str(self.path), text)
+        tree = parse(text, self.report)
+        if tree is None and not self.report.broken:
+            what = f"{section}: {{}}" if section else "{}"
+            self.report.add(f"the file is empty; write {what} for none of it", 0, 0)
+        return tree
+
+
+def _learn_file(path: Path) -> None:
+    if not path.is_file():  # a pipe would be waited for
+        return
+    try:
+        with path.open(encoding="utf-8") as file:
+            text = known(file.read(_MOST_SECRET))
+    except (OSError, UnicodeDecodeError):
+        return  # whoever uses it says so
+    if "://" in text:
+        learn_url(text.strip(), entirely=True)
+
+
+class _Reference(msgspec.Struct, frozen=True):
+    """The name of another file, and where it was written; by default nowhere."""
+
+    value: str
+    node: Node | None = None
+
+
+class _Named(msgspec.Struct, frozen=True):
+    strategies: _Reference = _Reference("healing_strategies.yml")
+    services: _Reference = _Reference("services.yml")
+
+
+def _beside(file: _File, key: str, reference: _Reference, main: _File) -> Node | None:
+    """Return the document of a file that promheal.yml names, or that stands beside it."""
+    if reference.node is not None:
+        tree = file.tree("", key)
+        if tree is None and not file.report.broken:
+            message = f"no such file: {file.path}; write it, or correct its name here"
+            mark(reference.node, main.report, message)
+        return tree
+    if main.report.broken:  # it may be meant to name another
+        return file.tree("", key)
+    return file.tree(
+        f"no such file; write it, or name another as `{key}:` in {main.path.name}", key
+    )
+
+
+def _hash(contents: list[bytes], settings: Settings) -> str:
+    whole = hashlib.sha256()
+    for content in (*contents, msgspec.json.encode(settings.flags)):
+        whole.update(hashlib.sha256(content).digest())
+    return whole.hexdigest()
+
+
+# ── promheal.yml and the environment ──
+
+
+def _read_settings(tree: Node, report: Report) -> tuple[Settings | None, _Named]:
+    values = read_keys(tree, report, _SETTINGS)
+    if values is None:
+        return None, _Named()
+    named = {name: value for name, value in values.items() if isinstance(value, _Reference)}
+    plain = values | {name: reference.value for name, reference in named.items()}
+    settings = construct(Settings, plain, tree, report)
+    return None if settings is BAD else settings, _Named(**named)
+
+
+def _read_reference(node: Node, report: Report) -> Any:
+    text = read_text(node, report)
+    return BAD if text is BAD else _Reference(text, node)
+
+
+_SETTINGS: Final = _READERS.keys(Settings, strategies=_read_reference, services=_read_reference)
+
+
+def _with_flags(
+    settings: Settings | None, local: Report, outside: Report, environ: Mapping[str, str]
+) -> Settings | None:
+    """Return *settings* with the flags of `.env.local` and, winning over it, the environment."""
+    try:
+        variables = dotenv(Path(local.file))
+    except ConfigError as error:
+        variables = {}
+        text = str(error).removeprefix(local.file)
+        found = _PLACE.fullmatch(text)
+        if found:
+            local.add(found[3], int(found[1]) - 1, int(found[2]) - 1)
+        else:
+            local.add(text.removeprefix(": "))
+    # Of a broken promheal.yml the flags are checked all the same.
+    flagged = settings or Settings()
+    for report, values in ((local, variables), (outside, environ)):
+        try:
+            flagged = with_environment(flagged, values)
+        except ConfigError as error:
+            report.add(str(error))
+    return settings and flagged
+
+
+# ── services.yml ──
+
+
+def _read_literal(node: Node, report: Report) -> Any:
+    """A text of the operator's own: what is between braces would stand there as it is written."""
+    text = read_text(node, report)
+    if text is not BAD and _TEMPLATE.search(text):
+        return mark(
+            node,
+            report,
+            "there are no templates in services.yml: a label chooses the service, and nothing in "
+            "it; write this out, or use the action `command` in the strategy",
+        )
+    return text
+
+
+_LITERAL: Final = Readers(_read_literal)
+
+
+def _read_services(
+    tree: Node | None, report: Report, managers: Mapping[str, type[msgspec.Struct]]
+) -> dict[str, Service]:
+    keys = {
+        "manager": Key(read=_manager(managers), required=True, field="manager"),
+        "health": Key(read=optional(_LITERAL.of(Health)), field="health"),
+        "workers": Key(read=optional(tagged("scale", WORKERS, _LITERAL)), field="workers"),
+        "settings": Key(read=optional(_LITERAL.of(SettingsFile)), field="settings"),
+        "llm": Key(read=optional(_LITERAL.of(Llm)), field="llm"),
+        "cache": Key(read=optional(told_by_key(CACHES, _LITERAL)), field="cache"),
+        "queue": Key(read=optional(told_by_key(QUEUES, _LITERAL)), field="queue"),
+        "logs": Key(read=optional(_LITERAL.of(LogPath)), field="logs"),
+        "runs_on": Key(read=optional(_read_runs_on), field="runs_on"),
+    }
+    found = {}
+    for name, _, node in entries(tree, "services", report):
+        values = read_keys(node, report, keys)
+        if values is not None:
+            service = construct(Service, {"name": name, **values}, node, report)
+            if service is not BAD:
+                found[name] = service
+    return found
+
+
+def _read_runs_on(node: Node, report: Report) -> Any:
+    return _LITERAL.of(HostLabel if isinstance(node, Pairs) else RunsOn)(node, report)
+
+
+def _manager(managers: Mapping[str, type[msgspec.Struct]]) -> Read:
+    known = ", ".join(managers)
+
+    def read(node: Node, report: Report) -> Any:
+        if not isinstance(node, Pairs):
+            return expected("a mapping with one manager", node, report, f"known: {known}")
+        if not node.pairs:
+            return mark(node, report, f"a manager is missing; known: {known}")
+        for key, _ in node.pairs[1:]:
+            mark(key, report, "a second manager; a service has one")
+        key, value = node.pairs[0]
+        name = key_text(key, report)
+        if name is None:
+            return BAD
+        if name not in managers:
+            return mark(key, report, f"unknown manager {quoted(name)}{suggestion(name, managers)}")
+        manager = _LITERAL.of(managers[name])(value, report)
+        return manager if len(node.pairs) == 1 else BAD
+
+    return read

@@ -1,0 +1,263 @@
+"""Will it work, from here and now? All that the configuration names is asked, and only asked.
+
+`promheal check` reads the files; this also opens the doors: each service through its manager, its
+settings, its health URL, Prometheus with its rules, Alertmanager, the keys, the journal's folder.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import ThreadPoolExecutor, as_completed
+from pathlib import Path
+from typing import Any, Final
+from urllib.parse import urlsplit
+
+import msgspec
+
+from receiver import connections
+from receiver.actions import discover
+from receiver.clients.channels import Channels
+from receiver.clients.exchange import fetch
+from receiver.clients.llm import Keys, KeyState
+from receiver.clients.prometheus import Prometheus
+from receiver.clock import steady_clock
+from receiver.config.files import Loaded
+from receiver.connections import Options
+from receiver.doctor import delivery, fitting, provable
+from receiver.doctor.memory import memories, recordings_of
+from receiver.errors import ActionError, UpstreamError
+from receiver.policy.finding import Finding, fail, ok, warn
+from receiver.services import Probed, Service, ServiceState
+from receiver.settings import AlertmanagerSettings, PrometheusSettings
+
+LITTLE: Final = 200 * 1024 * 1024
+"""Bytes of free space below which the journal's disk is told."""
+_AT_ONCE: Final = 16
+"""Probes at the same time."""
+
+
+Probe = Callable[[], Iterable[Finding]]
+
+
+def examine(
+    loaded: Loaded, options: Options, *, timeout: float, done: Callable[[], object]
+) -> list[Finding]:
+    """Ask everything, many at once, each question within *timeout* seconds; *done* after each."""
+    probes = list(_probes(loaded, options, timeout))
+    answers: dict[int, list[Finding]] = {}
+    with ThreadPoolExecutor(_AT_ONCE, thread_name_prefix="doctor") as pool:
+        running = {pool.submit(_asked, *probe): place for place, probe in enumerate(probes)}
+        for future in as_completed(running):
+            answers[running[future]] = future.result()
+            done()
+    return [finding for place in sorted(answers) for finding in answers[place]]
+
+
+def count(loaded: Loaded, options: Options) -> int:
+    """Return how many questions there are."""
+    return sum(1 for _ in _probes(loaded, options, 1.0))
+
+
+def _asked(subject: str, probe: Probe) -> list[Finding]:
+    try:
+        return list(probe())
+    except (ActionError, UpstreamError) as error:
+        return [fail(subject, str(error))]
+    except Exception as error:  # noqa: BLE001  one that fails, a plug-in's too, hides no other
+        return [fail(subject, f"it cannot be asked: {type(error).__name__}: {error}")]
+
+
+def _probes(loaded: Loaded, options: Options, timeout: float) -> Iterator[tuple[str, Probe]]:
+    settings = loaded.settings
+    yield "configuration", lambda: _configuration(loaded)
+    yield "journal", lambda: _journal(connections.folder(options))
+    yield _at("prometheus", settings.prometheus), lambda: _prometheus(loaded, timeout)
+    yield _at("alertmanager", settings.alertmanager), lambda: delivery.examine(loaded, timeout)
+    keys = connections.keys(loaded, options, steady_clock())
+    for provider in settings.llm.providers:
+        yield f"llm {provider}", lambda provider=provider: _keys(keys, provider)  # type: ignore[misc]
+    for prefix in settings.http.allow:
+        yield f"http {prefix}", lambda prefix=prefix: _reached(prefix, timeout)  # type: ignore[misc]
+    channels = connections.channels(loaded, options)
+    for name in channels.names:
+        yield f"channel {name}", lambda name=name: _channel(channels, name, timeout)  # type: ignore[misc]
+    for name in loaded.inventory.names:
+        service = loaded.inventory.get(name)
+        for what, probe in _service(service, timeout):
+            yield f"service {name}: {what}", probe
+
+
+def _at(name: str, settings: PrometheusSettings | AlertmanagerSettings | None) -> str:
+    return name if settings is None else f"{name} {settings.url}"
+
+
+# -- what promheal itself needs
+
+
+def _configuration(loaded: Loaded) -> Iterator[Finding]:
+    subject = "configuration"
+    flags = loaded.settings.flags
+    if not flags.auto_healing:
+        yield warn(subject, "auto_healing is off: it decides and never acts; see `flags:`")
+    if not flags.auto_detection:
+        yield warn(subject, "auto_detection is off: alerts are only recorded; see `flags:`")
+    if not flags.preventive_healing and any(each.preventive for each in loaded.strategies):
+        waiting = ", ".join(each.name for each in loaded.strategies if each.preventive)
+        yield ok(subject, f"preventive_healing is off, so these never act: {waiting}")
+    for problem in loaded.problems:
+        yield warn(subject, f"{Path(problem.file).name}: {problem.message}")
+    if not loaded.strategies.names:
+        yield warn(subject, "there are no strategies, so nothing is ever healed")
+    yield ok(
+        subject,
+        f"{len(loaded.strategies.names)} strategies, {len(loaded.inventory.names)} services",
+    )
+
+
+def _journal(folder: Path) -> Iterator[Finding]:
+    there = folder
+    while not there.exists() and there != there.parent:
+        there = there.parent
+    if not os.access(there, os.W_OK | os.X_OK):
+        yield fail("journal", f"promheal's user may not write in {there}")
+        return
+    free = shutil.disk_usage(there).free
+    said = f"{folder} has {free // 1024**2} MiB free"
+    yield ok("journal", said) if free >= LITTLE else warn("journal", f"{said}; that is little")
+
+
+# -- those it asks
+
+
+def _prometheus(loaded: Loaded, timeout: float) -> Iterator[Finding]:
+    subject, settings = "prometheus", loaded.settings.prometheus
+    if settings is None:
+        yield warn(subject, "none is named, so no heal is ever proven; write `prometheus:`")
+        return
+    prometheus = Prometheus(msgspec.structs.replace(settings, timeout=timeout))
+    rules = prometheus.known_rules()
+    if rules is None:
+        yield from _without_rules(subject, prometheus, settings)
+    elif rules:
+        yield ok(subject, f"{settings.url} has {len(rules)} alerting rules")
+    else:
+        yield warn(
+            subject,
+            f"{settings.url} has no alerting rules; VictoriaMetrics hands on those of vmalert if "
+            "it is started with -vmalert.proxyURL",
+        )
+    sick = sorted({rule.name for rule in rules or () if rule.health == "err"})
+    if sick:
+        yield fail(subject, f"these rules cannot be evaluated: {', '.join(sick)}")
+    made = recordings_of(prometheus, rules or ())
+    for _, each in memories(loaded.strategies, rules or (), made, discover()):
+        tell = warn if each.warning else ok
+        yield tell(f"strategy {each.strategy}", each.detail)
+    for strategy, problem in provable.problems(loaded.strategies, rules, settings.trusted_senders):
+        yield warn(f"strategy {strategy}", problem)
+    for strategy, problem in fitting.problems(loaded.strategies, rules or (), prometheus):
+        yield warn(f"strategy {strategy}", problem)
+    if rules is not None and not prometheus.alertmanagers():
+        yield warn(subject, "it sends its alerts to no Alertmanager; see its `alerting:`")
+
+
+def _without_rules(
+    subject: str, prometheus: Prometheus, settings: PrometheusSettings
+) -> Iterator[Finding]:
+    prometheus.query("vector(1)")  # else it is another server, or below another path
+    trusted = ", ".join(settings.trusted_senders)
+    yield warn(
+        subject,
+        f"{settings.url} answers queries and has no rules API, so "
+        + (f"alerts of {trusted} are asked by their own link, others only" if trusted
+           else "alerts are confirmed only")
+        + " by a strategy's `when` or `verify.query`",
+    )  # fmt: skip
+
+
+def _keys(keys: Keys, provider: str) -> Iterator[Finding]:
+    keys.probe(provider)
+    for health in next(each.keys for each in keys.providers() if each.name == provider):
+        if health.state is KeyState.ACTIVE:
+            yield ok(f"llm {provider}", f"{health.name} works")
+        else:
+            yield fail(f"llm {provider}", f"{health.name}: {health.detail}")
+
+
+def _channel(channels: Channels, name: str, timeout: float) -> Iterator[Finding]:
+    channels.probe(name, timeout=timeout)
+    yield ok(f"channel {name}", "its URL is understood; nothing was sent")
+
+
+def _reached(prefix: str, timeout: float) -> Iterator[Finding]:
+    parts = urlsplit(prefix)
+    if parts.scheme not in {"http", "https"}:
+        yield warn("http", f"{prefix!r} in http.allow has no scheme, so it allows nothing")
+        return
+    # Any answer will do: what lies below it is not for a probe to call.
+    reply = fetch("HEAD", f"{parts.scheme}://{parts.netloc}/", timeout=timeout)
+    yield ok("http", f"{parts.netloc} answers ({reply.status} for /)")
+
+
+# -- what it heals
+
+
+def _service(service: Service, timeout: float) -> Iterator[tuple[str, Probe]]:
+    subject = f"service {service.name}"
+    yield "manager", lambda: _manager(service, timeout)
+    health = service.health
+    if health is not None:
+        yield "health", lambda: _health(subject, health.url, min(timeout, health.timeout))
+    path = service.logs
+    if path is not None:
+        yield "logs", lambda: _logs(f"{subject}: logs", path)
+    parts: dict[str, Any] = {
+        "manager": service.manager,
+        "settings": service.settings,
+        "workers": service.workers,
+        "cache": service.cache,
+        "queue": service.queue,
+    }
+    for name, part in parts.items():
+        if isinstance(part, Probed):
+            yield (
+                name,
+                lambda name=name, part=part: _part(f"{subject}: {name}", part, timeout),  # type: ignore[misc]
+            )
+
+
+def _manager(service: Service, timeout: float) -> Iterator[Finding]:
+    subject = f"service {service.name}"
+    status = service.manager.status(timeout=timeout)
+    said = f"{status.state}: {status.detail}" if status.detail else str(status.state)
+    if status.state is ServiceState.RUNNING:
+        yield ok(subject, said)
+    else:
+        yield warn(subject, f"{said}; start it, or find out why it does not run")
+
+
+def _health(subject: str, url: str, timeout: float) -> Iterator[Finding]:
+    reply = fetch("GET", url, timeout=timeout)
+    if 200 <= reply.status < 300:
+        yield ok(f"{subject}: health", f"{url} answers {reply.status}")
+    else:
+        yield warn(
+            f"{subject}: health", f"{url} answers {reply.status}, so no restart is ever done"
+        )
+
+
+def _logs(subject: str, path: str) -> Iterator[Finding]:
+    if os.access(path, os.R_OK):
+        yield ok(subject, f"{path} can be read")
+    else:
+        yield warn(subject, f"{path} is not there or may not be read, so no snapshot has its end")
+
+
+def _part(subject: str, part: Probed, timeout: float) -> Iterator[Finding]:
+    found = list(part.probe(timeout=timeout))
+    for problem in found:
+        yield fail(subject, problem)
+    if not found:
+        yield ok(subject, "can be used")

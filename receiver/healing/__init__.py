@@ -1,0 +1,1 @@
+"""How is an alert healed? What is known, what is decided, what is done, and what came of it."""

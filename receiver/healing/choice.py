@@ -1,0 +1,151 @@
+"""On which of its alerts is a target decided?
+
+Several alerts may ask for one strategy on one target. Each is judged alone: whether it fires, is
+silenced, in maintenance, lets `when` hold. One that may be acted on is enough; the others that fire
+with it are asked about after the act, and those that are left out are named.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from math import inf
+from typing import Final
+
+import msgspec
+
+from receiver.healing.gathering import Also, Asked, Case, Gathering
+from receiver.journal import Episode
+from receiver.policy.apart import apart
+from receiver.policy.decay import longest
+from receiver.policy.guards.situation import (
+    Answer,
+    Doubt,
+    Reason,
+    Signal,
+    Silencing,
+    Situation,
+    Verdict,
+)
+
+MOST: Final = 20
+"""Alerts of a target that are asked about before it is acted on."""
+PROVEN: Final = 5
+"""Alerts that a proof looks at."""
+_NAMED: Final = 5
+"""Alerts that are named when they are left out."""
+_REASON: Final = 120
+"""Characters of why one is left out."""
+
+_BEYOND: Final = Asked(
+    signal=Signal.UNKNOWN,
+    doubt=Doubt.DATA,
+    detail=f"more than {MOST} alerts ask for this target, and no more are asked about at once",
+)
+
+
+class _Judged(msgspec.Struct, frozen=True):
+    """One alert, and what would be decided if it stood alone."""
+
+    name: str
+    asked: Asked
+    verdict: Verdict
+    refused: Verdict | None
+    """Why it does not ask for the act, whatever else is in the way."""
+
+
+def choose(
+    gathering: Gathering, case: Case, episodes: Sequence[Episode], situation: Situation | None
+) -> Asked:
+    """Ask about the alerts of a target until one may be acted on, and then who asks with it.
+
+    *episodes* are those that ask, the one said last first; of more than `MOST` the rest counts as
+    one that nobody can say anything of. *situation* is what a `glance` has seen of the first. Where
+    none may be acted on, the answer is of the one that is to be looked at again first.
+    """
+    if situation is None or not episodes:
+        return Asked()
+    names = apart([episode.alert.labels for episode in episodes])
+    judged: list[_Judged] = []
+    standing: list[_Judged] = []
+    blind: Asked | None = None
+    for position, (name, episode) in enumerate(zip(names, episodes, strict=True)):
+        of_it = gathering.of(situation, case, episode)
+        if position == MOST and standing:
+            break
+        if position < MOST:
+            asked = gathering.ask(case, episode, of_it, blind)
+        else:
+            asked = msgspec.structs.replace(_BEYOND, episode=episode)
+        decision = gathering.heard(of_it, asked)
+        one = _Judged(name, asked, decision.verdict, decision.refusal_of_the_alert(of_it))
+        judged.append(one)
+        if one.refused is None:
+            standing.append(one)
+            if not asked.complete or len(standing) == PROVEN:
+                break  # what is in the way is in the way of all
+        if asked.answered and asked.signal is Signal.UNKNOWN and asked.doubt is Doubt.BLIND:
+            if standing:
+                break
+            blind = msgspec.structs.replace(
+                asked, complete=False, silencing=Silencing(), suspect="", left_out=""
+            )
+        if asked.silencing.unknown:
+            break  # Alertmanager is not waited for once more
+    chosen = standing[0] if standing else _first(judged)
+    also = [one for one in standing[1:] if one.asked.signal is Signal.FIRING]
+    unproven = len(episodes) - len(judged) if chosen.asked.complete and standing else 0
+    together = [chosen, *also]
+    return msgspec.structs.replace(
+        chosen.asked,
+        also=tuple(_also(one.asked) for one in also),
+        over=tuple(_over(judged)),
+        left_out=_left_out([one for one in judged if one is not chosen], unproven),
+        unproven=unproven,
+        decay=longest(one.asked.decay for one in together),
+        alert_decay=longest(one.asked.alert_decay for one in together),
+    )
+
+
+def _first(judged: Iterable[_Judged]) -> _Judged:
+    """Return the refusal that is to be looked at again first; one that waits before a no."""
+
+    def rank(one: _Judged) -> tuple[bool, float]:
+        until = one.verdict.until
+        return one.verdict.answer is Answer.DENY, inf if until is None else until
+
+    return min(judged, key=rank)
+
+
+def _also(asked: Asked) -> Also:
+    assert asked.episode is not None
+    return Also(
+        episode=asked.episode,
+        value=asked.value,
+        expression=asked.expression,
+        binding=asked.binding,
+    )
+
+
+def _over(judged: Iterable[_Judged]) -> Iterable[int]:
+    for one in judged:
+        refused, episode = one.refused, one.asked.episode
+        if refused is not None and refused.reason in {Reason.RESOLVED, Reason.STALE}:
+            assert episode is not None
+            yield episode.id
+
+
+def _left_out(others: Iterable[_Judged], unproven: int) -> str:
+    refused = [(one.name, one.refused) for one in others if one.refused is not None]
+    said = [
+        f"{name} ({': '.join(filter(None, (why.reason, _shortened(why.detail))))})"
+        for name, why in refused[:_NAMED]
+    ]
+    if len(refused) > _NAMED:
+        said.append(f"and {len(refused) - _NAMED} more")
+    left_out = f"left out: {', '.join(said)}" if said else ""
+    unasked = f"at least {unproven} more of its alerts were not asked about" if unproven else ""
+    return "; ".join(filter(None, (left_out, unasked)))
+
+
+def _shortened(detail: str) -> str:
+    return detail if len(detail) <= _REASON else f"{detail[: _REASON - 1]}…"

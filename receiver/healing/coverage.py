@@ -1,0 +1,49 @@
+"""What does a scope cover now? The strategies, the alerts that fire, and the runs in hand."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+import msgspec
+
+from receiver.policy.run import State
+from receiver.policy.scope import Scope
+
+Key = tuple[str, str]
+"""(strategy, target)."""
+
+
+class Coverage(msgspec.Struct, frozen=True, kw_only=True):
+    strategies: tuple[str, ...]
+    """Those that may have a target in it."""
+    targets: tuple[str, ...]
+    """Those for which something fires, or a run is not finished."""
+    alerts: int
+    """How many fire that a strategy is asked for."""
+    under_way: tuple[int, ...]
+    """Runs that have begun: they go on."""
+    waiting: tuple[int, ...]
+    """Runs that have not."""
+
+
+def coverage(
+    scope: Scope,
+    strategies: tuple[str, ...],
+    firing: Iterable[tuple[Key, int]],
+    unfinished: Iterable[tuple[Key, int, State]],
+) -> Coverage:
+    """Return what *scope* covers of *firing*, (key, episode), and *unfinished*, (key, run, state).
+
+    *strategies* are the names of those that may have a target in it.
+    """
+    asking = [(key, episode) for key, episode in firing if scope.covers(*key)]
+    runs = [(key, run, state) for key, run, state in unfinished if scope.covers(*key)]
+    return Coverage(
+        strategies=strategies,
+        targets=tuple(
+            dict.fromkeys([target for (_, target), _ in asking] + [key[1] for key, _, _ in runs])
+        ),
+        alerts=len({episode for _, episode in asking}),
+        under_way=tuple(run for _, run, state in runs if state is not State.PENDING),
+        waiting=tuple(run for _, run, state in runs if state is State.PENDING),
+    )

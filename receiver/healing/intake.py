@@ -1,0 +1,407 @@
+"""What does a notification change in what we know? Record it durably, then wake who should look.
+
+This half is fast and durable, healing may be slow; they meet in the journal.
+"""
+
+from __future__ import annotations
+
+import logging
+import re
+import threading
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from time import monotonic
+from typing import Final
+
+import msgspec
+
+from receiver.clock import Clock
+from receiver.errors import JournalError, UpstreamError
+from receiver.journal import (
+    Admission,
+    Admitted,
+    Episode,
+    Journal,
+    Key,
+    Stored,
+    Transaction,
+    Want,
+)
+from receiver.policy.alert import Alert, Notification, Status
+from receiver.policy.guards.situation import Signal
+from receiver.policy.strategy import Strategies
+from receiver.reporting.metrics import DEDUPLICATED, NOTIFICATIONS, QUARANTINED, RECEIVED
+from receiver.reporting.refusals import SET_ASIDE, RecentRefusals
+
+log: Final = logging.getLogger("promheal.intake")
+
+PEER_LAG: Final = 600.0
+"""Seconds that an HA peer of Alertmanager may lag behind: its group_interval (5 m by default), the
+peers' timeouts (15 s each) and its retries."""
+AHEAD: Final = 600.0
+"""Seconds by which a sender's clock may be ahead of ours; what lies further ahead is made up."""
+_DISPUTES: Final = 100
+"""Settled at most at once; each costs a question to Prometheus."""
+
+MAX_EVIDENCE: Final = 100
+"""Alerts of one notification that are kept when they are set aside; all are counted."""
+ASIDE_AGAIN: Final = 60.0
+"""Seconds until it is logged again that alerts were set aside."""
+
+_SHOWN: Final = 200
+"""Characters of a receiver's name that are kept."""
+
+HEARTBEAT: Final = "PromhealWatchdog"
+"""The alert of rules/promheal.yml that always fires: news of the way here, and of no fault."""
+
+TEST: Final = ("promheal", "test")
+"""The label of an alert that tests the way here, as `promheal doctor --send-test-alert` sends it.
+
+Whoever can give an alert a label could as well not send it, so nothing is hidden by it that was not
+theirs to hide. An annotation makes no test: templates put into these what a target says."""
+TEST_ID: Final = "test_id"
+"""The label that tells one test from another."""
+_ID: Final = re.compile(r"[\w-]{1,64}", re.ASCII)
+
+
+class ArrivedTest(msgspec.Struct, frozen=True):
+    """The last alert that tested the way here."""
+
+    id: str
+    """Of its label; empty when that is none of ours."""
+    at: float
+    """When it arrived, seconds since the epoch."""
+    receiver: str
+    """Through which receiver of Alertmanager, as that says it."""
+
+
+Fetch = Callable[[Notification], Sequence[Alert]]
+"""Asks the sender's Alertmanager for every alert of a notification's receiver and group.
+
+Raises UpstreamError."""
+
+
+class Intake:
+    def __init__(
+        self,
+        journal: Journal,
+        clock: Clock,
+        strategies: Callable[[], Strategies],
+        wake: Callable[[Key], None],
+        fetch: Callable[[], Fetch | None],
+        ask: Callable[[Episode], Signal],
+        trusts: Callable[[str], bool] = lambda _: False,
+        lists: Callable[[Alert], bool | None] = lambda _: False,
+    ) -> None:
+        """*trusts* tells whether the expressions of a sender count, by its name.
+
+        *lists* tells whether Prometheus itself has an alert among those that fire; None when it
+        cannot be asked.
+        """
+        self.journal = journal
+        self.clock = clock
+        self.strategies = strategies
+        self.wake = wake
+        self._fetch = fetch
+        self._ask = ask
+        self.trusts = trusts
+        self._lists = lists
+        self._owed: dict[str, Notification] = {}  # truncated groups whose rest is not fetched yet
+        self._owing = threading.Lock()
+        self.last_heartbeat = 0.0
+        """When the heartbeat last arrived, seconds since the epoch; 0 before the first."""
+        self.refused = RecentRefusals(clock)
+        """Notifications that were refused, by the answer's code, and alerts that were set aside."""
+        self.last_notification = 0.0
+        """When a notification was last accepted, as `last_heartbeat`."""
+        self.last_test: ArrivedTest | None = None
+        self._rematching = False  # what fires is not matched by these strategies yet
+        self._aside = 0  # alerts that were set aside since it was logged
+        self._aside_told: float | None = None  # when it was, by the monotonic clock
+        self._telling = threading.Lock()
+        self._rejected: Counter[str] = Counter()  # answers that are not yet counted in the journal
+        self._rejecting = threading.Lock()
+        self._counting = threading.Lock()  # held while they pass from there into the journal
+
+    def admit(self, notification: Notification) -> Admitted:
+        """Record a notification and wake what it concerns; when this returns it is durable.
+
+        Raises JournalError when it could not be stored; then nothing of it was.
+        """
+        recording = _Recording(self, notification, code="202")
+        return recording.told(self.journal.atomically(recording.write))
+
+    def submit(self, notification: Notification, done: Callable[[Stored[Admitted]], None]) -> None:
+        """Like `admit`, without waiting: *done* is told when it is durable, or why it is not.
+
+        Raises JournalError when the journal does not take it at all.
+        """
+        recording = _Recording(self, notification, code="202")
+        self.journal.submit(recording.write, lambda stored: done(stored.then(recording.told)))
+
+    def reject(self, code: str) -> None:
+        """Count a request that was not accepted. Stored soon; a full journal does not stop it."""
+        self.refused.note(code)
+        with self._rejecting:
+            first = not self._rejected
+            self._rejected[code] += 1
+        if first:
+            threading.Thread(target=self.settle, name="rejections", daemon=True).start()
+
+    def settle(self) -> None:
+        """Do what could not be done while a notification was answered.
+
+        Store the counts of rejected requests, match anew what could not be, fetch what truncated
+        groups still owe, and ask whether ended alerts fire after all. What cannot be done now is
+        kept for the next call.
+        """
+        try:
+            self._count_rejections()
+            if self._rematching:
+                self.rematch()
+            self._back_fill()
+            self._settle_disputes()
+        except JournalError as error:
+            log.warning("not stored yet: %s", error)
+
+    def rematch(self) -> None:
+        """Match everything that fires anew: the strategies have changed.
+
+        Raises JournalError when that cannot be stored; then `settle` does it as soon as it can be.
+        """
+        self._rematching = True
+        strategies = self.strategies()
+        self.journal.atomically(lambda t: t.rematch(lambda alert: _wants(strategies, [alert])))
+        if strategies is self.strategies():
+            self._rematching = False
+
+    @contextmanager
+    def uncounted(self) -> Iterator[Mapping[str, int]]:
+        """Lend the counts of rejections that the journal does not have; meanwhile it gets none."""
+        with self._counting:
+            with self._rejecting:
+                rejected = dict(self._rejected)
+            yield rejected
+
+    def _count_rejections(self) -> None:
+        while True:
+            with self.uncounted() as rejected:
+                if not rejected:
+                    return
+
+                def write(transaction: Transaction, rejected: Mapping[str, int] = rejected) -> None:
+                    for code, number in rejected.items():
+                        transaction.count(NOTIFICATIONS.name, code, by=number)
+
+                self.journal.atomically(write)
+                with self._rejecting:
+                    self._rejected -= Counter(rejected)  # and what is 0 leaves it
+
+    def _settle_disputes(self) -> None:
+        """Find out which ended alerts fire after all: the end may have been a mistake.
+
+        Alertmanager ends an alert by itself when Prometheus is out of its reach, and fires it with
+        its old start when that is over. A peer that lags behind says just the same, so Prometheus
+        is asked; if it cannot tell, what is said long after the end is believed.
+
+        And whoever may post can say that something has ended. So where a strategy wanted to heal
+        it, and Prometheus lists it as firing, its end was none.
+        """
+        for episode, at in self.journal.read(lambda t: t.disputed(limit=_DISPUTES)):
+            signal = self._ended(episode) if at <= episode.last_seen else self._ask(episode)
+            if signal is Signal.UNKNOWN:
+                if at - episode.last_seen > PEER_LAG:
+                    signal = Signal.FIRING
+                elif self.clock() - at < PEER_LAG:
+                    continue  # Prometheus may be back soon
+            wants = None
+            if signal is Signal.FIRING:
+                wants = _wants(self.strategies(), [episode.alert])
+                log.warning("fires after all", extra={"fingerprint": episode.alert.fingerprint})
+
+            def settle(
+                transaction: Transaction,
+                episode: Episode = episode,
+                wants: list[Want] | None = wants,
+            ) -> None:
+                transaction.settle_dispute(episode, wants, now=self.clock())
+                transaction.wake(_keys(wants or ()))
+
+            self.journal.atomically(settle)
+            for want in wants or ():
+                self.wake((want.strategy, want.target))
+
+    def tell_aside(self, notification: Notification) -> None:
+        """Log that alerts were set aside: once a minute, whoever sends how many of them."""
+        bad = notification.quarantined
+        if not bad:
+            return
+        self.refused.note(SET_ASIDE, len(bad))
+        with self._telling:
+            self._aside += len(bad)
+            now = monotonic()
+            if self._aside_told is not None and now - self._aside_told < ASIDE_AGAIN:
+                return
+            number, self._aside, self._aside_told = self._aside, 0, now
+        log.warning(
+            "alerts were set aside, for they cannot be read (logged once a minute): %s",
+            bad[0].problem,
+            extra={"alerts": number, "sender": notification.external_url, "raw": bad[0].raw},
+        )
+
+    def _ended(self, episode: Episode) -> Signal:
+        """Ask about an episode whose end was told, and nothing since.
+
+        By the list of Prometheus and not by the expression, which returns it before its `for` is
+        over, and may do so again by now.
+        """
+        listed = self._lists(episode.alert)
+        if listed is None:
+            return Signal.UNKNOWN
+        return Signal.FIRING if listed else Signal.CLEARED
+
+    def owe(self, notification: Notification) -> None:
+        with self._owing:
+            first = not self._owed
+            self._owed[f"{notification.external_url} {notification.group_key}"] = notification
+        if first:
+            threading.Thread(target=self.settle, name="back-fill", daemon=True).start()
+
+    def _back_fill(self) -> None:
+        """Fetch what `max_alerts` cut off; what cannot be fetched now is fetched at the resync."""
+        fetch = self._fetch()
+        with self._owing:
+            owed = dict(self._owed)
+        for name, notification in owed.items():
+            if fetch is not None:
+                try:
+                    alerts = tuple(fetch(notification))
+                except UpstreamError as error:
+                    log.warning("truncated alerts are not fetched yet: %s", error)
+                    continue
+                whole = msgspec.structs.replace(
+                    notification, alerts=alerts, quarantined=(), truncated=0
+                )
+                recording = _Recording(self, whole, code=None)
+                recording.told(self.journal.atomically(recording.write))
+                log.info("truncated alerts fetched", extra={"alerts": len(alerts)})
+            with self._owing:
+                if self._owed.get(name) is notification:
+                    del self._owed[name]
+
+
+class _Recording:
+    """One notification on its way into the journal, and what follows when it is there."""
+
+    def __init__(self, intake: Intake, notification: Notification, *, code: str | None) -> None:
+        self._intake = intake
+        self._notification = notification
+        self._code = code
+        """The answer to count; None for what no request brought."""
+        now = intake.clock()
+        alerts = [_not_ahead(one, now) for one in notification.alerts if not tells_the_way(one)]
+        # Alertmanager ends it when Prometheus is silent, and what we fetch proves no way here.
+        self._beats = code is not None and any(
+            alert.name == HEARTBEAT and alert.status is Status.FIRING
+            for alert in notification.alerts
+        )
+        self._tests = [
+            alert.labels.get(TEST_ID, "")
+            for alert in notification.alerts
+            if code is not None and _is_test(alert) and alert.status is Status.FIRING
+        ]
+        self._firing = [alert for alert in alerts if alert.status is Status.FIRING]
+        self._admission = Admission(alerts)
+        self._strategies = intake.strategies()
+        self._wants = _wants(self._strategies, self._firing)
+
+    def write(self, transaction: Transaction) -> tuple[Admitted, list[Want]]:
+        notification, now = self._notification, self._intake.clock()
+        # A reload's `rematch` must miss nothing that was on its way.
+        strategies = self._intake.strategies()
+        unchanged = strategies is self._strategies
+        wants = self._wants if unchanged else _wants(strategies, self._firing)
+        sender = notification.external_url
+        user = notification.user
+        admitted = transaction.admit(
+            self._admission,
+            wants,
+            sender=sender,
+            vouched_by=user if user and self._intake.trusts(user) else "",
+            now=now,
+        )
+        # An engine beside us has its jobs in the same transaction; ours is told when it is durable.
+        transaction.wake(_keys(wants) | admitted.released)
+        if notification.quarantined:
+            evidence = notification.quarantined[:MAX_EVIDENCE]
+            transaction.quarantine(evidence, sender=sender, now=now)
+            transaction.count(QUARANTINED.name, by=len(notification.quarantined))
+        if self._code is not None:
+            transaction.count(NOTIFICATIONS.name, self._code)
+        for total, label, number in (
+            (RECEIVED, "firing", len(self._firing)),
+            (RECEIVED, "resolved", len(self._admission.resolved)),
+            (DEDUPLICATED, "repeat", admitted.repeated),
+            (DEDUPLICATED, "late", admitted.late),
+            (DEDUPLICATED, "not_open", admitted.not_open),
+        ):
+            if number:
+                transaction.count(total.name, label, by=number)
+        return admitted, wants
+
+    def told(self, stored: tuple[Admitted, list[Want]]) -> Admitted:
+        """It is durable: wake whom it concerns."""
+        admitted, wants = stored
+        notification = self._notification
+        self._intake.last_notification = self._intake.clock()
+        if self._beats:
+            self._intake.last_heartbeat = self._intake.last_notification
+        if self._tests:
+            identity = self._tests[-1] if _ID.fullmatch(self._tests[-1]) else ""
+            arrived = ArrivedTest(identity, self._intake.clock(), notification.receiver[:_SHOWN])
+            self._intake.last_test = arrived
+            log.info("a test alert arrived", extra={"id": identity, "receiver": arrived.receiver})
+        for key in _keys(wants) | admitted.released:
+            self._intake.wake(key)
+        self._intake.tell_aside(notification)
+        if notification.truncated:
+            log.warning(
+                "alerts are missing: max_alerts of the receiver should be 0",
+                extra={"truncated": notification.truncated, "group": notification.group_key},
+            )
+            self._intake.owe(notification)
+        return admitted
+
+
+def _is_test(alert: Alert) -> bool:
+    name, value = TEST
+    return alert.labels.get(name) == value
+
+
+def tells_the_way(alert: Alert) -> bool:
+    """Whether it is news of the way here, and of no fault."""
+    return alert.name == HEARTBEAT or _is_test(alert)
+
+
+def _not_ahead(alert: Alert, now: float) -> Alert:
+    """Return *alert* with no time in the future: by such an end nothing would open until then."""
+    if max(alert.starts_at, alert.ends_at or 0.0) <= now + AHEAD:
+        return alert
+    starts_at = min(alert.starts_at, now)
+    ends_at = None if alert.ends_at is None else max(starts_at, min(alert.ends_at, now))
+    return msgspec.structs.replace(alert, starts_at=starts_at, ends_at=ends_at)
+
+
+def _keys(wants: Iterable[Want]) -> set[Key]:
+    return {(want.strategy, want.target) for want in wants}
+
+
+def _wants(strategies: Strategies, alerts: Iterable[Alert]) -> list[Want]:
+    wants = []
+    for alert in alerts:
+        for strategy in strategies.select(alert):
+            target = strategy.target_of(alert)
+            assert target is not None  # `matches` has asked
+            wants.append(Want(strategy.name, target, alert.fingerprint))
+    return wants

@@ -1,0 +1,66 @@
+"""Is it still true?
+
+An action on a healthy service is the worst thing that a healer can do, and Alertmanager often says
+nothing when an alert ends: silences, inhibition and restarts swallow `resolved`. So Prometheus is
+asked at the moment of acting, and unknown is not yes: what it does not confirm waits, unless the
+operator's own word stands for it. That is a `when` that holds, a file on the command line, or
+`when_blind: act` while Prometheus cannot be asked; without a `prometheus` there is nobody to ask. A
+`when` that cannot be answered is never taken for true.
+"""
+
+from __future__ import annotations
+
+from typing import Final
+
+from receiver.policy.guards.situation import (
+    ALLOW,
+    RETRY,
+    Condition,
+    Doubt,
+    Reason,
+    Signal,
+    Situation,
+    Verdict,
+    deny,
+    wait,
+)
+from receiver.policy.strategy import WhenBlind
+
+RULES: Final = 60.0
+"""Seconds until it is asked again for a rule that is not there: somebody must write it."""
+
+
+def current(situation: Situation) -> Verdict:  # noqa: C901, PLR0911  one return an answer
+    if situation.alert is None:
+        return deny(Reason.RESOLVED, "no alert fires for this target")
+    if situation.signal is Signal.CLEARED:
+        return deny(Reason.RESOLVED, situation.upstream_detail)
+    if situation.signal is Signal.UNKNOWN:
+        healed = situation.last_healed
+        if healed is not None and healed >= situation.last_seen:
+            return deny(Reason.RESOLVED, "healed, and not notified since")
+        if situation.now - situation.last_seen > situation.stale_after:
+            return deny(Reason.STALE, "not notified for too long, and Prometheus cannot confirm it")
+        if situation.doubt is Doubt.ELSEWHERE:  # nothing that is asked here is about its target
+            return wait(Reason.CONDITION_UNKNOWN, situation.now + RULES, situation.upstream_detail)
+    match situation.condition:
+        case Condition.FALSE:
+            return wait(Reason.CONDITION_FALSE, situation.now + RETRY, situation.upstream_detail)
+        case Condition.UNKNOWN:
+            return wait(Reason.CONDITION_UNKNOWN, situation.now + RETRY, situation.upstream_detail)
+        case Condition.TRUE:
+            return ALLOW
+        case Condition.NONE:
+            return _unconfirmed(situation) if situation.signal is Signal.UNKNOWN else ALLOW
+
+
+def _unconfirmed(situation: Situation) -> Verdict:
+    match situation.doubt:
+        case Doubt.NOBODY | Doubt.VOUCHED:
+            return ALLOW
+        case Doubt.BLIND if situation.strategy.when_blind is WhenBlind.ACT:
+            return ALLOW
+        case Doubt.RULE:
+            return wait(Reason.RULE_UNKNOWN, situation.now + RULES, situation.upstream_detail)
+        case _:
+            return wait(Reason.CONDITION_UNKNOWN, situation.now + RETRY, situation.upstream_detail)

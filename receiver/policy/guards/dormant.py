@@ -1,0 +1,15 @@
+"""Has the engine stopped itself?
+
+After so many targets in a row that failed it is promheal that does not understand what is going on.
+Only a person ends that, with a reason; neither time nor a restart does.
+"""
+
+from __future__ import annotations
+
+from receiver.policy.guards.situation import ALLOW, Reason, Situation, Verdict, wait
+
+
+def dormant(situation: Situation) -> Verdict:
+    if situation.dormancy.since is not None:
+        return wait(Reason.DORMANT, None, situation.dormancy.reason)
+    return ALLOW

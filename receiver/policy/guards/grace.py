@@ -1,0 +1,23 @@
+"""Was this target healed too recently to judge the result?
+
+A service needs time to come back, and an alert's own window decays slowly; a second heal inside it
+hides what the first one did. Counts from the end of the last run, by whichever strategy. Where
+nothing has proven that run in vain, what was measured before it is no reason for another one.
+"""
+
+from __future__ import annotations
+
+from receiver.policy.guards.situation import ALLOW, Reason, Situation, Verdict, wait
+
+
+def grace(situation: Situation) -> Verdict:
+    if situation.last_end is None:
+        return ALLOW
+    until = situation.last_end + situation.strategy.grace_period
+    forgets_at, alert = situation.forgets_at, situation.alert
+    # An alert that has ended since then fires for a reason of its own.
+    same = alert is not None and alert.starts_at <= situation.last_end
+    if same and forgets_at is not None and situation.now < forgets_at > until:
+        detail = "it may still fire because of what was measured before the last action"
+        return wait(Reason.GRACE_PERIOD, forgets_at, detail)
+    return wait(Reason.GRACE_PERIOD, until) if situation.now < until else ALLOW

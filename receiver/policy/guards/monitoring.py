@@ -1,0 +1,15 @@
+"""Is it the target that is ill, or what watches it?
+
+While a scrape fails or a rule cannot be evaluated, an alert tells of the past, and a heal could not
+be proven.
+"""
+
+from __future__ import annotations
+
+from receiver.policy.guards.situation import ALLOW, RETRY, Reason, Situation, Verdict, wait
+
+
+def monitoring(situation: Situation) -> Verdict:
+    if situation.suspect:
+        return wait(Reason.MONITORING_SUSPECT, situation.now + RETRY, situation.suspect)
+    return ALLOW

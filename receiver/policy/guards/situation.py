@@ -1,0 +1,223 @@
+"""What is known when a decision is made, and how a guard answers.
+
+A guard is a function of one `Situation`. It reads no clock, no database and no network: the same
+function decides live, explains, is tested with values and is replayed over history.
+"""
+
+from __future__ import annotations
+
+from enum import StrEnum
+from typing import Final
+
+import msgspec
+
+from receiver.policy.alert import Alert
+from receiver.policy.breaker import Breaker
+from receiver.policy.dormancy import AWAKE, Dormancy
+from receiver.policy.run import Outcome
+from receiver.policy.strategy import Strategy
+
+
+class Reason(StrEnum):
+    """Why not? One word each, the same in the journal, as metric label, in logs and in the API."""
+
+    DISABLED = "disabled"
+    PAUSED = "paused"
+    REJECTED = "rejected"
+    DORMANT = "dormant"
+    MAINTENANCE = "maintenance"
+    SILENCED = "silenced"
+    SILENCE_UNKNOWN = "silence_unknown"
+    RESOLVED = "resolved"
+    STALE = "stale"
+    CONDITION_FALSE = "condition_false"
+    CONDITION_UNKNOWN = "condition_unknown"
+    RULE_UNKNOWN = "rule_unknown"
+    MONITORING_SUSPECT = "monitoring_suspect"
+    BUSY = "busy"
+    NO_WORKER = "no_worker"
+    CONCURRENCY = "concurrency"
+    GRACE_PERIOD = "grace_period"
+    BUDGET_EXHAUSTED = "budget_exhausted"
+    BACKOFF = "backoff"
+    STORM = "storm"
+    BLAST_RADIUS = "blast_radius"
+    BREAKER_OPEN = "breaker_open"
+    BREAKER_PERMANENT_OPEN = "breaker_permanent_open"
+    OBSERVE_ONLY = "observe_only"
+    DRY_RUN = "dry_run"
+    AWAITING_APPROVAL = "awaiting_approval"
+    APPROVAL_EXPIRED = "approval_expired"
+
+
+class Answer(StrEnum):
+    ALLOW = "allow"
+    WAIT = "wait"
+    DENY = "deny"
+
+
+class Verdict(msgspec.Struct, frozen=True):
+    """A guard's answer. `until` is when to ask again, seconds since the epoch, if time decides."""
+
+    answer: Answer
+    reason: Reason | None = None
+    until: float | None = None
+    detail: str = ""
+    """What the operator wants to know besides: which run holds the target, which query failed."""
+
+
+ALLOW: Final = Verdict(Answer.ALLOW)
+
+
+RETRY: Final = 10.0
+"""Seconds until those are asked again who do not tell us when their answer changes."""
+
+
+def wait(reason: Reason, until: float | None = None, detail: str = "") -> Verdict:
+    """Not now: ask again at *until*, or when something changes."""
+    return Verdict(Answer.WAIT, reason, until, detail)
+
+
+def deny(reason: Reason, detail: str = "") -> Verdict:
+    """No: nothing is waited for; only news brings it up again."""
+    return Verdict(Answer.DENY, reason, None, detail)
+
+
+class Silencing(msgspec.Struct, frozen=True):
+    """What Alertmanager says of an alert, just now."""
+
+    by: str = ""
+    """The silences that are for it; empty for none."""
+    unknown: str = ""
+    """Why it could not say; empty when it could."""
+
+
+class Signal(StrEnum):
+    """Does the alert's own expression still return its series? Asked of Prometheus just now."""
+
+    FIRING = "firing"
+    CLEARED = "cleared"
+    """It does not, and the data behind it is there."""
+    UNKNOWN = "unknown"
+    """Nobody can say; a Doubt says why."""
+
+
+class Doubt(StrEnum):
+    """Why is it unknown whether the alert fires?"""
+
+    NOBODY = "nobody"
+    """No Prometheus is configured, so the notification is all there is."""
+    BLIND = "blind"
+    """Prometheus cannot be asked: no connection, no answer in time, no permission."""
+    RULE = "rule"
+    """Prometheus does not have the alert's rule, and no expression is one that may be asked."""
+    VOUCHED = "vouched"
+    """As `RULE`, but the alert is from the operator's own file."""
+    ELSEWHERE = "elsewhere"
+    """It was asked, and would send this alert with other labels: it is another Prometheus'."""
+    DATA = "data"
+    """It was asked, and its answer does not tell: data is missing, or it cannot be evaluated."""
+
+
+class Condition(StrEnum):
+    """The answer to a strategy's `when`."""
+
+    NONE = "none"
+    """The strategy has none."""
+    TRUE = "true"
+    FALSE = "false"
+    UNKNOWN = "unknown"
+    """Prometheus did not answer."""
+
+
+class Hold(msgspec.Struct, frozen=True):
+    """Something that is in force for a time: a pause, a maintenance window."""
+
+    detail: str
+    """Whose it is and why, for the operator."""
+    until: float | None = None
+    """When it ends by itself; None: when somebody ends it."""
+
+
+class Situation(msgspec.Struct, frozen=True, kw_only=True):
+    now: float
+    """Seconds since the epoch, by promheal's clock, like every time here."""
+    strategy: Strategy
+    target: str
+    alert: Alert | None
+    """Of those that fire for this strategy and target, the one that is decided on; None when none
+    does."""
+    last_seen: float = 0.0
+    """When a notification last said that it fires."""
+    stale_after: float = 18_000.0
+    """Seconds for which a notification is believed; above Alertmanager's repeat interval."""
+
+    # -- what Prometheus and Alertmanager were asked just now
+    signal: Signal = Signal.UNKNOWN
+    doubt: Doubt = Doubt.DATA
+    """Why, if the signal is unknown."""
+    condition: Condition = Condition.NONE
+    upstream_detail: str = ""
+    """What Prometheus answered, for the operator."""
+    suspect: str = ""
+    """Why the monitoring and not the target may be ill."""
+    silencing: Silencing = Silencing()
+    left_out: str = ""
+    """Which other alerts of the target do not ask for it, and why; and how many were not asked."""
+
+    # -- what the operator wants
+    enabled: bool = True
+    """The flag `auto_healing`."""
+    preventive: bool = True
+    """The flag `preventive_healing`."""
+    dry_run: bool = False
+    """Started with --dry-run: decide and record, never act."""
+    pause: Hold | None = None
+    """Of all pauses for this strategy and target, the one that lasts longest."""
+    rejected: str = ""
+    """Who said no to what fires now, and why."""
+    maintenance: Hold | None = None
+    approval_for: float = 3_600.0
+    """Seconds for which a run waits for its approval, and for which that holds."""
+    asked_at: float | None = None
+    """When a person was asked to approve this run."""
+    approved_at: float | None = None
+
+    # -- the history
+    run: int = 0
+    """The asking run; 0 before there is one."""
+    holder: int | None = None
+    """The id of another run that holds the target: acting, waiting or verifying."""
+    holder_reason: str = ""
+    """What that run waits for, and until when."""
+    acting: int = 0
+    """Other runs that hold a slot."""
+    max_concurrent_runs: int = 8
+    fault: str = ""
+    """That the run would fail before its first step, and why, for people; as when a value is not
+    what it may be."""
+    absent: str = ""
+    """The host, or label, whose worker would execute the steps, and of which none lives."""
+    last_end: float | None = None
+    """When the last run on this target ended, by this or another strategy."""
+    last_healed: float | None = None
+    """When a run on this target was last proven to have healed it."""
+    last_outcome: Outcome | None = None
+    """How the last run that acted on this target ended."""
+    forgets_at: float | None = None
+    """Until when the alert may fire because of what was before this strategy's last action here."""
+    starts: tuple[float, ...] = ()
+    """When this strategy began to act on this target, oldest first, as far as the budgets reach."""
+    dormancy: Dormancy = AWAKE
+    backoff: float = 0.0
+    """Seconds after the last failure for which nothing begins."""
+    ill: int = 1
+    """Targets that are ill for this strategy; none is counted beyond the limit and one more."""
+    treated: int = 0
+    """Others of these that are being healed, or were in vain."""
+    storm_targets: int = 10
+    """How many ill targets are a storm, and how many may be treated in one."""
+    latest_starts: tuple[float, ...] = ()
+    """When this strategy last began on each other target, oldest first, as far as `limits`."""
+    breakers: tuple[tuple[str, Breaker], ...] = ()
+    """By name: the main one, the strategy's, the target's."""

@@ -1,0 +1,33 @@
+"""Is it one target that is ill, or everything?
+
+Fifty targets ill at once have one cause, which no restart of the fifty will end. So few are treated
+at a time, each keeps its place until it is well, and the next one follows. And no strategy
+may touch more targets in a time than its `limits` say, storm or not.
+"""
+
+from __future__ import annotations
+
+from receiver.policy.duration import format_duration
+from receiver.policy.guards.situation import ALLOW, Reason, Situation, Verdict, wait
+
+
+def storm(situation: Situation) -> Verdict:
+    most = situation.storm_targets
+    if situation.ill > most and situation.treated >= most:
+        return wait(
+            Reason.STORM,
+            None,
+            f"more than {most} targets are ill, and {situation.treated} others are being treated",
+        )
+    limits = situation.strategy.limits
+    if limits is None:
+        return ALLOW
+    recent = [at for at in situation.latest_starts if at > situation.now - limits.per]
+    if len(recent) < limits.targets:
+        return ALLOW
+    return wait(
+        Reason.BLAST_RADIUS,
+        # There is room again when so many of the oldest have left the window.
+        recent[-limits.targets] + limits.per,
+        f"{limits.targets} targets in {format_duration(limits.per)}",
+    )

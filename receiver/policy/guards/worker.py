@@ -1,0 +1,12 @@
+"""Who would do it? A run that is bound to a host waits for its worker, and runs nowhere else."""
+
+from __future__ import annotations
+
+from receiver.policy.guards.situation import ALLOW, RETRY, Reason, Situation, Verdict, wait
+
+
+def worker(situation: Situation) -> Verdict:
+    if not situation.absent:
+        return ALLOW
+    detail = f"no worker for {situation.absent}: start promheal work there"
+    return wait(Reason.NO_WORKER, situation.now + RETRY, detail)

@@ -1,0 +1,124 @@
+"""Where does what a person says hold? Everywhere, for one strategy, or for targets.
+
+Targets are written as `web`, the value of the one label that a strategy names its targets by; as
+runs show them, `service="web"`; or as matchers in Alertmanager's syntax, which the labels that make
+up a target must meet. A label that a target does not have is empty there.
+"""
+
+from __future__ import annotations
+
+from functools import lru_cache
+from typing import Final
+
+import msgspec
+
+from receiver.policy.matcher import Matcher, MatcherError, MatchOp, parse_matchers
+from receiver.policy.target import labels_of, name_of
+
+MAX_SCOPE: Final = 1_100
+"""Characters."""
+ALL: Final = "all"
+STRATEGY: Final = "strategy:"
+TARGET: Final = "target:"
+
+
+class ScopeError(ValueError):
+    """A text says nowhere. The message tells the remedy."""
+
+
+class Scope(msgspec.Struct, frozen=True, kw_only=True):
+    """As it is read; `text` is one spelling for all that mean the same.
+
+    But for what earlier versions stored: that keeps its own.
+    """
+
+    text: str
+    """`all`, `strategy:NAME` or `target:MATCHERS`."""
+    strategy: str = ""
+    value: str = ""
+    """Of the one label of a target, whichever that is."""
+    matchers: tuple[Matcher, ...] = ()
+
+    def covers(self, strategy: str, target: str) -> bool:
+        """Whether it holds for this strategy on this target."""
+        if self.strategy:
+            return self.strategy == strategy
+        if self.text in {ALL, TARGET + target}:
+            return True
+        labels = labels_of(target)
+        return labels is not None and self.meets(labels)
+
+    def meets(self, labels: dict[str, str]) -> bool:
+        """Whether it holds for targets that *labels* make up."""
+        if self.value:
+            return [*labels.values()] == [self.value]
+        return bool(self.matchers) and all(matcher.matches(labels) for matcher in self.matchers)
+
+    def means(self, other: Scope) -> bool:
+        """Whether *other* is the same, in the words of somebody else."""
+        if self.value and len(other.matchers) == 1:
+            return other.matchers[0].op is MatchOp.EQUAL and other.matchers[0].value == self.value
+        if self.matchers:
+            return frozenset(self.matchers) == frozenset(other.matchers)
+        return self.text == other.text
+
+
+EVERYWHERE: Final = Scope(text=ALL)
+
+
+def of_target(labels: dict[str, str]) -> Scope:
+    """Return the scope of what has these labels."""
+    return Scope(
+        text=TARGET + name_of(labels),
+        matchers=tuple(Matcher(name, MatchOp.EQUAL, value) for name, value in labels.items()),
+    )
+
+
+def parse_scope(text: str) -> Scope:
+    """Return what a person means. Raises ScopeError."""
+    if len(text) <= MAX_SCOPE:
+        if text == ALL:
+            return EVERYWHERE
+        if text.startswith(STRATEGY) and text != STRATEGY and text.isprintable():
+            return Scope(text=text, strategy=text.removeprefix(STRATEGY))
+        if text.startswith(TARGET):
+            return parse_target(text.removeprefix(TARGET))
+    raise ScopeError(
+        'scope: write all, strategy:NAME or target:NAME, for example target:service="web", in up to'
+        f" {MAX_SCOPE} characters"
+    )
+
+
+def parse_target(text: str) -> Scope:
+    """Return the targets that a person means. Raises ScopeError."""
+    written = text.strip()
+    labels = labels_of(written)
+    if labels is not None:
+        return of_target(labels)
+    if "=" not in written and "!~" not in written:
+        if not written or not written.isprintable():
+            raise ScopeError(f"target: {_WRITE}")
+        return Scope(text=TARGET + written, value=written)
+    try:
+        matchers = parse_matchers(written)
+    except MatcherError as error:
+        raise ScopeError(f"target: {error}; {_WRITE}") from None
+    labels = {one.name: one.value for one in matchers if one.op is MatchOp.EQUAL}
+    if len(labels) == len(matchers) and labels_of(name_of(labels)) == labels:
+        return of_target(labels)
+    joined = ",".join(map(str, matchers))
+    if not joined.isprintable():
+        raise ScopeError(f"target: it holds what cannot be printed; {_WRITE}")
+    return Scope(text=TARGET + joined, matchers=matchers)
+
+
+_WRITE: Final = 'write web, or service="web", or matchers as service=~"web.*"'
+
+
+@lru_cache(maxsize=1024)
+def stored_scope(text: str) -> Scope:
+    """Return what a stored scope means; a target that cannot be read is only that very one."""
+    try:
+        return parse_scope(text)
+    except ScopeError:
+        return Scope(text=text)

@@ -1,0 +1,212 @@
+"""Which alerts, which actions in which order, how carefully?
+
+A strategy is read from `healing_strategies.yml` by config_files.py and never changes afterwards.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping
+from enum import StrEnum
+from typing import Annotated, Final
+
+import msgspec
+
+from receiver.policy.alert import Alert
+from receiver.policy.breaker import StrategyThresholds
+from receiver.policy.duration import Duration
+from receiver.policy.matcher import Matcher, MatcherText
+from receiver.policy.target import FINGERPRINT, name_of
+from receiver.policy.value_pattern import ValuePatternText
+
+MAX_TARGET: Final = 1_024
+"""Bytes of a target's key; an alert with longer label values is not a thing we can name."""
+
+
+class Mode(StrEnum):
+    OBSERVE = "observe"
+    """Decide and record, never act."""
+    APPROVE = "approve"
+    """Act when a person has said so."""
+    AUTO = "auto"
+
+
+class OnFailure(StrEnum):
+    ROLLBACK = "rollback"
+    KEEP = "keep"
+
+
+class Expect(StrEnum):
+    EMPTY = "empty"
+    """Like an alert's expression: it returns the series while it is ill."""
+    PRESENT = "present"
+    """It returns the series when it is healthy."""
+
+
+class WhenBlind(StrEnum):
+    """What to do while Prometheus cannot be asked whether the alert is true."""
+
+    WAIT = "wait"
+    ACT = "act"
+    """Believe the notification."""
+
+
+class Gone(StrEnum):
+    SUCCEEDED = "succeeded"
+    """What is gone for good counts as healed when something took its place, and that is well."""
+    ACCEPT = "accept"
+    """It counts as healed: the strategy is meant to take targets away."""
+
+
+class Budget(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """At most `runs` runs on a target within any window of `per`."""
+
+    runs: Annotated[int, msgspec.Meta(ge=1)]
+    per: Annotated[Duration, msgspec.Meta(gt=0)]
+
+
+class Limits(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """The blast radius: at most `targets` targets acted on within any window of `per`."""
+
+    targets: Annotated[int, msgspec.Meta(ge=1)]
+    per: Annotated[Duration, msgspec.Meta(gt=0)]
+
+
+class Verify(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """How the heal is proven."""
+
+    within: Duration = 300.0
+    """How long after the last step the proof may take; longer where the rule looks further back."""
+    settle: Duration = 30.0
+    """How long it must have forgotten what was before the action, until it is called ineffective: a
+    service needs time to warm up."""
+    at_most: Duration = 3_600.0
+    """How long the proof is waited for at most because the rule looks far back."""
+    hold: Duration = 0.0
+    """How long every look must find it cleared."""
+    relapse: Duration = 600.0
+    """How long after a heal it must not fire again, or the heal counts as a failure."""
+    gone: Gone = Gone.SUCCEEDED
+    """What it proves that series have ended with what they were scraped from."""
+    query: str | None = None
+    """PromQL; the alert's own expression when left out. May hold templates."""
+    expect: Expect = Expect.EMPTY
+    """What the query answers for this target when it is healthy."""
+
+
+class StepSpec(msgspec.Struct, frozen=True, kw_only=True):
+    """One step as the operator wrote it, its parameters checked but not yet rendered."""
+
+    action: str
+    params: msgspec.Struct
+    timeout: float
+    condition: tuple[MatcherText, ...] = ()
+    """`if:`, matchers over the alert's labels; empty: always."""
+
+
+class Strategy(msgspec.Struct, frozen=True, kw_only=True):
+    name: str
+    match: tuple[MatcherText, ...]
+    """All must hold."""
+    actions: tuple[StepSpec, ...]
+    description: str = ""
+    target: tuple[str, ...] = ()
+    """Labels whose values name what is healed; without any, each alert is its own target."""
+    mode: Mode = Mode.AUTO
+    grace_period: Duration = 300.0
+    budget: Annotated[tuple[Budget, ...], msgspec.Meta(examples=[[{"runs": 3, "per": "1h"}]])] = (
+        Budget(runs=3, per=3600.0),
+    )
+    limits: Limits | None = None
+    """How many targets it may act on in a time; without, as many as there are."""
+    breaker: StrategyThresholds = StrategyThresholds()
+    """When it stops because it fails; each target has a breaker too, and so has everything."""
+    when: str | None = None
+    """PromQL that must return something before acting. May hold templates."""
+    when_blind: WhenBlind = WhenBlind.WAIT
+    """Whether it acts while Prometheus cannot be asked."""
+    verify: Verify = Verify()
+    values: dict[str, ValuePatternText] = {}
+    """What a value may be that stands in an argument of a program: the name of a label, or
+    annotations.NAME, alert.fingerprint, alert.starts_at, value, and the pattern that it matches."""
+    on_failure: OnFailure = OnFailure.ROLLBACK
+    preventive: bool = False
+    """Acts before harm is done, and only while the flag `preventive_healing` is on."""
+
+    @property
+    def named_by(self) -> tuple[str, ...]:
+        """The labels that make up each of its targets."""
+        return self.target or (FINGERPRINT,)
+
+    def matches(self, alert: Alert) -> bool:
+        """Whether this strategy is for *alert*: every matcher holds and the target can be named."""
+        return self.target_of(alert) is not None and all(
+            matcher.matches(alert.labels) for matcher in self.match
+        )
+
+    def target_of(self, alert: Alert) -> str | None:
+        """Return the target's key, `service="checkout"`, or None when a label of it is missing.
+
+        A target that cannot be named is not healed: a missing label would make one target out of
+        many, and lock them against each other.
+        """
+        if not self.target:
+            return name_of({FINGERPRINT: alert.fingerprint})
+        labels = {label: alert.labels.get(label, "") for label in self.target}
+        if not all(labels.values()):
+            return None
+        key = name_of(labels)
+        return key if len(key.encode()) <= MAX_TARGET else None
+
+
+class Strategies:
+    """The strategies of one configuration, in its order, quick to select from.
+
+    Most alerts are no strategy's: those that name their alertname by `=` are found by it, since
+    regular expressions cost ten times a look-up (measured with RE2).
+    """
+
+    def __init__(self, strategies: Iterable[Strategy]) -> None:
+        self._all = tuple(strategies)
+        self._by_name = {strategy.name: strategy for strategy in self._all}
+        self._generic: list[Strategy] = []
+        self._candidates: dict[str, list[Strategy]] = {}
+        for strategy in self._all:
+            name = _alertname(strategy)
+            if name is None:
+                self._generic.append(strategy)
+            else:
+                # In the order of the file: the general ones before it stand before it.
+                self._candidates.setdefault(name, self._generic.copy()).append(strategy)
+                continue
+            for candidates in self._candidates.values():
+                candidates.append(strategy)
+
+    def __iter__(self) -> Iterator[Strategy]:
+        return iter(self._all)
+
+    def __len__(self) -> int:
+        return len(self._all)
+
+    def get(self, name: str) -> Strategy | None:
+        return self._by_name.get(name)
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        return tuple(self._by_name)
+
+    def select(self, alert: Alert) -> list[Strategy]:
+        """Return the strategies for *alert*, in the order of the file."""
+        candidates = self._candidates.get(alert.name, self._generic)
+        return [strategy for strategy in candidates if strategy.matches(alert)]
+
+
+def _alertname(strategy: Strategy) -> str | None:
+    """The alert name that *strategy* is tied to by an equality, if it is."""
+    for matcher in strategy.match:
+        if matcher.name == "alertname" and matcher.op == "=" and matcher.value:
+            return matcher.value
+    return None
+
+
+def condition_holds(condition: Iterable[Matcher], labels: Mapping[str, str]) -> bool:
+    return all(matcher.matches(labels) for matcher in condition)

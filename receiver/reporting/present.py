@@ -1,0 +1,111 @@
+"""What is known now? By this process, and from the journal: one value each."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Final
+
+import msgspec
+
+from receiver.clients.llm import KeySummary
+from receiver.engine.background import TaskState
+from receiver.journal import Snapshot, Transaction
+from receiver.journal.condition import Condition
+from receiver.journal.steering import Key, Pause
+from receiver.policy.breaker import Breaker
+from receiver.policy.dormancy import Dormancy
+from receiver.policy.guards.situation import Reason
+from receiver.policy.run import Run
+from receiver.policy.strategy import Strategies
+from receiver.reporting.reach import Reached
+from receiver.settings import EngineSettings
+
+LATELY: Final = 3_600.0
+"""Seconds for which a heal that did not hold is shown."""
+LISTED: Final = 100
+"""Runs of one kind that are read to be named; there may be thousands in a storm."""
+
+
+class Present(msgspec.Struct, frozen=True, kw_only=True):
+    """What this process knows besides the journal."""
+
+    strategies: Strategies
+    engine: EngineSettings
+    actions: tuple[str, ...]
+    channels: tuple[str, ...]
+    flags: dict[str, bool]
+    dry_run: bool
+    pause_file: str
+    """The file that pauses everything; empty while there is none."""
+    queue_length: int
+    last_consider: float
+    """Seconds since the epoch; 0 before the first."""
+    last_heartbeat: float
+    """As `last_consider`, by the wall clock, with which the rules compare it."""
+    last_notification: float
+    """When one was last accepted, as `last_heartbeat`."""
+    refused: Mapping[str, int]
+    """Notifications that were refused lately, by the answer's code, and alerts `set_aside`."""
+    condition: Condition
+    """The journal's."""
+    trouble: str
+    """Why the journal cannot store, or nothing."""
+    journal_writable: bool
+    unready: str
+    """Why it is not ready, or nothing."""
+    acting: bool
+    """Whether this process holds the journal's lock and so is the one that acts."""
+    config_hash: str
+    reload_successful: bool
+    reload_success_at: float
+    clock_lead: float
+    """Seconds by which the wall clock is ahead of promheal's."""
+    upstreams: tuple[Reached, ...]
+    """Those that were asked, by what came of the last question."""
+    proves: bool
+    """Whether there is a Prometheus to ask."""
+    tasks: tuple[TaskState, ...]
+    keys: KeySummary
+    version: str
+    now: float
+
+
+class Seen(msgspec.Struct, frozen=True, kw_only=True):
+    """One look at the journal."""
+
+    snapshot: Snapshot
+    dormancy: Dormancy
+    breakers: Mapping[str, Breaker]
+    pauses: tuple[Pause, ...]
+    relapses: Mapping[Key, int]
+    """Heals that did not hold, lately."""
+    asking: tuple[Run, ...]
+    """Those that wait for a person's approval, oldest first; no more than LISTED."""
+    unhealed: tuple[Run, ...]
+    """The last on their target that acted, in vain: its alert fires on. Newest first, LISTED."""
+    storms: frozenset[str]
+    """Strategies of which more targets are ill than are treated at once."""
+    now: float
+
+
+def see(transaction: Transaction, present: Present) -> Seen:
+    snapshot, now = transaction.snapshot(), present.now
+    return Seen(
+        snapshot=snapshot,
+        dormancy=transaction.dormancy(),
+        breakers=transaction.breakers(),
+        pauses=tuple(transaction.pauses(now=now)),
+        relapses=transaction.relapses(since=now - LATELY),
+        asking=tuple(transaction.pending_runs(Reason.AWAITING_APPROVAL, limit=LISTED)),
+        unhealed=tuple(transaction.unhealed(limit=LISTED)),
+        storms=frozenset(
+            name for name in present.strategies.names if _storms(transaction, present, name)
+        ),
+        now=now,
+    )
+
+
+def _storms(transaction: Transaction, present: Present, strategy: str) -> bool:
+    most = present.engine.storm.targets
+    since = present.now - present.engine.stale_after
+    return transaction.illness((strategy, ""), limit=most, since=since).ill > most
