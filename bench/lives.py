@@ -23,7 +23,7 @@ from receiver.app import PRUNE_ROWS, Service, build
 from receiver.connections import Options
 from receiver.engine.postgres import PostgresEngine
 from receiver.healing.prover import PrometheusProver
-from receiver.journal import Key, Transaction
+from receiver.journal import Transaction
 from receiver.journal.postgres import SCHEMA
 from receiver.policy.alert import Notification, parse_notification
 from receiver.policy.decay import FORGETS
@@ -31,6 +31,7 @@ from receiver.policy.guards.situation import Signal
 from receiver.policy.place import Place
 from receiver.policy.proof.binding import Binding
 from receiver.policy.proof.verifier import Judgement
+from receiver.policy.target import Key
 
 T = TypeVar("T")
 
@@ -312,7 +313,7 @@ def _one(connection: psycopg.Connection[Any], question: str) -> Any:
 def _life(
     traced: _Traced, decides: Service, acts: Service, judge: mock.Mock, instance: str
 ) -> Iterator[Phase]:
-    key = (STRATEGY, f'instance="{instance}"')
+    key = Key(STRATEGY, f'instance="{instance}"')
     assert isinstance(acts.engine, PostgresEngine)
     acts.engine._say_alive()  # noqa: SLF001  what it does every few seconds
     decides.intake.admit(notification(instance))

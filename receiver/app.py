@@ -35,12 +35,13 @@ from receiver.healing.execution import Healing
 from receiver.healing.gathering import Asked
 from receiver.healing.intake import Intake
 from receiver.healing.reconciler import Reconciler
-from receiver.journal import Journal, Key, Transaction, open_journal
+from receiver.journal import Journal, Transaction, open_journal
 from receiver.journal.steering import Anchor
 from receiver.policy.alert import Alert
 from receiver.policy.guards.situation import Reason
 from receiver.policy.run import Run
 from receiver.policy.strategy import Strategies
+from receiver.policy.target import Key
 from receiver.reporting.healing_log import HealingLog, would_have
 from receiver.reporting.lookout import Lookout
 from receiver.reporting.metrics import Metrics
@@ -367,7 +368,7 @@ class Service:
         self._tell()
 
     def _log_dry_run(self, key: Key, alert: Alert, asked: Asked) -> None:
-        strategy = self._config.strategies.get(key[0])
+        strategy = self._config.strategies.get(key.strategy)
         actions = 0 if strategy is None else len(strategy.actions)
         self.healing_log.add(
             would_have(key, alert, value=asked.value, actions=actions, now=self.clock())

@@ -16,7 +16,7 @@ import pytest
 from receiver.errors import RefusedError
 from receiver.healing.control import NOT_PAUSED
 from receiver.healing.coverage import Coverage
-from receiver.journal import Journal, Key, Transaction, open_journal
+from receiver.journal import Journal, Transaction, open_journal
 from receiver.policy.breaker import (
     MAIN,
     Breaker,
@@ -33,6 +33,7 @@ from receiver.policy.matcher import parse_matcher
 from receiver.policy.proof.verifier import Judgement
 from receiver.policy.run import Outcome, Run, State, StepState
 from receiver.policy.strategy import Limits, Mode, OnFailure
+from receiver.policy.target import Key
 from receiver.settings import BackoffSettings, EngineSettings, FlagSettings, StormSettings
 from tests.factories import NOW, Spy, alert, notification, resolved, step, strategy
 from tests.world import KEY, World
@@ -53,7 +54,7 @@ def failing(journal: Journal, **changes: Any) -> World:
 
 
 def key(service: str) -> Key:
-    return ("latency", f"service={msgspec.json.encode(service).decode()}")
+    return Key("latency", f"service={msgspec.json.encode(service).decode()}")
 
 
 def fire(world: World, service: str) -> None:
@@ -403,7 +404,7 @@ def test_of_fifty_ill_targets_few_are_treated_and_each_that_is_well_lets_one_in(
         run = open_ones[0]
         world.woken.clear()
         world.prover.signal = Signal.CLEARED
-        world.consider((run.strategy, run.target))  # proven
+        world.consider(Key(run.strategy, run.target))  # proven
         world.prover.signal = Signal.FIRING
         service = run.target.removeprefix('service="').removesuffix('"')
         healthy = alert(labels={"alertname": "HighLatency", "service": service})
@@ -464,7 +465,7 @@ def test_no_more_targets_in_a_time_than_the_limits_say(journal: Journal) -> None
 
 def test_a_pause_holds_its_scope_until_its_end(journal: Journal) -> None:
     world = World(journal, strategy(), strategy(name="second"))
-    second = ("second", KEY[1])
+    second = Key("second", KEY[1])
     world.control.pause(by="anna", reason="deploy", scope="strategy:latency", seconds=60.0)
     world.fire()
 
@@ -500,7 +501,7 @@ def test_a_pause_says_what_it_covers_now(journal: Journal) -> None:
         fire(world, service)
         world.consider(key(service))
     under_way, _ = world.runs()
-    world.consider(("careful", KEY[1]))
+    world.consider(Key("careful", KEY[1]))
 
     paused = world.control.pause(by="anna", reason="deploy", scope="target:service=checkout")
 

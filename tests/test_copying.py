@@ -32,9 +32,10 @@ from receiver.policy.run import (
     Step,
     StepState,
 )
+from receiver.policy.target import Key
 from tests.factories import NOW, alert, situation
 
-KEY = ("latency", 'service="checkout"')
+KEY = Key("latency", 'service="checkout"')
 EVERYTHING = {table: f"select * from {table} order by 1" for table in TABLES}
 
 
@@ -140,7 +141,7 @@ def test_what_is_new_after_the_copy_gets_numbers_of_its_own(
 
     journal = open_journal(last)
     later = alert(labels={"alertname": "Later"})
-    key = ("latency", "later")
+    key = Key("latency", "later")
 
     def write(t: Transaction) -> int:
         t.admit(Admission([later]), [Want(*key, later.fingerprint)], sender="am", now=NOW)

@@ -40,6 +40,7 @@ from receiver.policy.guards.situation import RETRY, Answer, Reason
 from receiver.policy.looks import LONGEST, LOOKS, SHORTEST
 from receiver.policy.run import Outcome, State, StepState
 from receiver.policy.strategy import Strategy
+from receiver.policy.target import Key
 from receiver.reporting import needs, scrape
 from receiver.services import Inventory, Service
 from receiver.services.caches import CACHES
@@ -672,7 +673,7 @@ def test_the_answers_of_the_page_have_the_keys_of_the_real_ones(service: app.Ser
     why = {"reason": "moving the database"}
     service.clock = lambda: 1_769_860_800.0
     same("POST /api/system/heal/pause", "POST", "/api/system/heal/pause", {**why, "for": "30m"})
-    service.reconciler.consider(("latency", 'service="shop"'))  # it waits, since all is paused
+    service.reconciler.consider(Key("latency", 'service="shop"'))  # it waits, since all is paused
     service.keys = Keys(PROVIDED, {}, service.clock)
     for name in ("status", "alerts", "runs", "pauses", "breakers", "tasks", "flags", "services"):
         same(f"GET /api/{name}", "GET", f"/api/{name}")

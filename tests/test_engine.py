@@ -9,13 +9,14 @@ from collections.abc import Callable, Iterator
 import pytest
 
 from receiver.clock import steady_clock
-from receiver.engine import Consider, Engine, Key, embedded
+from receiver.engine import Consider, Engine, embedded
 from receiver.engine import postgres as on_postgres
 from receiver.engine.embedded import EmbeddedEngine
 from receiver.engine.postgres import PostgresEngine
 from receiver.errors import JournalError
 from receiver.journal.postgres import PostgresJournal
 from receiver.policy.place import EVERYWHERE
+from receiver.policy.target import Key
 
 Start = Callable[[Consider, int], Engine]
 
@@ -94,7 +95,7 @@ def engine(start: Start, considered: Considered) -> Engine:
 
 
 def test_a_wake_is_considered(engine: Engine, considered: Considered) -> None:
-    engine.wake(("s", "t"))
+    engine.wake(Key("s", "t"))
 
     considered.wait_for(1)
     assert considered.calls == [("s", "t")]
@@ -102,10 +103,10 @@ def test_a_wake_is_considered(engine: Engine, considered: Considered) -> None:
 
 def test_many_wakes_before_it_is_looked_at_are_one(engine: Engine, considered: Considered) -> None:
     considered.gate.clear()
-    engine.wake(("s", "t"))
+    engine.wake(Key("s", "t"))
     considered.wait_for(1)
     for _ in range(100):
-        engine.wake(("s", "t"))
+        engine.wake(Key("s", "t"))
     considered.gate.set()
 
     considered.wait_for(2)
@@ -118,7 +119,7 @@ def test_one_target_is_considered_by_one_thread_at_a_time_in_the_order_of_wakes(
 ) -> None:
     considered.seconds = 0.01
     for number in range(20):
-        engine.wake((f"s{number}", "t"))
+        engine.wake(Key(f"s{number}", "t"))
 
     considered.wait_for(20)
     assert considered.overlaps == []
@@ -130,7 +131,7 @@ def test_different_targets_are_considered_in_parallel_by_no_more_than_its_thread
 ) -> None:
     considered.seconds = 0.02
     for number in range(40):
-        engine.wake(("s", f"t{number}"))
+        engine.wake(Key("s", f"t{number}"))
 
     considered.wait_for(40)
     assert considered.most == 4
@@ -139,11 +140,11 @@ def test_different_targets_are_considered_in_parallel_by_no_more_than_its_thread
 def test_a_target_that_is_stuck_holds_up_no_other(engine: Engine, considered: Considered) -> None:
     considered.gate.clear()
     for _ in range(3):
-        engine.wake(("s", "stuck"))
+        engine.wake(Key("s", "stuck"))
     considered.wait_for(1)
-    engine.wake(("other", "stuck"))
+    engine.wake(Key("other", "stuck"))
 
-    engine.wake(("s", "free"))
+    engine.wake(Key("s", "free"))
 
     considered.wait_for(2)
     assert considered.calls[1] == ("s", "free")
@@ -152,9 +153,9 @@ def test_a_target_that_is_stuck_holds_up_no_other(engine: Engine, considered: Co
 def test_a_timer_is_kept_and_the_earliest_counts(engine: Engine, considered: Considered) -> None:
     clock = steady_clock()
     start = time.monotonic()
-    engine.wake(("s", "t"), clock() + 60)
-    engine.wake(("s", "t"), clock() + 0.2)
-    engine.wake(("s", "t"), clock() + 30)
+    engine.wake(Key("s", "t"), clock() + 60)
+    engine.wake(Key("s", "t"), clock() + 0.2)
+    engine.wake(Key("s", "t"), clock() + 30)
 
     considered.wait_for(1)
     assert considered.times[0] - start >= 0.2
@@ -164,8 +165,8 @@ def test_a_timer_is_kept_and_the_earliest_counts(engine: Engine, considered: Con
 
 def test_what_it_returns_is_when_it_is_called_again(engine: Engine, considered: Considered) -> None:
     asked = time.monotonic()
-    considered.again["s", "t"] = steady_clock()() + 0.3
-    engine.wake(("s", "t"))
+    considered.again[Key("s", "t")] = steady_clock()() + 0.3
+    engine.wake(Key("s", "t"))
 
     considered.wait_for(2)
     # Not since the first call: how late that came is not the point.
@@ -186,7 +187,7 @@ def test_an_error_is_not_the_end(start: Start, monkeypatch: pytest.MonkeyPatch) 
         done.set()
 
     one = start(consider, 1)
-    one.wake(("s", "t"))
+    one.wake(Key("s", "t"))
 
     assert done.wait(10)
     assert one.alive
@@ -209,7 +210,7 @@ def test_a_journal_that_cannot_store_is_no_fault_of_promheal(
 
     one = start(consider, 1)
     with caplog.at_level("WARNING", logger="promheal.engine"):
-        one.wake(("s", "t"))
+        one.wake(Key("s", "t"))
         assert done.wait(10)
 
     (line,) = caplog.records
@@ -223,9 +224,9 @@ def test_stopping_waits_for_what_runs_and_begins_nothing_new(
 ) -> None:
     engine = start(considered, 1)
     considered.gate.clear()
-    engine.wake(("s", "running"))
+    engine.wake(Key("s", "running"))
     considered.wait_for(1)
-    engine.wake(("s", "queued"))
+    engine.wake(Key("s", "queued"))
     assert engine.length == 1
 
     assert not engine.stop(0.05), "it still runs"
@@ -237,7 +238,7 @@ def test_stopping_waits_for_what_runs_and_begins_nothing_new(
 def test_what_is_brought_up_all_together_is_considered(
     engine: Engine, considered: Considered
 ) -> None:
-    engine.wake_all([("s", f"t{number}") for number in range(10)])
+    engine.wake_all([Key("s", f"t{number}") for number in range(10)])
 
     considered.wait_for(10)
     assert {key[1] for key in considered.calls} == {f"t{number}" for number in range(10)}
@@ -247,9 +248,9 @@ def test_what_is_brought_up_all_together_need_not_wait_for_its_time(
     engine: Engine, considered: Considered
 ) -> None:
     for number in range(10):
-        engine.wake(("s", f"t{number}"), steady_clock()() + 600)
+        engine.wake(Key("s", f"t{number}"), steady_clock()() + 600)
 
-    engine.wake_all([("s", f"t{number}") for number in range(10)])
+    engine.wake_all([Key("s", f"t{number}") for number in range(10)])
 
     considered.wait_for(10)
 
@@ -260,7 +261,7 @@ def test_what_is_brought_up_all_together_need_not_wait_for_its_time(
 def test_before_the_start_nothing_is_considered(considered: Considered) -> None:
     engine = EmbeddedEngine(threads=lambda: 1, clock=steady_clock())
 
-    engine.wake(("s", "t"))
+    engine.wake(Key("s", "t"))
 
     assert engine.length == 0
     assert engine.stop(1)
@@ -270,8 +271,8 @@ def test_before_the_start_nothing_is_considered(considered: Considered) -> None:
 def test_an_idle_engine_does_not_run(considered: Considered) -> None:
     engine = EmbeddedEngine(threads=lambda: 4, clock=steady_clock())
     engine.start(considered)
-    engine.wake(("s", "t"))
-    engine.wake(("s", "later"), steady_clock()() + 3600)
+    engine.wake(Key("s", "t"))
+    engine.wake(Key("s", "later"), steady_clock()() + 3600)
     considered.wait_for(1)
     time.sleep(0.1)
     before = time.process_time()

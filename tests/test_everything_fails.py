@@ -7,12 +7,13 @@ from __future__ import annotations
 
 import pytest
 
-from receiver.journal import Journal, Key
+from receiver.journal import Journal
 from receiver.policy.breaker import MAIN, BreakerState
 from receiver.policy.dormancy import AWAKE, TOO_MANY
 from receiver.policy.guards.situation import Signal
 from receiver.policy.matcher import parse_matcher
 from receiver.policy.run import Outcome
+from receiver.policy.target import Key
 from tests.factories import Spy, alert, notification, resolved, step, strategy
 from tests.world import World
 
@@ -36,7 +37,7 @@ def world_of(journal: Journal) -> World:
 
 
 def key(strategy: str, service: str) -> Key:
-    return (strategy, f'service="{service}"')
+    return Key(strategy, f'service="{service}"')
 
 
 def fire(world: World, strategy: str, service: str) -> None:

@@ -30,6 +30,7 @@ from receiver.healing.gathering import plan_for
 from receiver.journal import Admission, Episode, Journal, Want, open_journal
 from receiver.policy.alert import Alert
 from receiver.policy.run import Outcome, Phase, Run, State, Step, StepState
+from receiver.policy.target import Key
 from receiver.reporting import healing_log, rotating_file
 from receiver.reporting.healing_log import Line, encode, line_in, would_have
 from receiver.services import Inventory
@@ -70,7 +71,7 @@ def begun(
 ) -> Run:
     """A run on a target of its own whose first step of two is done."""
     about = about or alert()
-    key = ("latency", f'service="{os.urandom(4).hex()}"')
+    key = Key("latency", f'service="{os.urandom(4).hex()}"')
     want = Want(*key, about.fingerprint)
     journal.atomically(lambda t: t.admit(Admission([about]), [want], sender="am", now=NOW))
     episode: Episode | None = journal.read(lambda t: t.wanted(key))
@@ -267,7 +268,7 @@ def test_hostile_labels_are_one_line_of_printable_and_bounded_text(
 
 def test_a_batch_is_never_longer_than_what_is_looked_at_after_a_crash() -> None:
     worst = "\0" * 1_000
-    line = would_have((worst, worst), alert(labels={"metric": worst, "severity": worst}),
+    line = would_have(Key(worst, worst), alert(labels={"metric": worst, "severity": worst}),
                       value=-1.7e-308, actions=10**6, now=NOW)  # fmt: skip
     line = msgspec.structs.replace(line, run=2**63, reason=line.target, outcome=Outcome.HEALED)
 
@@ -525,7 +526,7 @@ def test_where_no_file_is_wanted_nothing_piles_up(journal: Journal, make: Make, 
     for _ in range(2 * healing_log.BATCH):
         ended(journal)
     log = make(None)
-    log.add(would_have(("latency", "t"), alert(), value=None, actions=1, now=NOW))
+    log.add(would_have(Key("latency", "t"), alert(), value=None, actions=1, now=NOW))
 
     assert unlogged(journal) == []
     assert log._untold == []
@@ -644,7 +645,7 @@ def spoil(journal: Journal, run: int) -> None:
 
 def test_what_would_have_been_done_is_a_line_too(journal: Journal, make: Make, file: Path) -> None:
     about = alert(labels={"alertname": "A", "severity": "page"}, annotations={"value": "7"})
-    make().add(would_have(("latency", "t"), about, value=None, actions=3, now=NOW))
+    make().add(would_have(Key("latency", "t"), about, value=None, actions=3, now=NOW))
 
     (line,) = lines(file)
     assert tuple(line) == FIELDS
@@ -662,7 +663,7 @@ def test_lines_without_a_run_wait_for_the_file_too_but_not_without_bound(
 ) -> None:
     log = make()
     file.mkdir(parents=True)
-    line = would_have(("latency", "t"), alert(), value=None, actions=3, now=NOW)
+    line = would_have(Key("latency", "t"), alert(), value=None, actions=3, now=NOW)
     for n in range(healing_log.MOST_UNTOLD + 5):
         log._untold.append(line) if 0 < n < healing_log.MOST_UNTOLD else log.add(line)
     file.rmdir()
@@ -678,7 +679,7 @@ def test_lines_without_a_run_do_not_hide_that_one_is_in_doubt(
     run = ended(journal)
     dies(journal, monkeypatch, make())
     log = make()
-    line = would_have(("latency", "t"), alert(), value=None, actions=3, now=NOW)
+    line = would_have(Key("latency", "t"), alert(), value=None, actions=3, now=NOW)
     log._untold += [line] * healing_log.BATCH  # a whole batch is before the run's
 
     log.write()

@@ -8,11 +8,12 @@ import pytest
 
 from receiver.errors import JournalError, UpstreamError
 from receiver.healing.intake import AHEAD, HEARTBEAT, PEER_LAG, ArrivedTest, Intake
-from receiver.journal import Journal, Key
+from receiver.journal import Journal
 from receiver.policy.alert import Alert, Notification, Quarantined
 from receiver.policy.guards.situation import Signal
 from receiver.policy.matcher import parse_matcher
 from receiver.policy.strategy import Strategies
+from receiver.policy.target import Key
 from tests.chain import wait_until
 from tests.factories import NOW, FakeClock, alert, notification, resolved, strategy
 

@@ -48,10 +48,11 @@ from receiver.policy.run import (
     Step,
     StepState,
 )
+from receiver.policy.target import Key
 from tests.factories import NOW, alert, resolved, situation
 from tests.world import World
 
-KEY = ("latency", 'service="checkout"')
+KEY = Key("latency", 'service="checkout"')
 
 
 @pytest.fixture(params=["sqlite", "postgres"])
@@ -338,7 +339,7 @@ def test_a_target_is_held_by_one_run_at_a_time(journal: Journal) -> None:
 
     with pytest.raises((sqlite3.IntegrityError, psycopg.IntegrityError)):
         journal.atomically(
-            lambda t: t.open_run(("other", KEY[1]), State.ACTING, episode=episode, now=NOW)
+            lambda t: t.open_run(Key("other", KEY[1]), State.ACTING, episode=episode, now=NOW)
         )
 
 
@@ -402,7 +403,7 @@ def test_the_history_is_that_of_other_runs(journal: Journal) -> None:
     assert (history.last_end, history.last_healed) == (NOW + 11, NOW + 1)
     assert history.starts == (NOW + 10, NOW + 20)
     other = journal.read(
-        lambda t: t.history(("other", KEY[1]), now=NOW, but=0, since=0.0, most=9, lately=0.0)
+        lambda t: t.history(Key("other", KEY[1]), now=NOW, but=0, since=0.0, most=9, lately=0.0)
     )
     assert (other.holder, other.acting, other.starts) == (mine.id, 1, ())
 
@@ -428,7 +429,7 @@ def test_what_could_not_be_proven_is_counted_in_a_row(journal: Journal) -> None:
 
         journal.atomically(work)
         assert journal.read(lambda t: t.doubtful(KEY)) == in_a_row
-    assert journal.read(lambda t: t.doubtful(("other", KEY[1]))) == 0
+    assert journal.read(lambda t: t.doubtful(Key("other", KEY[1]))) == 0
     doubts = [run.doubt for run in journal.read(lambda t: t.runs(limit=100))]
     assert doubts[::-1] == [doubt for _, doubt, _ in ended]
 
@@ -576,7 +577,7 @@ def test_who_waits_is_found_oldest_first(journal: Journal) -> None:
     for name in ("b", "a"):
         journal.atomically(
             lambda t: t.open_run(
-                ("s", name),
+                Key("s", name),
                 State.PENDING,
                 episode=episode,
                 now=NOW,
@@ -611,7 +612,7 @@ def test_a_decision_is_written_once_and_counted_while_it_repeats(journal: Journa
 def test_pages_of_runs_are_newest_first(journal: Journal) -> None:
     episode = opened_episode(journal)
     for number in range(5):
-        key = ("s", f"t{number}")
+        key = Key("s", f"t{number}")
         journal.atomically(lambda t: t.open_run(key, State.PENDING, episode=episode, now=NOW))
 
     first = journal.read(lambda t: t.runs(limit=3))
@@ -624,7 +625,7 @@ def test_pages_of_runs_are_newest_first(journal: Journal) -> None:
 def test_runs_are_found_by_their_outcome(journal: Journal) -> None:
     episode = opened_episode(journal)
     for number, outcome in enumerate((Outcome.FAILED, Outcome.HEALED, None)):
-        key = ("s", f"t{number}")
+        key = Key("s", f"t{number}")
         run = journal.atomically(lambda t: t.open_run(key, State.PENDING, episode=episode, now=NOW))
         if outcome is not None:
             journal.atomically(lambda t: t.change(run, State.FINISHED, outcome=outcome))
@@ -865,16 +866,16 @@ def test_what_steers_is_forgotten_after_the_retention_but_not_what_is_in_force(
 
 
 def test_what_fires_what_is_in_hand_and_what_was_is_known(journal: Journal) -> None:
-    hostile = ("latency", 'service="\\",\\u0000é\u202e"')
+    hostile = Key("latency", 'service="\\",\\u0000é\u202e"')
     episode = opened_episode(journal)
     other = alert(labels={"alertname": "HighLatency", "service": "other"})
     admit(journal, other, wants=(Want(*hostile, other.fingerprint), Want(*KEY, other.fingerprint)))
     journal.atomically(lambda t: t.open_run(KEY, State.PENDING, episode=episode, now=NOW))
     journal.atomically(lambda t: t.open_run(hostile, State.ACTING, episode=episode, now=NOW))
-    ended = ("latency", 'service="ended"')
+    ended = Key("latency", 'service="ended"')
     run = journal.atomically(lambda t: t.open_run(ended, State.ACTING, episode=episode, now=NOW))
     journal.atomically(lambda t: t.finish(run, Outcome.CANCELLED, "over", now=NOW))
-    denied = ("gone", 'service="denied"')
+    denied = Key("gone", 'service="denied"')
     journal.atomically(
         lambda t: t.record(denied, decide(situation(enabled=False)), run=None, now=NOW)
     )

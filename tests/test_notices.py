@@ -23,6 +23,7 @@ from receiver.policy.breaker import StrategyThresholds, Thresholds
 from receiver.policy.guards.situation import Signal
 from receiver.policy.run import Outcome
 from receiver.policy.strategy import Mode
+from receiver.policy.target import Key
 from receiver.reporting.metrics import NOTICES
 from receiver.reporting.notices import Event, Notices
 from receiver.settings import EngineSettings, NotifyChannel, NotifyEvents, NotifySettings
@@ -100,7 +101,7 @@ def journal(tmp_path: Path) -> Iterator[Journal]:
 
 def fail(world: World, service: str = "checkout") -> None:
     world.fire(labels={"alertname": "HighLatency", "service": service})
-    world.consider(("latency", f'service="{service}"'))
+    world.consider(Key("latency", f'service="{service}"'))
 
 
 def test_the_events_are_the_keys_of_the_settings() -> None:
@@ -187,7 +188,7 @@ def test_who_is_to_approve_is_asked_once_and_not_when_it_is_over(journal: Journa
 
     other = {"alertname": "HighLatency", "service": "cart"}
     told.world.fire(labels=other)
-    told.world.consider(("latency", 'service="cart"'))
+    told.world.consider(Key("latency", 'service="cart"'))
     told.world.control.reject(2, by="ann", reason="no")
     told.tell()
     assert len(told.channels.sent) == 1

@@ -31,6 +31,7 @@ from receiver.journal import Transaction
 from receiver.policy.breaker import BreakerEvent, Happening, Thresholds
 from receiver.policy.dormancy import AWAKE, lulled
 from receiver.policy.run import Observation
+from receiver.policy.target import Key
 from receiver.web import create_app
 from receiver.web.access import Access, Asked, Granted
 from receiver.web.gate import Gate
@@ -286,9 +287,9 @@ def lived(config: Path, make_service: Callable[..., Service]) -> Service:
     service.acting.set()
     client = create_app(service).test_client()
     client.post("/webhook", json=notification(("HighMemory", "shop"), ("Other", "x")))
-    service.reconciler.consider(("careful", 'service="shop"'))
+    service.reconciler.consider(Key("careful", 'service="shop"'))
     client.post("/webhook", json=notification(("HighLatency", "checkout")))
-    service.reconciler.consider(("latency", 'service="checkout"'))
+    service.reconciler.consider(Key("latency", 'service="checkout"'))
 
     def write(transaction: Transaction) -> None:
         now = service.clock()

@@ -19,6 +19,7 @@ from receiver.policy.breaker import BreakerEvent, Happening
 from receiver.policy.decide import GUARDS
 from receiver.policy.dormancy import Dormancy
 from receiver.policy.run import Observation, Outcome, State
+from receiver.policy.target import Key
 from receiver.web import create_app
 from receiver.web.pages import chart
 from tests.factories import alert, notification
@@ -54,7 +55,7 @@ def send(client: FlaskClient, wish: str, **form: str) -> TestResponse:
 def asking(service: Service) -> int:
     """Have a run wait for approval, and return its number."""
     service.intake.admit(notification(alert()))
-    service.reconciler.consider(("latency", 'service="checkout"'))
+    service.reconciler.consider(Key("latency", 'service="checkout"'))
     (run,) = service.journal.read(lambda t: t.runs(limit=9))
     return run.id
 
@@ -344,9 +345,11 @@ def many_runs(service: Service, number: int) -> None:
             transaction.admit(
                 Admission([one]), [Want("latency", target, one.fingerprint)], sender="x", now=now
             )
-            episode = transaction.wanted(("latency", target))
+            episode = transaction.wanted(Key("latency", target))
             assert episode is not None
-            run = transaction.open_run(("latency", target), State.ACTING, episode=episode, now=now)
+            run = transaction.open_run(
+                Key("latency", target), State.ACTING, episode=episode, now=now
+            )
             transaction.finish(run, Outcome.HEALED, "gone", now=now)
             transaction.admit(
                 Admission([msgspec.structs.replace(one, ends_at=now)]), [], sender="x", now=now

@@ -16,7 +16,7 @@ import pytest
 from procrastinate.schema import SchemaManager
 
 from receiver.clock import steady_clock
-from receiver.engine import Consider, Key
+from receiver.engine import Consider
 from receiver.engine import postgres as engines
 from receiver.engine.postgres import PostgresEngine
 from receiver.errors import FencedError, JournalError
@@ -25,10 +25,11 @@ from receiver.journal.jobs import CENTRAL, install, queue_of
 from receiver.journal.postgres import PostgresJournal
 from receiver.journal.postgres_rows import shared
 from receiver.policy.place import EVERYWHERE, LEASE, Place
+from receiver.policy.target import Key
 from tests.brokers import eventually
 from tests.factories import NOW
 
-KEY = ("latency", 'service="checkout"')
+KEY = Key("latency", 'service="checkout"')
 
 Start = Callable[..., PostgresEngine]
 
@@ -112,7 +113,7 @@ def test_two_processes_share_the_work_and_never_a_target(start: Start) -> None:
     calls = Calls()
     first, second = start(calls.of("first", 0.02)), start(calls.of("second", 0.02))
     for number in range(60):
-        (first if number % 2 else second).wake((f"s{number}", f"t{number % 10}"))
+        (first if number % 2 else second).wake(Key(f"s{number}", f"t{number % 10}"))
 
     eventually(lambda: len(calls.calls) == 60)
     assert calls.overlaps == []
@@ -124,7 +125,7 @@ def test_who_stands_next_in_line_need_not_wait_for_a_look_around(start: Start) -
     engine = start(calls.of("one", 0.3))
     began = time.monotonic()
     for number in range(4):
-        engine.wake((f"s{number}", "t"))
+        engine.wake(Key(f"s{number}", "t"))
 
     eventually(lambda: len(calls.calls) == 4)
     assert time.monotonic() - began < 3.0 < engines.POLL
@@ -134,9 +135,9 @@ def test_who_stands_next_in_line_need_not_wait_for_a_look_around(start: Start) -
 def test_a_later_time_of_one_holds_up_no_other_on_its_target(start: Start) -> None:
     calls = Calls()
     engine = start(calls.of("one"))
-    engine.wake(("waits", "t"), steady_clock()() + 600)
+    engine.wake(Key("waits", "t"), steady_clock()() + 600)
 
-    engine.wake(("acts", "t"))
+    engine.wake(Key("acts", "t"))
 
     eventually(lambda: calls.calls == [("one", ("acts", "t"))], within=2)
 
@@ -146,8 +147,8 @@ def test_a_wake_in_the_middle_of_a_look_around_is_not_lost(start: Start) -> None
     engine = start(calls.of("one"))
     began = time.monotonic()
     for number in range(30):  # each of the first is heard, and nothing is found for it
-        engine.wake(("later", f"t{number}"), steady_clock()() + 600)
-        engine.wake(("now", f"t{number}"))
+        engine.wake(Key("later", f"t{number}"), steady_clock()() + 600)
+        engine.wake(Key("now", f"t{number}"))
         eventually(lambda n=number: len(calls.calls) == n + 1)  # type: ignore[misc]
 
     assert time.monotonic() - began < engines.POLL
@@ -156,7 +157,7 @@ def test_a_wake_in_the_middle_of_a_look_around_is_not_lost(start: Start) -> None
 def test_after_the_server_was_away_it_listens_again(start: Start, database: str) -> None:
     calls = Calls()
     engine = start(calls.of("one"))
-    engine.wake(("one", "t0"))
+    engine.wake(Key("one", "t0"))
     eventually(lambda: len(calls.calls) == 1)
 
     name = database.rpartition("/")[2]
@@ -171,7 +172,7 @@ def test_after_the_server_was_away_it_listens_again(start: Start, database: str)
     time.sleep(engines.POLL)
     began = time.monotonic()
     for number in range(1, 4):
-        engine.wake(("one", f"t{number}"))
+        engine.wake(Key("one", f"t{number}"))
         eventually(lambda n=number: len(calls.calls) == n + 1)  # type: ignore[misc]
 
     assert time.monotonic() - began < engines.POLL

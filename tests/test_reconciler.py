@@ -15,6 +15,7 @@ from receiver.policy.guards.situation import Condition, Doubt, Signal
 from receiver.policy.matcher import parse_matcher
 from receiver.policy.run import Outcome, State, StepState
 from receiver.policy.strategy import Mode, OnFailure, Strategies, Verify, WhenBlind
+from receiver.policy.target import Key
 from receiver.policy.value_pattern import ValuePattern
 from receiver.settings import EngineSettings, UndeclaredValues
 from tests.factories import (
@@ -394,7 +395,7 @@ def test_when_no_step_applies_nothing_was_healed_and_nothing_failed(journal: Jou
 
 def test_two_strategies_on_one_target_take_turns(journal: Journal) -> None:
     world = World(journal, strategy(), strategy(name="second", grace_period=0.0))
-    second = ("second", KEY[1])
+    second = Key("second", KEY[1])
     world.fire()
     world.consider()
     assert world.consider(second) is None, "it waits for news, not for a time"
@@ -415,7 +416,7 @@ def test_no_more_than_the_limit_act_and_a_free_slot_goes_to_the_oldest(journal: 
     slow = strategy(actions=(step(params=Spy.Params(later=60.0, repeatable=True)),))
     world = World(journal, slow)
     world.set(engine=EngineSettings(max_concurrent_runs=1))
-    keys = [("latency", f'service="s{n}"') for n in range(3)]
+    keys = [Key("latency", f'service="s{n}"') for n in range(3)]
     acting: list[int] = []
 
     def now_acting() -> None:
@@ -439,7 +440,7 @@ def test_no_more_than_the_limit_act_and_a_free_slot_goes_to_the_oldest(journal: 
 def test_a_run_that_waits_for_a_slot_is_waked_when_one_is_free(journal: Journal) -> None:
     world = World(journal)
     world.set(engine=EngineSettings(max_concurrent_runs=1))
-    other = ("latency", 'service="other"')
+    other = Key("latency", 'service="other"')
 
     def meanwhile() -> None:
         world.fire(labels={"alertname": "HighLatency", "service": "other"})
@@ -460,7 +461,7 @@ def test_a_run_that_waits_for_a_slot_is_waked_when_one_is_free(journal: Journal)
 def test_who_does_not_take_its_slot_passes_it_on(journal: Journal) -> None:
     world = World(journal)
     world.set(engine=EngineSettings(max_concurrent_runs=1))
-    others = [("latency", f'service="{name}"') for name in ("first", "second")]
+    others = [Key("latency", f'service="{name}"') for name in ("first", "second")]
 
     def meanwhile() -> None:
         for _, target in others:
@@ -543,8 +544,8 @@ def test_the_resync_brings_up_what_fires_and_what_is_under_way(world: World) -> 
 
 
 def test_considering_what_is_not_there_does_nothing(world: World) -> None:
-    assert world.consider(("latency", "no such target")) is None
-    assert world.consider(("no such strategy", "x")) is None
+    assert world.consider(Key("latency", "no such target")) is None
+    assert world.consider(Key("no such strategy", "x")) is None
     assert world.runs() == []
 
 

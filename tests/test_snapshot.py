@@ -35,6 +35,7 @@ from receiver.cli import run as cli_run
 from receiver.clients.prometheus import Prometheus
 from receiver.errors import ActionError, TemplateError
 from receiver.policy import promql
+from receiver.policy.target import Key
 from receiver.process.table import ProcessFigures, top
 from receiver.services import Health, Inventory, Service
 from receiver.services.process import Process
@@ -286,7 +287,7 @@ def test_it_goes_with_its_run(config: Path, service: Promheal) -> None:
         (folder / name).write_bytes(b"")
     world = service.journal
     service.intake.admit(factories.notification(factories.alert(starts_at=service.clock())))
-    service.reconciler.consider(("latency", 'service="checkout"'))
+    service.reconciler.consider(Key("latency", 'service="checkout"'))
     known = {run.id for run in world.read(lambda t: t.runs(limit=9))}
     assert 1 in known
     assert 2 not in known

@@ -17,6 +17,7 @@ from receiver.policy.decay import Decay
 from receiver.policy.guards.situation import Signal
 from receiver.policy.run import FAILURES, Doubt, Outcome, State
 from receiver.policy.strategy import Budget, Strategy, Verify
+from receiver.policy.target import Key
 from receiver.reporting.scrape import effectiveness
 from tests.factories import NOW, strategy
 from tests.world import KEY, World
@@ -172,9 +173,9 @@ def test_who_waits_for_the_target_is_told_until_when(journal: Journal) -> None:
     world.prover.alert_decay = Decay(900.0, scrape=SCRAPE)
     world.fire()
     world.consider()
-    world.consider(("other", KEY[1]))
+    world.consider(Key("other", KEY[1]))
 
-    decision = journal.read(lambda t: t.last_decision(("other", KEY[1])))
+    decision = journal.read(lambda t: t.last_decision(Key("other", KEY[1])))
     assert decision is not None
     assert decision.reason == "busy"
     assert decision.detail == "run 1 holds the target; its proof takes until 08:16:30 UTC at most"
@@ -463,7 +464,7 @@ def test_a_prometheus_that_is_away_counts_neither_way(journal: Journal) -> None:
 
 def test_rows_of_two_targets_are_two_rows(journal: Journal) -> None:
     world = World(journal, patient())
-    other = ("latency", 'service="other"')
+    other = Key("latency", 'service="other"')
     world.fire()
     useless(world, 2)
     world.fire(labels={"alertname": "HighLatency", "service": "other"})

@@ -13,6 +13,7 @@ from receiver import clock
 from receiver.app import Service
 from receiver.errors import ConfigError
 from receiver.journal.steering import Anchor
+from receiver.policy.target import Key
 from tests.chain import wait_until
 from tests.factories import alert, notification
 
@@ -134,7 +135,7 @@ def test_a_dry_run_stands_there_too_once(
     service = make_service(dry_run=True)
     service.intake.admit(notification(alert()))
     for _ in range(3):
-        service.reconciler.consider(("latency", 'service="checkout"'))
+        service.reconciler.consider(Key("latency", 'service="checkout"'))
 
     (line,) = map(json.loads, (config / "healing_log.jsonl").read_text().splitlines())
     assert (line["dry_run"], line["actions_executed"], line["actions_total"]) == (True, 0, 1)

@@ -13,11 +13,12 @@ from receiver.healing.control import Control
 from receiver.healing.execution import Healing
 from receiver.healing.intake import Intake
 from receiver.healing.reconciler import Reconciler
-from receiver.journal import Journal, Key
+from receiver.journal import Journal
 from receiver.policy.guards.situation import Silencing
 from receiver.policy.place import EVERYWHERE, Place
 from receiver.policy.run import Run
 from receiver.policy.strategy import Strategies, Strategy
+from receiver.policy.target import Key
 from receiver.reporting.metrics import Metrics
 from receiver.services import Inventory
 from receiver.settings import PrometheusSettings, Settings
@@ -31,7 +32,7 @@ from tests.factories import (
     strategy,
 )
 
-KEY = ("latency", 'service="checkout"')
+KEY = Key("latency", 'service="checkout"')
 
 
 class World:

@@ -20,13 +20,14 @@ from receiver.cli import options as shared
 from receiver.cli.alert_file import read_alert_file
 from receiver.cli.output import moment, show, table
 from receiver.errors import ConfigError, JournalError
-from receiver.journal import Episode, Key
+from receiver.journal import Episode
 from receiver.policy.alert import Alert, Notification, Status
 from receiver.policy.authority import FILE
 from receiver.policy.duration import format_duration
 from receiver.policy.guards.situation import Answer, Reason
 from receiver.policy.run import Outcome, State
 from receiver.policy.strategy import Strategy
+from receiver.policy.target import Key
 
 log: Final = logging.getLogger("promheal.once")
 
@@ -116,7 +117,7 @@ def take(
     if dry_run:
         return [_weigh(service, *one) for one in applying]
     service.intake.admit(msgspec.structs.replace(notification, user=FILE))
-    return carry(service, [(strategy.name, target) for strategy, target, _ in applying], ending)
+    return carry(service, [Key(strategy.name, target) for strategy, target, _ in applying], ending)
 
 
 def _applying(
@@ -129,7 +130,7 @@ def _applying(
             for strategy in service.intake.strategies().select(alert):
                 target = strategy.target_of(alert)
                 assert target is not None  # it was selected
-                _, _, asking = found.setdefault((strategy.name, target), (strategy, target, []))
+                _, _, asking = found.setdefault(Key(strategy.name, target), (strategy, target, []))
                 asking.append(alert)
     return list(found.values())
 
@@ -171,7 +172,7 @@ def carry(
     ending = ending or Event()
     lines: dict[str, list[Key]] = {}
     for key in keys:
-        lines.setdefault(key[1], []).append(key)
+        lines.setdefault(key.target, []).append(key)
 
     def in_turn(line: list[Key]) -> list[dict[str, Any]]:
         return [_carry(service, key, ending) for key in line if not ending.is_set()]
@@ -209,8 +210,8 @@ def _result(
     key: Key, result: str, reason: str, until: float | None, run: int | None, detail: str = ""
 ) -> dict[str, Any]:
     return {
-        "strategy": key[0],
-        "target": key[1],
+        "strategy": key.strategy,
+        "target": key.target,
         "result": result,
         "reason": reason,
         "until": until,

@@ -25,6 +25,7 @@ from receiver.errors import ConfigError, JournalError
 from receiver.policy.alert import Alert, Quarantined
 from receiver.policy.duration import format_duration
 from receiver.policy.run import State
+from receiver.policy.target import Key
 
 log: Final = logging.getLogger("promheal.watch")
 
@@ -158,7 +159,7 @@ def _said_at(alert: Alert, alerts: AlertFile) -> float:
     return max(alert.starts_at, alerts.said_at)
 
 
-def _under_way(service: Service) -> list[tuple[str, str]]:
+def _under_way(service: Service) -> list[Key]:
     """Return what whoever acted here before us has begun and not ended."""
     return service.journal.read(
         lambda t: [

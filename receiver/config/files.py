@@ -40,7 +40,7 @@ from receiver.yaml.problem import (
 )
 from receiver.yaml.scalars import BAD, Read, expected, key_text, mark, read_text
 from receiver.yaml.values import (
-    Key,
+    MappingKey,
     Readers,
     construct,
     entries,
@@ -273,15 +273,15 @@ def _read_services(
     tree: Node | None, report: Report, managers: Mapping[str, type[msgspec.Struct]]
 ) -> dict[str, Service]:
     keys = {
-        "manager": Key(read=_manager(managers), required=True, field="manager"),
-        "health": Key(read=optional(_LITERAL.of(Health)), field="health"),
-        "workers": Key(read=optional(tagged("scale", WORKERS, _LITERAL)), field="workers"),
-        "settings": Key(read=optional(_LITERAL.of(SettingsFile)), field="settings"),
-        "llm": Key(read=optional(_LITERAL.of(Llm)), field="llm"),
-        "cache": Key(read=optional(told_by_key(CACHES, _LITERAL)), field="cache"),
-        "queue": Key(read=optional(told_by_key(QUEUES, _LITERAL)), field="queue"),
-        "logs": Key(read=optional(_LITERAL.of(LogPath)), field="logs"),
-        "runs_on": Key(read=optional(_read_runs_on), field="runs_on"),
+        "manager": MappingKey(read=_manager(managers), required=True, field="manager"),
+        "health": MappingKey(read=optional(_LITERAL.of(Health)), field="health"),
+        "workers": MappingKey(read=optional(tagged("scale", WORKERS, _LITERAL)), field="workers"),
+        "settings": MappingKey(read=optional(_LITERAL.of(SettingsFile)), field="settings"),
+        "llm": MappingKey(read=optional(_LITERAL.of(Llm)), field="llm"),
+        "cache": MappingKey(read=optional(told_by_key(CACHES, _LITERAL)), field="cache"),
+        "queue": MappingKey(read=optional(told_by_key(QUEUES, _LITERAL)), field="queue"),
+        "logs": MappingKey(read=optional(_LITERAL.of(LogPath)), field="logs"),
+        "runs_on": MappingKey(read=optional(_read_runs_on), field="runs_on"),
     }
     found = {}
     for name, _, node in entries(tree, "services", report):

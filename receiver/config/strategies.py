@@ -28,7 +28,7 @@ from receiver.yaml.nodes import Items, Node, Pairs
 from receiver.yaml.problem import Report, Severity, quoted
 from receiver.yaml.scalars import BAD, Read, bounded, expected, key_text, mark, parsed, read_text
 from receiver.yaml.values import (
-    Key,
+    MappingKey,
     Readers,
     construct,
     entries,
@@ -72,7 +72,7 @@ def read_strategies(
         # Of values that could not be read every step would say that they are missing.
         judge = None if patterns is BAD else _Judge(patterns, severity)
         steps = bounded(sequence(_step(actions, inventory, judge)), _NOT_EMPTY)
-        keys = STRATEGY_KEYS | {"actions": Key(read=steps, required=True, field="actions")}
+        keys = STRATEGY_KEYS | {"actions": MappingKey(read=steps, required=True, field="actions")}
         values = read_keys(node, report, keys)
         if values is not None:
             strategy = construct(Strategy, {"name": name, **values}, node, report)
@@ -285,7 +285,9 @@ STRATEGY_KEYS: Final = _READERS.keys(
 )
 """But for `actions`, whose reader must know them. The name is the key of the whole."""
 _STEP: Final = {
-    "action": Key(read=_TEMPLATED.of(str), required=True, field="action"),
-    "timeout": Key(read=_READERS.of(Annotated[Duration, msgspec.Meta(gt=0)]), field="timeout"),
-    "if": Key(read=_READERS.of(tuple[MatcherText, ...]), field="if"),
+    "action": MappingKey(read=_TEMPLATED.of(str), required=True, field="action"),
+    "timeout": MappingKey(
+        read=_READERS.of(Annotated[Duration, msgspec.Meta(gt=0)]), field="timeout"
+    ),
+    "if": MappingKey(read=_READERS.of(tuple[MatcherText, ...]), field="if"),
 }

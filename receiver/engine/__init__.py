@@ -5,8 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable
 from typing import Protocol
 
-Key = tuple[str, str]
-"""(strategy, target)."""
+from receiver.policy.target import Key
 
 Consider = Callable[[Key], float | None]
 """Looks at one strategy and target, acts if it may, and returns when to be called again: seconds

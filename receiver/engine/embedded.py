@@ -16,8 +16,9 @@ from time import monotonic, perf_counter
 from typing import Final
 
 from receiver.clock import Clock
-from receiver.engine import Consider, Key
+from receiver.engine import Consider
 from receiver.errors import JournalError
+from receiver.policy.target import Key
 
 log: Final = logging.getLogger("promheal.engine")
 
@@ -102,11 +103,11 @@ class EmbeddedEngine:
         if key in self._waiting:
             return
         self._waiting.add(key)
-        line = self._lines.get(key[1])
+        line = self._lines.get(key.target)
         if line is not None:
             line.append(key)  # its target is being considered: _leave lets it in
             return
-        self._lines[key[1]] = deque()
+        self._lines[key.target] = deque()
         self._give(key)
 
     def _give(self, key: Key) -> None:
@@ -120,11 +121,11 @@ class EmbeddedEngine:
             thread.start()
 
     def _leave(self, key: Key) -> None:
-        line = self._lines[key[1]]
+        line = self._lines[key.target]
         if line and not self._stopping:
             self._give(line.popleft())
         else:
-            del self._lines[key[1]]
+            del self._lines[key.target]
 
     def _work(self) -> None:
         while True:

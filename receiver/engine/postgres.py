@@ -28,13 +28,14 @@ from procrastinate.jobs import Job, Status
 from procrastinate.manager import JobManager
 
 from receiver.clock import Clock
-from receiver.engine import Consider, Key
+from receiver.engine import Consider
 from receiver.errors import FencedError, JournalError
 from receiver.journal import Transaction, Worker
 from receiver.journal.jobs import CHANNEL, KNOCK, TASK, engine_version, queue_of
 from receiver.journal.postgres import CONNECT, SCHEMA, PostgresJournal
 from receiver.journal.postgres_rows import shared
 from receiver.policy.place import LEASE, Place
+from receiver.policy.target import Key
 from receiver.process.table import born, machine
 
 log: Final = logging.getLogger("promheal.engine")
@@ -212,7 +213,7 @@ class PostgresEngine:
         def consider() -> None:
             if self._observe_wait is not None:
                 self._observe_wait(perf_counter() - fetched)
-            while not self._considered(job, (strategy, target)):
+            while not self._considered(job, Key(strategy, target)):
                 if self._stopping.wait(RETRY):
                     break  # it is taken over when its lease has ended
             with suppress(RuntimeError):  # the loop has ended
@@ -233,7 +234,7 @@ class PostgresEngine:
         return True
 
     def _consider_job(self, job: int, key: Key) -> None:
-        claimed = self._journal.atomically(lambda t: _claim(t, key[1], self.worker.id))
+        claimed = self._journal.atomically(lambda t: _claim(t, key.target, self.worker.id))
         if isinstance(claimed, float):  # a lease that has not ended
             queues = self._journal.atomically(lambda t: shared(t).end_job(job, key, claimed))
             self._set_timers(queues, claimed)
@@ -241,7 +242,7 @@ class PostgresEngine:
         with self._lock:
             self._epochs.add(claimed)
         try:
-            with self._journal.fenced(key[1], claimed):
+            with self._journal.fenced(key.target, claimed):
                 again = self._look(key)
                 queues = self._journal.atomically(lambda t: _end(t, job, key, again, claimed))
         finally:
@@ -347,10 +348,11 @@ class PostgresEngine:
 
     def _take(self, job: Job) -> None:
         assert job.id is not None
-        number, key = job.id, (str(job.task_kwargs["strategy"]), str(job.task_kwargs["target"]))
+        number = job.id
+        key = Key(str(job.task_kwargs["strategy"]), str(job.task_kwargs["target"]))
 
         def take(transaction: Transaction) -> bool:
-            if shared(transaction).claimed_until(key[1]) is not None:
+            if shared(transaction).claimed_until(key.target) is not None:
                 return False
             shared(transaction).end_job(number, key, 0.0)
             return True
@@ -416,5 +418,5 @@ def _claim(transaction: Transaction, target: str, worker: str) -> int | float:
 
 def _end(transaction: Transaction, job: int, key: Key, again: float | None, epoch: int) -> set[str]:
     """End a job that was claimed; return the queue in which its key is put again, if it is."""
-    shared(transaction).release(key[1], epoch)
+    shared(transaction).release(key.target, epoch)
     return shared(transaction).end_job(job, key, again)

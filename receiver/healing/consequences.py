@@ -29,6 +29,7 @@ from receiver.policy.breaker import (
 )
 from receiver.policy.run import DOUBTFUL, FAILURES, Doubt, Outcome, Run
 from receiver.policy.strategy import Strategy
+from receiver.policy.target import Key
 from receiver.reporting.metrics import RELAPSES, TARGET_BREAKERS, TRANSITIONS
 
 
@@ -107,7 +108,7 @@ def _too_often(transaction: Transaction, config: Config, run: Run) -> bool:
     """Whether *run*, inconclusive, is one of so many in a row on its target."""
     strategy = config.strategies.get(run.strategy)
     most = (StrategyThresholds() if strategy is None else strategy.breaker).inconclusive
-    return transaction.doubtful((run.strategy, run.target)) + 1 >= most
+    return transaction.doubtful(Key(run.strategy, run.target)) + 1 >= most
 
 
 def reset(transaction: Transaction, name: str, now: float) -> None:

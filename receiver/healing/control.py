@@ -18,7 +18,7 @@ from receiver.healing import consequences
 from receiver.healing.coverage import Coverage, coverage
 from receiver.healing.execution import Healing
 from receiver.healing.known import Known
-from receiver.journal import Journal, Key, Transaction
+from receiver.journal import Journal, Transaction
 from receiver.journal.steering import Pause
 from receiver.policy.breaker import MAIN, Breaker, BreakerState
 from receiver.policy.dormancy import AWAKE
@@ -33,6 +33,7 @@ from receiver.policy.scope import (
     parse_scope,
     stored_scope,
 )
+from receiver.policy.target import Key
 from receiver.yaml.problem import nearest, quoted, suggestion
 
 log: Final = logging.getLogger("promheal.control")
@@ -204,7 +205,7 @@ class Control:
 
         approved = self._journal.atomically(write)
         _tell("approved", by, reason, run=run)
-        self._wake((approved.strategy, approved.target))
+        self._wake(Key(approved.strategy, approved.target))
         return approved
 
     def reject(self, run: int, *, by: str, reason: str) -> Run:
@@ -240,7 +241,7 @@ class Control:
             if found.cancel:
                 raise RefusedError(f"run {run} is being cancelled already", status=409)
             transaction.put_audit("cancel", f"run {run}", by=by, reason=reason, now=now)
-            transaction.put_veto((found.strategy, found.target), by=by, reason=reason, now=now)
+            transaction.put_veto(Key(found.strategy, found.target), by=by, reason=reason, now=now)
             transaction.ask_cancel(run, f"cancelled by {by}: {reason}")
             return _existing(transaction, run)
 
@@ -249,7 +250,7 @@ class Control:
         if cancelled.outcome is not None:
             self._healing.released(cancelled)
         else:
-            self._wake((cancelled.strategy, cancelled.target))
+            self._wake(Key(cancelled.strategy, cancelled.target))
         return cancelled
 
     def note(self, action: str, object_: str, *, by: str, reason: str, detail: str = "") -> None:
@@ -271,7 +272,7 @@ class Control:
     ) -> Run:
         now = self._clock()
         transaction.put_audit(action, f"run {run.id}", by=by, reason=reason, now=now)
-        transaction.put_veto((run.strategy, run.target), by=by, reason=reason, now=now)
+        transaction.put_veto(Key(run.strategy, run.target), by=by, reason=reason, now=now)
         done = "rejected" if action == "reject" else "cancelled"
         return self._healing.finish(
             transaction, run, Outcome.CANCELLED, f"{done} by {by}: {reason}"

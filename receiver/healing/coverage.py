@@ -8,9 +8,7 @@ import msgspec
 
 from receiver.policy.run import State
 from receiver.policy.scope import Scope
-
-Key = tuple[str, str]
-"""(strategy, target)."""
+from receiver.policy.target import Key
 
 
 class Coverage(msgspec.Struct, frozen=True, kw_only=True):
@@ -41,7 +39,9 @@ def coverage(
     return Coverage(
         strategies=strategies,
         targets=tuple(
-            dict.fromkeys([target for (_, target), _ in asking] + [key[1] for key, _, _ in runs])
+            dict.fromkeys(
+                [target for (_, target), _ in asking] + [key.target for key, _, _ in runs]
+            )
         ),
         alerts=len({episode for _, episode in asking}),
         under_way=tuple(run for _, run, state in runs if state is not State.PENDING),

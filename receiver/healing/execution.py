@@ -22,7 +22,7 @@ from receiver.config.in_force import Config
 from receiver.errors import JournalError
 from receiver.healing import consequences, evidence
 from receiver.healing.runner import Event, Runner, Suspended
-from receiver.journal import Journal, Key, Transaction
+from receiver.journal import Journal, Transaction
 from receiver.policy.breaker import BreakerState
 from receiver.policy.guards.situation import Reason, Signal
 from receiver.policy.looks import Look, Wait, cleared_since, clock_time, end_of, next_look, wait_of
@@ -39,6 +39,7 @@ from receiver.policy.run import (
     Step,
     StepState,
 )
+from receiver.policy.target import Key
 from receiver.reporting.metrics import ACTIONS, HEALS, ROLLBACKS, VERIFICATIONS, Metrics, of_run
 
 log: Final = logging.getLogger("promheal.healing")

@@ -13,7 +13,7 @@ from receiver.actions.parameters import render_params
 from receiver.clock import Clock
 from receiver.config.in_force import Config
 from receiver.errors import ActionError
-from receiver.journal import Episode, Key, Transaction
+from receiver.journal import Episode, Transaction
 from receiver.journal.steering import Illness, Pause
 from receiver.policy.alert import Alert
 from receiver.policy.decay import FORGETS, Decay
@@ -35,6 +35,7 @@ from receiver.policy.proof.binding import Binding
 from receiver.policy.proof.verifier import Judgement
 from receiver.policy.run import Asker, Plan, PlannedStep, Run
 from receiver.policy.strategy import OnFailure, Strategy, condition_holds
+from receiver.policy.target import Key
 from receiver.services import Inventory
 from receiver.template import Variables, render_promql
 
@@ -108,7 +109,7 @@ class Case(msgspec.Struct, frozen=True):
 
     @property
     def key(self) -> Key:
-        return (self.strategy.name, self.target)
+        return Key(self.strategy.name, self.target)
 
 
 class Gathering:
@@ -154,7 +155,7 @@ class Gathering:
         return Situation(
             now=now,
             strategy=strategy,
-            target=key[1],
+            target=key.target,
             alert=alert,
             last_seen=0.0 if episode is None else episode.last_seen,
             stale_after=engine.stale_after,
@@ -275,7 +276,7 @@ class Gathering:
                     case.strategy.when,
                     _variables(
                         case.strategy,
-                        case.key[1],
+                        case.key.target,
                         episode,
                         judgement.value,
                         judgement.expression,
@@ -321,7 +322,7 @@ class Gathering:
             or judgement.suspect
         ):
             return judgement
-        variables = _variables(case.strategy, case.key[1], episode, None, None)
+        variables = _variables(case.strategy, case.key.target, episode, None, None)
         try:
             query = render_promql(verify.query, variables)
         except ActionError:

@@ -18,19 +18,11 @@ import msgspec
 
 from receiver.clock import Clock
 from receiver.errors import JournalError, UpstreamError
-from receiver.journal import (
-    Admission,
-    Admitted,
-    Episode,
-    Journal,
-    Key,
-    Stored,
-    Transaction,
-    Want,
-)
+from receiver.journal import Admission, Admitted, Episode, Journal, Stored, Transaction, Want
 from receiver.policy.alert import Alert, Notification, Status
 from receiver.policy.guards.situation import Signal
 from receiver.policy.strategy import Strategies
+from receiver.policy.target import Key
 from receiver.reporting.metrics import DEDUPLICATED, NOTIFICATIONS, QUARANTINED, RECEIVED
 from receiver.reporting.refusals import SET_ASIDE, RecentRefusals
 
@@ -230,7 +222,7 @@ class Intake:
 
             self.journal.atomically(settle)
             for want in wants or ():
-                self.wake((want.strategy, want.target))
+                self.wake(Key(want.strategy, want.target))
 
     def tell_aside(self, notification: Notification) -> None:
         """Log that alerts were set aside: once a minute, whoever sends how many of them."""
@@ -394,7 +386,7 @@ def _not_ahead(alert: Alert, now: float) -> Alert:
 
 
 def _keys(wants: Iterable[Want]) -> set[Key]:
-    return {(want.strategy, want.target) for want in wants}
+    return {Key(want.strategy, want.target) for want in wants}
 
 
 def _wants(strategies: Strategies, alerts: Iterable[Alert]) -> list[Want]:

@@ -22,13 +22,14 @@ from receiver.healing.choice import MOST, choose
 from receiver.healing.execution import PASSED_ON, Healing
 from receiver.healing.gathering import Asked, Case, Gathering, plan_for
 from receiver.healing.relapse import relapsed
-from receiver.journal import Episode, Journal, Key, Transaction
+from receiver.journal import Episode, Journal, Transaction
 from receiver.policy.alert import Alert
 from receiver.policy.decide import Decision, decide
 from receiver.policy.guards.situation import Answer, Reason, Signal, Situation, Verdict
 from receiver.policy.place import EVERYWHERE, UNBOUND, Place
 from receiver.policy.run import Outcome, Plan, Run, State
 from receiver.policy.strategy import Strategy
+from receiver.policy.target import Key
 from receiver.reporting.metrics import DECISIONS, Metrics, of_run
 from receiver.settings import UndeclaredValues
 
@@ -72,8 +73,8 @@ class _Settled(msgspec.Struct, frozen=True):
         log.info(
             "decided",
             extra={
-                "strategy": key[0],
-                "target": key[1],
+                "strategy": key.strategy,
+                "target": key.target,
                 "verdict": str(verdict.answer),
                 "reason": str(verdict.reason or ""),
                 "until": verdict.until,
@@ -163,13 +164,13 @@ class Reconciler:
 
     def _see_all(self, transaction: Transaction, config: Config, key: Key) -> _Seen:
         """Read at one moment all that is needed to know what to ask others."""
-        run, strategy = transaction.unfinished(key), config.strategies.get(key[0])
+        run, strategy = transaction.unfinished(key), config.strategies.get(key.strategy)
         if run is not None and run.state is not State.PENDING:
             return _Seen(run)
         episodes = _asking(transaction, key)
         if strategy is None:
             return _Seen(run, episodes)
-        return self._see(transaction, Case(config, strategy, key[1]), episodes)
+        return self._see(transaction, Case(config, strategy, key.target), episodes)
 
     def _see(self, transaction: Transaction, case: Case, episodes: Sequence[Episode]) -> _Seen:
         run = transaction.unfinished(case.key)
@@ -179,7 +180,7 @@ class Reconciler:
         return _Seen(run, episodes, situation)
 
     def _decide(self, key: Key, config: Config, seen: _Seen) -> float | None:
-        strategy = config.strategies.get(key[0])
+        strategy = config.strategies.get(key.strategy)
         pending = seen.run
         place = None if pending is None or pending.reason not in PASSED_ON else pending.reason
         if strategy is None:
@@ -191,7 +192,7 @@ class Reconciler:
         if not seen.episodes and pending is None:
             self._healing.pass_on(Reason.STORM)  # one target fewer is ill
             return None
-        case = Case(config, strategy, key[1])
+        case = Case(config, strategy, key.target)
         asked = choose(self._gathering, case, seen.episodes, seen.situation)
         episode = asked.episode
         planned = _plan(case, episode, asked)
@@ -333,7 +334,7 @@ class Reconciler:
         self, transaction: Transaction, key: Key, decision: Decision, run: Run | None, now: float
     ) -> bool:
         verdict = decision.verdict
-        transaction.count(DECISIONS.name, key[0], verdict.answer, str(verdict.reason or ""))
+        transaction.count(DECISIONS.name, key.strategy, verdict.answer, str(verdict.reason or ""))
         return transaction.record(key, decision, run=None if run is None else run.id, now=now)
 
 

@@ -18,7 +18,6 @@ import msgspec
 from receiver.clock import wall
 from receiver.errors import ConfigError
 from receiver.journal.condition import SOUND, Condition
-from receiver.journal.steering import Key as Key
 from receiver.journal.steering import Pause, Steering
 from receiver.journal.stored import Stored as Stored
 from receiver.policy.alert import Alert, Quarantined
@@ -26,6 +25,7 @@ from receiver.policy.breaker import Breaker
 from receiver.policy.decide import Decision
 from receiver.policy.dormancy import Dormancy
 from receiver.policy.run import Doubt, Observation, Outcome, Plan, Run, State, Step
+from receiver.policy.target import Key
 
 T = TypeVar("T")
 

@@ -11,13 +11,14 @@ import psycopg
 from psycopg import errors
 
 from receiver.errors import FencedError
-from receiver.journal import Admission, Key, Transaction, Worker
+from receiver.journal import Admission, Transaction, Worker
 from receiver.journal.group import CannotStore
 from receiver.journal.jobs import CHANNEL, KNOCK, TASK, queue_of
 from receiver.journal.queries import queries
 from receiver.journal.rows import Rows, storable
 from receiver.journal.steering_rows import Row
 from receiver.policy.place import LEASE, UNBOUND
+from receiver.policy.target import Key
 
 FENCED: Final = "PH001"
 """What the function `fence` raises."""
@@ -166,7 +167,7 @@ class PostgresTransaction(Rows):
         """
         queues = set() if again is None else self.wake([key], again)
         self._execute("end_job", id=job)
-        self._execute("knock", target=key[1], channel=CHANNEL, payload=KNOCK)
+        self._execute("knock", target=key.target, channel=CHANNEL, payload=KNOCK)
         return queues
 
     # -- who has it in hand
@@ -221,7 +222,7 @@ class PostgresTransaction(Rows):
         """End what a process had in hand that is known to be dead; return what it considered."""
         self._execute("release_all", worker=worker)
         left = [
-            (row["id"], (row["strategy"], row["target"]))
+            (row["id"], Key(row["strategy"], row["target"]))
             for row in self._execute("jobs_of", worker=worker)
         ]
         for job, key in left:

@@ -13,7 +13,6 @@ from receiver.journal import (
     Admitted,
     Episode,
     History,
-    Key,
     Recorded,
     Snapshot,
     Transaction,
@@ -43,6 +42,7 @@ from receiver.policy.run import (
     StepState,
     may_follow,
 )
+from receiver.policy.target import Key
 from receiver.redaction import redact, redact_json
 
 _PAGE: Final = 1_000
@@ -180,7 +180,7 @@ class Rows(SteeringRows, Transaction):
 
     def _unwant(self, episodes: list[int]) -> list[Key]:
         found = self._execute("unwant", episodes=self._list(episodes)).fetchall()
-        return [(row[0], row[1]) for row in found]
+        return [Key(row[0], row[1]) for row in found]
 
     def quarantine(self, bad: Iterable[Quarantined], *, sender: str, now: float) -> None:
         for one in bad:
@@ -227,28 +227,28 @@ class Rows(SteeringRows, Transaction):
 
     def keys(self) -> set[Key]:
         return {
-            (row[0], row[1])
+            Key(row[0], row[1])
             for name in ("all_wanted", "unfinished_keys")
             for row in self._execute(name)
         }
 
     def firing(self) -> list[tuple[Key, int]]:
-        return [((row[0], row[1]), row[2]) for row in self._execute("firing")]
+        return [(Key(row[0], row[1]), row[2]) for row in self._execute("firing")]
 
     def unfinished_runs(self) -> list[tuple[Key, int, State]]:
         return [
-            ((row[0], row[1]), row[2], State(row[3])) for row in self._execute("unfinished_runs")
+            (Key(row[0], row[1]), row[2], State(row[3])) for row in self._execute("unfinished_runs")
         ]
 
     def known_targets(self) -> list[str]:
         return [row[0] for row in self._execute("known_targets")]
 
     def asking(self, key: Key, *, limit: int) -> list[Episode]:
-        rows = self._execute("asking", strategy=key[0], target=key[1], limit=limit)
+        rows = self._execute("asking", strategy=key.strategy, target=key.target, limit=limit)
         return [_episode(row) for row in rows]
 
     def unfinished(self, key: Key) -> Run | None:
-        row = self._execute("unfinished_run", strategy=key[0], target=key[1]).fetchone()
+        row = self._execute("unfinished_run", strategy=key.strategy, target=key.target).fetchone()
         return None if row is None else self._run(row)
 
     def history(
@@ -288,11 +288,11 @@ class Rows(SteeringRows, Transaction):
         )
 
     def pending_on(self, target: str) -> list[Key]:
-        return [(row[0], row[1]) for row in self._execute("pending_on_target", target=target)]
+        return [Key(row[0], row[1]) for row in self._execute("pending_on_target", target=target)]
 
     def next_pending(self, reason: str) -> Key | None:
         row = self._execute("next_pending", reason=reason).fetchone()
-        return None if row is None else (row[0], row[1])
+        return None if row is None else Key(row[0], row[1])
 
     # -- what was decided and done
 
@@ -362,8 +362,8 @@ class Rows(SteeringRows, Transaction):
         acted_at = now if state is State.ACTING else None
         opened = self._execute(
             "open_run",
-            strategy=key[0],
-            target=key[1],
+            strategy=key.strategy,
+            target=key.target,
             state=state,
             reason=reason,
             until=until,
@@ -378,8 +378,8 @@ class Rows(SteeringRows, Transaction):
         assert opened is not None
         return Run(
             id=opened[0],
-            strategy=key[0],
-            target=key[1],
+            strategy=key.strategy,
+            target=key.target,
             state=state,
             reason=reason,
             until=until,
@@ -426,17 +426,17 @@ class Rows(SteeringRows, Transaction):
         )
 
     def doubtful(self, key: Key) -> int:
-        return int(self._one("doubtful", strategy=key[0], target=key[1]))
+        return int(self._one("doubtful", strategy=key.strategy, target=key.target))
 
     def last_heal(self, key: Key) -> Run | None:
-        row = self._execute("last_heal", strategy=key[0], target=key[1]).fetchone()
+        row = self._execute("last_heal", strategy=key.strategy, target=key.target).fetchone()
         return None if row is None else _run(row, ())
 
     def put_relapse(self, run: int, now: float) -> None:
         self._execute("put_relapse", id=run, now=now)
 
     def relapses(self, *, since: float) -> Mapping[Key, int]:
-        return {(row[0], row[1]): row[2] for row in self._execute("relapses", since=since)}
+        return {Key(row[0], row[1]): row[2] for row in self._execute("relapses", since=since)}
 
     def ask_cancel(self, run: int, why: str) -> None:
         self._execute("ask_cancel", id=run, why=why)
@@ -497,11 +497,11 @@ class Rows(SteeringRows, Transaction):
         return [_run(row, ()) for row in self._execute("unhealed", limit=limit)]
 
     def last_run(self, key: Key) -> Run | None:
-        row = self._execute("last_run", strategy=key[0], target=key[1]).fetchone()
+        row = self._execute("last_run", strategy=key.strategy, target=key.target).fetchone()
         return None if row is None else self._run(row)
 
     def last_decision(self, key: Key) -> Recorded | None:
-        row = self._execute("last_decision", strategy=key[0], target=key[1]).fetchone()
+        row = self._execute("last_decision", strategy=key.strategy, target=key.target).fetchone()
         return None if row is None else _recorded(row)
 
     def observations(self, run: int) -> list[Observation]:

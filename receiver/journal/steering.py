@@ -11,9 +11,7 @@ import msgspec
 from receiver.policy.breaker import Breaker, BreakerState, Happening
 from receiver.policy.dormancy import Dormancy
 from receiver.policy.scope import stored_scope
-
-Key = tuple[str, str]
-"""(strategy, target): what is considered."""
+from receiver.policy.target import Key
 
 
 class Pause(msgspec.Struct, frozen=True, kw_only=True):

@@ -8,16 +8,7 @@ from typing import Any, Final, Literal, Protocol
 
 import msgspec
 
-from receiver.journal.steering import (
-    Anchor,
-    Audit,
-    Illness,
-    Key,
-    Pause,
-    Steering,
-    Transition,
-    Untold,
-)
+from receiver.journal.steering import Anchor, Audit, Illness, Pause, Steering, Transition, Untold
 from receiver.policy.breaker import (
     Breaker,
     BreakerEvent,
@@ -27,6 +18,7 @@ from receiver.policy.breaker import (
     after,
 )
 from receiver.policy.dormancy import AWAKE, Dormancy
+from receiver.policy.target import Key
 
 BIGGEST: Final = 2**63 - 1
 _MEMORY: Final = (
@@ -149,11 +141,13 @@ class SteeringRows(Steering):
     def latest_starts(self, key: Key, *, since: float) -> list[float]:
         return [
             row[0]
-            for row in self._execute("latest_starts", strategy=key[0], target=key[1], since=since)
+            for row in self._execute(
+                "latest_starts", strategy=key.strategy, target=key.target, since=since
+            )
         ]
 
     def pending_for(self, reason: str) -> list[Key]:
-        return [(row[0], row[1]) for row in self._execute("pending_for", reason=reason)]
+        return [Key(row[0], row[1]) for row in self._execute("pending_for", reason=reason)]
 
     # -- people
 
@@ -172,7 +166,9 @@ class SteeringRows(Steering):
         ]
 
     def put_veto(self, key: Key, *, by: str, reason: str, now: float) -> None:
-        self._execute("put_veto", strategy=key[0], target=key[1], by=by, reason=reason, now=now)
+        self._execute(
+            "put_veto", strategy=key.strategy, target=key.target, by=by, reason=reason, now=now
+        )
 
     def put_audit(
         self, action: str, object_: str, *, by: str, reason: str, now: float, detail: str = ""

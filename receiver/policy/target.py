@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
-from typing import Final
+from typing import Final, NamedTuple
 
 import msgspec
 
@@ -16,6 +16,13 @@ FINGERPRINT: Final = "fingerprint"
 LABEL: Final = r"""[^\s{}!=~,\\"'`]+"""
 """What may name a label: what a matcher reads without quotes, so that a target reads as one."""
 _PART: Final = re.compile(rf'({LABEL})=("(?:[^"\\]|\\.)*")(?:,|\Z)')
+
+
+class Key(NamedTuple):
+    """What is considered: a strategy on a target."""
+
+    strategy: str
+    target: str
 
 
 def name_of(labels: Mapping[str, str]) -> str:

@@ -20,11 +20,12 @@ from typing import Any, Final
 import msgspec
 
 from receiver.errors import JournalError
-from receiver.journal import Journal, Key, Transaction
+from receiver.journal import Journal, Transaction
 from receiver.log import escape
 from receiver.policy.alert import Alert
 from receiver.policy.guards.situation import Reason
 from receiver.policy.run import Doubt, Outcome, Phase, Run, StepState
+from receiver.policy.target import Key
 from receiver.redaction import redact_json
 from receiver.reporting import rotating_file
 from receiver.settings import HealingLogSettings
@@ -101,7 +102,7 @@ def line_of(run: Run, alert: Alert | None = None) -> Line:
     planned = run.plan
     began = run.finished_at if run.acted_at is None else run.acted_at
     return _line(
-        (run.strategy, run.target),
+        Key(run.strategy, run.target),
         about,
         at=run.finished_at,
         value=None if planned is None else planned.value,
@@ -145,11 +146,11 @@ def _line(
     labels = about.get("labels", {})
     return Line(
         timestamp=timestamp(at),
-        strategy=_cut(key[0]),
+        strategy=_cut(key.strategy),
         metric=_cut(labels.get("metric") or labels.get("alertname", "")),
         value=_number(about.get("annotations", {}).get("value") if value is None else value),
         severity=_cut(labels.get("severity", "")),
-        target=_cut(key[1]),
+        target=_cut(key.target),
         fingerprint=about.get("fingerprint", ""),
         **fields,
     )

@@ -23,6 +23,7 @@ from receiver.journal.steering import Untold
 from receiver.policy.breaker import BreakerEvent, BreakerState
 from receiver.policy.guards.situation import Reason
 from receiver.policy.run import Outcome, Run
+from receiver.policy.target import Key
 from receiver.reporting import needs
 from receiver.reporting.metrics import NOTICES
 
@@ -288,7 +289,7 @@ def _notices(transaction: Transaction, rows: Sequence[Untold]) -> Iterator[Notic
 
 def _why(transaction: Transaction, run: Run) -> str:
     """Return what the guard said when it asked for approval."""
-    decision = transaction.last_decision((run.strategy, run.target))
+    decision = transaction.last_decision(Key(run.strategy, run.target))
     return "" if decision is None else decision.detail
 
 

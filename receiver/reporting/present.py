@@ -11,12 +11,13 @@ from receiver.clients.llm import KeySummary
 from receiver.engine.background import TaskState
 from receiver.journal import Snapshot, Transaction
 from receiver.journal.condition import Condition
-from receiver.journal.steering import Key, Pause
+from receiver.journal.steering import Pause
 from receiver.policy.breaker import Breaker
 from receiver.policy.dormancy import Dormancy
 from receiver.policy.guards.situation import Reason
 from receiver.policy.run import Run
 from receiver.policy.strategy import Strategies
+from receiver.policy.target import Key
 from receiver.reporting.reach import Reached
 from receiver.settings import EngineSettings
 
@@ -108,4 +109,4 @@ def see(transaction: Transaction, present: Present) -> Seen:
 def _storms(transaction: Transaction, present: Present, strategy: str) -> bool:
     most = present.engine.storm.targets
     since = present.now - present.engine.stale_after
-    return transaction.illness((strategy, ""), limit=most, since=since).ill > most
+    return transaction.illness(Key(strategy, ""), limit=most, since=since).ill > most

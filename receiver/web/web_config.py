@@ -28,7 +28,7 @@ from receiver.yaml.nodes import Items, Node, Pairs, Scalar, parse, read_file
 from receiver.yaml.problem import InvalidConfig, Report, suggestion
 from receiver.yaml.scalars import BAD, Read, key_text, mark, read_bool, read_text
 from receiver.yaml.values import (
-    Key,
+    MappingKey,
     Readers,
     construct,
     mapping,
@@ -287,15 +287,15 @@ def _read_tls(node: Node, report: Report) -> Any:
 def _read_http(node: Node, report: Report) -> Any:
     # HTTP/1.1 is served whatever `http2` says: its default is true, so files have it.
     keys = {
-        "http2": Key(read=read_bool, field="http2"),
-        "headers": Key(read=optional(_read_headers), field="headers"),
+        "http2": MappingKey(read=read_bool, field="http2"),
+        "headers": MappingKey(read=optional(_read_headers), field="headers"),
     }
     values = read_keys(node, report, keys)
     return BAD if values is None else values.get("headers") or ()
 
 
 _KEYS: Final = {
-    name: Key(read=optional(read), field=field)
+    name: MappingKey(read=optional(read), field=field)
     for name, field, read in (
         ("tls_server_config", "tls", _read_tls),
         ("http_server_config", "headers", _read_http),

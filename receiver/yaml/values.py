@@ -42,7 +42,7 @@ _WORDS: Final = re.compile(r"(?:\{\{.*?\}\}|[^\s])+")
 """Of a command line; a template is never torn apart."""
 
 
-class Key(msgspec.Struct, frozen=True, kw_only=True):
+class MappingKey(msgspec.Struct, frozen=True, kw_only=True):
     """A key that a mapping may have."""
 
     read: Read
@@ -51,7 +51,7 @@ class Key(msgspec.Struct, frozen=True, kw_only=True):
     """What the struct calls it."""
 
 
-def read_keys(node: Node, report: Report, keys: Mapping[str, Key]) -> dict[str, Any] | None:
+def read_keys(node: Node, report: Report, keys: Mapping[str, MappingKey]) -> dict[str, Any] | None:
     """Return the values of a mapping by field; one that is wrong or missing is BAD.
 
     None when the node is no mapping.
@@ -79,7 +79,7 @@ def read_keys(node: Node, report: Report, keys: Mapping[str, Key]) -> dict[str, 
     return values
 
 
-def read_struct(cls: type[msgspec.Struct], keys: Mapping[str, Key]) -> Read:
+def read_struct(cls: type[msgspec.Struct], keys: Mapping[str, MappingKey]) -> Read:
     """Return the reader of a struct that has *keys*."""
 
     def read(node: Node, report: Report) -> Any:
@@ -105,7 +105,7 @@ def entries(tree: Node | None, section: str, report: Report) -> Iterator[tuple[s
     """Yield name, key and value of what stands under *section*, the only key of a file."""
     if tree is None:
         return
-    only = {section: Key(read=lambda node, _: node, required=True, field=section)}
+    only = {section: MappingKey(read=lambda node, _: node, required=True, field=section)}
     node = (read_keys(tree, report, only) or {section: BAD})[section]
     if node is BAD:
         return
@@ -135,7 +135,7 @@ class Readers:
     def __init__(self, text: Read | None = None) -> None:
         self._text = text or read_text
         self.of: Callable[[Any], Read] = cache(self._of)
-        self.keys: Callable[..., dict[str, Key]] = cache(self._keys)
+        self.keys: Callable[..., dict[str, MappingKey]] = cache(self._keys)
 
     def _of(self, type_: Any) -> Read:
         """Return the reader of a type. Raises ConfigError for one that YAML cannot give."""
@@ -143,7 +143,7 @@ class Readers:
 
     def _keys(
         self, cls: type[msgspec.Struct], *, omit: tuple[str, ...] = (), **rules: Read
-    ) -> dict[str, Key]:
+    ) -> dict[str, MappingKey]:
         """Return the keys of a struct, as YAML writes them, but for those that *omit* names.
 
         *rules* read fields for which their type does not say enough.
@@ -151,7 +151,7 @@ class Readers:
         info = inspect.type_info(cls)
         assert isinstance(info, inspect.StructType)
         return {
-            field.encode_name: Key(
+            field.encode_name: MappingKey(
                 read=rules.get(field.name) or self._compile(field.type),
                 required=field.required,
                 field=field.name,
@@ -228,7 +228,7 @@ def tagged(tag: str, kinds: Mapping[str, type[msgspec.Struct]], readers: Readers
         kind = choice(kinds)(named, report)
         if kind is BAD:
             return BAD
-        own = {tag: Key(read=lambda *_: None, required=True, field=tag)}
+        own = {tag: MappingKey(read=lambda *_: None, required=True, field=tag)}
         values = read_keys(node, report, own | readers.keys(kind))
         if values is None:
             return BAD

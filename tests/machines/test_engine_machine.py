@@ -31,6 +31,7 @@ from receiver.policy.breaker import (
 from receiver.policy.guards.situation import Doubt, Signal
 from receiver.policy.matcher import parse_matcher
 from receiver.policy.strategy import Strategy, Verify
+from receiver.policy.target import Key
 from receiver.settings import BackoffSettings, EngineSettings, StormSettings
 from tests.factories import Spy, alert, notification, resolved, step, strategy
 from tests.world import World
@@ -262,7 +263,7 @@ class Engine(RuleBasedStateMachine):
     @rule(key=key)
     def consider(self, key: tuple[str, str]) -> None:
         done["steps"] += 1
-        again = self.world.consider((key[0], named(key)))
+        again = self.world.consider(Key(key[0], named(key)))
         ill = self.targets[key]
         if ill.proof_until is not None:
             self.expect_proof(key)
@@ -272,7 +273,7 @@ class Engine(RuleBasedStateMachine):
             return
         expected, until = self.expected(ill)
         done[expected] += 1
-        verdict = self.world.verdict((key[0], named(key)))
+        verdict = self.world.verdict(Key(key[0], named(key)))
         assert verdict[1] == ("" if expected == "acts" else expected), (verdict, expected)
         if expected == "acts":
             self.acted += 1

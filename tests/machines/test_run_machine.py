@@ -30,6 +30,7 @@ from receiver.journal import open_journal
 from receiver.policy.breaker import Breaker
 from receiver.policy.guards.situation import Signal
 from receiver.policy.run import Run
+from receiver.policy.target import Key
 from tests.factories import alert, notification, resolved
 from tests.machines.run_model import (
     APPROVAL,
@@ -117,8 +118,8 @@ class Lives(RuleBasedStateMachine):
         self.server.journal.close()
         self.folder.cleanup()
 
-    def key(self, name: str) -> tuple[str, str]:
-        return (name, TARGET)
+    def key(self, name: str) -> Key:
+        return Key(name, TARGET)
 
     # -- what happens while promheal works
 

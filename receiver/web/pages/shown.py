@@ -11,13 +11,13 @@ import msgspec
 
 from receiver.app import Service
 from receiver.journal import Episode, Recorded, Transaction
-from receiver.journal.steering import Key
 from receiver.policy.breaker import Breaker
 from receiver.policy.duration import format_duration
 from receiver.policy.guards.situation import Reason
 from receiver.policy.looks import wait_of
 from receiver.policy.run import FAILURES, Observation, Outcome, Phase, Run, State
 from receiver.policy.strategy import Strategy
+from receiver.policy.target import Key
 from receiver.reporting.present import Seen
 from receiver.reporting.scrape import budget_left
 from receiver.web import status
@@ -87,7 +87,7 @@ def overview(service: Service) -> dict[str, Any]:
                 for episode in transaction.open_episodes(limit=SHOWN)
             ],
             "pending": [
-                (run, transaction.last_decision((run.strategy, run.target))) for run in pending
+                (run, transaction.last_decision(Key(run.strategy, run.target))) for run in pending
             ],
             "under_way": [
                 _healing(transaction.run(run.id) or run)
@@ -197,7 +197,7 @@ def _wanted(transaction: Transaction, service: Service, episode: Episode) -> Ite
     for strategy in service.config.strategies.select(episode.alert):
         target = strategy.target_of(episode.alert)
         assert target is not None  # it was selected
-        key: Key = (strategy.name, target)
+        key: Key = Key(strategy.name, target)
         yield Wanted(strategy.name, transaction.unfinished(key), transaction.last_decision(key))
 
 
