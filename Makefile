@@ -15,7 +15,7 @@ export PATH := $(CURDIR)/$(BIN):$(if $(UPSTREAMS),$(CURDIR)/.tools/upstreams/$(U
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
 .PHONY: help install tools develop upstreams demo compose-demo image test docs pictures acceptance-postgres \
-  acceptance-upstreams kill-sweep kill-sweep-many many-alerts full-disk window-sweep check bench damage mutate \
+  acceptance-upstreams kill-sweep kill-sweep-many many-alerts full-disk window-sweep check house bench damage mutate \
   public-rules format lock generate clean
 
 help: ## Show this list
@@ -136,10 +136,14 @@ check: develop upstreams ## Lint, types, layers, formats, generated files, shipp
 	$(BIN)/ruff format --check
 	$(BIN)/mypy
 	$(BIN)/lint-imports
+	$(BIN)/python -m bench.house >/dev/null
 	$(BIN)/promheal check --config.file configs/promheal.yml
 	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict --quiet
 	$(BIN)/python -m pytest --quiet tests/test_docs.py tests/test_schemas.py tests/test_deploy.py \
 	  tests/test_dashboards.py tests/test_dashboard_types.py
+
+house: $(VENV)/developed ## Measure the packages: rooms, arrows, layers, sizes, names that stand in two files
+	$(BIN)/python -m bench.house
 
 bench: develop ## Measure beside bare Flask (ARGS=scale: SQLite and PostgreSQL; ARGS=capacity: a plan)
 	$(BIN)/python -m bench $(ARGS)

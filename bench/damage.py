@@ -22,6 +22,7 @@ from receiver.journal import Admission, Transaction, Want, open_journal
 from receiver.journal.marker import marker_path
 from receiver.journal.sqlite_file import check, connect
 from receiver.policy.run import Observation, Outcome, Phase, State, Step, StepState
+from receiver.policy.target import Key
 from tests.factories import NOW, alert
 
 PAGE: Final = 4096
@@ -116,7 +117,7 @@ def journal(runs: int) -> Iterator[Path]:
 
 def _fill(transaction: Transaction, numbers: range) -> None:
     for number in numbers:
-        key = ("latency", f'service="shop-{number}"')
+        key = Key("latency", f'service="shop-{number}"')
         one = alert(labels={"alertname": "HighLatency", "service": f"shop-{number}"})
         transaction.admit(
             Admission([one]), [Want(*key, one.fingerprint)], sender="am", now=NOW + number
