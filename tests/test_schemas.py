@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+import re
 from pathlib import Path
 from typing import Any
 
@@ -9,6 +10,7 @@ import pytest
 import yaml
 
 from receiver.actions import discover
+from receiver.config.files import service_keys
 from receiver.config.schemas import render_schema, schemas, write_schemas
 from receiver.config.strategies import STRATEGY_KEYS
 from receiver.services.managers import MANAGERS
@@ -89,6 +91,21 @@ def test_the_schema_has_every_key_that_is_read() -> None:
     assert [step["properties"]["action"]["const"] for step in steps] == list(ACTIONS.names)
     services = made["services"]["properties"]["services"]["additionalProperties"]
     assert set(services["properties"]["manager"]["properties"]) == set(MANAGERS)
+    assert set(services["properties"]) == set(service_keys(MANAGERS))
+
+
+def test_every_key_of_a_service_that_is_documented_is_taken_by_reader_and_schema() -> None:
+    page = (ROOT / "docs/reference/configuration.md").read_text(encoding="utf-8")
+    section = page.partition("\n## services.yml\n")[2].partition("\n### ")[0]
+    named = {row.partition(".")[0] for row in re.findall(r"^\| `([\w.]+)`", section, re.MULTILINE)}
+    assert named == set(service_keys(MANAGERS))
+
+
+@pytest.mark.parametrize("where", ["web-1", "zone=a", "{label: instance}"])
+def test_where_a_service_is_touched_may_be_written_in_an_editor(where: str) -> None:
+    text = shipped("services").replace("    manager:", f"    runs_on: {where}\n    manager:", 1)
+    assert found("services", text) == []
+    assert found("services", text.replace(where, "[web-1]")) == ["services/checkout/runs_on"]
 
 
 def test_the_docstring_of_a_field_becomes_its_description() -> None:

@@ -269,10 +269,9 @@ def _read_literal(node: Node, report: Report) -> Any:
 _LITERAL: Final = Readers(_read_literal)
 
 
-def _read_services(
-    tree: Node | None, report: Report, managers: Mapping[str, type[msgspec.Struct]]
-) -> dict[str, Service]:
-    keys = {
+def service_keys(managers: Mapping[str, type[msgspec.Struct]]) -> Mapping[str, MappingKey]:
+    """Return the keys of a service, as they are read."""
+    return {
         "manager": MappingKey(read=_manager(managers), required=True, field="manager"),
         "health": MappingKey(read=optional(_LITERAL.of(Health)), field="health"),
         "workers": MappingKey(read=optional(tagged("scale", WORKERS, _LITERAL)), field="workers"),
@@ -283,7 +282,12 @@ def _read_services(
         "logs": MappingKey(read=optional(_LITERAL.of(LogPath)), field="logs"),
         "runs_on": MappingKey(read=optional(_read_runs_on), field="runs_on"),
     }
-    found = {}
+
+
+def _read_services(
+    tree: Node | None, report: Report, managers: Mapping[str, type[msgspec.Struct]]
+) -> dict[str, Service]:
+    keys, found = service_keys(managers), {}
     for name, _, node in entries(tree, "services", report):
         values = read_keys(node, report, keys)
         if values is not None:

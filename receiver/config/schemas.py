@@ -27,7 +27,7 @@ from receiver.policy.duration import Duration, format_duration, parse_duration
 from receiver.policy.matcher import MatcherText
 from receiver.policy.strategy import Strategy
 from receiver.policy.target import LABEL
-from receiver.services import Health, Llm, LogPath
+from receiver.services import Health, HostLabel, Llm, LogPath, RunsOn
 from receiver.services.caches import CACHES
 from receiver.services.managers import MANAGERS
 from receiver.services.queues import QUEUES
@@ -103,6 +103,7 @@ def _service(managers: Mapping[str, type[msgspec.Struct]]) -> Schema:
         "cache": _optional({"anyOf": [_struct(cls) for cls in CACHES.values()]}),
         "queue": _optional({"anyOf": [_struct(cls) for cls in QUEUES.values()]}),
         "logs": _optional(_of(LogPath)),
+        "runs_on": _optional({"anyOf": [_of(RunsOn), _struct(HostLabel)]}),
     }
     return _object(properties, ["manager"])
 
