@@ -715,6 +715,34 @@ def test_every_issue_of_the_page_is_one_that_is_told() -> None:
                 assert part.strip() in source, text
 
 
+# --- the shipped strategies -----------------------------------------------------------------------
+
+SHIPPED = yaml.safe_load(text_of(REPOSITORY / "configs/healing_strategies.yml"))["strategies"]
+BY_ALERT = {
+    alert: name
+    for name, strategy in SHIPPED.items()
+    for alert in re.findall(r'^alertname="(\w+)"$', "\n".join(strategy["match"]), re.MULTILINE)
+    if not alert.endswith("Ahead")
+}
+
+
+@pytest.mark.parametrize("alert", BY_ALERT)
+def test_a_runbook_says_what_its_strategy_does_in_its_order(alert: str) -> None:
+    name = BY_ALERT[alert]
+    said = prose(DOCS / f"runbooks/{alert}.md").partition("promheal's strategy ")[2]
+    said = said.partition(" By hand,")[0]
+    assert said.startswith(f"[`{name}`](../strategies/{name}.md) ")
+    assert re.findall(r"\(`(\w+)`\)", said) == [step["action"] for step in SHIPPED[name]["actions"]]
+
+
+@pytest.mark.parametrize("name", BY_ALERT.values())
+def test_the_page_of_a_strategy_shows_it_as_it_is_shipped(name: str) -> None:
+    text = text_of(DOCS / f"strategies/{name}.md").partition("\n## What it does\n")[2]
+    (block, *_) = re.findall(r"^```yaml\n(.*?)^```$", text, re.MULTILINE | re.DOTALL)
+    shown = yaml.safe_load(block)["strategies"][name]
+    assert {key: SHIPPED[name].get(key) for key in shown} == shown
+
+
 # --- the command line -----------------------------------------------------------------------------
 
 COMMAND_LINE = DOCS / "reference/command-line.md"
