@@ -271,7 +271,7 @@ def test_rules_of_versions_that_ignore_the_name(stub: Stub) -> None:
     (rule,) = prometheus.rules("A")
     assert stub.asked[0][0] == "/api/v1/rules?type=alert&rule_name%5B%5D=A"
     assert (rule.name, rule.query, rule.labels) == ("A", "up == 0", {"x": "y"})
-    assert (rule.duration, rule.interval, rule.group, rule.state) == (60.0, 15.0, "g", "firing")
+    assert (rule.duration, rule.interval, rule.state) == (60.0, 15.0, "firing")
     assert (rule.health, rule.last_error) == ("err", "many")
     assert rule.alerts == ({"alertname": "A"},)
     assert rule.last_evaluation == pytest.approx(1704067200.123, abs=0.001)
@@ -340,7 +340,7 @@ def test_rules_of_a_real_one(real: Prometheus) -> None:
     wait_until(lambda: all(rule.health == "ok" for rule in real.rules()))
     assert [rule.name for rule in real.rules()] == ["A", "B"]
     (rule,) = real.rules("B")
-    assert (rule.query, rule.group, rule.interval) == ("up > 0", "g", 1.0)
+    assert (rule.query, rule.interval) == ("up > 0", 1.0)
     assert rule.last_evaluation == pytest.approx(time.time(), abs=5)
     wait_until(lambda: real.rules("B")[0].state == "firing")
     assert real.rules("B")[0].alerts[0]["alertname"] == "B"

@@ -39,11 +39,10 @@ def test_rules_are_read_with_their_groups_and_places(tmp_path: Path) -> None:
         "latency_seconds > 1",
         {"severity": "page"},
     )
-    assert (slow.duration, slow.keep_firing_for, slow.interval, slow.group) == (
+    assert (slow.duration, slow.keep_firing_for, slow.interval) == (
         120,
         600,
         30,
-        "shop",
     )
     assert (made.name, made.records, made.query) == ("job:up:sum", True, "sum by (job) (up)")
     assert (down.interval, down.records) == (60.0, False), "Prometheus' default"

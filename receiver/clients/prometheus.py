@@ -280,7 +280,6 @@ def _rule(rule: _WireRule, group: _Group) -> Rule:
         health=rule.health,
         last_error=rule.last_error,
         last_evaluation=rule.last_evaluation.timestamp() if rule.last_evaluation else 0.0,
-        group=group.name,
         interval=group.interval,
         state=rule.state,
         alerts=tuple(alert.labels for alert in rule.alerts or ()),

@@ -105,7 +105,6 @@ def _written(tree: Node | None, report: Report) -> Iterator[Written]:
                 },
                 duration=_seconds(_value(node, "for"), report),
                 keep_firing_for=_seconds(_value(node, "keep_firing_for"), report),
-                group=_word(_value(group, "name")),
                 interval=interval,
             )
             yield Written(rule=rule, place=Place(report=report, node=name))

@@ -63,7 +63,6 @@ class Rule(msgspec.Struct, frozen=True, kw_only=True):
     last_error: str = ""
     last_evaluation: float = 0.0
     """Seconds since the epoch, by Prometheus' clock."""
-    group: str = ""
     interval: float = 0.0
     """Seconds between its evaluations."""
     state: str = ""
