@@ -239,7 +239,7 @@ def test_a_run_that_never_acted_has_no_line(journal: Journal, make: Make, file: 
     (episode,) = journal.read(lambda t: t.open_episodes(limit=1))
 
     def write(t: Any) -> None:
-        run = t.open_run(("latency", "t"), State.PENDING, episode=episode, now=NOW)
+        run = t.open_run(Key("latency", "t"), State.PENDING, episode=episode, now=NOW)
         t.finish(run, Outcome.CANCELLED, "resolved", now=NOW)
 
     journal.atomically(write)
@@ -474,7 +474,7 @@ def test_a_file_is_filled_to_its_last_byte_and_not_beyond(
 def begun_in(t: Any, name: str) -> Any:
     (episode,) = t.open_episodes(limit=1)
     return t.open_run(
-        ("latency", f'service="0000000{name}"'), State.ACTING, episode=episode, now=NOW
+        Key("latency", f'service="0000000{name}"'), State.ACTING, episode=episode, now=NOW
     )
 
 

@@ -100,13 +100,18 @@ def see(transaction: Transaction, present: Present) -> Seen:
         asking=tuple(transaction.pending_runs(Reason.AWAITING_APPROVAL, limit=LISTED)),
         unhealed=tuple(transaction.unhealed(limit=LISTED)),
         storms=frozenset(
-            name for name in present.strategies.names if _storms(transaction, present, name)
+            name
+            for name in present.strategies.names
+            if _storms(transaction, present, snapshot, name)
         ),
         now=now,
     )
 
 
-def _storms(transaction: Transaction, present: Present, strategy: str) -> bool:
+def _storms(transaction: Transaction, present: Present, snapshot: Snapshot, strategy: str) -> bool:
     most = present.engine.storm.targets
+    # Each target that is ill has an alert, or is held; so few need not be counted.
+    if snapshot.firing.get(strategy, 0) + snapshot.in_progress.get(strategy, 0) <= most:
+        return False
     since = present.now - present.engine.stale_after
     return transaction.illness(Key(strategy, ""), limit=most, since=since).ill > most

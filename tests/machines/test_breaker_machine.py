@@ -384,7 +384,9 @@ def test_ten_thousand_steps_agree_with_the_history(lives: type[Lives]) -> None:
     )
 
     assert lives.steps >= STEPS
-    seen = {cell: lives.seen[cell] for cell in product(BreakerState, BreakerEvent)}
+    # What counts targets differs in its failures only; the other lives reach the whole table.
+    events = [BreakerEvent.FAILURE] if issubclass(lives, LivesOfTargets) else list(BreakerEvent)
+    seen = {cell: lives.seen[cell] for cell in product(BreakerState, events)}
     # Not more than once: which lives are drawn depends on the constants of all modules loaded.
     assert min(seen.values()) >= 1, seen
     assert lives.ignored >= 100

@@ -204,6 +204,14 @@ class Lives(RuleBasedStateMachine):
         """When it says nothing, that is so because it cannot be asked, or has no data."""
         self.server.prover.unasked, self.model.reachable = not reachable, reachable
 
+    @precondition(lambda self: self.model.holds() is None)
+    @rule(name=names)
+    def nobody_can_tell(self, name: str) -> None:
+        """It is said to fire, and Prometheus cannot tell."""
+        self.prometheus_says(Signal.UNKNOWN)
+        self.notify()
+        self.consider(name)
+
     @rule(runs=acts, undos=undos, asked=questions)
     def rehearse(self, runs: list[Act], undos: list[Act], asked: int) -> None:
         self.script, self.model.script = Script(runs, undos, asked), Script(runs, undos, asked)
@@ -267,6 +275,9 @@ class Lives(RuleBasedStateMachine):
 
     @rule(name=names, commit=st.integers(1, 12), after=st.booleans())
     def die(self, name: str, commit: int, *, after: bool) -> None:
+        # Who cancels while Prometheus is asked is heard at the next look, if the answer is lost:
+        # what is asked here is not cancelled, or the look after the death would be another one.
+        self.script.asked = self.model.script.asked = 0
         self.server.mortal.commits, self.server.mortal.after = commit, after
         held = self.model.holds()
         self.look_at(name if held is None else held.name)
