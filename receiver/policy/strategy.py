@@ -1,6 +1,6 @@
 """Which alerts, which actions in which order, how carefully?
 
-A strategy is read from `healing_strategies.yml` by config_files.py and never changes afterwards.
+A strategy is read from `healing_strategies.yml` by config/strategies.py, and never changes after.
 """
 
 from __future__ import annotations
