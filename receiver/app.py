@@ -335,7 +335,8 @@ class Service:
                 waiting = self.journal.read(lambda t: t.pending_for(Reason.NO_WORKER))
                 self.engine.wake_all(waiting)
         self.background.start()
-        self.lookout.start()
+        if self._options.place.decides:
+            self.lookout.start()
         self._expect_probes()
 
     def _take_lead(self) -> None:

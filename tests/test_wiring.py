@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import threading
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -13,6 +14,7 @@ from receiver import clock
 from receiver.app import Service
 from receiver.errors import ConfigError
 from receiver.journal.steering import Anchor
+from receiver.policy.place import Place
 from receiver.policy.target import Key
 from tests.chain import wait_until
 from tests.factories import alert, notification
@@ -139,3 +141,14 @@ def test_a_dry_run_stands_there_too_once(
 
     (line,) = map(json.loads, (config / "healing_log.jsonl").read_text().splitlines())
     assert (line["dry_run"], line["actions_executed"], line["actions_total"]) == (True, 0, 1)
+
+
+def test_who_only_executes_steps_neither_asks_nor_looks_for_what_needs_a_person(
+    make_service: Callable[..., Service],
+) -> None:
+    """There may be one on each host."""
+    service = make_service(place=Place(frozenset({"web-1"}), decides=False))
+    service.start()
+    wait_until(service.acting.is_set, what="it acts")
+
+    assert "lookout" not in {thread.name for thread in threading.enumerate()}
