@@ -437,7 +437,7 @@ def test_each_key_is_counted_once_for_each_provider(stub: Stub) -> None:
         {"A": "1", "B": "2"},
     )
     assert found.summary() == KeySummary(total=4, active=0, failed=0)
-    assert not found.all_failed
+    assert not found.summary().all_failed
     assert not found.usable("one")
 
     found.probe("one")
@@ -468,11 +468,11 @@ def test_each_key_is_counted_once_for_each_provider(stub: Stub) -> None:
 
 def test_all_failed_only_when_there_are_some_and_each_was_tried(stub: Stub) -> None:
     found = keys({"one": provider(stub.url), "two": provider(stub.url)})
-    told = [keys({}).all_failed, found.all_failed]
+    told = [keys({}).summary().all_failed, found.summary().all_failed]
     for name, answer in (("one", b""), ("two", b""), ("two", OK), ("two", b"")):
         stub.answer = answer
         found.probe(name)
-        told.append(found.all_failed)
+        told.append(found.summary().all_failed)
     assert told == [False, False, False, True, False, True]
 
 

@@ -60,6 +60,11 @@ class KeySummary(msgspec.Struct, frozen=True, kw_only=True):
     active: int = 0
     failed: int = 0
 
+    @property
+    def all_failed(self) -> bool:
+        """Whether there are keys, and each was tried and failed."""
+        return 0 < self.total == self.failed
+
 
 class Keys:
     """The keys of one configuration. Safe to use from many threads.
@@ -128,12 +133,6 @@ class Keys:
             active=states.count(KeyState.ACTIVE),
             failed=states.count(KeyState.FAILED),
         )
-
-    @property
-    def all_failed(self) -> bool:
-        """Whether there are keys, and each was tried and failed."""
-        summary = self.summary()
-        return 0 < summary.total == summary.failed
 
     def usable(self, provider: str) -> bool:
         """Whether a key of *provider* worked when it was tried last."""

@@ -504,7 +504,7 @@ def _of_tasks(present: Present) -> Iterator[Need]:
             advice="Call POST /api/tasks/resume",
             command="promheal tasks resume",
         )
-    if 0 < present.keys.total == present.keys.failed:
+    if present.keys.all_failed:
         yield Need(
             severity=Severity.CRITICAL,
             reason=NeedReason.LLM_KEYS,
