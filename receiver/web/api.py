@@ -131,7 +131,8 @@ def blueprint(service: Service) -> Blueprint:  # noqa: C901  one function a rout
 
     @routes.get("/api/breakers")
     def breakers() -> Response:
-        return jsonify({"breakers": status.breakers(service, status.look(service)[1])})
+        remembered = service.journal.read(lambda t: t.breakers())
+        return jsonify({"breakers": status.breakers(service, remembered, service.clock())})
 
     @routes.get("/api/pauses")
     def pauses() -> Response:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from datetime import UTC, datetime
 from typing import Any
 
@@ -34,7 +34,7 @@ def status(service: Service, present: Present, seen: Seen) -> dict[str, Any]:
         "status": worst(found),
         "needs": [need(one) for one in found],
         "selfHealing": _self_healing(service, seen),
-        "circuitBreakers": breakers(service, seen),
+        "circuitBreakers": breakers(service, seen.breakers, seen.now),
         "backgroundTasks": {
             "totalTasks": len(tasks),
             "activeTasks": sum(not task.paused for task in tasks),
@@ -95,17 +95,17 @@ def need(one: Need) -> dict[str, Any]:
     }
 
 
-def breakers(service: Service, seen: Seen) -> list[dict[str, Any]]:
+def breakers(
+    service: Service, remembered: Mapping[str, Breaker], now: float
+) -> list[dict[str, Any]]:
     """Return those that there always are, and the others that have something to remember."""
     always = service.control.breaker_names()
     others = [
         name
-        for name, one in seen.breakers.items()
+        for name, one in remembered.items()
         if name not in always and (one.failures or one.trips)
     ]
-    return [
-        breaker(name, seen.breakers.get(name, Breaker()), seen.now) for name in (*always, *others)
-    ]
+    return [breaker(name, remembered.get(name, Breaker()), now) for name in (*always, *others)]
 
 
 def breaker(name: str, one: Breaker, now: float) -> dict[str, Any]:
