@@ -186,10 +186,6 @@ class Service:
         """Where the journal is, and the snapshots."""
         return connections.folder(self._options)
 
-    @property
-    def reload_successful(self) -> bool:
-        return self._reload_successful
-
     def clock_lead(self) -> float:
         """Return by how many seconds the wall clock is ahead of promheal's."""
         return lead_of_wall(self.clock)

@@ -115,7 +115,7 @@ def test_a_reload_that_fails_keeps_what_there_was_and_is_told(
         service.reload()
 
     assert service.config is before
-    assert not service.reload_successful
+    assert not service.present().reload_successful
 
 
 def test_a_run_that_has_ended_stands_in_the_healing_log(
