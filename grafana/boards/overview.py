@@ -138,8 +138,8 @@ def make() -> Json:
                 ),
                 timeline(
                     "Asked before each act",
-                    "Whether Prometheus and Alertmanager answer. While one does not, nothing "
-                    "begins.",
+                    "Whether Prometheus and Alertmanager answer. While one does not, what needs "
+                    "its word does not begin.",
                     NO_YES_GOOD,
                     Query(least(of("promheal_upstream_up"), "upstream"), "{{upstream}}"),
                     width=8,

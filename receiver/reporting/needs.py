@@ -263,7 +263,7 @@ def _of_process(present: Present) -> Iterator[Need]:
                 severity=Severity.CRITICAL,
                 reason=NeedReason.UPSTREAM_DOWN,
                 subject=one.name,
-                title="Prometheus cannot be asked: nothing begins, and what was done is not proven"
+                title="Prometheus cannot be asked: no alert is confirmed, and no heal is proven"
                 if one.name == "prometheus"
                 else "Alertmanager cannot be asked for silences: nothing begins",
                 why=one.problem,
