@@ -20,17 +20,17 @@ import psycopg
 
 from bench import servers
 from receiver.app import PRUNE_ROWS, Service, build
-from receiver.connections import Options
+from receiver.bootstrap import Options
 from receiver.engine.postgres import PostgresEngine
-from receiver.healing.prover import PrometheusProver
+from receiver.healing.verifier import PrometheusVerifier
 from receiver.journal import Transaction
 from receiver.journal.postgres import SCHEMA
 from receiver.policy.alert import Notification, parse_notification
 from receiver.policy.decay import FORGETS
 from receiver.policy.guards.situation import Signal
-from receiver.policy.place import Place
 from receiver.policy.proof.binding import Binding
 from receiver.policy.proof.verifier import Judgement
+from receiver.policy.role import ProcessRole
 from receiver.policy.target import Key
 
 T = TypeVar("T")
@@ -210,12 +210,14 @@ class _Traced:
 def measure(folder: Path, url: str, lives: int) -> Lives:
     """Have *lives* alerts fire, be acted on, proven and resolved, one after another."""
     central = Options(config_file=folder / "promheal.yml", storage_url=url, data=folder)
-    bound = msgspec.structs.replace(central, place=Place(frozenset({servers.HOST}), decides=False))
+    bound = msgspec.structs.replace(
+        central, role=ProcessRole(frozenset({servers.HOST}), decides=False)
+    )
     with (
         psycopg.connect(url, autocommit=True, options=f"-csearch_path={SCHEMA}") as connection,
-        mock.patch.object(PrometheusProver, "confirm", judge := mock.Mock()),
-        mock.patch.object(PrometheusProver, "look", judge),
-        mock.patch.object(PrometheusProver, "decay", return_value=FORGETS),
+        mock.patch.object(PrometheusVerifier, "confirm", judge := mock.Mock()),
+        mock.patch.object(PrometheusVerifier, "look", judge),
+        mock.patch.object(PrometheusVerifier, "decay", return_value=FORGETS),
         (traced := _Traced(connection)).service(central) as decides,
         traced.service(bound) as acts,
     ):

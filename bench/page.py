@@ -8,7 +8,7 @@ import time
 from pathlib import Path
 
 from receiver.app import build
-from receiver.connections import Options
+from receiver.bootstrap import Options
 from receiver.web import create_app
 from tests.conftest import STRATEGIES
 from tests.test_page import many_runs

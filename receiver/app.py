@@ -12,8 +12,9 @@ from typing import Final
 
 from msgspec.structs import asdict
 
-from receiver import connections, snapshots
+from receiver import bootstrap, snapshots
 from receiver.actions import Actions, discover
+from receiver.bootstrap import Options
 from receiver.clock import (
     Clock,
     LateClock,
@@ -25,7 +26,6 @@ from receiver.clock import (
 )
 from receiver.config.files import Loaded, load
 from receiver.config.in_force import Config
-from receiver.connections import Options
 from receiver.engine import Engine
 from receiver.engine.background import Background, Task
 from receiver.engine.embedded import EmbeddedEngine
@@ -51,7 +51,7 @@ from receiver.reporting.present import Present, Seen, see
 from receiver.reporting.reach import UPSTREAMS, Probed, Reach
 from receiver.reporting.scrape import Scrape
 from receiver.services.sampling import Sampling
-from receiver.yaml.problem import format_problem
+from receiver.yaml.diagnostics import format_problem
 
 __all__ = ["Options", "Service", "build"]
 
@@ -80,9 +80,9 @@ class Service:
                  metrics: Metrics, clock: LateClock) -> None:  # fmt: skip
         self._options = options
         self._loaded = loaded
-        self.keys = connections.keys(loaded, options, clock)
-        self._config = connections.config(loaded, options, clock, self.keys)
-        self._fetch = connections.fetch(loaded)
+        self.keys = bootstrap.keys(loaded, options, clock)
+        self._config = bootstrap.config(loaded, options, clock, self.keys)
+        self._fetch = bootstrap.fetch(loaded)
         self.actions = actions
         self.journal = journal
         self.metrics = metrics
@@ -102,11 +102,11 @@ class Service:
             lambda: self._fetch,
             lambda episode: self._config.judge(episode).signal,
             lambda sender: sender in self._config.trusted,
-            lambda alert: self._config.prover.lists(alert.labels),
+            lambda alert: self._config.verifier.lists(alert.labels),
         )
         self.healing_log = HealingLog(
             journal,
-            lambda: connections.log_file(options, self._config),
+            lambda: bootstrap.log_file(options, self._config),
             lambda: self._config.settings.healing_log,
         )
         self.notices = Notices(journal, lambda: self._config, url=options.external_url)
@@ -118,7 +118,7 @@ class Service:
             lambda: self._config,
             self.engine.wake,
             self._ended,
-            options.place,
+            options.role,
         )
         self.reconciler = Reconciler(
             journal,
@@ -129,7 +129,7 @@ class Service:
             self.engine.wake_all,
             self._log_dry_run,
             self._tell,
-            options.place,
+            options.role,
         )
         self.control = Control(
             journal, healing, clock, lambda: self._config, self.engine.wake, self.reconciler.resync
@@ -146,7 +146,7 @@ class Service:
         metrics.expect(loaded.strategies.names, actions.names)
         # What the journal tells is told by those who decide; there may be a worker on each host.
         metrics.registry.register(
-            Scrape(journal, self.present, self.intake.uncounted, whole=options.place.decides)
+            Scrape(journal, self.present, self.intake.uncounted, whole=options.role.decides)
         )
 
     def _engine(self) -> Engine:
@@ -167,8 +167,8 @@ class Service:
         assert isinstance(self.journal, PostgresJournal)
         return PostgresEngine(
             self.journal,
-            options.place,
-            threads=lambda: threads() + (DECIDING if options.place.decides else 0),
+            options.role,
+            threads=lambda: threads() + (DECIDING if options.role.decides else 0),
             clock=self.clock,
             observe_wait=metrics.queue_wait.observe,
         )
@@ -184,7 +184,7 @@ class Service:
     @property
     def folder(self) -> Path:
         """Where the journal is, and the snapshots."""
-        return connections.folder(self._options)
+        return bootstrap.folder(self._options)
 
     def clock_lead(self) -> float:
         """Return by how many seconds the wall clock is ahead of promheal's."""
@@ -196,10 +196,10 @@ class Service:
         A file that cannot be used now is waited for, beside what is served.
         """
         if self.journal.shared:
-            if self._options.place.decides:
+            if self._options.role.decides:
                 self.intake.rematch()
             self._begin()
-            if not self._options.place.decides:
+            if not self._options.role.decides:
                 return
         else:
             self._read()
@@ -219,9 +219,9 @@ class Service:
     def _reload(self) -> Sequence[str]:
         try:
             loaded = load(self._options.config_file, self.actions, self._options.environ)
-            keys = connections.keys(loaded, self._options, self.clock)
-            config = connections.config(loaded, self._options, self.clock, keys)
-            fetch = connections.fetch(loaded)
+            keys = bootstrap.keys(loaded, self._options, self.clock)
+            config = bootstrap.config(loaded, self._options, self.clock, keys)
+            fetch = bootstrap.fetch(loaded)
         except ConfigError as error:
             self._reload_successful = False
             log.error("the configuration was not reloaded: %s", error)  # noqa: TRY400
@@ -313,7 +313,7 @@ class Service:
         try:
             if not self._late_clock.known:
                 self._late_clock.go_on_with(_clock(self.journal))
-            if self._options.place.decides:
+            if self._options.role.decides:
                 self.intake.rematch()
         except JournalError as error:
             if str(error) != self._unread:
@@ -331,7 +331,7 @@ class Service:
                 waiting = self.journal.read(lambda t: t.pending_for(Reason.NO_WORKER))
                 self.engine.wake_all(waiting)
         self.background.start()
-        if self._options.place.decides:
+        if self._options.role.decides:
             self.lookout.start()
         self._expect_probes()
 
@@ -410,7 +410,7 @@ class Service:
 
         Not by who only executes steps: there may be one on each host.
         """
-        if not self._options.place.decides:
+        if not self._options.role.decides:
             return
         known = {task.id for task in self.background.tasks}
         for name in self._config.settings.llm.providers:
@@ -464,7 +464,7 @@ class Service:
             trouble=self.journal.trouble,
             journal_writable=self.journal.writable and self.journal.condition.stores,
             unready=self.ready(),
-            acting=self.acting.is_set() and self._options.place.decides,
+            acting=self.acting.is_set() and self._options.role.decides,
             config_hash=config.hash,
             reload_successful=self._reload_successful,
             reload_success_at=self._reload_success_at,

@@ -13,7 +13,7 @@ from receiver import redaction
 from receiver.app import Options, Service, build
 from receiver.errors import JournalError
 from receiver.journal import Journal, open_journal
-from receiver.policy.place import EVERYWHERE, Place
+from receiver.policy.role import EVERYWHERE, ProcessRole
 from tests.acceptance.server import journals_in_postgres
 from tests.brokers import Redis, redis_server
 from tests.postgres import Postgres, postgres
@@ -79,13 +79,13 @@ def config(tmp_path: Path) -> Path:
 def make_service(config: Path) -> Iterator[Callable[..., Service]]:
     made: list[Service] = []
 
-    def make(*, dry_run: bool = False, place: Place = EVERYWHERE) -> Service:
+    def make(*, dry_run: bool = False, role: ProcessRole = EVERYWHERE) -> Service:
         service = build(
             Options(
                 config_file=config / "promheal.yml",
                 storage_url=f"sqlite:///{config}/journal.db",
                 dry_run=dry_run,
-                place=place,
+                role=role,
             )
         )
         made.append(service)

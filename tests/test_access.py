@@ -16,8 +16,8 @@ import pytest
 from receiver.app import Service
 from receiver.web import create_app, webhook
 from receiver.web.access import WEBHOOK, Access, Asked, Denied, Granted
-from receiver.web.gate import Gate, added, merged
-from receiver.web.refusals import ADDRESSES, LINES, LOG_AGAIN
+from receiver.web.auth import AuthMiddleware, added, merged
+from receiver.web.denied_requests import ADDRESSES, LINES, LOG_AGAIN
 from receiver.web.tls import IF_GIVEN, REQUIRED, Tls
 from receiver.web.web_config import ClientCertificate, RateLimit, Role, Token, WebConfig
 
@@ -466,7 +466,7 @@ def test_nothing_that_was_typed_is_logged(clock: Clock, caplog: pytest.LogCaptur
 
 def client(service: Service, access: Access) -> Any:
     app = create_app(service)
-    app.wsgi_app = Gate(app.wsgi_app, access)  # type: ignore[method-assign]
+    app.wsgi_app = AuthMiddleware(app.wsgi_app, access)  # type: ignore[method-assign]
     return app.test_client()
 
 
@@ -497,7 +497,7 @@ def test_the_application_is_told_who_asks() -> None:
         start_response("200 OK", [])
         return []
 
-    gate = Gate(app, Access(lambda: CONFIG, loopback=False))
+    gate = AuthMiddleware(app, Access(lambda: CONFIG, loopback=False))
     gate(
         {
             "REQUEST_METHOD": "GET",

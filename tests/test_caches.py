@@ -22,7 +22,7 @@ from receiver.services.command import Command
 from receiver.services.file_cache import FileCache, Files
 from receiver.services.http_cache import HttpCache, Purge
 from receiver.services.redis_cache import RedisCache
-from receiver.yaml.problem import InvalidConfig
+from receiver.yaml.diagnostics import InvalidConfig
 from tests import factories
 from tests.brokers import Redis, eventually, free_ports, redis_server, running, service_with
 from tests.killing import killed_in_the_middle

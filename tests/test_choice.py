@@ -62,7 +62,7 @@ def asked_by(run: Run) -> set[str]:
 
 
 def looked_at(world: World, since: float = NOW) -> int:
-    return sum(at == since for _, at in world.prover.asked)
+    return sum(at == since for _, at in world.verifier.asked)
 
 
 # -- one is enough
@@ -72,7 +72,7 @@ def looked_at(world: World, since: float = NOW) -> int:
 def test_what_has_cleared_does_not_hide_what_still_fires(
     world: World, order: tuple[str, str]
 ) -> None:
-    world.prover.signals = {"b": Signal.CLEARED}
+    world.verifier.signals = {"b": Signal.CLEARED}
     fire(world, *order)
 
     world.consider()
@@ -130,7 +130,7 @@ def test_a_maintenance_window_is_for_its_alert(world: World, order: tuple[str, s
 @pytest.mark.parametrize("order", [("a", "b"), ("b", "a")], ids=[SECOND, FIRST])
 def test_when_is_asked_for_each_alert(journal: Journal, order: tuple[str, str]) -> None:
     world = World(journal, strategy(when='up{instance="{{ labels.instance }}"} == 1'))
-    world.prover.conditions = {'up{instance="b"} == 1': Condition.FALSE}
+    world.verifier.conditions = {'up{instance="b"} == 1': Condition.FALSE}
     fire(world, *order)
 
     world.consider()
@@ -154,8 +154,8 @@ def test_of_several_that_wait_the_one_decides_that_is_looked_at_first(world: Wor
 
 
 def test_one_that_waits_is_waited_for_although_another_is_over(world: World) -> None:
-    world.prover.signals = {"a": Signal.UNKNOWN, "b": Signal.CLEARED}
-    world.prover.doubt = Doubt.DATA
+    world.verifier.signals = {"a": Signal.UNKNOWN, "b": Signal.CLEARED}
+    world.verifier.doubt = Doubt.DATA
     fire(world, "a", "b")
 
     assert world.consider() == NOW + 10
@@ -165,15 +165,15 @@ def test_one_that_waits_is_waited_for_although_another_is_over(world: World) -> 
 def test_what_is_in_the_way_of_the_target_is_asked_about_once(world: World) -> None:
     fire(world, "a", "b", "c")
     world.consider()
-    world.prover.signal = Signal.CLEARED
+    world.verifier.signal = Signal.CLEARED
     world.consider()
-    world.prover.signal = Signal.FIRING
-    world.prover.asked.clear()
+    world.verifier.signal = Signal.FIRING
+    world.verifier.asked.clear()
 
     world.consider()
 
     assert world.verdict() == ("wait", "grace_period")
-    assert len(world.prover.asked) == 1
+    assert len(world.verifier.asked) == 1
 
 
 # -- a pending run
@@ -185,7 +185,7 @@ def test_a_run_is_dropped_only_when_none_of_its_alerts_fires(world: World) -> No
     world.consider()
     assert last(world).state is State.PENDING
 
-    world.prover.signals = {"b": Signal.CLEARED}
+    world.verifier.signals = {"b": Signal.CLEARED}
     world.consider()
     assert last(world).state is State.PENDING, "a still fires"
 
@@ -202,7 +202,7 @@ def test_a_stale_one_is_given_up_beside_one_that_fires(world: World) -> None:
     fire(world, "b")
     world.clock.now += world.settings.engine.stale_after + 1
     fire(world, "a")
-    world.prover.signals = {"b": Signal.CLEARED}
+    world.verifier.signals = {"b": Signal.CLEARED}
 
     world.consider()
 
@@ -255,7 +255,7 @@ def test_it_is_healed_only_when_all_that_asked_have_cleared(world: World) -> Non
     world.consider()
     assert asked_by(last(world)) == {"a", "b"}
     world.clock.now += 15
-    world.prover.signals = {"b": Signal.CLEARED}
+    world.verifier.signals = {"b": Signal.CLEARED}
 
     world.consider()
 
@@ -264,7 +264,7 @@ def test_it_is_healed_only_when_all_that_asked_have_cleared(world: World) -> Non
     (*_, look) = world.journal.read(lambda t: t.observations(run.id))
     assert (look.verdict, look.detail) == ("firing", '1 of 2: instance="a": scripted firing')
 
-    world.prover.signal = Signal.CLEARED
+    world.verifier.signal = Signal.CLEARED
     world.consider()
     run = last(world)
     assert run.outcome is Outcome.HEALED
@@ -281,8 +281,8 @@ def test_one_that_does_not_clear_is_enough(
 ) -> None:
     fire(world, "a", "b")
     world.consider()
-    world.prover.signal = Signal.CLEARED
-    world.prover.signals = {instance: others}
+    world.verifier.signal = Signal.CLEARED
+    world.verifier.signals = {instance: others}
     world.clock.now += 300
 
     world.consider()
@@ -295,7 +295,7 @@ def test_one_that_does_not_clear_is_enough(
 def test_what_still_fires_counts_more_than_what_is_not_known(world: World) -> None:
     fire(world, "a", "b", "c")
     world.consider()
-    world.prover.signals = {"a": Signal.FIRING, "b": Signal.UNKNOWN, "c": Signal.CLEARED}
+    world.verifier.signals = {"a": Signal.FIRING, "b": Signal.UNKNOWN, "c": Signal.CLEARED}
     world.clock.now += 300
 
     world.consider()
@@ -306,8 +306,8 @@ def test_what_still_fires_counts_more_than_what_is_not_known(world: World) -> No
 def test_a_proof_that_cannot_be_asked_for_is_asked_once_a_look(world: World) -> None:
     fire(world, "a", "b", "c")
     world.consider()
-    world.prover.signal, world.prover.unasked = Signal.UNKNOWN, True
-    world.prover.asked.clear()
+    world.verifier.signal, world.verifier.unasked = Signal.UNKNOWN, True
+    world.verifier.asked.clear()
     world.clock.now += 15
 
     world.consider()
@@ -323,8 +323,8 @@ def test_a_query_of_ones_own_is_asked_once_unless_it_is_another_one_for_each(
     world = World(journal, strategy(verify=Verify(query=query)))
     fire(world, "a", "b")
     world.consider()
-    world.prover.asked.clear()
-    world.prover.signal = Signal.CLEARED
+    world.verifier.asked.clear()
+    world.verifier.signal = Signal.CLEARED
 
     world.consider()
 
@@ -334,7 +334,7 @@ def test_a_query_of_ones_own_is_asked_once_unless_it_is_another_one_for_each(
 
 def test_the_proof_waits_for_the_rule_that_looks_back_furthest(world: World) -> None:
     decays = {"a": Decay(600.0, scrape=15.0), "b": Decay(60.0, scrape=60.0)}
-    world.prover.decay = lambda of, *_, **__: decays[of["instance"]]  # type: ignore[method-assign]
+    world.verifier.decay = lambda of, *_, **__: decays[of["instance"]]  # type: ignore[method-assign]
     fire(world, "a", "b")
 
     world.consider()
@@ -352,12 +352,12 @@ def test_a_heal_that_did_not_hold_is_known_by_any_that_asked_for_it(world: World
     fire(world, "a", "b")
     world.consider()
     world.clock.now += 15
-    world.prover.signal = Signal.CLEARED
+    world.verifier.signal = Signal.CLEARED
     world.consider()
     assert last(world).outcome is Outcome.HEALED
 
     world.clock.now += 5
-    world.prover.signals = {"a": Signal.FIRING}
+    world.verifier.signals = {"a": Signal.FIRING}
     world.consider()
 
     assert last(world).state is State.PENDING
@@ -381,20 +381,20 @@ def test_no_more_are_asked_than_are_proven(world: World) -> None:
     assert len(asked_by(run)) == PROVEN
     assert run.plan.unproven == 3
     assert decided(world).detail == "at least 3 more of its alerts were not asked about"
-    world.prover.signal = Signal.CLEARED
+    world.verifier.signal = Signal.CLEARED
     world.consider()
     assert last(world).reason.endswith("; further alerts of the target are not looked at")
 
 
 def test_of_more_than_are_asked_about_it_is_not_said_that_they_are_over(world: World) -> None:
     everyone = crowd(MOST + 5)
-    world.prover.signals = dict.fromkeys(everyone[5:], Signal.CLEARED)
+    world.verifier.signals = dict.fromkeys(everyone[5:], Signal.CLEARED)
     fire(world, *everyone)
 
     assert world.consider() == NOW + 10
     assert world.verdict() == ("wait", "condition_unknown")
     assert f"more than {MOST} alerts ask for this target" in decided(world).detail
-    assert len(world.prover.asked) == MOST
+    assert len(world.verifier.asked) == MOST
 
     world.clock.now += 10
     fire(world, everyone[0])
@@ -406,7 +406,7 @@ def test_one_of_many_that_fires_is_acted_on_and_the_rest_is_said_not_to_be_asked
     world: World,
 ) -> None:
     everyone = crowd(MOST + 5)
-    world.prover.signals = dict.fromkeys(everyone[:-1], Signal.CLEARED)
+    world.verifier.signals = dict.fromkeys(everyone[:-1], Signal.CLEARED)
     fire(world, *everyone)
 
     world.consider()
@@ -422,7 +422,7 @@ def test_after_a_heal_what_is_not_asked_about_is_over_too(world: World) -> None:
     fire(world, *everyone)
     world.consider()
     world.clock.now += 15
-    world.prover.signal = Signal.CLEARED
+    world.verifier.signal = Signal.CLEARED
     world.consider()
 
     assert world.consider() is None
@@ -431,7 +431,7 @@ def test_after_a_heal_what_is_not_asked_about_is_over_too(world: World) -> None:
 
 def test_no_more_are_named_than_one_can_read(world: World) -> None:
     everyone = crowd(12)
-    world.prover.signals = dict.fromkeys(everyone[:11], Signal.CLEARED)
+    world.verifier.signals = dict.fromkeys(everyone[:11], Signal.CLEARED)
     fire(world, *everyone)
 
     world.consider()
@@ -442,25 +442,25 @@ def test_no_more_are_named_than_one_can_read(world: World) -> None:
 
 
 def test_while_prometheus_cannot_be_asked_it_is_waited_for_once(world: World) -> None:
-    world.prover.signal, world.prover.doubt = Signal.UNKNOWN, Doubt.BLIND
+    world.verifier.signal, world.verifier.doubt = Signal.UNKNOWN, Doubt.BLIND
     fire(world, *crowd(6))
 
     world.consider()
 
     assert world.verdict() == ("wait", "condition_unknown")
-    assert len(world.prover.asked) == 1
+    assert len(world.verifier.asked) == 1
 
 
 def test_who_acts_blind_acts_for_an_alert_that_is_not_silenced(journal: Journal) -> None:
     world = World(journal, strategy(when_blind=WhenBlind.ACT))
-    world.prover.signal, world.prover.doubt = Signal.UNKNOWN, Doubt.BLIND
+    world.verifier.signal, world.verifier.doubt = Signal.UNKNOWN, Doubt.BLIND
     world.silences = {"b": "silence abc"}
     fire(world, "a", "b")
 
     world.consider()
 
     assert asked_by(last(world)) == {"a"}
-    assert len([at for _, at in world.prover.asked if not at]) == 1, "it is waited for once"
+    assert len([at for _, at in world.verifier.asked if not at]) == 1, "it is waited for once"
 
 
 def test_while_alertmanager_cannot_be_asked_it_is_waited_for_once(
@@ -472,7 +472,7 @@ def test_while_alertmanager_cannot_be_asked_it_is_waited_for_once(
     world.consider()
 
     assert world.verdict() == ("wait", "silence_unknown")
-    assert len(world.prover.asked) == 1
+    assert len(world.verifier.asked) == 1
 
 
 # -- who only watches
@@ -490,13 +490,13 @@ def test_who_only_watches_is_not_blind_to_what_would_be_in_the_way(
     if in_the_way == "silenced":
         world.silenced = "silence abc"
     else:
-        world.prover.suspicion = "its scrape fails"
+        world.verifier.suspicion = "its scrape fails"
 
     world.consider()
 
     assert world.verdict() == ("wait", in_the_way)
 
-    world.silenced = world.prover.suspicion = ""
+    world.silenced = world.verifier.suspicion = ""
     world.clock.now += 10
     world.consider()
     expected = {"observe": "observe_only", "dry run": "dry_run", "approve": "awaiting_approval"}
@@ -508,9 +508,9 @@ def test_what_else_is_in_the_way_asks_alertmanager_nothing(world: World) -> None
     world.set(engine=EngineSettings(max_concurrent_runs=1))
     world.fire()
     world.consider()
-    world.prover.signal = Signal.CLEARED
+    world.verifier.signal = Signal.CLEARED
     world.consider()
-    world.prover.signal = Signal.FIRING
+    world.verifier.signal = Signal.FIRING
     world.silenced = "silence abc"
 
     world.consider()

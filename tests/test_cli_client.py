@@ -34,7 +34,7 @@ from receiver.policy.dormancy import Dormancy
 from receiver.settings import environment
 from receiver.web import create_app
 from receiver.web.access import Access
-from receiver.web.gate import Gate
+from receiver.web.auth import AuthMiddleware
 from receiver.web.web_config import Role, Token, WebConfig
 from tests.tools import cpu_seconds
 
@@ -528,7 +528,7 @@ def guarded(service: Service, monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
         digest = hashlib.sha256(name.encode()).hexdigest()
         tokens[digest] = Token(name=name, sha256=digest, role=role)
     access = Access(lambda: WebConfig(tokens=tokens))
-    with serving(Gate(create_app(service), access)) as url:
+    with serving(AuthMiddleware(create_app(service), access)) as url:
         monkeypatch.setenv("PROMHEAL_URL", url)
         yield url
 

@@ -210,7 +210,7 @@ def test_no_action_runs_twice_or_unwritten_whichever_commit_fails(
     assert written == [1, 1], "each step was on the disk as started before it ran"
     assert commits.commits > number
     assert failures == (number not in {3, 5}), "what a step did is stored as soon as it can be"
-    world.prover.signal = Signal.CLEARED
+    world.verifier.signal = Signal.CLEARED
     world.clock.now += 60
     world.consider()
     assert [run.outcome for run in world.runs()] == [Outcome.HEALED]

@@ -20,7 +20,7 @@ from receiver.policy.strategy import Expect, Mode, OnFailure
 from receiver.services import Health, Inventory
 from receiver.services.supervisor import Supervisor
 from receiver.settings import Settings
-from receiver.yaml.problem import InvalidConfig, Problem, Severity, format_problem
+from receiver.yaml.diagnostics import Diagnostic, InvalidConfig, Severity, format_problem
 
 CONFIGS = Path(__file__).parent.parent / "configs"
 NAMES = ("promheal.yml", "services.yml", "healing_strategies.yml")
@@ -49,7 +49,7 @@ class Folder:
 
     def problems(
         self, environ: Mapping[str, str] | None = None, actions: Actions = ACTIONS
-    ) -> list[Problem]:
+    ) -> list[Diagnostic]:
         with pytest.raises(InvalidConfig) as error:
             self.load(environ, actions)
         return list(error.value.problems)
@@ -668,7 +668,7 @@ def mutated(draw: st.DrawFn, text: str) -> bytes:
 
 def check(folder: Path) -> None:
     """Load, and look at every problem that it raises."""
-    found: tuple[Problem, ...] = ()
+    found: tuple[Diagnostic, ...] = ()
     try:
         load(folder / "promheal.yml", ACTIONS, {})
     except InvalidConfig as error:

@@ -124,7 +124,7 @@ def test_after_its_minute_one_run_tries_and_the_others_wait_for_its_end(journal:
     assert trial == world.runs()[-2].id
 
     world.woken.clear()
-    world.prover.signal = Signal.CLEARED
+    world.verifier.signal = Signal.CLEARED
     world.consider(key("first"))
 
     assert state(world, MAIN) is BreakerState.CLOSED
@@ -154,7 +154,7 @@ def test_a_trial_that_proves_nothing_makes_room_for_another(journal: Journal) ->
     fire(world, "first")
     world.clock.now = tripped + 60
     world.consider(key("first"))
-    world.prover.signal = Signal.UNKNOWN
+    world.verifier.signal = Signal.UNKNOWN
     world.clock.now += 1000
     world.consider(key("first"))
 
@@ -357,16 +357,16 @@ def test_one_heal_ends_the_row_and_what_proves_nothing_does_not(journal: Journal
     world.clock.now = failed_at + 100
     fire(world, "doubtful")
     world.consider(key("doubtful"))
-    world.prover.signal = Signal.UNKNOWN
+    world.verifier.signal = Signal.UNKNOWN
     world.clock.now += 1000
     world.consider(key("doubtful"))
     assert last(world).outcome is Outcome.INCONCLUSIVE
     assert journal.read(lambda t: t.dormancy()).failures == 3
 
-    world.prover.signal = Signal.FIRING
+    world.verifier.signal = Signal.FIRING
     fire(world, "well")
     world.consider(key("well"))
-    world.prover.signal = Signal.CLEARED
+    world.verifier.signal = Signal.CLEARED
     world.consider(key("well"))
     assert last(world).outcome is Outcome.HEALED
     assert journal.read(lambda t: t.dormancy()) == AWAKE
@@ -403,9 +403,9 @@ def test_of_fifty_ill_targets_few_are_treated_and_each_that_is_well_lets_one_in(
         most = max(most, len(open_ones))
         run = open_ones[0]
         world.woken.clear()
-        world.prover.signal = Signal.CLEARED
+        world.verifier.signal = Signal.CLEARED
         world.consider(Key(run.strategy, run.target))  # proven
-        world.prover.signal = Signal.FIRING
+        world.verifier.signal = Signal.FIRING
         service = run.target.removeprefix('service="').removesuffix('"')
         healthy = alert(labels={"alertname": "HighLatency", "service": service})
         world.intake.admit(notification(resolved(healthy)))
@@ -513,7 +513,7 @@ def test_a_pause_says_what_it_covers_now(journal: Journal) -> None:
         under_way=(under_way.id,),
         waiting=(last(world).id,),
     )
-    world.prover.signal = Signal.CLEARED
+    world.verifier.signal = Signal.CLEARED
     world.clock.now += 60
     world.consider()
     assert world.runs()[0].outcome is Outcome.HEALED, "what is under way goes on"
@@ -530,7 +530,7 @@ def test_what_was_healed_long_ago_is_known_and_what_never_was_is_not(journal: Jo
     world = World(journal)
     world.fire()
     world.consider()
-    world.prover.signal = Signal.CLEARED
+    world.verifier.signal = Signal.CLEARED
     world.consider()
     world.intake.admit(notification(resolved(alert())))
 
@@ -710,7 +710,7 @@ def test_a_silence_counts_at_the_moment_of_acting(journal: Journal) -> None:
 
 def test_while_the_monitoring_is_suspect_nothing_is_healed(journal: Journal) -> None:
     world = World(journal)
-    world.prover.suspicion = "its scrape fails"
+    world.verifier.suspicion = "its scrape fails"
     world.fire()
 
     assert world.consider() == NOW + 10
@@ -719,8 +719,8 @@ def test_while_the_monitoring_is_suspect_nothing_is_healed(journal: Journal) -> 
 
 def test_neither_is_asked_while_something_else_is_in_the_way(journal: Journal) -> None:
     world = World(journal, strategy(when="vector(1)"))
-    world.prover.holds = Condition.FALSE
-    world.prover.suspicion = "never asked"
+    world.verifier.holds = Condition.FALSE
+    world.verifier.suspicion = "never asked"
     world.silenced = "never asked"
     world.fire()
     world.consider()
@@ -929,15 +929,15 @@ def test_a_cancel_while_prometheus_is_asked_is_not_overtaken_by_the_proof(
     world = World(journal)
     world.fire()
     world.consider()
-    look = world.prover.look
+    look = world.verifier.look
 
     def slow(*args: Any, **values: Any) -> Judgement:
         world.control.cancel(last(world).id, by="anna", reason="stop")
         return look(*args, **values)
 
-    world.prover.signal = Signal.CLEARED
+    world.verifier.signal = Signal.CLEARED
     with monkeypatch.context() as patched:
-        patched.setattr(world.prover, "look", slow)
+        patched.setattr(world.verifier, "look", slow)
         world.woken.clear()
         world.consider()
     assert world.woken == [KEY]

@@ -57,7 +57,7 @@ from receiver.settings import (
 from receiver.template import FILTERS, KNOWN, MAX_OUTPUT
 from receiver.web import application, create_app, query, steering, webhook, worker
 from receiver.web.pages.forms import FORM_AGE
-from receiver.web.pages.shown import SHOWN
+from receiver.web.pages.views import SHOWN
 from tests.calls import calls, dry_parse, is_name
 from tests.tools import REPOSITORY, tool
 

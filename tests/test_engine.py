@@ -15,7 +15,7 @@ from receiver.engine.embedded import EmbeddedEngine
 from receiver.engine.postgres import PostgresEngine
 from receiver.errors import JournalError
 from receiver.journal.postgres import PostgresJournal
-from receiver.policy.place import EVERYWHERE
+from receiver.policy.role import EVERYWHERE
 from receiver.policy.target import Key
 
 Start = Callable[[Consider, int], Engine]

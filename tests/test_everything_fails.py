@@ -68,9 +68,9 @@ def heal(world: World, service: str) -> float:
         waited = again - fired_at
         assert waited <= HOUR, world.verdict(key(WELL, service))
         world.clock.now = max(world.clock.now, again)
-    world.prover.signal = Signal.CLEARED
+    world.verifier.signal = Signal.CLEARED
     world.consider(key(WELL, service))
-    world.prover.signal = Signal.FIRING
+    world.verifier.signal = Signal.FIRING
     assert world.runs()[-1].outcome is Outcome.HEALED, world.verdict(key(WELL, service))
     ill = alert(labels={"alertname": WELL, "service": service})
     world.intake.admit(notification(resolved(ill, ends_at=world.clock.now)))

@@ -466,10 +466,10 @@ def test_a_relapse_that_is_not_stored_has_not_been_counted(
     world = World(journal)
     world.fire()
     world.consider()
-    world.prover.signal = Signal.CLEARED
+    world.verifier.signal = Signal.CLEARED
     world.clock.now += 5
     world.consider()
-    world.prover.signal = Signal.FIRING
+    world.verifier.signal = Signal.FIRING
     world.clock.now += 5
 
     def dies(*_: object) -> bool:

@@ -20,8 +20,8 @@ import trustme
 
 from receiver.clients.llm import KeyHealth, Keys, KeyState, KeySummary, ProviderHealth
 from receiver.settings import LlmProvider, LlmSettings, Settings
+from receiver.yaml.diagnostics import Report
 from receiver.yaml.nodes import parse
-from receiver.yaml.problem import Report
 from receiver.yaml.values import Readers
 from tests.chain import free_port
 

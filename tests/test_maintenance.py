@@ -23,8 +23,8 @@ from hypothesis import strategies as st
 from receiver.policy.maintenance import DAYS, LONGEST, Window, active
 from receiver.policy.matcher import parse_matcher
 from receiver.settings import Settings
+from receiver.yaml.diagnostics import Report
 from receiver.yaml.nodes import parse
-from receiver.yaml.problem import Report
 from receiver.yaml.scalars import BAD
 from receiver.yaml.values import Readers
 

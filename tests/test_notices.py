@@ -213,10 +213,10 @@ def test_an_engine_and_a_breaker_that_gave_up_are_told_with_the_command(journal:
 def unproven(world: World, times: int, *, unasked: bool = False) -> None:
     """So many runs of which Prometheus cannot say how they went."""
     for _ in range(times):
-        world.prover.signal, world.prover.unasked = Signal.FIRING, False
+        world.verifier.signal, world.verifier.unasked = Signal.FIRING, False
         world.clock.now += 300
         world.consider()
-        world.prover.signal, world.prover.unasked = Signal.UNKNOWN, unasked
+        world.verifier.signal, world.verifier.unasked = Signal.UNKNOWN, unasked
         world.clock.now += 300
         world.consider()
 
@@ -246,11 +246,11 @@ def test_a_heal_that_did_not_hold_is_told_once(journal: Journal) -> None:
     world = told.world
     world.fire()
     world.consider()
-    world.prover.signal = Signal.CLEARED
+    world.verifier.signal = Signal.CLEARED
     world.clock.now += 5
     world.consider()
     world.clock.now += 30
-    world.prover.signal = Signal.FIRING
+    world.verifier.signal = Signal.FIRING
     for _ in range(3):
         world.consider()
         world.clock.now += 1
@@ -268,10 +268,10 @@ def test_a_breaker_that_opens_for_good_because_heals_do_not_hold_is_told(
     world = told.world
     world.fire()
     world.consider()
-    world.prover.signal = Signal.CLEARED
+    world.verifier.signal = Signal.CLEARED
     world.clock.now += 5
     world.consider()
-    world.prover.signal = Signal.FIRING
+    world.verifier.signal = Signal.FIRING
     world.clock.now += 5
     world.consider()
     told.tell()

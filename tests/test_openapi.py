@@ -34,7 +34,7 @@ from receiver.policy.run import Observation
 from receiver.policy.target import Key
 from receiver.web import create_app
 from receiver.web.access import Access, Asked, Granted
-from receiver.web.gate import Gate
+from receiver.web.auth import AuthMiddleware
 from receiver.web.web_config import Role, Token, WebConfig
 
 CONTRACT: Final[dict[str, Any]] = yaml.safe_load(
@@ -308,8 +308,8 @@ def lived(config: Path, make_service: Callable[..., Service]) -> Service:
     return service
 
 
-def gate(service: Service) -> Gate:
-    return Gate(create_app(service).wsgi_app, Access(lambda: ACCESS))
+def gate(service: Service) -> AuthMiddleware:
+    return AuthMiddleware(create_app(service).wsgi_app, Access(lambda: ACCESS))
 
 
 def ask(service: Service, path: str, method: str, operation: Any, **changes: Any) -> TestResponse:
@@ -510,7 +510,7 @@ def test_metrics_are_for_everybody_who_asks(service: Service, accept: str) -> No
 class Stage:
     """The application of the test that runs: schemathesis wants one before there is any."""
 
-    app: Gate
+    app: AuthMiddleware
 
     def __call__(self, environ: Any, start_response: Any) -> Any:
         return self.app(environ, start_response)

@@ -10,7 +10,15 @@ import bcrypt
 import pytest
 
 from receiver.web import passwords as module
-from receiver.web.guessers import ADDRESSES, FAILURES, FIRST, MOST, WITHIN, Guessers, network
+from receiver.web.login_throttle import (
+    ADDRESSES,
+    FAILURES,
+    FIRST,
+    MOST,
+    WITHIN,
+    LoginThrottle,
+    network,
+)
 from receiver.web.passwords import AT_ONCE, REMEMBERED, WAITING, Answer, Passwords
 from tests.chain import wait_until
 
@@ -293,7 +301,7 @@ def test_slow_guesses_are_no_flood(passwords: Passwords, clock: Clock) -> None:
         clock.now += WITHIN / (FAILURES - 1) + 0.1
 
 
-def lock(guessers: Guessers, clock: Clock, address: str = HERE) -> float:
+def lock(guessers: LoginThrottle, clock: Clock, address: str = HERE) -> float:
     """Guess until it is locked out; return for how long."""
     for _ in range(FAILURES):
         guessers.failed(address, clock.now)
@@ -304,14 +312,14 @@ def lock(guessers: Guessers, clock: Clock, address: str = HERE) -> float:
 
 
 def test_each_time_it_lasts_twice_as_long_up_to_a_quarter_of_an_hour(clock: Clock) -> None:
-    guessers = Guessers()
+    guessers = LoginThrottle()
     assert [lock(guessers, clock) for _ in range(6)] == [60, 120, 240, 480, 900, 900]
     clock.now += MOST + 1
     assert lock(guessers, clock) == 60, "after a quarter of an hour without, it begins anew"
 
 
 def test_the_addresses_that_are_remembered_are_bounded(clock: Clock) -> None:
-    guessers = Guessers()
+    guessers = LoginThrottle()
     for number in range(ADDRESSES + 100):
         guessers.failed(str(number), clock.now)
     assert len(guessers._known) == ADDRESSES

@@ -24,7 +24,7 @@ from receiver.journal import Journal, Transaction, Worker, postgres_rows
 from receiver.journal.jobs import CENTRAL, install, queue_of
 from receiver.journal.postgres import PostgresJournal
 from receiver.journal.postgres_rows import shared
-from receiver.policy.place import EVERYWHERE, LEASE, Place
+from receiver.policy.role import EVERYWHERE, LEASE, ProcessRole
 from receiver.policy.target import Key
 from tests.brokers import eventually
 from tests.factories import NOW
@@ -39,9 +39,9 @@ def start(database: str) -> Iterator[Start]:
     """Starts an engine as another process would have it: with a journal of its own."""
     started: list[PostgresEngine] = []
 
-    def make(consider: Consider, place: Place = EVERYWHERE) -> PostgresEngine:
+    def make(consider: Consider, role: ProcessRole = EVERYWHERE) -> PostgresEngine:
         engine = PostgresEngine(
-            PostgresJournal(database), place, threads=lambda: 4, clock=steady_clock()
+            PostgresJournal(database), role, threads=lambda: 4, clock=steady_clock()
         )
         engine.start(consider)
         started.append(engine)
@@ -334,7 +334,7 @@ def test_what_a_process_that_has_ended_left_on_this_machine_waits_for_no_lease(
         "from receiver.clock import steady_clock\n"
         "from receiver.engine.postgres import PostgresEngine\n"
         "from receiver.journal.postgres import PostgresJournal\n"
-        "from receiver.policy.place import EVERYWHERE\n"
+        "from receiver.policy.role import EVERYWHERE\n"
         "journal = PostgresJournal(sys.argv[1])\n"
         "engine = PostgresEngine(journal, EVERYWHERE, threads=lambda: 1, clock=steady_clock())\n"
         "engine.start(lambda key: os.kill(os.getpid(), signal.SIGKILL))\n"
@@ -395,8 +395,8 @@ def test_what_could_not_be_stored_is_considered_again(
 
 
 def test_a_process_is_listed_while_it_lives(start: Start, journal: PostgresJournal) -> None:
-    place = Place(frozenset({"web-1", "zone=a"}), decides=False)
-    engine = start(lambda _: None, place)
+    role = ProcessRole(frozenset({"web-1", "zone=a"}), decides=False)
+    engine = start(lambda _: None, role)
 
     (worker,) = journal.read(lambda t: t.workers())
 

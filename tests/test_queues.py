@@ -16,7 +16,7 @@ from receiver.services.command import Command
 from receiver.services.command_queue import CommandQueue, Redistribute
 from receiver.services.rabbitmq_queue import RabbitQueue
 from receiver.services.redis_queue import RedisQueue
-from receiver.yaml.problem import InvalidConfig
+from receiver.yaml.diagnostics import InvalidConfig
 from tests import factories
 from tests.brokers import (
     Redis,

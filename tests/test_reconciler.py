@@ -45,12 +45,12 @@ def test_a_firing_alert_is_acted_on_and_proven(world: World) -> None:
     assert world.spy.calls == ["run one"]
 
     world.clock.now += 15
-    world.prover.signal = Signal.CLEARED
+    world.verifier.signal = Signal.CLEARED
     assert world.consider() == world.clock.now
 
     (run,) = world.runs()
     assert (run.outcome, run.reason) == (Outcome.HEALED, "scripted cleared")
-    assert world.prover.asked[-1] == ("up == 0", NOW), "newer than the last step's end"
+    assert world.verifier.asked[-1] == ("up == 0", NOW), "newer than the last step's end"
     assert world.totals("heals") == {("latency", "healed"): 1}
     assert world.totals("verifications") == {("latency", "healed"): 1}
     assert world.totals("actions") == {("spy", "done"): 1}
@@ -59,13 +59,13 @@ def test_a_firing_alert_is_acted_on_and_proven(world: World) -> None:
 def test_after_the_proof_nothing_more_is_done_until_it_fires_again(world: World) -> None:
     world.fire()
     world.consider()
-    world.prover.signal = Signal.CLEARED
+    world.verifier.signal = Signal.CLEARED
     world.consider()
 
     assert world.consider() is None, "Prometheus says that it is over, though nobody told us"
     assert len(world.runs()) == 1
 
-    world.prover.signal = Signal.FIRING
+    world.verifier.signal = Signal.FIRING
     again = world.consider()
 
     assert again == NOW + 300, "the grace period from the end of the last run"
@@ -110,7 +110,7 @@ def test_steps_that_only_watch_and_tell_have_not_failed_when_it_goes_on(
 def test_without_an_answer_of_prometheus_nothing_is_proven(world: World) -> None:
     world.fire()
     world.consider()
-    world.prover.signal = Signal.UNKNOWN
+    world.verifier.signal = Signal.UNKNOWN
     world.clock.now += 300
 
     world.consider()
@@ -122,7 +122,7 @@ def test_without_an_answer_of_prometheus_nothing_is_proven(world: World) -> None
 
 def test_without_a_prometheus_it_does_not_hold_the_target_for_an_answer(world: World) -> None:
     world.set(prometheus=None)
-    world.prover.signal = Signal.UNKNOWN
+    world.verifier.signal = Signal.UNKNOWN
     world.fire()
 
     world.consider()
@@ -163,7 +163,7 @@ def test_a_step_that_fails(
 def test_resolved_before_the_act_drops_the_run_with_its_evidence(world: World) -> None:
     world.fire()
     world.consider()
-    world.prover.signal = Signal.UNKNOWN
+    world.verifier.signal = Signal.UNKNOWN
     world.clock.now += 300
     world.consider()
     world.fire()
@@ -183,7 +183,7 @@ def test_resolved_before_the_act_drops_the_run_with_its_evidence(world: World) -
 
 
 def test_prometheus_word_counts_at_the_moment_of_acting(world: World) -> None:
-    world.prover.signal = Signal.CLEARED
+    world.verifier.signal = Signal.CLEARED
     world.fire()
 
     assert world.consider() is None
@@ -194,14 +194,14 @@ def test_prometheus_word_counts_at_the_moment_of_acting(world: World) -> None:
 
 def test_a_condition_that_cannot_be_answered_is_waited_for(journal: Journal) -> None:
     world = World(journal, strategy(when='up{service="{{ labels.service }}"} == 1'))
-    world.prover.holds = Condition.UNKNOWN
+    world.verifier.holds = Condition.UNKNOWN
     world.fire()
 
     assert world.consider() == NOW + 10
-    assert world.prover.asked[-1][0] == 'up{service="checkout"} == 1'
+    assert world.verifier.asked[-1][0] == 'up{service="checkout"} == 1'
     assert world.runs()[0].reason == "condition_unknown"
 
-    world.prover.holds = Condition.TRUE
+    world.verifier.holds = Condition.TRUE
     world.clock.now += 10
     world.consider()
     assert world.spy.calls == ["run one"]
@@ -218,13 +218,13 @@ def test_a_condition_that_cannot_be_answered_is_waited_for(journal: Journal) -> 
 def test_what_prometheus_does_not_confirm_waits(
     world: World, doubt: Doubt, reason: str, again: float
 ) -> None:
-    world.prover.signal, world.prover.doubt = Signal.UNKNOWN, doubt
+    world.verifier.signal, world.verifier.doubt = Signal.UNKNOWN, doubt
     world.fire()
 
     assert world.consider() == NOW + again
     assert (world.verdict(), world.runs()[0].state) == (("wait", reason), State.PENDING)
 
-    world.prover.signal = Signal.FIRING
+    world.verifier.signal = Signal.FIRING
     world.clock.now += again
     world.consider()
     assert world.spy.calls == ["run one"]
@@ -244,13 +244,13 @@ def test_the_strategys_own_query_may_confirm_what_the_rule_cannot(
 ) -> None:
     query = 'probe_success{service="{{ labels.service }}"} == 0'
     world = World(journal, strategy(verify=Verify(query=query)))
-    world.prover.signal, world.prover.doubt = Signal.UNKNOWN, doubt
-    world.prover.own = says
+    world.verifier.signal, world.verifier.doubt = Signal.UNKNOWN, doubt
+    world.verifier.own = says
     world.fire()
 
     world.consider()
 
-    assert world.prover.asked[1] == ('probe_success{service="checkout"} == 0', 0.0)
+    assert world.verifier.asked[1] == ('probe_success{service="checkout"} == 0', 0.0)
     if verdict is None:
         assert world.verdict()[0] == "wait"
     else:
@@ -260,19 +260,19 @@ def test_the_strategys_own_query_may_confirm_what_the_rule_cannot(
 
 def test_while_prometheus_cannot_be_asked_its_own_query_is_not_either(journal: Journal) -> None:
     world = World(journal, strategy(verify=Verify(query="up == 0")))
-    world.prover.signal, world.prover.doubt = Signal.UNKNOWN, Doubt.BLIND
+    world.verifier.signal, world.verifier.doubt = Signal.UNKNOWN, Doubt.BLIND
     world.fire()
 
     world.consider()
 
-    assert [query for query, _ in world.prover.asked] == ["up == 0"], "the alert's, in its link"
+    assert [query for query, _ in world.verifier.asked] == ["up == 0"], "the alert's, in its link"
     assert world.verdict() == ("wait", "condition_unknown")
 
 
 @pytest.mark.parametrize("doubt", [Doubt.RULE, Doubt.DATA, Doubt.BLIND])
 def test_a_when_that_holds_is_the_operators_word(journal: Journal, doubt: Doubt) -> None:
     world = World(journal, strategy(when="vector(1)"))
-    world.prover.signal, world.prover.doubt = Signal.UNKNOWN, doubt
+    world.verifier.signal, world.verifier.doubt = Signal.UNKNOWN, doubt
     world.fire()
 
     world.consider()
@@ -282,8 +282,8 @@ def test_a_when_that_holds_is_the_operators_word(journal: Journal, doubt: Doubt)
 
 def test_who_acts_blind_does_not_ask_the_blind_whether_it_is_scraped(journal: Journal) -> None:
     world = World(journal, strategy(when_blind=WhenBlind.ACT))
-    world.prover.signal, world.prover.doubt = Signal.UNKNOWN, Doubt.BLIND
-    world.prover.suspicion = "whether the target is scraped is not known: Connection refused"
+    world.verifier.signal, world.verifier.doubt = Signal.UNKNOWN, Doubt.BLIND
+    world.verifier.suspicion = "whether the target is scraped is not known: Connection refused"
     world.fire()
 
     world.consider()
@@ -293,14 +293,14 @@ def test_who_acts_blind_does_not_ask_the_blind_whether_it_is_scraped(journal: Jo
 
 def test_a_run_is_proven_by_the_expression_that_it_was_decided_by(world: World) -> None:
     """Not by the link of its alert, which says `up == 0`."""
-    world.prover.expression = "errors > 5"
+    world.verifier.expression = "errors > 5"
     world.fire()
     world.consider()
 
     (run,) = world.runs()
     assert run.plan is not None
     assert run.plan.alert["expression"] == "errors > 5"
-    assert world.prover.asked[-1][0] == "errors > 5"
+    assert world.verifier.asked[-1][0] == "errors > 5"
 
 
 def test_whose_link_is_told_to_prometheus_is_told_with_it(world: World) -> None:
@@ -313,14 +313,14 @@ def test_whose_link_is_told_to_prometheus_is_told_with_it(world: World) -> None:
 
     (episode,) = world.journal.read(lambda t: t.open_episodes(limit=10))
     world.config().judge(episode)
-    assert (world.prover.asked[-1][0], world.prover.speakers[-1]) == (
+    assert (world.verifier.asked[-1][0], world.verifier.speakers[-1]) == (
         "errors > 5",
         Speaker.TRUSTED,
     )
 
     world.trusted = frozenset()  # a reload: nobody is trusted any more
     world.config().judge(episode)
-    assert (world.prover.asked[-1][0], world.prover.speakers[-1]) == ("up == 0", Speaker.SENDER)
+    assert (world.verifier.asked[-1][0], world.verifier.speakers[-1]) == ("up == 0", Speaker.SENDER)
 
 
 @pytest.mark.parametrize(
@@ -474,7 +474,7 @@ def test_who_does_not_take_its_slot_passes_it_on(journal: Journal) -> None:
     world.fire()
     world.consider()
     assert world.woken[-1] == others[0]
-    world.prover.signal = Signal.CLEARED
+    world.verifier.signal = Signal.CLEARED
 
     world.consider(others[0])
 
@@ -490,7 +490,7 @@ def test_the_flag_stops_everything_and_waits_for_nothing(world: World) -> None:
 
     assert (world.runs(), world.spy.calls) == ([], [])
     assert world.totals("decisions") == {("latency", "deny", "disabled"): 1}
-    assert world.prover.asked == [], "the answer could not matter"
+    assert world.verifier.asked == [], "the answer could not matter"
 
 
 def test_a_strategy_that_is_gone_drops_what_waits(world: World) -> None:
@@ -513,7 +513,7 @@ def test_a_run_under_way_is_carried_on_by_its_plan_when_its_strategy_is_gone(
     world.fire()
     world.consider()
     world.strategies = Strategies(())
-    world.prover.signal = Signal.CLEARED
+    world.verifier.signal = Signal.CLEARED
 
     world.consider()
 
@@ -527,8 +527,8 @@ def test_ones_own_query_proves_it(journal: Journal) -> None:
 
     world.consider()
 
-    assert world.prover.asked[-1] == ('probe_success{service="checkout"} == 0', NOW)
-    assert world.prover.labels == {"service": "checkout"}
+    assert world.verifier.asked[-1] == ('probe_success{service="checkout"} == 0', NOW)
+    assert world.verifier.labels == {"service": "checkout"}
 
 
 def test_the_resync_brings_up_what_fires_and_what_is_under_way(world: World) -> None:
@@ -563,7 +563,7 @@ def test_weighing_writes_nothing_down(world: World) -> None:
 @pytest.mark.parametrize("signal", [Signal.CLEARED, Signal.UNKNOWN])
 def test_an_end_that_was_never_told_is_known_in_time(world: World, signal: Signal) -> None:
     world.fire()
-    world.prover.signal = signal
+    world.verifier.signal = signal
     world.clock.now += world.settings.engine.stale_after + 1
 
     world.consider()
@@ -585,7 +585,7 @@ def test_a_strategy_that_observes_tells_what_it_would_have_done(journal: Journal
     world = World(journal, strategy(mode=Mode.OBSERVE))
     world.fire()
     world.consider()
-    world.prover.signal = Signal.CLEARED
+    world.verifier.signal = Signal.CLEARED
     world.consider()
 
     found = world.journal.read(lambda t: t.latest_decisions(limit=9))
@@ -674,7 +674,7 @@ def test_of_many_alerts_of_one_target_the_newest_names_the_row(journal: Journal)
 
 
 def test_a_decision_about_what_nobody_says_any_more_names_it(world: World) -> None:
-    world.prover.signal = Signal.UNKNOWN
+    world.verifier.signal = Signal.UNKNOWN
     world.fire()
     world.clock.now += world.settings.engine.stale_after + 1
 
@@ -686,7 +686,7 @@ def test_a_decision_about_what_nobody_says_any_more_names_it(world: World) -> No
 
 def test_a_decision_when_nothing_fires_names_no_episode(world: World) -> None:
     world.fire()
-    world.prover.suspicion = "the scrape is down"
+    world.verifier.suspicion = "the scrape is down"
     world.consider()
     world.intake.admit(notification(resolved(alert())))
 
@@ -704,10 +704,10 @@ def test_an_end_that_prometheus_contradicts_is_none(
 ) -> None:
     """Whoever may post can say that something has ended."""
     one = alert()
-    world.prover.signal, world.prover.doubt = Signal.UNKNOWN, Doubt.BLIND
+    world.verifier.signal, world.verifier.doubt = Signal.UNKNOWN, Doubt.BLIND
     world.fire()
     world.consider()
-    world.prover.listed = listed
+    world.verifier.listed = listed
     world.intake.admit(notification(resolved(one)))
     assert world.journal.read(lambda t: t.open_episodes(limit=9)) == []
     world.clock.now += later
@@ -720,7 +720,7 @@ def test_an_end_that_prometheus_contradicts_is_none(
     # Who cannot be asked now is asked again, for as long as it may matter.
     assert bool(disputed) is (listed is None and not later)
     if reopened:
-        world.prover.signal = Signal.FIRING
+        world.verifier.signal = Signal.FIRING
         world.consider()
         assert world.spy.calls == ["run one"]
 

@@ -8,7 +8,7 @@ from receiver.actions import Actions
 from receiver.config.files import load
 from receiver.errors import ConfigError
 from receiver.settings import FlagSettings, Settings, dotenv, with_environment
-from receiver.yaml.problem import InvalidConfig
+from receiver.yaml.diagnostics import InvalidConfig
 
 
 def test_a_file_of_variables_is_read(tmp_path: Path) -> None:

@@ -27,7 +27,7 @@ from receiver.actions.command import Command, CommandParams
 from receiver.actions.parameters import render_params
 from receiver.config.files import load
 from receiver.errors import ActionError, TemplateError
-from receiver.yaml.problem import InvalidConfig
+from receiver.yaml.diagnostics import InvalidConfig
 from tests import factories
 from tests.hostile import CORPUS, values
 from tests.postgres import Postgres, postgres

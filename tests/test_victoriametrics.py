@@ -12,7 +12,7 @@ from urllib.parse import quote_plus
 import pytest
 
 from receiver.clients.prometheus import Prometheus
-from receiver.healing.prover import PrometheusProver
+from receiver.healing.verifier import PrometheusVerifier
 from receiver.policy.authority import Speaker
 from receiver.policy.guards.situation import Doubt, Signal
 from receiver.policy.link import expression_of
@@ -40,7 +40,7 @@ class Victoria:
     def __init__(self, program: Program) -> None:
         self.url = program.url
         self.prometheus = Prometheus(PrometheusSettings(url=program.url))
-        self.prover = PrometheusProver(self.prometheus, time.time)
+        self.verifier = PrometheusVerifier(self.prometheus, time.time)
         body = b'sick{service="a",instance="i"} 1\n'
         request = urllib.request.Request(f"{program.url}/api/v1/import/prometheus", body)
         with urllib.request.urlopen(request, timeout=10):
@@ -56,7 +56,7 @@ class Victoria:
         **labels: str,
     ) -> Judgement:
         alert = {"alertname": name, "alertgroup": "tests", **LABELS, **labels}
-        return self.prover.confirm(alert, said, speaker=speaker)
+        return self.verifier.confirm(alert, said, speaker=speaker)
 
 
 def victoria(folder: Path, stack: ExitStack, *arguments: str) -> Program:
@@ -118,7 +118,7 @@ def test_a_rule_in_metricsql_is_confirmed_by_its_server_and_proves_nothing(
     assert judged.signal is FIRING
     assert judged.binding is not None
 
-    after = with_rules.prover.look(judged.binding, since=time.time())
+    after = with_rules.verifier.look(judged.binding, since=time.time())
     assert (after.signal, after.doubt) == (UNKNOWN, Doubt.DATA)
     assert "cannot be read" in after.detail
     assert "verify.query" in after.detail
@@ -136,7 +136,7 @@ def test_a_target_that_died_is_not_healed_by_an_answer_about_the_past(
     since = time.time()  # from here on it says nothing any more
     until = since + 6
     while time.time() < until:
-        assert with_rules.prover.look(judged.binding, since=since).signal is not Signal.CLEARED
+        assert with_rules.verifier.look(judged.binding, since=since).signal is not Signal.CLEARED
         time.sleep(0.5)
 
 
@@ -155,10 +155,10 @@ def test_another_clusters_alert_is_known_by_the_external_labels_of_the_settings(
     with_rules: Victoria,
 ) -> None:
     settings = PrometheusSettings(url=with_rules.url, external_labels={"cluster": "west"})
-    prover = PrometheusProver(Prometheus(settings), time.time)
+    verifier = PrometheusVerifier(Prometheus(settings), time.time)
     alert = {"alertname": "Sick", "alertgroup": "tests", "severity": "critical", **LABELS}
 
-    assert prover.confirm(alert | {"cluster": "west"}, None).signal is FIRING
-    judged = prover.confirm(alert | {"cluster": "east"}, None)
+    assert verifier.confirm(alert | {"cluster": "west"}, None).signal is FIRING
+    judged = verifier.confirm(alert | {"cluster": "east"}, None)
     assert (judged.signal, judged.doubt) == (UNKNOWN, Doubt.ELSEWHERE)
     assert 'from another Prometheus: cluster="east", here "west"' in judged.detail

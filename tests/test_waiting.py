@@ -39,7 +39,7 @@ class Windowed:
         self.world = World(journal, patient(**verify))
         self.window = window
         self.works = works
-        self.world.prover.alert_decay = Decay(window, "it cannot be read", SCRAPE)
+        self.world.verifier.alert_decay = Decay(window, "it cannot be read", SCRAPE)
 
     def until(self, end: float) -> None:
         """Consider whenever that is wanted, and each minute as the resync does."""
@@ -48,7 +48,7 @@ class Windowed:
             acted = [at for call, at in self.acted if call == "run one"]
             old = acted and self.works and self.window is not None
             healed = old and world.clock.now >= acted[-1] + (self.window or 0.0) + SCRAPE
-            world.prover.signal = Signal.CLEARED if healed else Signal.FIRING
+            world.verifier.signal = Signal.CLEARED if healed else Signal.FIRING
             before = len(world.spy.calls)
             then = world.consider()
             self.acted += [(call, world.clock.now) for call in world.spy.calls[before:]]
@@ -124,19 +124,19 @@ def test_a_proof_by_a_query_of_one_s_own_waits_only_for_that_and_then_for_the_ru
 ) -> None:
     """Proven at once: but the alert fires on for its two hours, and that is no reason to act."""
     world = World(journal, patient(query="latency > 1"))
-    world.prover.alert_decay = Decay(2 * HOUR, scrape=SCRAPE)
-    world.prover.query_decay = Decay(0.0, scrape=15.0)
+    world.verifier.alert_decay = Decay(2 * HOUR, scrape=SCRAPE)
+    world.verifier.query_decay = Decay(0.0, scrape=15.0)
     world.fire()
     world.consider()
     (run,) = world.runs()
     assert run.plan is not None
     assert (run.plan.decay, run.plan.alert_decay) == (0.0, 2 * HOUR)
     world.clock.now += 20
-    world.prover.signal = Signal.CLEARED
+    world.verifier.signal = Signal.CLEARED
     world.consider()
     assert world.runs()[0].outcome is Outcome.HEALED
 
-    world.prover.signal = Signal.FIRING
+    world.verifier.signal = Signal.FIRING
     for _ in range(119):
         until = world.consider()
         assert world.verdict() == ("wait", "grace_period")
@@ -152,14 +152,14 @@ def test_a_proof_by_a_query_of_one_s_own_waits_only_for_that_and_then_for_the_ru
 
 def test_an_alert_that_ended_and_fires_anew_is_not_waited_for(journal: Journal) -> None:
     world = World(journal, patient(query="latency > 1"))
-    world.prover.alert_decay = Decay(2 * HOUR, scrape=SCRAPE)
+    world.verifier.alert_decay = Decay(2 * HOUR, scrape=SCRAPE)
     world.fire()
     world.consider()
     world.clock.now += 20
-    world.prover.signal = Signal.CLEARED
+    world.verifier.signal = Signal.CLEARED
     world.consider()
     world.clock.now += 1200
-    world.prover.signal = Signal.FIRING
+    world.verifier.signal = Signal.FIRING
     world.fire(starts_at=world.clock.now - 1)
 
     world.consider()
@@ -170,7 +170,7 @@ def test_an_alert_that_ended_and_fires_anew_is_not_waited_for(journal: Journal) 
 def test_who_waits_for_the_target_is_told_until_when(journal: Journal) -> None:
     other = msgspec.structs.replace(patient(), name="other")
     world = World(journal, patient(), other)
-    world.prover.alert_decay = Decay(900.0, scrape=SCRAPE)
+    world.verifier.alert_decay = Decay(900.0, scrape=SCRAPE)
     world.fire()
     world.consider()
     world.consider(Key("other", KEY[1]))
@@ -190,7 +190,7 @@ def verifying(world: World) -> bool:
 
 def look(world: World, signal: Signal, after: float) -> None:
     world.clock.now = NOW + after
-    world.prover.signal = signal
+    world.verifier.signal = signal
     world.consider()
 
 
@@ -233,13 +233,13 @@ def test_what_holds_at_the_deadline_is_waited_for_and_what_ends_after_it_is_not(
 def heal(world: World, *, grace: float = 300.0) -> None:
     """Act on what fires as soon as may be, and prove it."""
     before = len(world.spy.calls)
-    world.prover.signal = Signal.FIRING
+    world.verifier.signal = Signal.FIRING
     world.consider()
     if len(world.spy.calls) == before:
         world.clock.now += grace
         world.consider()
     world.clock.now += 2
-    world.prover.signal = Signal.CLEARED
+    world.verifier.signal = Signal.CLEARED
     world.consider()
 
 
@@ -248,7 +248,7 @@ def test_what_fires_again_soon_after_a_heal_is_a_relapse_counted_once(journal: J
     world.fire()
     heal(world)
     world.clock.now += 30
-    world.prover.signal = Signal.FIRING
+    world.verifier.signal = Signal.FIRING
 
     world.fire(starts_at=world.clock.now - 1)
     for _ in range(3):
@@ -279,11 +279,11 @@ def test_the_same_firing_counts_when_prometheus_says_that_it_is_true_again(
     assert world.totals("relapses") == {}, "what the notification said is old"
 
     world.clock.now += 60
-    world.prover.signal = Signal.UNKNOWN
+    world.verifier.signal = Signal.UNKNOWN
     world.consider()
     assert world.totals("relapses") == {}, "unknown is not yes"
 
-    world.prover.signal = Signal.FIRING
+    world.verifier.signal = Signal.FIRING
     world.consider()
     assert world.totals("relapses") == {("latency",): 1}
 
@@ -313,7 +313,7 @@ def test_a_relapse_is_soon(journal: Journal, after: float, relapse: float, count
     world.fire()
     heal(world)
     world.clock.now += after
-    world.prover.signal = Signal.FIRING
+    world.verifier.signal = Signal.FIRING
     world.fire(starts_at=world.clock.now - 0.5)
     world.consider()
     assert bool(world.totals("relapses")) is counted
@@ -336,7 +336,7 @@ def test_the_alerts_that_were_proven_may_relapse_and_no_other_of_their_target(
     world.fire(labels=second)
     heal(world, grace=0.0)
 
-    world.prover.signal = Signal.FIRING
+    world.verifier.signal = Signal.FIRING
     world.clock.now += 1
     world.fire(labels=other, starts_at=NOW)  # before the heal, and told only now
     world.consider()
@@ -357,7 +357,7 @@ def test_a_relapse_that_was_told_in_time_counts_however_late_it_is_looked_at(
     world.clock.now += 30
     world.fire(starts_at=world.clock.now - 1)
     world.clock.now += 7200
-    world.prover.signal = Signal.FIRING
+    world.verifier.signal = Signal.FIRING
     world.consider()
     assert world.totals("relapses") == {("latency",): 1}
 
@@ -370,14 +370,14 @@ def test_heals_that_last_for_seconds_open_the_breaker_of_the_target(journal: Jou
     for _ in range(9):
         world.clock.now += 30
         world.fire(starts_at=world.clock.now - 1)
-        world.prover.signal = Signal.FIRING
+        world.verifier.signal = Signal.FIRING
         until = world.consider()
         reasons.append(world.verdict()[1])
         if reasons[-1]:
             world.clock.now = until or world.clock.now
             world.consider()
         world.clock.now += 2
-        world.prover.signal = Signal.CLEARED
+        world.verifier.signal = Signal.CLEARED
         world.consider()
 
     assert reasons[:4] == [""] * 4
@@ -394,11 +394,11 @@ def test_heals_that_last_for_seconds_open_the_breaker_of_the_target(journal: Jou
 def useless(world: World, times: int, *, signal: Signal = Signal.UNKNOWN) -> None:
     """So many runs that nobody can prove, each as soon as may be."""
     done = len(world.runs())
-    world.prover.signal = Signal.FIRING
+    world.verifier.signal = Signal.FIRING
     for _ in range(times * 50):
         until = world.consider()
         run = world.runs()[-1]
-        world.prover.signal = signal if run.state is State.VERIFYING else Signal.FIRING
+        world.verifier.signal = signal if run.state is State.VERIFYING else Signal.FIRING
         finished = [one for one in world.runs() if one.outcome is not None]
         if len(finished) >= done + times:
             return
@@ -448,16 +448,16 @@ def test_a_proof_either_way_ends_the_row(journal: Journal, proof: Signal) -> Non
 def test_a_prometheus_that_is_away_counts_neither_way(journal: Journal) -> None:
     world = World(journal, patient())
     world.fire()
-    world.prover.unasked = True
+    world.verifier.unasked = True
     useless(world, 5)
     assert failures(world) == {}
     assert {run.doubt for run in world.runs()} == {Doubt.UNASKED}
-    world.prover.unasked = False
+    world.verifier.unasked = False
     useless(world, 2)
-    world.prover.unasked = True
+    world.verifier.unasked = True
     useless(world, 1)
     assert failures(world) == {}, "not even as the third"
-    world.prover.unasked = False
+    world.verifier.unasked = False
     useless(world, 1)
     assert failures(world) == {"strategy": 1, "target": 1}
 
@@ -468,9 +468,9 @@ def test_rows_of_two_targets_are_two_rows(journal: Journal) -> None:
     world.fire()
     useless(world, 2)
     world.fire(labels={"alertname": "HighLatency", "service": "other"})
-    world.prover.signal = Signal.FIRING
+    world.verifier.signal = Signal.FIRING
     world.consider(other)
-    world.prover.signal = Signal.UNKNOWN
+    world.verifier.signal = Signal.UNKNOWN
     world.clock.now += 400
     world.consider(other)
     assert failures(world) == {}
@@ -491,7 +491,7 @@ def test_heals_that_did_not_hold_are_no_effect(journal: Journal) -> None:
     snapshot = journal.read(lambda t: t.snapshot())
     assert effectiveness(snapshot, "latency") == 1.0
     world.clock.now += 30
-    world.prover.signal = Signal.FIRING
+    world.verifier.signal = Signal.FIRING
     world.consider()
     assert effectiveness(journal.read(lambda t: t.snapshot()), "latency") == 0.0
 

@@ -12,7 +12,7 @@ from flask.testing import FlaskClient
 
 from receiver.app import Service
 from receiver.errors import JournalError
-from receiver.healing import consequences
+from receiver.healing import outcomes
 from receiver.journal import Transaction
 from receiver.journal.stored import Stored, not_stored
 from receiver.policy.run import Outcome, State
@@ -389,7 +389,7 @@ def flapping(service: Service, times: int) -> int:
         now = service.clock()
         run = transaction.open_run(KEY, State.ACTING, episode=episode, now=now)
         run = transaction.finish(run, Outcome.HEALED, "", now=now)
-        consequences.relapse(transaction, world.config(), run, now)
+        outcomes.relapse(transaction, world.config(), run, now)
         runs.append(run.id)
 
     for _ in range(times):

@@ -20,7 +20,7 @@ from receiver.errors import ConfigError
 from receiver.web import web_config
 from receiver.web.tls import Tls
 from receiver.web.web_config import ClientCertificate, Loaded, RateLimit, Role, Token, load
-from receiver.yaml.problem import InvalidConfig
+from receiver.yaml.diagnostics import InvalidConfig
 from tests.tools import REPOSITORY, tool
 
 HASH = "$2y$10$mDwo.lAisC94iLAyP81MCesa29IzH37oigHC/42V2pdJlUprsJPze"

@@ -14,7 +14,7 @@ from receiver import clock
 from receiver.app import Service
 from receiver.errors import ConfigError
 from receiver.journal.steering import Anchor
-from receiver.policy.place import Place
+from receiver.policy.role import ProcessRole
 from receiver.policy.target import Key
 from tests.chain import wait_until
 from tests.factories import alert, notification
@@ -147,7 +147,7 @@ def test_who_only_executes_steps_neither_asks_nor_looks_for_what_needs_a_person(
     make_service: Callable[..., Service],
 ) -> None:
     """There may be one on each host."""
-    service = make_service(place=Place(frozenset({"web-1"}), decides=False))
+    service = make_service(role=ProcessRole(frozenset({"web-1"}), decides=False))
     service.start()
     wait_until(service.acting.is_set, what="it acts")
 

@@ -7,8 +7,8 @@ import pytest
 import yaml
 
 from receiver.yaml import nodes as yaml_nodes
+from receiver.yaml.diagnostics import Report
 from receiver.yaml.nodes import MAX_BYTES, MAX_DEPTH, Items, Node, Pairs, Scalar, parse, read_file
-from receiver.yaml.problem import Report
 
 
 def parsed(text: str) -> tuple[Node | None, Report]:

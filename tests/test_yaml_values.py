@@ -9,8 +9,8 @@ import pytest
 from receiver.errors import ConfigError
 from receiver.policy.duration import Duration
 from receiver.policy.matcher import MatcherText, parse_matcher
+from receiver.yaml.diagnostics import Report
 from receiver.yaml.nodes import parse
-from receiver.yaml.problem import Report
 from receiver.yaml.scalars import BAD
 from receiver.yaml.values import Readers
 

@@ -15,7 +15,7 @@ from receiver.healing.intake import Intake
 from receiver.healing.reconciler import Reconciler
 from receiver.journal import Journal
 from receiver.policy.guards.situation import Silencing
-from receiver.policy.place import EVERYWHERE, Place
+from receiver.policy.role import EVERYWHERE, ProcessRole
 from receiver.policy.run import Run
 from receiver.policy.strategy import Strategies, Strategy
 from receiver.policy.target import Key
@@ -36,10 +36,12 @@ KEY = Key("latency", 'service="checkout"')
 
 
 class World:
-    def __init__(self, journal: Journal, *strategies: Strategy, place: Place = EVERYWHERE) -> None:
+    def __init__(
+        self, journal: Journal, *strategies: Strategy, role: ProcessRole = EVERYWHERE
+    ) -> None:
         self.journal = journal
         self.clock = FakeClock()
-        self.prover = ScriptedProver()
+        self.verifier = ScriptedProver()
         self.spy = Spy()
         self.woken: list[Key] = []
         self.silenced = ""
@@ -55,10 +57,10 @@ class World:
         self.inventory = Inventory({})
         healing = Healing(
             journal, actions(self.spy), metrics, self.clock, self.config, self.woken.append,
-            place=place,
+            role=role,
         )  # fmt: skip
         self.reconciler = Reconciler(
-            journal, healing, metrics, self.clock, self.config, self.wake_all, place=place
+            journal, healing, metrics, self.clock, self.config, self.wake_all, role=role
         )
         self.control = Control(
             journal, healing, self.clock, self.config, self.woken.append, self.reconciler.resync
@@ -69,9 +71,9 @@ class World:
             lambda: self.strategies,
             self.woken.append,
             lambda: None,
-            lambda _: self.prover.signal,
+            lambda _: self.verifier.signal,
             lambda sender: sender in self.trusted,
-            lambda alert: self.prover.lists(alert.labels),
+            lambda alert: self.verifier.lists(alert.labels),
         )
 
     def wake_all(self, keys: Iterable[Key], *, idle: bool = False) -> None:
@@ -82,7 +84,7 @@ class World:
             settings=self.settings,
             strategies=self.strategies,
             inventory=self.inventory,
-            prover=self.prover,
+            verifier=self.verifier,
             hash="abc",
             trusted=self.trusted,
             silenced=lambda alert: Silencing(

@@ -27,7 +27,7 @@ from receiver.template import (
     render_url,
     value_of,
 )
-from receiver.yaml.problem import quoted
+from receiver.yaml.diagnostics import quoted
 
 Path = tuple[str | int, ...]
 """Keys and positions that lead to a text."""

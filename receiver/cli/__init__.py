@@ -16,7 +16,7 @@ import click
 
 from receiver.errors import PromhealError, RefusedError
 from receiver.redaction import redact
-from receiver.yaml.problem import quoted, suggestion
+from receiver.yaml.diagnostics import quoted, suggestion
 
 FINE: Final = 0
 FINDINGS: Final = 1

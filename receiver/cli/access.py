@@ -20,7 +20,7 @@ import msgspec
 from receiver.errors import ConfigError
 from receiver.log import escape
 from receiver.redaction import known
-from receiver.yaml.problem import InvalidConfig, Problem, Report, quoted
+from receiver.yaml.diagnostics import Diagnostic, InvalidConfig, Report, quoted
 
 DEFAULT_URL: Final = "http://127.0.0.1:3001"
 MAX_SECRET: Final = 65_536
@@ -192,7 +192,7 @@ def _read(path: Path) -> Given:
     )
 
 
-def _discreet(problem: Problem) -> Problem:
+def _discreet(problem: Diagnostic) -> Diagnostic:
     """Return it without the line: people write tokens where the names of files belong."""
     message = problem.message
     if message.startswith(("tag ", "alias ", "anchor ")):

@@ -21,7 +21,14 @@ from receiver.doctor.rule_files import read_rule_files
 from receiver.errors import ConfigError, UpstreamError
 from receiver.policy.decay import recordings
 from receiver.settings import environment
-from receiver.yaml.problem import InvalidConfig, Problem, Report, Severity, by_place, format_problem
+from receiver.yaml.diagnostics import (
+    Diagnostic,
+    InvalidConfig,
+    Report,
+    Severity,
+    by_place,
+    format_problem,
+)
 
 
 @click.command("check")
@@ -63,7 +70,7 @@ def command(
     """
     found: list[Memory] = []
     loaded: Loaded | None = None
-    problems: tuple[Problem, ...]
+    problems: tuple[Diagnostic, ...]
     actions = discover()
     try:
         loaded = load(file or config_file, actions, environment())
@@ -89,7 +96,7 @@ def command(
     return WARNINGS if problems else FINE
 
 
-def _show(loaded: Loaded | None, problems: Iterable[Problem], found: Iterable[Memory]) -> None:
+def _show(loaded: Loaded | None, problems: Iterable[Diagnostic], found: Iterable[Memory]) -> None:
     color = sys.stdout.isatty() and "NO_COLOR" not in environment()
     errors = 0
     for problem in problems:
@@ -110,7 +117,7 @@ def _show(loaded: Loaded | None, problems: Iterable[Problem], found: Iterable[Me
 
 def _of_files(
     loaded: Loaded, actions: Actions, paths: Iterable[Path], found: list[Memory]
-) -> Iterator[Problem]:
+) -> Iterator[Diagnostic]:
     """Add to *found* what the rules of these files remember; yield what is wrong with them."""
     files = read_rule_files(paths)
     made = recordings(each.rule for each in files.rules)
@@ -123,7 +130,7 @@ def _of_files(
     yield from by_place(files.reports)
 
 
-def _of_prometheus(loaded: Loaded, actions: Actions, found: list[Memory]) -> Iterator[Problem]:
+def _of_prometheus(loaded: Loaded, actions: Actions, found: list[Memory]) -> Iterator[Diagnostic]:
     settings = loaded.settings.prometheus
     if settings is None:
         raise ConfigError("--prometheus: promheal.yml names none; write `prometheus: {url: …}`")
@@ -131,7 +138,7 @@ def _of_prometheus(loaded: Loaded, actions: Actions, found: list[Memory]) -> Ite
     try:
         rules = prometheus.known_rules()
     except UpstreamError as error:
-        yield Problem(file=settings.url, line=0, column=0, message=f"cannot be asked: {error}")
+        yield Diagnostic(file=settings.url, line=0, column=0, message=f"cannot be asked: {error}")
         return
     strategies = Report(str(loaded.files[1]))
     for name, problem in (
@@ -144,7 +151,7 @@ def _of_prometheus(loaded: Loaded, actions: Actions, found: list[Memory]) -> Ite
     for _, each in memories(loaded.strategies, rules or (), made, actions):
         found.append(each)
         if each.warning:
-            yield Problem(
+            yield Diagnostic(
                 file=settings.url,
                 line=0,
                 column=0,
@@ -157,7 +164,7 @@ def _number(count: int, one: str, several: str) -> str:
     return f"{count} {one if count == 1 else several}"
 
 
-def _annotation(problem: Problem) -> str:
+def _annotation(problem: Diagnostic) -> str:
     """Return a workflow command of GitHub Actions."""
     message = problem.message.replace("%", "%25").replace("\r", "%0D").replace("\n", "%0A")
     return (

@@ -115,7 +115,7 @@ def alertmanager(file: Path | None, config_file: Path, url: str) -> int:
     from receiver.doctor.routing import seldom, wanted  # noqa: PLC0415
     from receiver.policy.duration import format_duration  # noqa: PLC0415
     from receiver.settings import environment  # noqa: PLC0415
-    from receiver.yaml.problem import InvalidConfig, format_problem  # noqa: PLC0415
+    from receiver.yaml.diagnostics import InvalidConfig, format_problem  # noqa: PLC0415
 
     file = file or config_file
     try:

@@ -70,7 +70,7 @@ def command(
     from receiver.config.files import load  # noqa: PLC0415
     from receiver.doctor.questions import count, examine  # noqa: PLC0415
     from receiver.policy.finding import State  # noqa: PLC0415
-    from receiver.yaml.problem import InvalidConfig, format_problem  # noqa: PLC0415
+    from receiver.yaml.diagnostics import InvalidConfig, format_problem  # noqa: PLC0415
 
     if not send and (strategy or yes):
         raise click.UsageError("--strategy and --yes are for --send-test-alert")

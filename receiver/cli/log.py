@@ -23,7 +23,7 @@ from receiver.errors import ConfigError, JournalError
 from receiver.journal import Journal, open_journal
 from receiver.log import escape
 from receiver.reporting.healing_log import Line, encode, line_in
-from receiver.yaml.problem import quoted, suggestion
+from receiver.yaml.diagnostics import quoted, suggestion
 
 PAGE: Final = 10_000
 """Runs that are looked up at once: each time the journal sorts all there are."""

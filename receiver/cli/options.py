@@ -12,7 +12,7 @@ import click
 from receiver import log
 
 if TYPE_CHECKING:  # 100 ms to import, and the commands that ask a server need none of it
-    from receiver.connections import Options
+    from receiver.bootstrap import Options
 
 F = TypeVar("F", bound=Callable[..., Any])
 
@@ -87,7 +87,7 @@ def logging_options(function: F) -> F:
 def options(
     config_file: Path, storage_url: str, *, dry_run: bool = False, external_url: str = ""
 ) -> Options:
-    from receiver.connections import Options  # noqa: PLC0415  see above
+    from receiver.bootstrap import Options  # noqa: PLC0415  see above
     from receiver.redaction import learn_url  # noqa: PLC0415
     from receiver.settings import environment  # noqa: PLC0415
 

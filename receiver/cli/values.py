@@ -8,7 +8,7 @@ from typing import Any, Final
 import click
 
 from receiver.policy.duration import parse_duration
-from receiver.yaml.problem import quoted
+from receiver.yaml.diagnostics import quoted
 
 MAX_REASON: Final = 500
 """Characters, on one line; the server takes no more."""

@@ -10,7 +10,7 @@ from msgspec.structs import replace
 
 from receiver.cli import options as shared
 from receiver.errors import ConfigError
-from receiver.policy.place import EVERYWHERE, LABEL, NAME, Place
+from receiver.policy.role import EVERYWHERE, LABEL, NAME, ProcessRole
 from receiver.web.application import run
 
 
@@ -67,7 +67,7 @@ def command(
         replace(
             shared.options(config_file, storage_url),
             data=storage_path,
-            place=_place(host, labels),
+            role=_role(host, labels),
             threads=threads,
             receives=False,
         ),
@@ -76,11 +76,11 @@ def command(
     )
 
 
-def _place(host: str | None, labels: tuple[str, ...]) -> Place:
+def _role(host: str | None, labels: tuple[str, ...]) -> ProcessRole:
     if host is not None and not re.fullmatch(NAME, host):
         raise ConfigError(f"--host {host!r}: write a name, as web-1 or web-1.example.org")
     for label in labels:
         if not re.fullmatch(LABEL, label):
             raise ConfigError(f"--labels {label!r}: write NAME=VALUE, as zone=a")
     names = {*labels} if host is None else {host, *labels}
-    return Place(frozenset(names), decides=False) if names else EVERYWHERE
+    return ProcessRole(frozenset(names), decides=False) if names else EVERYWHERE

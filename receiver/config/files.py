@@ -28,16 +28,16 @@ from receiver.services.settings_file import SettingsFile
 from receiver.services.workers.kinds import WORKERS
 from receiver.settings import Settings, UndeclaredValues, dotenv, with_environment
 from receiver.template import KNOWN
-from receiver.yaml.nodes import Node, Pairs, parse, read_file
-from receiver.yaml.problem import (
+from receiver.yaml.diagnostics import (
+    Diagnostic,
     InvalidConfig,
-    Problem,
     Report,
     Severity,
     by_place,
     quoted,
     suggestion,
 )
+from receiver.yaml.nodes import Node, Pairs, parse, read_file
 from receiver.yaml.scalars import BAD, Read, expected, key_text, mark, read_text
 from receiver.yaml.values import (
     MappingKey,
@@ -65,7 +65,7 @@ class Loaded(msgspec.Struct, frozen=True, kw_only=True):
     settings: Settings
     strategies: Strategies
     inventory: Inventory
-    problems: tuple[Problem, ...] = ()
+    problems: tuple[Diagnostic, ...] = ()
     """Warnings: it works, and is probably not what was meant."""
     hash: str
     """SHA-256, hexadecimal, of the three files and the flags in force."""

@@ -25,7 +25,7 @@ from receiver.services import Inventory
 from receiver.settings import Settings
 
 
-class Prover(Protocol):
+class Verifier(Protocol):
     """Prometheus, asked for evidence."""
 
     def confirm(
@@ -75,7 +75,7 @@ class Config(msgspec.Struct, frozen=True, kw_only=True):
     settings: Settings
     strategies: Strategies
     inventory: Inventory
-    prover: Prover
+    verifier: Verifier
     prometheus: Prometheus | None = None
     alertmanager: Alertmanager | None = None
     channels: Channels | None = None
@@ -98,4 +98,4 @@ class Config(msgspec.Struct, frozen=True, kw_only=True):
         if episode.vouched_by in self.trusted:
             speaker = Speaker.FILE if episode.vouched_by == FILE else Speaker.TRUSTED
             said = expression_of(episode.vouched_link)
-        return self.prover.confirm(alert.labels, said, speaker=speaker, starts_at=alert.starts_at)
+        return self.verifier.confirm(alert.labels, said, speaker=speaker, starts_at=alert.starts_at)

@@ -24,8 +24,8 @@ from receiver.policy.target import LABEL
 from receiver.policy.value_pattern import ValuePatternText
 from receiver.services import Inventory
 from receiver.template import is_template, name_of_value, problems_in, problems_in_promql, sample
+from receiver.yaml.diagnostics import Report, Severity, quoted
 from receiver.yaml.nodes import Items, Node, Pairs
-from receiver.yaml.problem import Report, Severity, quoted
 from receiver.yaml.scalars import BAD, Read, bounded, expected, key_text, mark, parsed, read_text
 from receiver.yaml.values import (
     MappingKey,

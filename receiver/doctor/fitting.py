@@ -18,7 +18,7 @@ from receiver.policy.promql import Rule
 from receiver.policy.proof.syntax import Node, parse
 from receiver.policy.relabel import Sending
 from receiver.policy.strategy import Strategy
-from receiver.yaml.problem import suggestion
+from receiver.yaml.diagnostics import suggestion
 
 
 class Source(Protocol):

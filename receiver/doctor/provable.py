@@ -11,7 +11,7 @@ from receiver.doctor.routing import alertnames
 from receiver.policy import promql
 from receiver.policy.promql import Rule
 from receiver.policy.strategy import Strategy
-from receiver.yaml.problem import nearest
+from receiver.yaml.diagnostics import nearest
 
 _REMEDY = "give it a `when` or a `verify.query`, or name their sender in prometheus.trusted_senders"
 

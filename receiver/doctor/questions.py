@@ -16,15 +16,15 @@ from urllib.parse import urlsplit
 
 import msgspec
 
-from receiver import connections
+from receiver import bootstrap
 from receiver.actions import discover
+from receiver.bootstrap import Options
 from receiver.clients.channels import Channels
 from receiver.clients.exchange import fetch
 from receiver.clients.llm import Keys, KeyState
 from receiver.clients.prometheus import Prometheus
 from receiver.clock import steady_clock
 from receiver.config.files import Loaded
-from receiver.connections import Options
 from receiver.doctor import delivery, fitting, provable
 from receiver.doctor.memory import memories, recordings_of
 from receiver.errors import ActionError, UpstreamError
@@ -72,15 +72,15 @@ def _asked(subject: str, probe: Probe) -> list[Finding]:
 def _probes(loaded: Loaded, options: Options, timeout: float) -> Iterator[tuple[str, Probe]]:
     settings = loaded.settings
     yield "configuration", lambda: _configuration(loaded)
-    yield "journal", lambda: _journal(connections.folder(options))
+    yield "journal", lambda: _journal(bootstrap.folder(options))
     yield _at("prometheus", settings.prometheus), lambda: _prometheus(loaded, timeout)
     yield _at("alertmanager", settings.alertmanager), lambda: delivery.examine(loaded, timeout)
-    keys = connections.keys(loaded, options, steady_clock())
+    keys = bootstrap.keys(loaded, options, steady_clock())
     for provider in settings.llm.providers:
         yield f"llm {provider}", lambda provider=provider: _keys(keys, provider)  # type: ignore[misc]
     for prefix in settings.http.allow:
         yield f"http {prefix}", lambda prefix=prefix: _reached(prefix, timeout)  # type: ignore[misc]
-    channels = connections.channels(loaded, options)
+    channels = bootstrap.channels(loaded, options)
     for name in channels.names:
         yield f"channel {name}", lambda name=name: _channel(channels, name, timeout)  # type: ignore[misc]
     for name in loaded.inventory.names:

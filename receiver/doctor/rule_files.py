@@ -15,8 +15,8 @@ import msgspec
 from receiver.errors import ConfigError
 from receiver.policy.duration import parse_duration
 from receiver.policy.promql import Rule
+from receiver.yaml.diagnostics import Report, Severity
 from receiver.yaml.nodes import Items, Node, Pairs, Scalar, parse, read_file
-from receiver.yaml.problem import Report, Severity
 
 ENDINGS: Final = (".yml", ".yaml", ".rules")
 """What is read of a folder."""

@@ -22,7 +22,7 @@ from receiver.doctor.routing import RECEIVER, Route, Routing, read_routing
 from receiver.errors import ConfigError, UpstreamError
 from receiver.healing.intake import TEST, TEST_ID
 from receiver.policy.finding import Finding, fail, ok
-from receiver.yaml.problem import quoted, suggestion
+from receiver.yaml.diagnostics import quoted, suggestion
 
 SPARE: Final = 10.0
 """Seconds beyond the waiting of the routes."""

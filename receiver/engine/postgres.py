@@ -34,7 +34,7 @@ from receiver.journal import Transaction, Worker
 from receiver.journal.jobs import CHANNEL, KNOCK, TASK, engine_version, queue_of
 from receiver.journal.postgres import CONNECT, SCHEMA, PostgresJournal
 from receiver.journal.postgres_rows import shared
-from receiver.policy.place import LEASE, Place
+from receiver.policy.role import LEASE, ProcessRole
 from receiver.policy.target import Key
 from receiver.process.table import born, machine
 
@@ -55,7 +55,7 @@ class PostgresEngine:
     def __init__(
         self,
         journal: PostgresJournal,
-        place: Place,
+        role: ProcessRole,
         *,
         threads: Callable[[], int],
         clock: Clock,
@@ -72,11 +72,11 @@ class PostgresEngine:
             machine=machine(),
             pid=os.getpid(),
             born=born(os.getpid()),
-            names=tuple(sorted(place.executes)),
+            names=tuple(sorted(role.executes)),
             version=version("promheal"),
             seen=0.0,
         )
-        self._queues = sorted(queue_of(name) for name in place.executes)
+        self._queues = sorted(queue_of(name) for name in role.executes)
         self._consider: Consider | None = None
         self._number = 0  # procrastinate's for this process
         self._in_touch = inf  # since when the server has been answering, by the monotonic clock

@@ -14,7 +14,7 @@ import msgspec
 from receiver.clock import Clock
 from receiver.config.in_force import Config
 from receiver.errors import RefusedError
-from receiver.healing import consequences
+from receiver.healing import outcomes
 from receiver.healing.coverage import Coverage, coverage
 from receiver.healing.execution import Healing
 from receiver.healing.known import Known
@@ -34,7 +34,7 @@ from receiver.policy.scope import (
     stored_scope,
 )
 from receiver.policy.target import Key
-from receiver.yaml.problem import nearest, quoted, suggestion
+from receiver.yaml.diagnostics import nearest, quoted, suggestion
 
 log: Final = logging.getLogger("promheal.control")
 
@@ -134,7 +134,7 @@ class Control:
             woken = meant is EVERYWHERE and transaction.dormancy().since is not None
             if woken:
                 transaction.put_dormancy(AWAKE)
-                consequences.reset(transaction, MAIN, now)
+                outcomes.reset(transaction, MAIN, now)
             if not woken and not ended:
                 self._check_strategy(meant.strategy)
                 raise _not_paused(meant, standing)
@@ -182,7 +182,7 @@ class Control:
                     "find out first why it kept failing",
                     status=409,
                 )
-            consequences.reset(transaction, name, now)
+            outcomes.reset(transaction, name, now)
             transaction.put_audit(
                 "reset breaker", name, by=by, reason=reason, now=now, detail=f"was {state}"
             )

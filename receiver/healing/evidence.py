@@ -11,7 +11,7 @@ from typing import Any
 
 import msgspec
 
-from receiver.config.in_force import Prover
+from receiver.config.in_force import Verifier
 from receiver.policy.apart import apart
 from receiver.policy.guards.situation import Signal
 from receiver.policy.proof.binding import Binding
@@ -27,13 +27,13 @@ class _Bound(msgspec.Struct, frozen=True):
     binding: Binding | None
 
 
-def look(prover: Prover, plan: Plan, *, acted_at: float, since: float) -> Judgement:
+def look(verifier: Verifier, plan: Plan, *, acted_at: float, since: float) -> Judgement:
     """Ask about each alert of *plan*, until one fires, by data newer than *since*."""
     bound = _every(plan, acted_at)
     names = apart([each.labels for each in bound])
     said: list[tuple[str, Judgement]] = []
     for name, each in zip(names, bound, strict=True):
-        judgement = prover.look(
+        judgement = verifier.look(
             each.binding,
             since=since,
             expect=Expect(plan.verify_expect),

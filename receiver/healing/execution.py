@@ -20,13 +20,13 @@ from receiver.actions import Actions, Context
 from receiver.clock import Clock
 from receiver.config.in_force import Config
 from receiver.errors import JournalError
-from receiver.healing import consequences, evidence
+from receiver.healing import evidence, outcomes
 from receiver.healing.runner import Event, Runner, Suspended
 from receiver.journal import Journal, Transaction
 from receiver.policy.breaker import BreakerState
 from receiver.policy.guards.situation import Reason, Signal
 from receiver.policy.looks import Look, Wait, cleared_since, clock_time, end_of, next_look, wait_of
-from receiver.policy.place import EVERYWHERE, Place
+from receiver.policy.role import EVERYWHERE, ProcessRole
 from receiver.policy.run import (
     FAILURES,
     Doubt,
@@ -64,10 +64,10 @@ class Healing:
         config: Callable[[], Config],
         wake: Callable[[Key], None],
         ended: Callable[[Run], None] = lambda _: None,
-        place: Place = EVERYWHERE,
+        role: ProcessRole = EVERYWHERE,
     ) -> None:
         """*ended* is told of each run that has ended here."""
-        self._place = place
+        self._role = role
         self.ended = ended
         self._journal = journal
         self._runner = Runner(actions, clock)
@@ -99,7 +99,7 @@ class Healing:
                 raise AssertionError(f"run {run.id} is {run.state}: nothing to carry")
 
     def forward(self, run: Run, *, resumed: bool = False) -> float | None:
-        if run.runs_on not in self._place.executes:
+        if run.runs_on not in self._role.executes:
             return self._clock()  # for those who do: the engine knows where they are
         assert run.plan is not None
         steps = self._runner.forward(run.plan, _past(run), self._context_for(run), resumed=resumed)
@@ -135,7 +135,7 @@ class Healing:
         return self._cancel(after) if after.cancel else self._verify(after)
 
     def _resume(self, run: Run) -> float | None:
-        if run.runs_on not in self._place.executes:
+        if run.runs_on not in self._role.executes:
             return self._clock()
         run = self._journal.atomically(lambda t: t.change(run, State.ACTING, reason="", until=None))
         return self.forward(run, resumed=True)
@@ -175,7 +175,7 @@ class Healing:
         return self._backward(fresh)
 
     def _backward(self, run: Run) -> float | None:
-        if run.runs_on not in self._place.executes:
+        if run.runs_on not in self._role.executes:
             return self._clock()
         assert run.plan is not None
         steps = self._runner.backward(run.plan, _past(run), self._context_for(run))
@@ -300,7 +300,7 @@ class Healing:
     # -- did it heal?
 
     def _verify(self, run: Run) -> float | None:
-        if not self._place.decides:
+        if not self._role.decides:
             return self._clock()
         plan = run.plan
         assert plan is not None
@@ -309,7 +309,7 @@ class Healing:
         wait = wait_of(plan, run.verify_from)
         now = self._clock()
         judgement = evidence.look(
-            config.prover,
+            config.verifier,
             plan,
             acted_at=run.acted_at or run.created_at,
             since=run.verify_from,
@@ -395,7 +395,7 @@ class Healing:
         transaction.count(HEALS.name, run.strategy, outcome)
         failure = outcome in FAILURES
         if run.acted_at is not None:
-            failure = consequences.end(transaction, self._config(), run, outcome, now, doubt=doubt)
+            failure = outcomes.end(transaction, self._config(), run, outcome, now, doubt=doubt)
         if (failure or doubt is Doubt.UNASKED) and self._config().settings.notify.tells:
             transaction.put_untold(run.id, "ended")
         return transaction.finish(run, outcome, reason, now=now, doubt=doubt, forgets_at=forgets_at)

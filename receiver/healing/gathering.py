@@ -30,9 +30,9 @@ from receiver.policy.guards.situation import (
     Situation,
 )
 from receiver.policy.maintenance import Window, active
-from receiver.policy.place import UNBOUND
 from receiver.policy.proof.binding import Binding
 from receiver.policy.proof.verifier import Judgement
+from receiver.policy.role import UNBOUND
 from receiver.policy.run import Asker, Plan, PlannedStep, Run
 from receiver.policy.strategy import OnFailure, Strategy, condition_holds
 from receiver.policy.target import Key
@@ -251,12 +251,12 @@ class Gathering:
         if self.heard(situation, asked).refused_by - OF_THE_OPERATOR:
             return asked
         labels = episode.alert.labels
-        decay = alert_decay = case.config.prover.decay(labels, asked.expression)
+        decay = alert_decay = case.config.verifier.decay(labels, asked.expression)
         if case.strategy.verify.query is not None:
             decay = self._decay_of_query(case, episode, asked)
         suspect = ""
         if not _acts_blind(asked):
-            suspect = case.config.prover.suspect(labels, asked.expression)
+            suspect = case.config.verifier.suspect(labels, asked.expression)
         return msgspec.structs.replace(
             asked,
             decay=decay,
@@ -285,7 +285,7 @@ class Gathering:
             except ActionError as error:
                 condition, detail = Condition.UNKNOWN, str(error)
             else:
-                condition, detail = case.config.prover.condition(query)
+                condition, detail = case.config.verifier.condition(query)
         return Asked(
             signal=judgement.signal,
             doubt=judgement.doubt,
@@ -307,7 +307,7 @@ class Gathering:
             query = render_promql(strategy.verify.query, variables)
         except ActionError as error:
             return Decay(None, str(error))
-        return case.config.prover.decay(
+        return case.config.verifier.decay(
             _target_labels(strategy, episode.alert.labels), query, own_query=True
         )
 
@@ -329,7 +329,7 @@ class Gathering:
             return judgement
         target = _target_labels(case.strategy, episode.alert.labels)
         binding = Binding(expression=query, labels=target, fed_at=self._clock(), own=True)
-        own = case.config.prover.look(binding, since=0.0, expect=verify.expect)
+        own = case.config.verifier.look(binding, since=0.0, expect=verify.expect)
         if own.signal is Signal.UNKNOWN:
             return judgement
         return msgspec.structs.replace(

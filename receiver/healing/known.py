@@ -18,7 +18,7 @@ from receiver.policy.scope import TARGET, Scope, of_target
 from receiver.policy.strategy import Strategies, Strategy
 from receiver.policy.target import labels_of, name_of
 from receiver.template import names_in
-from receiver.yaml.problem import quoted, suggestion
+from receiver.yaml.diagnostics import quoted, suggestion
 
 UNKNOWN: Final = "unknown_scope"
 """The code of the refusal of what is not known."""

@@ -17,7 +17,7 @@ import msgspec
 from receiver.clock import Clock
 from receiver.config.in_force import Config
 from receiver.errors import ActionError
-from receiver.healing import consequences
+from receiver.healing import outcomes
 from receiver.healing.choice import MOST, choose
 from receiver.healing.execution import PASSED_ON, Healing
 from receiver.healing.gathering import Asked, Case, Gathering, plan_for
@@ -26,7 +26,7 @@ from receiver.journal import Episode, Journal, Transaction
 from receiver.policy.alert import Alert
 from receiver.policy.decide import Decision, decide
 from receiver.policy.guards.situation import Answer, Reason, Signal, Situation, Verdict
-from receiver.policy.place import EVERYWHERE, UNBOUND, Place
+from receiver.policy.role import EVERYWHERE, UNBOUND, ProcessRole
 from receiver.policy.run import Outcome, Plan, Run, State
 from receiver.policy.strategy import Strategy
 from receiver.policy.target import Key
@@ -103,10 +103,10 @@ class Reconciler:
         wake_all: WakeAll,
         would_have: WouldHave = lambda *_: None,
         asked: Callable[[], None] = lambda: None,
-        place: Place = EVERYWHERE,
+        role: ProcessRole = EVERYWHERE,
     ) -> None:
         """*asked* is told when a run waits for a person's approval."""
-        self._place = place
+        self._role = role
         self._asked = asked
         self._would_have = would_have
         self._journal = journal
@@ -128,7 +128,7 @@ class Reconciler:
         seen = self._journal.read(lambda transaction: self._see_all(transaction, config, key))
         if seen.run is None or seen.run.state is State.PENDING:
             # Who only executes steps leaves it to those who decide.
-            return self._decide(key, config, seen) if self._place.decides else self._clock()
+            return self._decide(key, config, seen) if self._role.decides else self._clock()
         return self._healing.carry(seen.run)
 
     def resync(self, *, idle: bool = False) -> None:
@@ -273,7 +273,7 @@ class Reconciler:
             case Answer.ALLOW:
                 assert episode is not None  # `current` denies without an alert
                 run = _begin(transaction, case, episode, run, planned.plan, now)
-                consequences.begin(transaction, run)
+                outcomes.begin(transaction, run)
                 if planned.fault:
                     run = self._healing.finish(transaction, run, Outcome.FAILED, planned.fault)
             case Answer.WAIT:
@@ -311,7 +311,7 @@ class Reconciler:
             relapsed(healed, each, signal, within, now) for each, signal in firing
         ):
             return
-        consequences.relapse(transaction, case.config, healed, now)
+        outcomes.relapse(transaction, case.config, healed, now)
         log.warning(
             "a heal did not hold",
             extra={"run": healed.id, "strategy": healed.strategy, "target": healed.target},

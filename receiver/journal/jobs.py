@@ -13,7 +13,7 @@ from typing import Any, Final
 import psycopg
 from procrastinate.schema import SchemaManager
 
-from receiver.policy.place import UNBOUND
+from receiver.policy.role import UNBOUND
 
 TASK: Final = "consider"
 CENTRAL: Final = "central"

@@ -36,7 +36,7 @@ from receiver.journal.postgres_rows import (
 from receiver.journal.queries import queries
 from receiver.journal.rows import Rows
 from receiver.journal.stored import Stored
-from receiver.policy.place import LEASE
+from receiver.policy.role import LEASE
 
 T = TypeVar("T")
 

@@ -17,7 +17,7 @@ from receiver.journal.jobs import CHANNEL, KNOCK, TASK, queue_of
 from receiver.journal.queries import queries
 from receiver.journal.rows import Rows, storable
 from receiver.journal.steering_rows import Row
-from receiver.policy.place import LEASE, UNBOUND
+from receiver.policy.role import LEASE, UNBOUND
 from receiver.policy.target import Key
 
 FENCED: Final = "PH001"

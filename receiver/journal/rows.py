@@ -29,7 +29,7 @@ from receiver.journal.steering_rows import (
 from receiver.policy.alert import Alert, Quarantined, Status
 from receiver.policy.breaker import Breaker, names
 from receiver.policy.decide import Decision
-from receiver.policy.place import LEASE, UNBOUND
+from receiver.policy.role import LEASE, UNBOUND
 from receiver.policy.run import (
     Doubt,
     Observation,

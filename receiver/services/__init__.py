@@ -12,7 +12,7 @@ import msgspec
 
 from receiver.errors import ActionError
 from receiver.policy.duration import Duration
-from receiver.policy.place import LABEL, NAME, UNBOUND, host_of
+from receiver.policy.role import LABEL, NAME, UNBOUND, host_of
 from receiver.services.manager import Manager as Manager
 from receiver.services.manager import ServiceState as ServiceState
 from receiver.services.manager import ServiceStatus as ServiceStatus

@@ -30,11 +30,11 @@ from urllib.parse import urlsplit
 
 import msgspec
 
-from receiver.web.browsers import is_here, is_our_page
 from receiver.web.bucket import Bucket
-from receiver.web.guessers import network
+from receiver.web.csrf import is_here, is_our_page
+from receiver.web.denied_requests import DeniedRequests
+from receiver.web.login_throttle import network
 from receiver.web.passwords import Answer, Passwords
-from receiver.web.refusals import Refusals
 from receiver.web.web_config import Role, WebConfig
 
 WEBHOOK: Final = "/webhook"
@@ -119,7 +119,7 @@ class Access:
         self._on_refused = on_refused
         self._passwords = passwords or Passwords(clock)
         self._bucket = Bucket(clock)
-        self._refusals = Refusals(clock)
+        self._refusals = DeniedRequests(clock)
 
     @property
     def refused(self) -> Mapping[str, int]:

@@ -19,10 +19,10 @@ from receiver.settings import taken
 from receiver.web import create_app, create_worker_app
 from receiver.web.access import Access, Asked, Denied
 from receiver.web.arbiter import Server
-from receiver.web.gate import Gate, Headers, added
+from receiver.web.auth import AuthMiddleware, Headers, added
 from receiver.web.listening import refuse_what_is_taken
 from receiver.web.notify_socket import VARIABLES, NotifySocket
-from receiver.web.watched import WatchedConfig
+from receiver.web.reloading import ReloadingConfig
 from receiver.web.web_config import Loaded, WebConfig
 from receiver.web.webhook import PATH, Webhook
 from receiver.web.worker import Taken
@@ -59,7 +59,7 @@ def run(options: Options, listen: str, web_config: Path | None) -> None:
     """Serve until SIGTERM. Raises ConfigError and JournalError before anything is started."""
     watched = None
     if web_config is not None:
-        watched = WatchedConfig(web_config, lambda old, new: _may_replace(listen, old, new))
+        watched = ReloadingConfig(web_config, lambda old, new: _may_replace(listen, old, new))
     config = watched.now() if watched else WebConfig()
     _refuse_to_be_open(listen, config, web_config)
     if not _is_loopback(listen) and config.tls is None:
@@ -104,7 +104,7 @@ def _prepared(url: str) -> bool:
             sleep(1.0)
 
 
-def _tls(watched: WatchedConfig | None) -> dict[str, object]:
+def _tls(watched: ReloadingConfig | None) -> dict[str, object]:
     """Return gunicorn's settings for TLS: none where it is not served."""
     if watched is None or watched.loaded.context is None:
         return {}
@@ -121,7 +121,7 @@ class Application:
     def __init__(
         self,
         options: Options,
-        watched: WatchedConfig | None,
+        watched: ReloadingConfig | None,
         systemd: Mapping[str, str],
         *,
         loopback: bool,
@@ -140,7 +140,7 @@ class Application:
         app = create_worker_app(self._service)
         if self._webhook is not None:
             app = create_app(self._service, self._webhook)
-        self._app = Gate(app, self._access)
+        self._app = AuthMiddleware(app, self._access)
         try:
             self._service.start()
         except BaseException:

@@ -16,8 +16,8 @@ from flask import Flask, Response, request
 from werkzeug.exceptions import HTTPException, MethodNotAllowed, NotFound
 
 from receiver.web.answers import error
-from receiver.web.guessers import network
-from receiver.web.refusals import LONGEST_PATH
+from receiver.web.denied_requests import LONGEST_PATH
+from receiver.web.login_throttle import network
 from receiver.web.sparing import Sparing
 
 log: Final = logging.getLogger("promheal.web")

@@ -22,7 +22,7 @@ from typing import Final
 
 import bcrypt
 
-from receiver.web.guessers import Guessers, network
+from receiver.web.login_throttle import LoginThrottle, network
 
 AT_ONCE: Final = 2
 """Computations of bcrypt."""
@@ -64,7 +64,7 @@ class Passwords:
         self._running: dict[bytes, Future[Answer]] = {}
         self._right: OrderedDict[bytes, None] = OrderedDict()
         self._wrong: OrderedDict[bytes, None] = OrderedDict()
-        self._guessers = Guessers()
+        self._guessers = LoginThrottle()
 
     def check(self, users: Mapping[str, str], user: str, password: bytes, address: str) -> Answer:
         """Say whether *users*, with their bcrypt hashes, have this one. May take seconds."""

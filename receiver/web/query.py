@@ -12,7 +12,7 @@ from receiver.app import Service
 from receiver.errors import RefusedError
 from receiver.journal import Transaction
 from receiver.policy.run import Outcome, State
-from receiver.yaml.problem import quoted, suggestion
+from receiver.yaml.diagnostics import quoted, suggestion
 
 MAX_PAGE: Final = 500
 PAGE: Final = 50

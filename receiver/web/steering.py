@@ -21,7 +21,7 @@ from receiver.policy.duration import parse_duration
 from receiver.web import status
 from receiver.web.api import summary
 from receiver.web.query import MAX_ID
-from receiver.yaml.problem import quoted, suggestion
+from receiver.yaml.diagnostics import quoted, suggestion
 
 MAX_BODY: Final = 64 * 1024
 MAX_PAUSE: Final = 366 * 86_400.0

@@ -16,7 +16,7 @@ from typing import Annotated, Final, Literal
 import msgspec
 
 from receiver.errors import ConfigError
-from receiver.yaml.problem import quoted, suggestion
+from receiver.yaml.diagnostics import quoted, suggestion
 
 NO_CERTIFICATE: Final = "NoClientCert"
 IF_GIVEN: Final = "VerifyClientCertIfGiven"

@@ -22,10 +22,10 @@ import msgspec
 
 from receiver.policy.duration import Duration
 from receiver.web import tls
-from receiver.web.discretion import discreet
+from receiver.web.config_redaction import discreet
 from receiver.web.tls import Tls
+from receiver.yaml.diagnostics import InvalidConfig, Report, suggestion
 from receiver.yaml.nodes import Items, Node, Pairs, Scalar, parse, read_file
-from receiver.yaml.problem import InvalidConfig, Report, suggestion
 from receiver.yaml.scalars import BAD, Read, key_text, mark, read_bool, read_text
 from receiver.yaml.values import (
     MappingKey,

@@ -24,7 +24,7 @@ from receiver.errors import JournalError, PayloadError
 from receiver.journal import Admitted, Stored
 from receiver.journal.stored import not_stored
 from receiver.policy.alert import Notification, Quarantined, parse_notification
-from receiver.web.gate import USER
+from receiver.web.auth import USER
 from receiver.web.sparing import Sparing
 
 log: Final = logging.getLogger("promheal.webhook")

@@ -19,7 +19,7 @@ from typing import Any, Final
 import msgspec
 import yaml
 
-from receiver.yaml.problem import Report, quoted
+from receiver.yaml.diagnostics import Report, quoted
 
 MAX_DEPTH: Final = 32
 """Collections inside one another. libyaml's time grows with the square of it."""

@@ -18,8 +18,8 @@ from typing import Any, Final
 import msgspec
 from msgspec import inspect
 
+from receiver.yaml.diagnostics import Report, nearest, quoted
 from receiver.yaml.nodes import Items, Node, Pairs, Refused, Scalar
-from receiver.yaml.problem import Report, nearest, quoted
 
 Read = Callable[[Node, Report], Any]
 """Returns the value of a node, or BAD after a report."""

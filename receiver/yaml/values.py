@@ -17,8 +17,8 @@ import msgspec
 from msgspec import inspect
 
 from receiver.errors import ConfigError
+from receiver.yaml.diagnostics import Report, nearest, quoted, suggestion
 from receiver.yaml.nodes import Items, Node, Pairs, Scalar
-from receiver.yaml.problem import Report, nearest, quoted, suggestion
 from receiver.yaml.scalars import (
     BAD,
     Read,

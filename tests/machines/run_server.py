@@ -123,10 +123,10 @@ class Prometheus(ScriptedProver):
 
 
 class Server(World):
-    def __init__(self, journal: Mortal, prover: Prometheus, now: float, action: Action) -> None:
+    def __init__(self, journal: Mortal, verifier: Prometheus, now: float, action: Action) -> None:
         super().__init__(journal)
         self.mortal = journal
-        self.prover: Prometheus = prover
+        self.verifier: Prometheus = verifier
         self.clock.now = now
         metrics, woken = Metrics(), self.woken.append
         healing = Healing(journal, Actions([action]), metrics, self.clock, self.config, woken)

@@ -156,13 +156,13 @@ class Engine(RuleBasedStateMachine):
     @rule(signal=st.sampled_from([Signal.FIRING, Signal.FIRING, Signal.CLEARED, Signal.UNKNOWN]))
     def prometheus_says(self, signal: Signal) -> None:
         done["steps"] += 1
-        self.world.prover.signal = signal
+        self.world.verifier.signal = signal
 
     @rule(doubt=st.sampled_from([Doubt.NOBODY, Doubt.NOBODY, *Doubt]))
     def it_does_so_because(self, doubt: Doubt) -> None:
         """Why it knows nothing, whenever it does not."""
         done["steps"] += 1
-        self.world.prover.doubt = doubt
+        self.world.verifier.doubt = doubt
 
     @rule()
     def restart(self) -> None:
@@ -171,8 +171,8 @@ class Engine(RuleBasedStateMachine):
         before.journal.close()
         self.world = self.made()
         self.world.clock.now = before.clock.now
-        self.world.prover.signal = before.prover.signal
-        self.world.prover.doubt = before.prover.doubt
+        self.world.verifier.signal = before.verifier.signal
+        self.world.verifier.doubt = before.verifier.doubt
         self.world.spy.calls = before.spy.calls
 
     @precondition(lambda self: self.dormant)
@@ -221,9 +221,9 @@ class Engine(RuleBasedStateMachine):
     @rule(service=st.sampled_from(SERVICES))
     def get_well(self, service: str) -> None:
         """It fires, is acted on where that is allowed, and does not fire any more."""
-        self.world.prover.signal = Signal.FIRING
+        self.world.verifier.signal = Signal.FIRING
         self.insist(("good", service))
-        self.world.prover.signal = Signal.CLEARED
+        self.world.verifier.signal = Signal.CLEARED
         self.consider(("good", service))
 
     @rule(times=st.integers(1, 3), resumed=st.booleans())
@@ -257,7 +257,7 @@ class Engine(RuleBasedStateMachine):
         """Nobody says anything any more, and Prometheus cannot tell."""
         self.notify(key)
         self.world.clock.now += STALE + 1
-        self.world.prover.signal = Signal.UNKNOWN
+        self.world.verifier.signal = Signal.UNKNOWN
         self.consider(key)
 
     @rule(key=key)
@@ -303,10 +303,10 @@ class Engine(RuleBasedStateMachine):
 
     def said(self, ill: Ill) -> tuple[str, float | None] | None:
         """What follows from what Prometheus says, or does not say."""
-        prover = self.world.prover
-        if prover.signal is Signal.CLEARED:
+        verifier = self.world.verifier
+        if verifier.signal is Signal.CLEARED:
             return "resolved", None
-        if prover.signal is Signal.FIRING:
+        if verifier.signal is Signal.FIRING:
             return None
         if ill.healed is not None and ill.healed >= ill.seen:
             return "resolved", None
@@ -318,15 +318,15 @@ class Engine(RuleBasedStateMachine):
             Doubt.DATA: ("condition_unknown", 10.0),
             Doubt.BLIND: ("condition_unknown", 10.0),
         }
-        if prover.doubt not in waits:
+        if verifier.doubt not in waits:
             return None  # the notification's own word stands
-        reason, seconds = waits[prover.doubt]
+        reason, seconds = waits[verifier.doubt]
         return reason, self.now + seconds
 
     def expect_proof(self, key: tuple[str, str]) -> None:
         ill = self.targets[key]
         assert ill.proof_until is not None
-        signal = self.world.prover.signal
+        signal = self.world.verifier.signal
         if signal is Signal.CLEARED:
             ill.healed, ill.proof_until = self.now, None
             self.begin_anew()

@@ -104,12 +104,12 @@ class Lives(RuleBasedStateMachine):
         self.ended: dict[int, Run] = {}
         self.server = self.made(Prometheus(), START)
 
-    def made(self, prover: Prometheus, now: float) -> Server:
+    def made(self, verifier: Prometheus, now: float) -> Server:
         journal = Mortal(open_journal(f"sqlite:///{self.folder.name}/journal.db"))
-        server = Server(journal, prover, now, Scripted(self.does))
+        server = Server(journal, verifier, now, Scripted(self.does))
         server.strategies = configured(self.model.wish)
-        prover.meanwhile = self.meanwhile
-        prover.remember(self.model.wish.remembers)
+        verifier.meanwhile = self.meanwhile
+        verifier.remember(self.model.wish.remembers)
         return server
 
     def teardown(self) -> None:
@@ -137,7 +137,7 @@ class Lives(RuleBasedStateMachine):
         done[f"{phase} {act.what}"] += 1
         match act.what:
             case "cures":
-                self.server.prover.signal = Signal.CLEARED
+                self.server.verifier.signal = Signal.CLEARED
             case "fails":
                 raise ActionError("it failed")
             case "raises":
@@ -197,12 +197,12 @@ class Lives(RuleBasedStateMachine):
 
     @rule(signal=signals)
     def prometheus_says(self, signal: Signal) -> None:
-        self.server.prover.signal, self.model.signal = signal, str(signal)
+        self.server.verifier.signal, self.model.signal = signal, str(signal)
 
     @rule(reachable=mostly)
     def prometheus_answers(self, *, reachable: bool) -> None:
         """When it says nothing, that is so because it cannot be asked, or has no data."""
-        self.server.prover.unasked, self.model.reachable = not reachable, reachable
+        self.server.verifier.unasked, self.model.reachable = not reachable, reachable
 
     @precondition(lambda self: self.model.holds() is None)
     @rule(name=names)
@@ -220,7 +220,7 @@ class Lives(RuleBasedStateMachine):
     def reload(self, wish: Wish) -> None:
         self.model.wish = wish
         self.server.strategies = configured(wish)
-        self.server.prover.remember(wish.remembers)
+        self.server.verifier.remember(wish.remembers)
 
     def pass_time(self, seconds: float) -> None:
         self.model.now += seconds
@@ -266,7 +266,7 @@ class Lives(RuleBasedStateMachine):
     def restart(self) -> None:
         before = self.server
         before.journal.close()
-        self.server = self.made(before.prover, before.clock.now)
+        self.server = self.made(before.verifier, before.clock.now)
         self.server.reconciler.resync()
 
     @rule(name=names)

@@ -18,7 +18,7 @@ from receiver.healing.control import MAX_REASON
 from receiver.healing.known import UNKNOWN
 from receiver.policy.duration import format_duration
 from receiver.web import query, status
-from receiver.web.pages import shown
+from receiver.web.pages import views
 from receiver.web.pages.forms import Tokens, where_from, wishes
 from receiver.web.steering import user
 
@@ -32,11 +32,11 @@ def blueprint(service: Service) -> Blueprint:  # noqa: C901  one function a rout
     routes = Blueprint("page", __name__)
     tokens = Tokens(service.journal.secret("forms"))
     possible = wishes(service)
-    routes.add_app_template_filter(shown.moment, "moment")
+    routes.add_app_template_filter(views.moment, "moment")
     routes.add_app_template_filter(status.iso, "iso")
-    routes.add_app_template_filter(shown.exact, "exact")
-    routes.add_app_template_filter(shown.took, "took")
-    routes.add_app_template_filter(shown.word, "word")
+    routes.add_app_template_filter(views.exact, "exact")
+    routes.add_app_template_filter(views.took, "took")
+    routes.add_app_template_filter(views.word, "word")
     routes.add_app_template_filter(format_duration, "duration")
 
     def page(template: str, values: dict[str, Any], *, problem: str = "", code: int = 200,
@@ -62,7 +62,7 @@ def blueprint(service: Service) -> Blueprint:  # noqa: C901  one function a rout
 
     @routes.get("/")
     def show() -> Response:
-        return page("status.html", shown.overview(service))
+        return page("status.html", views.overview(service))
 
     @routes.get("/runs")
     def runs() -> Response:
@@ -72,19 +72,19 @@ def blueprint(service: Service) -> Blueprint:  # noqa: C901  one function a rout
             return page("absent.html", {"what": f"strategy {request.args['strategy']}"}, code=404)
         before = query.number("before", query.MAX_ID, 1, query.MAX_ID)
         return page(
-            "runs.html", shown.listed(service, strategy=strategy, outcome=outcome, before=before)
+            "runs.html", views.listed(service, strategy=strategy, outcome=outcome, before=before)
         )
 
     @routes.get("/runs/<int:number>")
     def run(number: int) -> Response:
-        values = shown.one_run(service, number) if number <= query.MAX_ID else None
+        values = views.one_run(service, number) if number <= query.MAX_ID else None
         if values is None:
             return page("absent.html", {"what": f"run {number}"}, code=404)
         return page("run.html", values)
 
     @routes.get("/strategies/<name>")
     def strategy(name: str) -> Response:
-        values = shown.one_strategy(service, name)
+        values = views.one_strategy(service, name)
         if values is None:
             return page("absent.html", {"what": f"strategy {name}"}, code=404)
         return page("strategy.html", values)
@@ -100,7 +100,7 @@ def blueprint(service: Service) -> Blueprint:  # noqa: C901  one function a rout
                 text += " (to pause it all the same, tick: even if it is not known)"
             return page(
                 "status.html",
-                shown.overview(service),
+                views.overview(service),
                 problem=f"{wish}: {text}",
                 code=error.status if isinstance(error, RefusedError) else 400,
                 path="/",

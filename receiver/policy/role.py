@@ -17,7 +17,7 @@ LABEL: Final = f"[A-Za-z_][A-Za-z0-9_]{{0,99}}={NAME}"
 _NAME: Final = re.compile(NAME)
 
 
-class Place(msgspec.Struct, frozen=True):
+class ProcessRole(msgspec.Struct, frozen=True):
     """What one process is there for."""
 
     executes: frozenset[str] = frozenset({UNBOUND})
@@ -26,7 +26,7 @@ class Place(msgspec.Struct, frozen=True):
     """It decides and verifies: it can ask Prometheus and Alertmanager."""
 
 
-EVERYWHERE: Final = Place()
+EVERYWHERE: Final = ProcessRole()
 """The one process that does it all."""
 
 

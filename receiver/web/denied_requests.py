@@ -9,14 +9,14 @@ from typing import Final
 
 from receiver.web.sparing import ADDRESSES, LINES, LOG_AGAIN, Sparing
 
-__all__ = ["ADDRESSES", "LINES", "LOG_AGAIN", "LONGEST_PATH", "Refusals"]
+__all__ = ["ADDRESSES", "LINES", "LOG_AGAIN", "LONGEST_PATH", "DeniedRequests"]
 
 log: Final = logging.getLogger("promheal.access")
 
 LONGEST_PATH: Final = 200
 
 
-class Refusals(Sparing):
+class DeniedRequests(Sparing):
     """Safe to use from many threads."""
 
     def __init__(self, clock: Callable[[], float]) -> None:

@@ -24,7 +24,7 @@ _BOTH_HOLD: Final = "content-security-policy"
 _ALWAYS: Final = (("X-Content-Type-Options", "nosniff"), ("Cache-Control", "no-store"))
 
 
-class Gate:
+class AuthMiddleware:
     """A WSGI application that lets through what *access* grants."""
 
     def __init__(self, app: WSGIApplication, access: Access) -> None:

@@ -15,7 +15,7 @@ import pytest
 import trustme
 
 from receiver.errors import ConfigError
-from receiver.web.watched import LOOK_AGAIN, TRY_AGAIN, WatchedConfig
+from receiver.web.reloading import LOOK_AGAIN, TRY_AGAIN, ReloadingConfig
 from receiver.web.web_config import Loaded
 
 PLAIN = "hunter2"
@@ -51,7 +51,7 @@ def token(name: str, role: str = "viewer") -> str:
     return f"bearer_tokens: [{{name: {name}, role: {role}, sha256: {digest}}}]\n"
 
 
-def names(watched: WatchedConfig) -> set[str]:
+def names(watched: ReloadingConfig) -> set[str]:
     return {found.name for found in watched.now().tokens.values()}
 
 
@@ -65,13 +65,13 @@ def test_a_change_is_taken_within_a_second(
 ) -> None:
     path = folder / "web.yml"
     path.write_text(token("before"))
-    watched = WatchedConfig(path, clock=clock)
+    watched = ReloadingConfig(path, clock=clock)
     path.write_text(token("after"))
     clock.now += LOOK_AGAIN / 2
     assert names(watched) == {"before"}
     clock.now += LOOK_AGAIN / 2
     assert names(watched) == {"after"}
-    monkeypatch.setattr("receiver.web.watched.load", pytest.fail)
+    monkeypatch.setattr("receiver.web.reloading.load", pytest.fail)
     clock.now += 10 * LOOK_AGAIN
     assert names(watched) == {"after"}, "and nothing is read again while nothing changes"
 
@@ -81,7 +81,7 @@ def test_a_broken_file_keeps_the_old_one_and_is_logged_once(
 ) -> None:
     path = folder / "web.yml"
     path.write_text(token("before"))
-    watched = WatchedConfig(path, clock=clock)
+    watched = ReloadingConfig(path, clock=clock)
     path.write_text(f"basic_auth_users: {{alice: {PLAIN}}}\n")
     for _ in range(30):
         clock.now += LOOK_AGAIN
@@ -106,7 +106,7 @@ def test_a_file_that_may_not_replace_the_old_one_does_not(folder: Path, clock: C
 
     path = folder / "web.yml"
     path.write_text(token("before"))
-    watched = WatchedConfig(path, check, clock=clock)
+    watched = ReloadingConfig(path, check, clock=clock)
     path.write_text("{}\n")
     clock.now += LOOK_AGAIN
     assert names(watched) == {"before"}
@@ -137,7 +137,7 @@ def test_a_renewed_certificate_is_served_and_the_context_is_kept_until_then(
 ) -> None:
     path = folder / "web.yml"
     path.write_text("tls_server_config: {cert_file: server.crt, key_file: server.key}\n")
-    watched = WatchedConfig(path, clock=clock)
+    watched = ReloadingConfig(path, clock=clock)
     first = watched.context()
     clock.now += LOOK_AGAIN
     assert watched.context() is first
@@ -159,7 +159,7 @@ def test_what_could_not_be_read_for_a_moment_is_tried_again(folder: Path, clock:
     """A file beside it may be what was missing, and nothing in what is watched shows that."""
     path = folder / "web.yml"
     path.write_text(token("before"))
-    watched = WatchedConfig(path, clock=clock)
+    watched = ReloadingConfig(path, clock=clock)
     path.write_text(
         token("after") + "tls_server_config: {cert_file: late.crt, key_file: server.key}\n"
     )

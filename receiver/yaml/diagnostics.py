@@ -35,7 +35,7 @@ class Severity(StrEnum):
     """It works, and is probably not what was meant."""
 
 
-class Problem(msgspec.Struct, frozen=True, kw_only=True):
+class Diagnostic(msgspec.Struct, frozen=True, kw_only=True):
     """One finding."""
 
     file: str
@@ -55,7 +55,7 @@ class Problem(msgspec.Struct, frozen=True, kw_only=True):
 class InvalidConfig(ConfigError):  # noqa: N818  it is a verdict that carries many errors
     """The configuration cannot be used. `problems` are all that were found, in all of its files."""
 
-    def __init__(self, problems: Iterable[Problem]) -> None:
+    def __init__(self, problems: Iterable[Diagnostic]) -> None:
         self.problems = tuple(problems)
         super().__init__("\n".join(format_problem(problem) for problem in self.problems))
 
@@ -66,7 +66,7 @@ class Report:
     def __init__(self, file: str, text: str = "") -> None:
         self.file = file
         self.lines = _BREAK.split(text)
-        self._found: dict[Problem, None] = {}  # a set in order: the same finding is told once
+        self._found: dict[Diagnostic, None] = {}  # a set in order: the same finding is told once
 
     def add(
         self,
@@ -79,7 +79,7 @@ class Report:
         """Note a problem at *line* and *column*, both from 0; without them, of the whole file."""
         source = self.lines[line] if 0 <= line < len(self.lines) else ""
         source, length = _without_secrets(source, max(0, column), max(1, length))
-        problem = Problem(
+        problem = Diagnostic(
             file=self.file,
             line=line + 1,
             column=column + 1,
@@ -91,7 +91,7 @@ class Report:
         self._found[problem] = None
 
     @property
-    def problems(self) -> list[Problem]:
+    def problems(self) -> list[Diagnostic]:
         """All of them, by their place."""
         return sorted(self._found, key=lambda problem: (problem.line, problem.column))
 
@@ -100,7 +100,7 @@ class Report:
         return any(problem.severity is Severity.ERROR for problem in self._found)
 
 
-def format_problem(problem: Problem, *, color: bool = False) -> str:
+def format_problem(problem: Diagnostic, *, color: bool = False) -> str:
     """Return `file:line:column: message`, the line, and a caret below the place.
 
     Tabs and wide characters before the place are measured, so the caret stands right below it.
@@ -150,7 +150,7 @@ def quoted(text: str) -> str:
     return repr(text if len(text) <= _QUOTED else f"{text[: _QUOTED - 1]}…")
 
 
-def by_place(reports: Iterable[Report]) -> Iterator[Problem]:
+def by_place(reports: Iterable[Report]) -> Iterator[Diagnostic]:
     """Yield the problems of all *reports*: file by file, each from top to bottom."""
     for report in reports:
         yield from report.problems

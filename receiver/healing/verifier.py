@@ -31,7 +31,7 @@ MOST: Final = 10
 _SCRAPING: Final = re.compile(r"\bup\b|\babsent")
 
 
-class PrometheusProver:
+class PrometheusVerifier:
     """Asks one Prometheus; without one nothing is ever proven."""
 
     def __init__(self, prometheus: Prometheus | None, clock: Clock) -> None:

@@ -28,7 +28,7 @@ TRY_AGAIN: Final = 10.0
 _Look = tuple[tuple[int, int, int] | None, ...]
 
 
-class WatchedConfig:
+class ReloadingConfig:
     """The web configuration in force. Safe to use from many threads.
 
     *check* is given the old and the new one, and raises ConfigError if that may not be taken.

@@ -16,11 +16,11 @@ from receiver.config.files import Loaded
 from receiver.config.in_force import Config
 from receiver.errors import UpstreamError
 from receiver.healing.intake import Fetch
-from receiver.healing.prover import PrometheusProver
+from receiver.healing.verifier import PrometheusVerifier
 from receiver.policy.alert import Alert, Notification
 from receiver.policy.authority import FILE
 from receiver.policy.guards.situation import Silencing
-from receiver.policy.place import EVERYWHERE, Place
+from receiver.policy.role import EVERYWHERE, ProcessRole
 from receiver.settings import Settings, dotenv
 
 
@@ -38,8 +38,8 @@ class Options(msgspec.Struct, frozen=True, kw_only=True):
     receives: bool = True
     """Accept, show and steer."""
     works: bool = True
-    """Decide and act, as far as *place* says; else all work is left to other processes."""
-    place: Place = EVERYWHERE
+    """Decide and act, as far as *role* says; else all work is left to other processes."""
+    role: ProcessRole = EVERYWHERE
     takes_files: bool = False
     """Alerts come from files of the operator, whose word stands for them."""
     threads: int | None = None
@@ -54,7 +54,7 @@ def config(loaded: Loaded, options: Options, clock: Clock, keys: Keys) -> Config
         settings=settings,
         strategies=loaded.strategies,
         inventory=loaded.inventory,
-        prover=PrometheusProver(prometheus, clock),
+        verifier=PrometheusVerifier(prometheus, clock),
         prometheus=prometheus,
         alertmanager=alertmanager,
         channels=channels(loaded, options),

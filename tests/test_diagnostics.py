@@ -5,9 +5,9 @@ import unicodedata
 
 import pytest
 
-from receiver.yaml.problem import (
+from receiver.yaml.diagnostics import (
+    Diagnostic,
     InvalidConfig,
-    Problem,
     Report,
     Severity,
     format_problem,
@@ -16,9 +16,9 @@ from receiver.yaml.problem import (
 )
 
 
-def problem(source: str, column: int, length: int = 1, **more: object) -> Problem:
+def problem(source: str, column: int, length: int = 1, **more: object) -> Diagnostic:
     values = {"file": "f.yml", "line": 9, "message": "wrong", **more}
-    return Problem(source=source, column=column, length=length, **values)  # type: ignore[arg-type]
+    return Diagnostic(source=source, column=column, length=length, **values)  # type: ignore[arg-type]
 
 
 def test_a_problem_is_shown_with_its_line_and_a_caret() -> None:
@@ -35,7 +35,7 @@ def test_a_warning_says_so() -> None:
 
 
 def test_a_problem_of_the_whole_file_has_no_place() -> None:
-    found = Problem(file="f.yml", line=0, column=0, message="no such file")
+    found = Diagnostic(file="f.yml", line=0, column=0, message="no such file")
     assert format_problem(found) == "f.yml: no such file"
 
 

@@ -15,7 +15,7 @@ from receiver.journal import Worker, open_journal
 from receiver.journal.postgres import PostgresJournal
 from receiver.journal.postgres_rows import shared
 from receiver.policy.guards.situation import Signal
-from receiver.policy.place import Place, host_of
+from receiver.policy.role import ProcessRole, host_of
 from receiver.policy.run import Outcome, Plan, Run, State
 from receiver.policy.strategy import StepSpec
 from receiver.services import HostLabel, Inventory, Service
@@ -24,7 +24,7 @@ from tests.factories import Spy, alert, notification, step, strategy
 from tests.world import KEY, World
 
 MANAGER = Command(restart_argv=("/bin/true",))
-HOST = Place(frozenset({"web-1"}), decides=False)
+HOST = ProcessRole(frozenset({"web-1"}), decides=False)
 
 
 def service(name: str, runs_on: str | HostLabel | None = None) -> Service:
@@ -160,9 +160,9 @@ def _loaded(folder: Path, written: str) -> Inventory:
 # -- from hand to hand
 
 
-def made(journal: PostgresJournal, place: Place | None = None, **steps: float) -> World:
+def made(journal: PostgresJournal, role: ProcessRole | None = None, **steps: float) -> World:
     what = strategy(actions=on("bound", **steps))
-    world = World(journal, what) if place is None else World(journal, what, place=place)
+    world = World(journal, what) if role is None else World(journal, what, role=role)
     world.inventory = INVENTORY
     return world
 
@@ -227,7 +227,7 @@ def test_deciding_executing_and_verifying_are_each_done_where_they_can_be(
     assert host.spy.calls == ["run bound"]
     assert central.spy.calls == []
     assert last(central).state is State.VERIFYING
-    central.prover.signal = Signal.CLEARED
+    central.verifier.signal = Signal.CLEARED
     central.consider()
     assert last(central).outcome is Outcome.HEALED
 

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 import pytest
 
 from receiver.clients.prometheus import Prometheus
-from receiver.healing.prover import PrometheusProver
+from receiver.healing.verifier import PrometheusVerifier
 from receiver.policy.guards.situation import Condition
 from receiver.settings import PrometheusSettings
 from tests.chain import Exporter, Program, free_port, start_prometheus, wait_until
@@ -29,8 +29,8 @@ def program(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Program]:
 
 
 @pytest.fixture
-def prover(program: Program) -> PrometheusProver:
-    return PrometheusProver(Prometheus(PrometheusSettings(url=program.url)), time.time)
+def verifier(program: Program) -> PrometheusVerifier:
+    return PrometheusVerifier(Prometheus(PrometheusSettings(url=program.url)), time.time)
 
 
 @pytest.mark.parametrize(
@@ -56,25 +56,25 @@ def prover(program: Program) -> PrometheusProver:
     ],
 )
 def test_an_alert_of_a_target_that_is_not_scraped_is_suspect(
-    prover: PrometheusProver, labels: dict[str, str], expression: str | None, *, suspect: bool
+    verifier: PrometheusVerifier, labels: dict[str, str], expression: str | None, *, suspect: bool
 ) -> None:
-    said = prover.suspect({"alertname": "A", **labels}, expression)
+    said = verifier.suspect({"alertname": "A", **labels}, expression)
 
     assert ("its scrape fails" in said) is suspect
     assert bool(said) is suspect
 
 
 def test_the_instance_counts_where_the_alert_names_it(
-    prover: PrometheusProver, program: Program
+    verifier: PrometheusVerifier, program: Program
 ) -> None:
     down = Prometheus(PrometheusSettings(url=program.url)).query('up{job="half"} == 0')
     (instance,) = (sample.labels["instance"] for sample in down)
 
-    assert prover.suspect({"job": "half", "instance": instance}, "requests_total > 5")
+    assert verifier.suspect({"job": "half", "instance": instance}, "requests_total > 5")
 
 
 def test_when_nobody_can_say_it_is_suspect() -> None:
-    nobody = PrometheusProver(
+    nobody = PrometheusVerifier(
         Prometheus(PrometheusSettings(url=f"http://127.0.0.1:{free_port()}")), time.time
     )
 
@@ -82,7 +82,7 @@ def test_when_nobody_can_say_it_is_suspect() -> None:
 
 
 def test_without_a_prometheus_nothing_is_suspect_and_nothing_is_proven() -> None:
-    prover = PrometheusProver(None, time.time)
+    verifier = PrometheusVerifier(None, time.time)
 
-    assert prover.suspect({"job": "well"}, "requests_total > 5") == ""
-    assert prover.condition("up")[0] is Condition.UNKNOWN
+    assert verifier.suspect({"job": "well"}, "requests_total > 5") == ""
+    assert verifier.condition("up")[0] is Condition.UNKNOWN

@@ -11,8 +11,8 @@ from typing import Final
 
 import msgspec
 
+from receiver.yaml.diagnostics import Diagnostic
 from receiver.yaml.nodes import Items, Node, Pairs, Scalar
-from receiver.yaml.problem import Problem
 
 _OPEN: Final = frozenset(
     {"tls_server_config", "http_server_config", "rate_limit", "roles", "client_certificates"}
@@ -25,7 +25,7 @@ _ALONE: Final = re.compile(r"\s*(?:- +)*(?:[\w.-]+: +)?", re.ASCII)
 """What stands before a value that has its line for itself."""
 
 
-def discreet(problems: Iterable[Problem], tree: Node | None) -> Iterator[Problem]:
+def discreet(problems: Iterable[Diagnostic], tree: Node | None) -> Iterator[Diagnostic]:
     """Yield *problems* with as much of their lines as is harmless: no more than what is marked.
 
     Of a file that is no YAML nobody knows what is what.

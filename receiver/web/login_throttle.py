@@ -29,7 +29,7 @@ class _Guesser:
         """How often it was locked out without a break of MOST seconds between."""
 
 
-class Guessers:
+class LoginThrottle:
     """The addresses that gave wrong passwords. Used under its owner's lock."""
 
     def __init__(self) -> None:
