@@ -38,11 +38,10 @@ T = TypeVar("T")
 NAMES: Final = {
     "_Recording.write": "notification",
     "Reconciler._decide.<locals>.<lambda>": "decision",
-    "Healing._write_step.<locals>.write": "step",
-    "Healing.forward.<locals>.done": "steps done",
-    "Healing._verify.<locals>.write": "look",
+    "Steps._write.<locals>.write": "step",
+    "Healing._commit.<locals>.write": "event",
     "HealingLog._done.<locals>.<lambda>": "healing log",
-    "Healing.pass_on.<locals>.<lambda>": "passing on",
+    "Aftermath.pass_on.<locals>.<lambda>": "passing on",
     "_alone.<locals>.<lambda>": "a count",
 }
 """What the functions that write are called here; one that is new has its own name."""

@@ -30,11 +30,9 @@ from receiver.engine import Engine
 from receiver.engine.background import Background, Task
 from receiver.engine.embedded import EmbeddedEngine
 from receiver.errors import ConfigError, JournalError
-from receiver.healing.control import Control
-from receiver.healing.execution import Healing
 from receiver.healing.gathering import Asked
 from receiver.healing.intake import Intake
-from receiver.healing.reconciler import Reconciler
+from receiver.healing.parts import assemble
 from receiver.journal import Journal, Transaction, open_journal
 from receiver.journal.steering import Anchor
 from receiver.policy.alert import Alert
@@ -110,29 +108,18 @@ class Service:
             lambda: self._config.settings.healing_log,
         )
         self.notices = Notices(journal, lambda: self._config, url=options.external_url)
-        healing = Healing(
-            journal,
-            actions,
-            metrics,
-            clock,
-            lambda: self._config,
-            self.engine.wake,
-            self._ended,
-            options.role,
-        )
-        self.reconciler = Reconciler(
-            journal,
-            healing,
-            metrics,
-            clock,
-            lambda: self._config,
-            self.engine.wake_all,
-            self._log_dry_run,
-            self._tell,
-            options.role,
-        )
-        self.control = Control(
-            journal, healing, clock, lambda: self._config, self.engine.wake, self.reconciler.resync
+        self.reconciler, self.control = assemble(
+            journal=journal,
+            actions=actions,
+            metrics=metrics,
+            clock=clock,
+            config=lambda: self._config,
+            wake=self.engine.wake,
+            wake_all=self.engine.wake_all,
+            role=options.role,
+            ended=self._ended,
+            would_have=self._log_dry_run,
+            asked=self._tell,
         )
         self.background = Background(clock, self._tasks())
         self.lookout = Lookout(self.reach.look, self._needs)

@@ -15,7 +15,7 @@ from receiver.engine.embedded import EmbeddedEngine
 from receiver.engine.postgres import PostgresEngine
 from receiver.errors import JournalError
 from receiver.journal.postgres import PostgresJournal
-from receiver.policy.role import EVERYWHERE
+from receiver.policy.role import EVERYWHERE, At, HandOver, Next, Rest
 from receiver.policy.target import Key
 
 Start = Callable[[Consider, int], Engine]
@@ -31,12 +31,12 @@ class Considered:
         self.overlaps: list[str] = []
         self.most = 0
         self.lock = threading.Lock()
-        self.again: dict[Key, float | None] = {}
+        self.again: dict[Key, Next] = {}
         self.seconds = 0.0
         self.gate = threading.Event()
         self.gate.set()
 
-    def __call__(self, key: Key) -> float | None:
+    def __call__(self, key: Key) -> Next:
         with self.lock:
             self.calls.append(key)
             self.times.append(time.monotonic())
@@ -48,7 +48,7 @@ class Considered:
         time.sleep(self.seconds)
         with self.lock:
             self.now[key[1]] -= 1
-        return self.again.pop(key, None)
+        return self.again.pop(key, Rest())
 
     def wait_for(self, count: int) -> None:
         deadline = time.monotonic() + 20
@@ -165,7 +165,7 @@ def test_a_timer_is_kept_and_the_earliest_counts(engine: Engine, considered: Con
 
 def test_what_it_returns_is_when_it_is_called_again(engine: Engine, considered: Considered) -> None:
     asked = time.monotonic()
-    considered.again[Key("s", "t")] = steady_clock()() + 0.3
+    considered.again[Key("s", "t")] = At(steady_clock()() + 0.3)
     engine.wake(Key("s", "t"))
 
     considered.wait_for(2)
@@ -180,11 +180,12 @@ def test_an_error_is_not_the_end(start: Start, monkeypatch: pytest.MonkeyPatch) 
     calls: list[Key] = []
     done = threading.Event()
 
-    def consider(key: Key) -> None:
+    def consider(key: Key) -> Next:
         calls.append(key)
         if len(calls) < 3:
             raise ZeroDivisionError
         done.set()
+        return Rest()
 
     one = start(consider, 1)
     one.wake(Key("s", "t"))
@@ -202,11 +203,12 @@ def test_a_journal_that_cannot_store_is_no_fault_of_promheal(
     done = threading.Event()
     calls: list[Key] = []
 
-    def consider(key: Key) -> None:
+    def consider(key: Key) -> Next:
         calls.append(key)
         if len(calls) == 1:
             raise JournalError("the disk is full")
         done.set()
+        return Rest()
 
     one = start(consider, 1)
     with caplog.at_level("WARNING", logger="promheal.engine"):
@@ -217,6 +219,24 @@ def test_a_journal_that_cannot_store_is_no_fault_of_promheal(
     assert "put off: the disk is full" in line.getMessage()
     assert line.exc_info is None, "a full disk needs no traceback every five seconds"
     assert one.stop(5)
+
+
+def test_what_another_process_must_look_at_is_not_asked_for_in_a_circle(
+    considered: Considered, caplog: pytest.LogCaptureFixture
+) -> None:
+    engine = EmbeddedEngine(threads=lambda: 1, clock=steady_clock())
+    considered.again[Key("s", "t")] = HandOver("web-1")
+    engine.start(considered)
+    with caplog.at_level("WARNING", logger="promheal.engine"):
+        engine.wake(Key("s", "t"))
+        considered.wait_for(1)
+        time.sleep(0.3)
+
+    assert len(considered.calls) == 1
+    assert [line.getMessage() for line in caplog.records] == [
+        "s on t is left to web-1, which is not here"
+    ]
+    assert engine.stop(5)
 
 
 def test_stopping_waits_for_what_runs_and_begins_nothing_new(

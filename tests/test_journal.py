@@ -38,8 +38,8 @@ from receiver.policy.breaker import (
 from receiver.policy.decide import Decision, decide
 from receiver.policy.dormancy import AWAKE, Dormancy
 from receiver.policy.guards.situation import Reason, Signal, wait
+from receiver.policy.life import FOLLOWERS
 from receiver.policy.run import (
-    TRANSITIONS,
     Doubt,
     Observation,
     Outcome,
@@ -348,7 +348,7 @@ def test_only_what_the_table_says_may_follow(journal: Journal, before: State) ->
     episode = opened_episode(journal)
     for later in State:
         run = journal.atomically(lambda t: t.open_run(KEY, before, episode=episode, now=NOW))
-        allowed = later in TRANSITIONS[before]
+        allowed = later in FOLLOWERS[before]
 
         def change(t: Transaction) -> None:
             outcome = Outcome.FAILED if later is State.FINISHED else None
@@ -476,7 +476,7 @@ def test_a_relapse_that_is_not_stored_has_not_been_counted(
         raise RuntimeError("cut off")
 
     with monkeypatch.context() as patched:
-        patched.setattr(world.reconciler, "_record", dies)
+        patched.setattr("receiver.healing.settling._record", dies)
         with pytest.raises(RuntimeError):
             world.consider()
     assert world.totals("relapses") == {}

@@ -24,7 +24,7 @@ from receiver.journal import Journal, Transaction, Worker, postgres_rows
 from receiver.journal.jobs import CENTRAL, install, queue_of
 from receiver.journal.postgres import PostgresJournal
 from receiver.journal.postgres_rows import shared
-from receiver.policy.role import EVERYWHERE, LEASE, ProcessRole
+from receiver.policy.role import EVERYWHERE, LEASE, Next, ProcessRole, Rest
 from receiver.policy.target import Key
 from tests.brokers import eventually
 from tests.factories import NOW
@@ -78,7 +78,7 @@ class Calls:
         self.overlaps: list[str] = []
 
     def of(self, who: str, seconds: float = 0.0) -> Consider:
-        def consider(key: Key) -> None:
+        def consider(key: Key) -> Next:
             with self.lock:
                 self.calls.append((who, key))
                 if key[1] in self.now:
@@ -87,6 +87,7 @@ class Calls:
             time.sleep(seconds)
             with self.lock:
                 self.now.discard(key[1])
+            return Rest()
 
         return consider
 
@@ -210,10 +211,11 @@ def test_news_during_the_look_is_looked_at_again(start: Start, journal: Postgres
     looked: list[list[str]] = []
     looking, go_on = threading.Event(), threading.Event()
 
-    def consider(_: Key) -> None:
+    def consider(_: Key) -> Next:
         looked.append(audits(journal))
         looking.set()
         go_on.wait(10)
+        return Rest()
 
     engine = start(consider)
     engine.wake(KEY)
@@ -396,7 +398,7 @@ def test_what_could_not_be_stored_is_considered_again(
 
 def test_a_process_is_listed_while_it_lives(start: Start, journal: PostgresJournal) -> None:
     role = ProcessRole(frozenset({"web-1", "zone=a"}), decides=False)
-    engine = start(lambda _: None, role)
+    engine = start(lambda _: Rest(), role)
 
     (worker,) = journal.read(lambda t: t.workers())
 

@@ -8,14 +8,13 @@ from typing import Any
 
 import msgspec
 
+from receiver.actions import Actions
 from receiver.config.in_force import Config
-from receiver.healing.control import Control
-from receiver.healing.execution import Healing
 from receiver.healing.intake import Intake
-from receiver.healing.reconciler import Reconciler
+from receiver.healing.parts import assemble
 from receiver.journal import Journal
 from receiver.policy.guards.situation import Silencing
-from receiver.policy.role import EVERYWHERE, ProcessRole
+from receiver.policy.role import EVERYWHERE, At, HandOver, ProcessRole, Rest
 from receiver.policy.run import Run
 from receiver.policy.strategy import Strategies, Strategy
 from receiver.policy.target import Key
@@ -53,18 +52,8 @@ class World:
         self.pause_file: Path | None = None
         self.settings = Settings(prometheus=PrometheusSettings(url="http://scripted.example"))
         self.strategies = Strategies(strategies or (strategy(),))
-        metrics = Metrics()
         self.inventory = Inventory({})
-        healing = Healing(
-            journal, actions(self.spy), metrics, self.clock, self.config, self.woken.append,
-            role=role,
-        )  # fmt: skip
-        self.reconciler = Reconciler(
-            journal, healing, metrics, self.clock, self.config, self.wake_all, role=role
-        )
-        self.control = Control(
-            journal, healing, self.clock, self.config, self.woken.append, self.reconciler.resync
-        )
+        self.assemble(actions(self.spy), role)
         self.intake = Intake(
             journal,
             self.clock,
@@ -74,6 +63,18 @@ class World:
             lambda _: self.verifier.signal,
             lambda sender: sender in self.trusted,
             lambda alert: self.verifier.lists(alert.labels),
+        )
+
+    def assemble(self, actions: Actions, role: ProcessRole = EVERYWHERE) -> None:
+        self.reconciler, self.control = assemble(
+            journal=self.journal,
+            actions=actions,
+            metrics=Metrics(),
+            clock=self.clock,
+            config=self.config,
+            wake=self.woken.append,
+            wake_all=self.wake_all,
+            role=role,
         )
 
     def wake_all(self, keys: Iterable[Key], *, idle: bool = False) -> None:
@@ -102,7 +103,14 @@ class World:
         self.intake.admit(notification(alert(**changes)))
 
     def consider(self, key: Key = KEY) -> float | None:
-        return self.reconciler.consider(key)
+        """Return when to look again: at once, too, where another process must."""
+        match self.reconciler.consider(key):
+            case At(time):
+                return time
+            case HandOver():
+                return self.clock.now
+            case Rest():
+                return None
 
     def verdict(self, key: Key = KEY) -> tuple[str, str]:
         """What was decided last, and why."""

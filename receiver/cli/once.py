@@ -25,6 +25,7 @@ from receiver.policy.alert import Alert, Notification, Status
 from receiver.policy.authority import FILE
 from receiver.policy.duration import format_duration
 from receiver.policy.guards.situation import Answer, Reason
+from receiver.policy.role import At
 from receiver.policy.run import Outcome, State
 from receiver.policy.strategy import Strategy
 from receiver.policy.target import Key
@@ -198,11 +199,11 @@ def _carry(service: Service, key: Key, ending: Event) -> dict[str, Any]:
             return _result(key, decision.verdict, decision.reason, None, None, decision.detail)
         if run.outcome is not None:
             return _result(key, run.outcome, run.reason, None, run.id)
-        if run.state is State.PENDING or again is None:
+        if run.state is State.PENDING or not isinstance(again, At):
             decision = service.journal.read(lambda t: t.last_decision(key))
             why = "" if decision is None else decision.detail
             return _result(key, Answer.WAIT, run.reason, run.until, run.id, why)
-        if ending.wait(max(0.0, again - service.clock())):
+        if ending.wait(max(0.0, again.time - service.clock())):
             return _result(key, run.state, "promheal ends; to be taken up again", None, run.id)
 
 

@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable
 from typing import Protocol
 
+from receiver.policy.role import Next
 from receiver.policy.target import Key
 
-Consider = Callable[[Key], float | None]
-"""Looks at one strategy and target, acts if it may, and returns when to be called again: seconds
-since the epoch, or None when only news will bring it up."""
+Consider = Callable[[Key], Next]
+"""Looks at one strategy and target, acts if it may, and returns who is to look again, and when."""
 
 
 class Engine(Protocol):

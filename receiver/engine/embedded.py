@@ -18,6 +18,7 @@ from typing import Final
 from receiver.clock import Clock
 from receiver.engine import Consider
 from receiver.errors import JournalError
+from receiver.policy.role import At, HandOver, Next, Rest
 from receiver.policy.target import Key
 
 log: Final = logging.getLogger("promheal.engine")
@@ -139,21 +140,27 @@ class EmbeddedEngine:
                     return
             if self._observe_wait is not None:
                 self._observe_wait(perf_counter() - since)
-            again: float | None
+            again: Next
             try:
                 assert self._consider is not None
                 again = self._consider(key)
             except JournalError as error:  # the disk is full, and everybody says so
                 log.warning("considering %s on %s is put off: %s", *key, error)
-                again = self._clock() + RETRY
+                again = At(self._clock() + RETRY)
             except Exception:
                 log.exception("considering %s on %s failed; again in %g s", *key, RETRY)
-                again = self._clock() + RETRY
+                again = At(self._clock() + RETRY)
             with self._changed:
                 self._given -= 1
                 self._leave(key)
-            if again is not None:
-                self.wake(key, again)
+            match again:
+                case At(time):
+                    self.wake(key, time)
+                case HandOver(runs_on):  # of a journal that many processes had shared
+                    log.warning("%s on %s is left to %s, which is not here", *key, runs_on)
+                    self.wake(key, self._clock() + RETRY)
+                case Rest():
+                    pass
 
     def _tick(self) -> None:
         with self._changed:

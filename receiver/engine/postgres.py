@@ -34,7 +34,7 @@ from receiver.journal import Transaction, Worker
 from receiver.journal.jobs import CHANNEL, KNOCK, TASK, engine_version, queue_of
 from receiver.journal.postgres import CONNECT, SCHEMA, PostgresJournal
 from receiver.journal.postgres_rows import shared
-from receiver.policy.role import LEASE, ProcessRole
+from receiver.policy.role import LEASE, At, HandOver, ProcessRole, Rest
 from receiver.policy.target import Key
 from receiver.process.table import born, machine
 
@@ -251,9 +251,16 @@ class PostgresEngine:
         self._set_timers(queues, again)
 
     def _look(self, key: Key) -> float | None:
+        """Consider *key*; return when it is considered again, by whoever its queue leads to."""
         assert self._consider is not None
         try:
-            return self._consider(key)
+            match self._consider(key):
+                case At(time):
+                    return time
+                case HandOver():
+                    return self._clock()
+                case Rest():
+                    return None
         except FencedError:
             raise
         except JournalError as error:  # the server is away, and everybody says so

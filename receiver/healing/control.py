@@ -15,15 +15,16 @@ from receiver.clock import Clock
 from receiver.config.in_force import Config
 from receiver.errors import RefusedError
 from receiver.healing import outcomes
+from receiver.healing.aftermath import Aftermath
 from receiver.healing.coverage import Coverage, coverage
-from receiver.healing.execution import Healing
 from receiver.healing.known import Known
 from receiver.journal import Journal, Transaction
 from receiver.journal.steering import Pause
 from receiver.policy.breaker import MAIN, Breaker, BreakerState
 from receiver.policy.dormancy import AWAKE
 from receiver.policy.guards.situation import Reason
-from receiver.policy.run import Outcome, Run, State
+from receiver.policy.life import CANCELLABLE, LifeEvent, transition
+from receiver.policy.run import Run, State
 from receiver.policy.scope import (
     ALL,
     EVERYWHERE,
@@ -69,15 +70,16 @@ class Control:
 
     def __init__(
         self,
+        *,
         journal: Journal,
-        healing: Healing,
+        aftermath: Aftermath,
         clock: Clock,
         config: Callable[[], Config],
         wake: Callable[[Key], None],
         resync: Callable[[], None],
     ) -> None:
         self._journal = journal
-        self._healing = healing
+        self._aftermath = aftermath
         self._clock = clock
         self._config = config
         self._wake = wake
@@ -218,7 +220,7 @@ class Control:
 
         rejected = self._journal.atomically(write)
         _tell("rejected", by, reason, run=run)
-        self._healing.released(rejected)
+        self._aftermath.released(rejected)
         return rejected
 
     def cancel(self, run: int, *, by: str, reason: str) -> Run:
@@ -233,7 +235,7 @@ class Control:
             found = _existing(transaction, run)
             if found.state is State.PENDING:
                 return self._end_pending(transaction, found, "cancel", by=by, reason=reason)
-            if found.state in {State.FINISHED, State.ROLLING_BACK}:
+            if found.state not in CANCELLABLE:
                 raise RefusedError(
                     f"run {run} is {found.outcome or found.state} and cannot be cancelled",
                     status=409,
@@ -248,7 +250,7 @@ class Control:
         cancelled = self._journal.atomically(write)
         _tell("cancelled", by, reason, run=run)
         if cancelled.outcome is not None:
-            self._healing.released(cancelled)
+            self._aftermath.released(cancelled)
         else:
             self._wake(Key(cancelled.strategy, cancelled.target))
         return cancelled
@@ -273,10 +275,9 @@ class Control:
         now = self._clock()
         transaction.put_audit(action, f"run {run.id}", by=by, reason=reason, now=now)
         transaction.put_veto(Key(run.strategy, run.target), by=by, reason=reason, now=now)
+        ended = transition(run.state, LifeEvent.CANCELLED)
         done = "rejected" if action == "reject" else "cancelled"
-        return self._healing.finish(
-            transaction, run, Outcome.CANCELLED, f"{done} by {by}: {reason}"
-        )
+        return self._aftermath.finish(transaction, run, ended.end, f"{done} by {by}: {reason}")
 
     def _check_strategy(self, name: str) -> None:
         strategies = self._config().strategies

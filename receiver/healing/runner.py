@@ -41,7 +41,6 @@ class Ended(msgspec.Struct, frozen=True):
     """Whether any step did something."""
 
 
-Event = Step | Suspended
 ContextFor = Callable[[PlannedStep, Step], Context]
 """Makes the context of a step that was written down as started, from its plan."""
 
@@ -53,7 +52,7 @@ class Runner:
 
     def forward(
         self, plan: Plan, past: Steps, context_for: ContextFor, *, resumed: bool
-    ) -> Generator[Event, None, Ended]:
+    ) -> Generator[Step | Suspended, None, Ended]:
         """Execute what is not done yet.
 
         *resumed*: the step found started is one that had said `Later`; otherwise it is one during

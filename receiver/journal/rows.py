@@ -29,6 +29,7 @@ from receiver.journal.steering_rows import (
 from receiver.policy.alert import Alert, Quarantined, Status
 from receiver.policy.breaker import Breaker, names
 from receiver.policy.decide import Decision
+from receiver.policy.life import FOLLOWERS
 from receiver.policy.role import LEASE, UNBOUND
 from receiver.policy.run import (
     Doubt,
@@ -40,7 +41,6 @@ from receiver.policy.run import (
     State,
     Step,
     StepState,
-    may_follow,
 )
 from receiver.policy.target import Key
 from receiver.redaction import redact, redact_json
@@ -393,7 +393,7 @@ class Rows(SteeringRows, Transaction):
         )
 
     def change(self, run: Run, state: State, **changes: Any) -> Run:
-        assert may_follow(run.state, state), f"run {run.id}: {run.state} -> {state}"
+        assert state in FOLLOWERS[run.state], f"run {run.id}: {run.state} -> {state}"
         after = msgspec.structs.replace(run, state=state, **changes)
         after = msgspec.structs.replace(after, runs_on=_place(after.plan))
         values = {name: getattr(after, name) for name in _CHANGEABLE}

@@ -1,7 +1,4 @@
-"""What is one execution of a strategy on a target, and what may follow what?
-
-The life cycle is the table `TRANSITIONS`; nothing else decides which state may follow which.
-"""
+"""One execution of a strategy on a target: its states, its steps and how it ended."""
 
 from __future__ import annotations
 
@@ -79,18 +76,6 @@ class StepState(StrEnum):
     """Found started by a later process."""
 
 
-_P, _A, _W = State.PENDING, State.ACTING, State.WAITING
-_V, _R, _F = State.VERIFYING, State.ROLLING_BACK, State.FINISHED
-
-TRANSITIONS: Final[dict[State, frozenset[State]]] = {
-    _P: frozenset({_P, _A, _F}),  # asked again · every guard allows · resolved before the act
-    _A: frozenset({_W, _V, _R, _F}),
-    _W: frozenset({_A, _R, _F}),
-    _V: frozenset({_R, _F}),
-    _R: frozenset({_F}),
-    _F: frozenset(),
-}
-
 FAILURES: Final = frozenset(
     {
         Outcome.FAILED,
@@ -101,10 +86,6 @@ FAILURES: Final = frozenset(
     }
 )
 """What counts against a strategy; `inconclusive` and `cancelled` count neither way."""
-
-
-def may_follow(before: State, after: State) -> bool:
-    return after in TRANSITIONS[before]
 
 
 class PlannedStep(msgspec.Struct, frozen=True, kw_only=True):

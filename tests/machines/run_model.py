@@ -436,10 +436,11 @@ class Model:
         if remembers is not None:
             longest = max(WITHIN, min(remembers + SETTLE, AT_MOST))
         deadline = life.verify_from + longest
+        if life.cancel:
+            return self.give_up(life, "cancelled")
         if self.signal == "cleared":
-            # Who cancelled it meanwhile has woken it at once.
-            return self.now if life.cancel else self.finish(life, "healed")
-        if life.cancel or self.now < deadline:
+            return self.finish(life, "healed")
+        if self.now < deadline:
             return min(self.now + longest / 20, deadline)
         if self.signal == "firing":
             if remembers is not None and self.now >= life.verify_from + remembers:

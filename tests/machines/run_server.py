@@ -8,16 +8,12 @@ from typing import Any, ClassVar, Final, TypeVar
 import msgspec
 
 from receiver.actions import Action, Actions, Context, Later
-from receiver.healing.control import Control
-from receiver.healing.execution import Healing
-from receiver.healing.reconciler import Reconciler
 from receiver.journal import Journal, Stored, Transaction
 from receiver.policy.breaker import MainThresholds, StrategyThresholds, Thresholds
 from receiver.policy.decay import Decay
 from receiver.policy.matcher import parse_matcher
 from receiver.policy.proof.verifier import Judgement
 from receiver.policy.strategy import OnFailure, Strategies, Strategy, Verify
-from receiver.reporting.metrics import Metrics
 from receiver.settings import BackoffSettings, EngineSettings
 from tests.factories import ScriptedProver, step, strategy
 from tests.machines.run_model import (
@@ -128,14 +124,7 @@ class Server(World):
         self.mortal = journal
         self.verifier: Prometheus = verifier
         self.clock.now = now
-        metrics, woken = Metrics(), self.woken.append
-        healing = Healing(journal, Actions([action]), metrics, self.clock, self.config, woken)
-        self.reconciler = Reconciler(
-            journal, healing, metrics, self.clock, self.config, self.wake_all
-        )
-        self.control = Control(
-            journal, healing, self.clock, self.config, woken, self.reconciler.resync
-        )
+        self.assemble(Actions([action]))
         self.set(
             engine=EngineSettings(
                 stale_after=STALE,

@@ -1,0 +1,273 @@
+"""Decides on one target in one transaction, and writes down what follows from it."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Sequence
+from datetime import UTC, datetime
+from typing import Final
+
+import msgspec
+
+from receiver.clock import Clock
+from receiver.errors import ActionError
+from receiver.healing import outcomes
+from receiver.healing.aftermath import Aftermath
+from receiver.healing.choice import MOST
+from receiver.healing.gathering import Asked, Case, Gathering, plan_for
+from receiver.healing.relapse import relapsed
+from receiver.journal import Episode, Transaction
+from receiver.policy.decide import Decision, decide
+from receiver.policy.guards.situation import Answer, Reason, Signal, Verdict
+from receiver.policy.life import LifeEvent, transition
+from receiver.policy.role import UNBOUND
+from receiver.policy.run import Plan, Run, State
+from receiver.policy.target import Key
+from receiver.reporting.metrics import DECISIONS
+from receiver.settings import UndeclaredValues
+
+log: Final = logging.getLogger("promheal.reconciler")
+
+_EVENTS: Final = {
+    Answer.ALLOW: LifeEvent.ALLOWED,
+    Answer.WAIT: LifeEvent.POSTPONED,
+    Answer.DENY: LifeEvent.DENIED,
+}
+
+
+class Planned(msgspec.Struct, frozen=True):
+    """What would be done, or why it cannot be said."""
+
+    plan: Plan | None = None
+    fault: str = ""
+
+    @property
+    def runs_on(self) -> str:
+        return UNBOUND if self.plan is None else self.plan.runs_on
+
+
+class Settled(msgspec.Struct, frozen=True):
+    """What was decided, and written down."""
+
+    verdict: Verdict
+    run: Run | None
+    news: bool
+    """It is not what was decided the last time."""
+
+    def tell(self, key: Key) -> None:
+        """Log what is news, now that it is on the disk."""
+        if not self.news:
+            return
+        verdict = self.verdict
+        log.info(
+            "decided",
+            extra={
+                "strategy": key.strategy,
+                "target": key.target,
+                "verdict": str(verdict.answer),
+                "reason": str(verdict.reason or ""),
+                "until": verdict.until,
+                "detail": verdict.detail,
+                "run": None if self.run is None else self.run.id,
+            },
+        )
+
+
+class Settling:
+    def __init__(self, *, aftermath: Aftermath, gathering: Gathering, clock: Clock) -> None:
+        self._aftermath = aftermath
+        self._gathering = gathering
+        self._clock = clock
+
+    def settle(
+        self,
+        transaction: Transaction,
+        case: Case,
+        asked: Asked,
+        planned: Planned,
+        healed_at: float | None,
+    ) -> Settled | None:
+        """Decide on the history as it is now, and write down what follows from it.
+
+        None, and nothing is written, when what was in the way while we asked has gone, since the
+        questions that did not matter then matter now; and when the alert that it was asked about
+        has ended meanwhile, and others still ask. *healed_at* is when the target was last proven
+        healed.
+        """
+        # An alert that came while we asked has waked us once more; now nothing is planned for it.
+        those = () if planned == Planned() else asking(transaction, case.key)
+        asked_of = None if asked.episode is None else asked.episode.id
+        episode = next((each for each in those if each.id == asked_of), None)
+        if episode is None and those:
+            return None
+        run = transaction.unfinished(case.key)
+        # Before the breakers are read, which may open of it.
+        self._note_relapse(transaction, case, episode, asked, healed_at)
+        situation = self._gathering.situation(
+            transaction,
+            case,
+            episode,
+            run,
+            asked,
+            runs_on=planned.runs_on,
+            fault=planned.fault,
+        )
+        now = situation.now
+        decision = decide(situation)
+        if decision.verdict.answer is Answer.ALLOW and not asked.complete:
+            return None
+        run = self._follow(transaction, case, episode, run, planned, decision.verdict, now)
+        news = _record(transaction, case.key, decision, run, now)
+        for over in asked.over:  # now that the decision has named it
+            transaction.give_up(before=now - situation.stale_after, episode=over)
+        return Settled(decision.verdict, run, news)
+
+    def _follow(
+        self,
+        transaction: Transaction,
+        case: Case,
+        episode: Episode | None,
+        run: Run | None,
+        planned: Planned,
+        verdict: Verdict,
+        now: float,
+    ) -> Run | None:
+        """Do to the run what follows from a verdict on *episode*, and return it."""
+        change = transition(State.PENDING, _EVENTS[verdict.answer])
+        match change.state:
+            case State.ACTING:
+                assert episode is not None  # `current` denies without an alert
+                run = _begin(transaction, case, episode, run, planned.plan, now)
+                outcomes.begin(transaction, run)
+                if planned.fault:
+                    failed = transition(run.state, LifeEvent.UNPLANNABLE).end
+                    run = self._aftermath.finish(transaction, run, failed, planned.fault)
+            case State.PENDING:
+                assert episode is not None
+                known = None if run is None else run.asked_at
+                run = _pend(transaction, case, episode, run, verdict, now)
+                if run.asked_at != known and case.config.settings.notify.tells:
+                    transaction.put_untold(run.id, "asked")
+            case _:
+                if verdict.reason is Reason.APPROVAL_EXPIRED:
+                    transaction.put_veto(case.key, by="promheal", reason=verdict.detail, now=now)
+                if run is not None:
+                    why = verdict.detail if episode else _evidence(transaction, run, verdict)
+                    evidence = f"{verdict.reason}: {why}"
+                    run = self._aftermath.finish(transaction, run, change.end, evidence)
+        return run
+
+    def _note_relapse(
+        self,
+        transaction: Transaction,
+        case: Case,
+        episode: Episode | None,
+        asked: Asked,
+        healed_at: float | None,
+    ) -> None:
+        if episode is None or healed_at is None:
+            return
+        within, now = case.strategy.verify.relapse, self._clock()
+        firing = [(episode, asked.signal if asked.answered else Signal.UNKNOWN)]
+        firing += [(each.episode, Signal.FIRING) for each in asked.also]
+        if min(now, *(each.first_seen for each, _ in firing)) - healed_at >= within:
+            return
+        healed = transaction.last_heal(case.key)
+        if healed is None or not any(
+            relapsed(healed, each, signal, within, now) for each, signal in firing
+        ):
+            return
+        outcomes.relapse(transaction, case.config, healed, now)
+        log.warning(
+            "a heal did not hold",
+            extra={"run": healed.id, "strategy": healed.strategy, "target": healed.target},
+        )
+
+
+def _record(
+    transaction: Transaction, key: Key, decision: Decision, run: Run | None, now: float
+) -> bool:
+    verdict = decision.verdict
+    transaction.count(DECISIONS.name, key.strategy, verdict.answer, str(verdict.reason or ""))
+    return transaction.record(key, decision, run=None if run is None else run.id, now=now)
+
+
+def asking(transaction: Transaction, key: Key) -> Sequence[Episode]:
+    """Return as many of the alerts that ask as matter, and one to know that there are more."""
+    return transaction.asking(key, limit=MOST + 1)
+
+
+def planned_for(case: Case, episode: Episode | None, asked: Asked) -> Planned:
+    if episode is None:
+        return Planned()
+    try:
+        return Planned(
+            plan_for(
+                case.strategy,
+                case.target,
+                episode,
+                asked.value,
+                asked.expression,
+                inventory=case.config.inventory,
+                undeclared=case.config.settings.undeclared_values is UndeclaredValues.WARN,
+                binding=asked.binding,
+                decay=asked.decay,
+                alert_decay=asked.alert_decay,
+                also=asked.also,
+                unproven=asked.unproven,
+            )
+        )
+    except ActionError as error:
+        return Planned(fault=str(error))
+
+
+def _begin(
+    transaction: Transaction,
+    case: Case,
+    episode: Episode,
+    pending: Run | None,
+    plan: Plan | None,
+    now: float,
+) -> Run:
+    config_hash = case.config.hash
+    if pending is None:
+        return transaction.open_run(
+            case.key, State.ACTING, episode=episode, now=now, plan=plan, config_hash=config_hash
+        )
+    return transaction.change(
+        pending,
+        State.ACTING,
+        reason="",
+        until=None,
+        acted_at=now,
+        plan=plan,
+        config_hash=config_hash,
+    )
+
+
+def _pend(
+    transaction: Transaction,
+    case: Case,
+    episode: Episode,
+    pending: Run | None,
+    verdict: Verdict,
+    now: float,
+) -> Run:
+    reason, until = str(verdict.reason), verdict.until
+    if pending is None:
+        pending = transaction.open_run(
+            case.key, State.PENDING, episode=episode, now=now, reason=reason, until=until
+        )
+    asked_at = pending.asked_at
+    if verdict.reason is Reason.AWAITING_APPROVAL and asked_at is None:
+        asked_at = now
+    return transaction.change(pending, State.PENDING, reason=reason, until=until, asked_at=asked_at)
+
+
+def _evidence(transaction: Transaction, run: Run, verdict: Verdict) -> str:
+    """Why a pending run is dropped: what was said, by whom and when."""
+    episode = transaction.episode(run.episode)
+    if episode is None or episode.alert.ends_at is None:
+        return verdict.detail
+    ended = datetime.fromtimestamp(episode.alert.ends_at, UTC).isoformat(timespec="milliseconds")
+    return f"{episode.sender or 'the sender'} said that it ended at {ended}"
