@@ -133,7 +133,9 @@ class Service:
         metrics.expect(loaded.strategies.names, actions.names)
         # What the journal tells is told by those who decide; there may be a worker on each host.
         metrics.registry.register(
-            Scrape(journal, self.present, self.intake.uncounted, whole=options.role.decides)
+            Scrape(
+                journal, self.present, self.intake.rejections.uncounted, whole=options.role.decides
+            )
         )
 
     def _engine(self) -> Engine:

@@ -14,8 +14,8 @@ import msgspec
 import pytest
 
 from receiver.errors import RefusedError
-from receiver.healing.control import NOT_PAUSED
 from receiver.healing.coverage import Coverage
+from receiver.healing.operands import NOT_PAUSED
 from receiver.journal import Journal, Transaction, open_journal
 from receiver.policy.breaker import (
     MAIN,

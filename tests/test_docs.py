@@ -29,7 +29,8 @@ from receiver.cli.alert_file import read_alert_file
 from receiver.clients.llm import Keys
 from receiver.config.files import Loaded, load
 from receiver.config.strategies import _STEP
-from receiver.healing import control, intake
+from receiver.healing import control
+from receiver.healing.conflicts import PEER_LAG
 from receiver.policy import breaker, dormancy
 from receiver.policy.alert import MAX_ALERTS, MAX_LABELS, MAX_TEXT, parse_notification
 from receiver.policy.breaker import BreakerEvent, BreakerState, Thresholds
@@ -595,7 +596,7 @@ def test_the_figures_of_the_pages_are_those_of_the_code() -> None:
     assert f"characters for a template, {MAX_OUTPUT:,}" in text_of(DOCS / "reference/templates.md")
     assert f"asked again every {RETRY:g} seconds" in prose(DECISIONS)
     assert f"within {application.SHUTDOWN - 5} seconds" in text_of(COMMAND_LINE)
-    assert intake.PEER_LAG == 600, "ten minutes, says explanation/alertmanager.md"
+    assert PEER_LAG == 600, "ten minutes, says explanation/alertmanager.md"
     looks = f"is waited / {LOOKS} apart, at least {SHORTEST:g} and at most {LONGEST:g} seconds"
     assert looks in prose(DOCS / "how-to/prove-a-heal.md")
     assert f"up to {DEPTH} such rules" in text_of(DOCS / "how-to/prove-a-heal.md")

@@ -7,7 +7,9 @@ import msgspec
 import pytest
 
 from receiver.errors import JournalError, UpstreamError
-from receiver.healing.intake import AHEAD, HEARTBEAT, PEER_LAG, ArrivedTest, Intake
+from receiver.healing.conflicts import PEER_LAG
+from receiver.healing.delivery_alerts import HEARTBEAT, ArrivedTest
+from receiver.healing.intake import AHEAD, Intake
 from receiver.journal import Journal
 from receiver.policy.alert import Alert, Notification, Quarantined
 from receiver.policy.guards.situation import Signal

@@ -7,7 +7,7 @@ from typing import Any
 import msgspec
 import pytest
 
-from receiver.healing.intake import PEER_LAG
+from receiver.healing.conflicts import PEER_LAG
 from receiver.journal import Journal
 from receiver.policy.alert import Alert
 from receiver.policy.authority import Speaker

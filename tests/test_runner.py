@@ -7,7 +7,7 @@ import msgspec
 import pytest
 
 from receiver.actions import Context
-from receiver.healing.runner import Ended, Event, Runner, Suspended
+from receiver.healing.runner import Ended, Runner, Suspended
 from receiver.policy.run import Outcome, Phase, Plan, PlannedStep, Step, StepState
 from tests.factories import NOW, FakeClock, Spy, actions, context
 
@@ -44,7 +44,7 @@ class Journalled:
             saved=step.saved,
         )
 
-    def _keep(self, event: Event) -> None:
+    def _keep(self, event: Step | Suspended) -> None:
         if isinstance(event, Step):
             saved = self.saved.get(event.index, {}) if event.phase is Phase.RUN else {}
             self.steps[event.phase, event.index] = msgspec.structs.replace(event, saved=saved)

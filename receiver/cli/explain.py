@@ -14,7 +14,7 @@ from receiver.app import Service, build
 from receiver.cli import options as shared
 from receiver.cli.alert_file import read_alert_file
 from receiver.cli.output import moment, show, table
-from receiver.healing.intake import tells_the_way
+from receiver.healing.delivery_alerts import tells_the_way
 from receiver.journal import Episode
 from receiver.policy.alert import Alert, Status
 from receiver.policy.decide import Decision

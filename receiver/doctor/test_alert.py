@@ -20,7 +20,7 @@ from receiver.config.files import Loaded
 from receiver.doctor.delivery import shown, witnesses
 from receiver.doctor.routing import RECEIVER, Route, Routing, read_routing
 from receiver.errors import ConfigError, UpstreamError
-from receiver.healing.intake import TEST, TEST_ID
+from receiver.healing.delivery_alerts import TEST, TEST_ID
 from receiver.policy.finding import Finding, fail, ok
 from receiver.yaml.diagnostics import quoted, suggestion
 

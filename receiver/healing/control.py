@@ -6,23 +6,29 @@ Every change is written down in the transaction that makes it, in the audit.
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from typing import Final
-
-import msgspec
 
 from receiver.clock import Clock
 from receiver.config.in_force import Config
 from receiver.errors import RefusedError
 from receiver.healing import outcomes
 from receiver.healing.aftermath import Aftermath
-from receiver.healing.coverage import Coverage, coverage
+from receiver.healing.coverage import coverage
 from receiver.healing.known import Known
+from receiver.healing.operands import (
+    Paused,
+    Resumed,
+    awaiting_approval,
+    breaker_meant,
+    meant_by,
+    not_paused,
+    pauses_of,
+    run_meant,
+)
 from receiver.journal import Journal, Transaction
-from receiver.journal.steering import Pause
 from receiver.policy.breaker import MAIN, Breaker, BreakerState
 from receiver.policy.dormancy import AWAKE
-from receiver.policy.guards.situation import Reason
 from receiver.policy.life import CANCELLABLE, LifeEvent, transition
 from receiver.policy.run import Run, State
 from receiver.policy.scope import (
@@ -30,9 +36,6 @@ from receiver.policy.scope import (
     EVERYWHERE,
     TARGET,
     Scope,
-    ScopeError,
-    parse_scope,
-    stored_scope,
 )
 from receiver.policy.target import Key
 from receiver.yaml.diagnostics import nearest, quoted, suggestion
@@ -41,25 +44,6 @@ log: Final = logging.getLogger("promheal.control")
 
 MAX_REASON: Final = 500
 """Characters of a reason."""
-NOT_PAUSED: Final = "not_paused"
-"""The code of the refusal to resume what is not paused."""
-_NAMED: Final = 5
-"""Pauses that a refusal names."""
-
-
-class Paused(msgspec.Struct, frozen=True):
-    """A pause, and what it covers now."""
-
-    pause: Pause
-    covers: Coverage
-
-
-class Resumed(msgspec.Struct, frozen=True):
-    """What a resume ended, and what stays paused."""
-
-    dormancy_ended: bool
-    pauses: tuple[Pause, ...]
-    stay: tuple[Pause, ...]
 
 
 class Control:
@@ -99,7 +83,7 @@ class Control:
         What covers nothing that is known is refused, unless *even_if_unknown*.
         """
         reason = checked_reason(reason)
-        meant = _meant(scope)
+        meant = meant_by(scope)
         known = self._known(meant)
         meant = known.recognise(meant, even_if_unknown=even_if_unknown)
         now = self._clock()
@@ -126,20 +110,20 @@ class Control:
 
         What is paused on its own stays so.
         """
-        meant = _meant(scope)
+        meant = meant_by(scope)
         reason = checked_reason(reason)
         now = self._clock()
 
         def write(transaction: Transaction) -> Resumed:
             standing = transaction.pauses(now=now)
-            ended = _those(standing, meant)
+            ended = pauses_of(standing, meant)
             woken = meant is EVERYWHERE and transaction.dormancy().since is not None
             if woken:
                 transaction.put_dormancy(AWAKE)
                 outcomes.reset(transaction, MAIN, now)
             if not woken and not ended:
                 self._check_strategy(meant.strategy)
-                raise _not_paused(meant, standing)
+                raise not_paused(meant, standing)
             for each in {pause.scope for pause in ended}:
                 transaction.lift_pauses(each, now=now)
             transaction.put_audit(
@@ -170,7 +154,7 @@ class Control:
 
         def write(transaction: Transaction) -> tuple[str, Breaker]:
             known = transaction.breakers()
-            name = _breaker(written, known)
+            name = breaker_meant(written, known)
             breaker = known.get(name)
             if breaker is None and name not in self.breaker_names():
                 near = nearest(name, {*self.breaker_names(), *transaction.breakers()})
@@ -201,7 +185,7 @@ class Control:
         now = self._clock()
 
         def write(transaction: Transaction) -> Run:
-            asking = _waiting_for_approval(transaction, run)
+            asking = awaiting_approval(transaction, run)
             transaction.put_audit("approve", f"run {run}", by=by, reason=reason, now=now)
             return transaction.change(asking, State.PENDING, approved_at=now)
 
@@ -215,7 +199,7 @@ class Control:
         reason = checked_reason(reason)
 
         def write(transaction: Transaction) -> Run:
-            asking = _waiting_for_approval(transaction, run)
+            asking = awaiting_approval(transaction, run)
             return self._end_pending(transaction, asking, "reject", by=by, reason=reason)
 
         rejected = self._journal.atomically(write)
@@ -232,7 +216,7 @@ class Control:
         now = self._clock()
 
         def write(transaction: Transaction) -> Run:
-            found = _existing(transaction, run)
+            found = run_meant(transaction, run)
             if found.state is State.PENDING:
                 return self._end_pending(transaction, found, "cancel", by=by, reason=reason)
             if found.state not in CANCELLABLE:
@@ -245,7 +229,7 @@ class Control:
             transaction.put_audit("cancel", f"run {run}", by=by, reason=reason, now=now)
             transaction.put_veto(Key(found.strategy, found.target), by=by, reason=reason, now=now)
             transaction.ask_cancel(run, f"cancelled by {by}: {reason}")
-            return _existing(transaction, run)
+            return run_meant(transaction, run)
 
         cancelled = self._journal.atomically(write)
         _tell("cancelled", by, reason, run=run)
@@ -306,67 +290,6 @@ def checked_reason(reason: str) -> str:
     if len(reason) > MAX_REASON or not reason.isprintable():
         raise RefusedError(f"reason: one line of up to {MAX_REASON} characters", status=400)
     return reason
-
-
-def _meant(scope: str) -> Scope:
-    try:
-        return parse_scope(scope)
-    except ScopeError as error:
-        raise RefusedError(str(error), status=400) from None
-
-
-def _breaker(written: str, known: Iterable[str]) -> str:
-    """Return the name of the breaker that is meant. Raises RefusedError when it may be several."""
-    if written in known or not written.startswith(TARGET):
-        return written
-    meant = stored_scope(written)
-    found = [name for name in known if meant.means(stored_scope(name))]
-    if len(found) > 1:
-        raise RefusedError(f"{written} may be {' or '.join(found)}; write that", status=409)
-    return found[0] if found else written
-
-
-def _those(standing: Iterable[Pause], meant: Scope) -> tuple[Pause, ...]:
-    """Return the pauses of just this scope. Raises RefusedError when it may be one of several."""
-    found = tuple(pause for pause in standing if meant.means(stored_scope(pause.scope)))
-    scopes = dict.fromkeys(pause.scope for pause in found)
-    if meant.value and len(scopes) > 1:
-        raise RefusedError(
-            f"{meant.text} does not say which is meant; paused are {', '.join(scopes)}:"
-            " resume one of these by its scope",
-            status=409,
-            code=NOT_PAUSED,
-        )
-    return found
-
-
-def _not_paused(meant: Scope, standing: Iterable[Pause]) -> RefusedError:
-    scopes = list(dict.fromkeys(pause.scope for pause in standing))
-    awake = " and the engine is awake" if meant is EVERYWHERE else ""
-    if not scopes:
-        return RefusedError(f"nothing is paused{awake}", status=409)
-    more = f" and {len(scopes) - _NAMED} more" if len(scopes) > _NAMED else ""
-    return RefusedError(
-        f"there is no pause of {meant.text}{awake}; paused are {', '.join(scopes[:_NAMED])}{more}:"
-        " resume one of these by its scope",
-        status=409,
-        code=NOT_PAUSED,
-    )
-
-
-def _existing(transaction: Transaction, run: int) -> Run:
-    found = transaction.run(run)
-    if found is None:
-        raise RefusedError(f"no run {run}", status=404, among="runs")
-    return found
-
-
-def _waiting_for_approval(transaction: Transaction, run: int) -> Run:
-    found = _existing(transaction, run)
-    if found.state is not State.PENDING or found.reason != Reason.AWAITING_APPROVAL:
-        waits = found.reason if found.state is State.PENDING else found.outcome or found.state
-        raise RefusedError(f"run {run} does not wait for approval: {waits}", status=409)
-    return found
 
 
 def _tell(what: str, by: str, reason: str, **about: object) -> None:

@@ -6,11 +6,8 @@ This half is fast and durable, healing may be slow; they meet in the journal.
 from __future__ import annotations
 
 import logging
-import re
 import threading
-from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Sequence
 from time import monotonic
 from typing import Final
 
@@ -18,6 +15,17 @@ import msgspec
 
 from receiver.clock import Clock
 from receiver.errors import JournalError, UpstreamError
+from receiver.healing.conflicts import Conflicts
+from receiver.healing.delivery_alerts import (
+    HEARTBEAT,
+    TEST_ID,
+    ArrivedTest,
+    arrived_test,
+    is_test,
+    tells_the_way,
+)
+from receiver.healing.rejections import Rejections
+from receiver.healing.wants import keys_of, wants_of
 from receiver.journal import Admission, Admitted, Episode, Journal, Stored, Transaction, Want
 from receiver.policy.alert import Alert, Notification, Status
 from receiver.policy.guards.situation import Signal
@@ -28,44 +36,13 @@ from receiver.reporting.refusals import SET_ASIDE, RecentRefusals
 
 log: Final = logging.getLogger("promheal.intake")
 
-PEER_LAG: Final = 600.0
-"""Seconds that an HA peer of Alertmanager may lag behind: its group_interval (5 m by default), the
-peers' timeouts (15 s each) and its retries."""
+
 AHEAD: Final = 600.0
 """Seconds by which a sender's clock may be ahead of ours; what lies further ahead is made up."""
-_DISPUTES: Final = 100
-"""Settled at most at once; each costs a question to Prometheus."""
-
 MAX_EVIDENCE: Final = 100
 """Alerts of one notification that are kept when they are set aside; all are counted."""
 ASIDE_AGAIN: Final = 60.0
 """Seconds until it is logged again that alerts were set aside."""
-
-_SHOWN: Final = 200
-"""Characters of a receiver's name that are kept."""
-
-HEARTBEAT: Final = "PromhealWatchdog"
-"""The alert of rules/promheal.yml that always fires: news of the way here, and of no fault."""
-
-TEST: Final = ("promheal", "test")
-"""The label of an alert that tests the way here, as `promheal doctor --send-test-alert` sends it.
-
-Whoever can give an alert a label could as well not send it, so nothing is hidden by it that was not
-theirs to hide. An annotation makes no test: templates put into these what a target says."""
-TEST_ID: Final = "test_id"
-"""The label that tells one test from another."""
-_ID: Final = re.compile(r"[\w-]{1,64}", re.ASCII)
-
-
-class ArrivedTest(msgspec.Struct, frozen=True):
-    """The last alert that tested the way here."""
-
-    id: str
-    """Of its label; empty when that is none of ours."""
-    at: float
-    """When it arrived, seconds since the epoch."""
-    receiver: str
-    """Through which receiver of Alertmanager, as that says it."""
 
 
 Fetch = Callable[[Notification], Sequence[Alert]]
@@ -96,9 +73,15 @@ class Intake:
         self.strategies = strategies
         self.wake = wake
         self._fetch = fetch
-        self._ask = ask
         self.trusts = trusts
-        self._lists = lists
+        self._conflicts = Conflicts(
+            journal=journal,
+            clock=clock,
+            strategies=strategies,
+            wake=wake,
+            ask=ask,
+            lists=lists,
+        )
         self._owed: dict[str, Notification] = {}  # truncated groups whose rest is not fetched yet
         self._owing = threading.Lock()
         self.last_heartbeat = 0.0
@@ -112,9 +95,7 @@ class Intake:
         self._aside = 0  # alerts that were set aside since it was logged
         self._aside_told: float | None = None  # when it was, by the monotonic clock
         self._telling = threading.Lock()
-        self._rejected: Counter[str] = Counter()  # answers that are not yet counted in the journal
-        self._rejecting = threading.Lock()
-        self._counting = threading.Lock()  # held while they pass from there into the journal
+        self.rejections = Rejections(journal)
 
     def admit(self, notification: Notification) -> Admitted:
         """Record a notification and wake what it concerns; when this returns it is durable.
@@ -135,10 +116,7 @@ class Intake:
     def reject(self, code: str) -> None:
         """Count a request that was not accepted. Stored soon; a full journal does not stop it."""
         self.refused.note(code)
-        with self._rejecting:
-            first = not self._rejected
-            self._rejected[code] += 1
-        if first:
+        if self.rejections.add(code):
             threading.Thread(target=self.settle, name="rejections", daemon=True).start()
 
     def settle(self) -> None:
@@ -149,11 +127,11 @@ class Intake:
         kept for the next call.
         """
         try:
-            self._count_rejections()
+            self.rejections.store()
             if self._rematching:
                 self.rematch()
             self._back_fill()
-            self._settle_disputes()
+            self._conflicts.settle()
         except JournalError as error:
             log.warning("not stored yet: %s", error)
 
@@ -164,65 +142,9 @@ class Intake:
         """
         self._rematching = True
         strategies = self.strategies()
-        self.journal.atomically(lambda t: t.rematch(lambda alert: _wants(strategies, [alert])))
+        self.journal.atomically(lambda t: t.rematch(lambda alert: wants_of(strategies, [alert])))
         if strategies is self.strategies():
             self._rematching = False
-
-    @contextmanager
-    def uncounted(self) -> Iterator[Mapping[str, int]]:
-        """Lend the counts of rejections that the journal does not have; meanwhile it gets none."""
-        with self._counting:
-            with self._rejecting:
-                rejected = dict(self._rejected)
-            yield rejected
-
-    def _count_rejections(self) -> None:
-        while True:
-            with self.uncounted() as rejected:
-                if not rejected:
-                    return
-
-                def write(transaction: Transaction, rejected: Mapping[str, int] = rejected) -> None:
-                    for code, number in rejected.items():
-                        transaction.count(NOTIFICATIONS.name, code, by=number)
-
-                self.journal.atomically(write)
-                with self._rejecting:
-                    self._rejected -= Counter(rejected)  # and what is 0 leaves it
-
-    def _settle_disputes(self) -> None:
-        """Find out which ended alerts fire after all: the end may have been a mistake.
-
-        Alertmanager ends an alert by itself when Prometheus is out of its reach, and fires it with
-        its old start when that is over. A peer that lags behind says just the same, so Prometheus
-        is asked; if it cannot tell, what is said long after the end is believed.
-
-        And whoever may post can say that something has ended. So where a strategy wanted to heal
-        it, and Prometheus lists it as firing, its end was none.
-        """
-        for episode, at in self.journal.read(lambda t: t.disputed(limit=_DISPUTES)):
-            signal = self._ended(episode) if at <= episode.last_seen else self._ask(episode)
-            if signal is Signal.UNKNOWN:
-                if at - episode.last_seen > PEER_LAG:
-                    signal = Signal.FIRING
-                elif self.clock() - at < PEER_LAG:
-                    continue  # Prometheus may be back soon
-            wants = None
-            if signal is Signal.FIRING:
-                wants = _wants(self.strategies(), [episode.alert])
-                log.warning("fires after all", extra={"fingerprint": episode.alert.fingerprint})
-
-            def settle(
-                transaction: Transaction,
-                episode: Episode = episode,
-                wants: list[Want] | None = wants,
-            ) -> None:
-                transaction.settle_dispute(episode, wants, now=self.clock())
-                transaction.wake(_keys(wants or ()))
-
-            self.journal.atomically(settle)
-            for want in wants or ():
-                self.wake(Key(want.strategy, want.target))
 
     def tell_aside(self, notification: Notification) -> None:
         """Log that alerts were set aside: once a minute, whoever sends how many of them."""
@@ -241,17 +163,6 @@ class Intake:
             bad[0].problem,
             extra={"alerts": number, "sender": notification.external_url, "raw": bad[0].raw},
         )
-
-    def _ended(self, episode: Episode) -> Signal:
-        """Ask about an episode whose end was told, and nothing since.
-
-        By the list of Prometheus and not by the expression, which returns it before its `for` is
-        over, and may do so again by now.
-        """
-        listed = self._lists(episode.alert)
-        if listed is None:
-            return Signal.UNKNOWN
-        return Signal.FIRING if listed else Signal.CLEARED
 
     def owe(self, notification: Notification) -> None:
         with self._owing:
@@ -301,19 +212,19 @@ class _Recording:
         self._tests = [
             alert.labels.get(TEST_ID, "")
             for alert in notification.alerts
-            if code is not None and _is_test(alert) and alert.status is Status.FIRING
+            if code is not None and is_test(alert) and alert.status is Status.FIRING
         ]
         self._firing = [alert for alert in alerts if alert.status is Status.FIRING]
         self._admission = Admission(alerts)
         self._strategies = intake.strategies()
-        self._wants = _wants(self._strategies, self._firing)
+        self._wants = wants_of(self._strategies, self._firing)
 
     def write(self, transaction: Transaction) -> tuple[Admitted, list[Want]]:
         notification, now = self._notification, self._intake.clock()
         # A reload's `rematch` must miss nothing that was on its way.
         strategies = self._intake.strategies()
         unchanged = strategies is self._strategies
-        wants = self._wants if unchanged else _wants(strategies, self._firing)
+        wants = self._wants if unchanged else wants_of(strategies, self._firing)
         sender = notification.external_url
         user = notification.user
         admitted = transaction.admit(
@@ -324,7 +235,7 @@ class _Recording:
             now=now,
         )
         # An engine beside us has its jobs in the same transaction; ours is told when it is durable.
-        transaction.wake(_keys(wants) | admitted.released)
+        transaction.wake(keys_of(wants) | admitted.released)
         if notification.quarantined:
             evidence = notification.quarantined[:MAX_EVIDENCE]
             transaction.quarantine(evidence, sender=sender, now=now)
@@ -350,11 +261,10 @@ class _Recording:
         if self._beats:
             self._intake.last_heartbeat = self._intake.last_notification
         if self._tests:
-            identity = self._tests[-1] if _ID.fullmatch(self._tests[-1]) else ""
-            arrived = ArrivedTest(identity, self._intake.clock(), notification.receiver[:_SHOWN])
+            arrived = arrived_test(self._tests[-1], self._intake.clock(), notification.receiver)
             self._intake.last_test = arrived
-            log.info("a test alert arrived", extra={"id": identity, "receiver": arrived.receiver})
-        for key in _keys(wants) | admitted.released:
+            log.info("a test alert arrived", extra={"id": arrived.id, "receiver": arrived.receiver})
+        for key in keys_of(wants) | admitted.released:
             self._intake.wake(key)
         self._intake.tell_aside(notification)
         if notification.truncated:
@@ -366,16 +276,6 @@ class _Recording:
         return admitted
 
 
-def _is_test(alert: Alert) -> bool:
-    name, value = TEST
-    return alert.labels.get(name) == value
-
-
-def tells_the_way(alert: Alert) -> bool:
-    """Whether it is news of the way here, and of no fault."""
-    return alert.name == HEARTBEAT or _is_test(alert)
-
-
 def _not_ahead(alert: Alert, now: float) -> Alert:
     """Return *alert* with no time in the future: by such an end nothing would open until then."""
     if max(alert.starts_at, alert.ends_at or 0.0) <= now + AHEAD:
@@ -383,17 +283,3 @@ def _not_ahead(alert: Alert, now: float) -> Alert:
     starts_at = min(alert.starts_at, now)
     ends_at = None if alert.ends_at is None else max(starts_at, min(alert.ends_at, now))
     return msgspec.structs.replace(alert, starts_at=starts_at, ends_at=ends_at)
-
-
-def _keys(wants: Iterable[Want]) -> set[Key]:
-    return {Key(want.strategy, want.target) for want in wants}
-
-
-def _wants(strategies: Strategies, alerts: Iterable[Alert]) -> list[Want]:
-    wants = []
-    for alert in alerts:
-        for strategy in strategies.select(alert):
-            target = strategy.target_of(alert)
-            assert target is not None  # `matches` has asked
-            wants.append(Want(strategy.name, target, alert.fingerprint))
-    return wants
