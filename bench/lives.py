@@ -24,7 +24,7 @@ from receiver.bootstrap import Options
 from receiver.engine.postgres import PostgresEngine
 from receiver.healing.verifier import PrometheusVerifier
 from receiver.journal import Transaction
-from receiver.journal.postgres import SCHEMA
+from receiver.journal.postgres_server import SCHEMA
 from receiver.policy.alert import Notification, parse_notification
 from receiver.policy.decay import FORGETS
 from receiver.policy.guards.situation import Signal

@@ -17,7 +17,7 @@ import psycopg
 
 from bench import servers
 from bench.servers import Server
-from receiver.journal.postgres import SCHEMA
+from receiver.journal.postgres_server import SCHEMA
 from tests.postgres import Postgres, postgres
 
 PARTS = ("receivers", "workers", "postgres")

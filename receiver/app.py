@@ -33,8 +33,7 @@ from receiver.errors import ConfigError, JournalError
 from receiver.healing.gathering import Asked
 from receiver.healing.intake import Intake
 from receiver.healing.parts import assemble
-from receiver.journal import Journal, Transaction, open_journal
-from receiver.journal.steering import Anchor
+from receiver.journal import Anchor, Journal, Transaction, open_journal
 from receiver.policy.alert import Alert
 from receiver.policy.guards.situation import Reason
 from receiver.policy.run import Run

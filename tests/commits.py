@@ -28,7 +28,7 @@ SPOILERS = {
 
 def spoil(transaction: Transaction, how: str = "violated") -> None:
     """Make the commit of *transaction* fail, and nothing before it."""
-    ask = transaction._ask  # type: ignore[attr-defined]  # SQL that is among no named queries
+    ask = transaction._ask  # SQL that is among no named queries
     if isinstance(transaction.connection, sqlite3.Connection):  # type: ignore[attr-defined]
         ask("pragma defer_foreign_keys = on")  # until the end of the transaction
         ask("insert into unlogged (run) values (-1)")  # of a run that there is not

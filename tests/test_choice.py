@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from receiver.healing.choice import MOST, PROVEN
-from receiver.journal import Journal, Recorded
+from receiver.journal import DecisionRecord, Journal
 from receiver.policy.apart import apart
 from receiver.policy.decay import Decay, longest
 from receiver.policy.guards.situation import Condition, Doubt, Signal
@@ -43,7 +43,7 @@ def end(world: World, instance: str) -> None:
     world.intake.admit(notification(resolved(alert(labels=labels(instance)), world.clock.now)))
 
 
-def decided(world: World) -> Recorded:
+def decided(world: World) -> DecisionRecord:
     found = world.journal.read(lambda t: t.last_decision(KEY))
     assert found is not None
     return found

@@ -13,8 +13,7 @@ import pytest
 from receiver.app import Service
 from receiver.errors import JournalError
 from receiver.healing.intake import Intake
-from receiver.journal import Admission, Journal, Stored, Transaction, open_journal
-from receiver.journal.stored import not_stored
+from receiver.journal import Admission, Journal, Stored, Transaction, not_stored, open_journal
 from receiver.policy.guards.situation import Signal
 from receiver.policy.run import Outcome
 from receiver.policy.strategy import Strategies
@@ -137,7 +136,7 @@ def test_what_was_counted_in_a_transaction_that_was_not_committed_never_was(
     spoilt.together(lambda t: t.count("notifications", "202"), spoilt.spoil)
     spoilt.store("C")
 
-    totals = spoilt.journal.read(lambda t: t.snapshot()).totals
+    totals = spoilt.journal.read(lambda t: t.stats()).totals
 
     assert ("notifications", ("202",)) not in totals
 

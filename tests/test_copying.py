@@ -13,11 +13,10 @@ import psycopg
 import pytest
 
 from receiver.cli import main
-from receiver.journal import Admission, Journal, Transaction, Want, open_journal
+from receiver.journal import Admission, Anchor, Journal, Transaction, Want, open_journal
 from receiver.journal.copying import BATCH, TABLES
 from receiver.journal.migrate import scripts
-from receiver.journal.sqlite import SqliteTransaction
-from receiver.journal.steering import Anchor
+from receiver.journal.sqlite_transaction import SqliteTransaction
 from receiver.policy.alert import Quarantined
 from receiver.policy.breaker import BreakerEvent, Happening
 from receiver.policy.decide import decide
@@ -67,7 +66,7 @@ def fill(journal: Journal) -> None:
         t.put_audit("pause", "all", by="anna", reason="deploy", now=NOW)
         t.put_anchor(Anchor(boot="b", boottime=1.5, at=NOW))
         t.count("heals", "latency", "healed", by=7)
-        t.put_untold(run.id, "ended")
+        t.put_message(run.id, "ended")
         t.quarantine([Quarantined(problem="no labels", raw="{}")], sender="am", now=NOW)
         t.finish(run, Outcome.FAILED, "it failed", now=NOW + 1)
 

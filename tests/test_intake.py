@@ -47,7 +47,7 @@ class World:
         return answer
 
     def total(self, metric: str, *labels: str) -> float:
-        return self.journal.read(lambda t: t.snapshot()).totals.get((metric, labels), 0)
+        return self.journal.read(lambda t: t.stats()).totals.get((metric, labels), 0)
 
     def wait_for(self, metric: str, *labels: str, value: float) -> None:
         deadline = time.monotonic() + 10

@@ -22,7 +22,6 @@ from receiver.errors import ConfigError, JournalError
 from receiver.journal import Admission, Admitted, Episode, Journal, Transaction, Want, open_journal
 from receiver.journal.migrate import scripts
 from receiver.journal.queries import queries
-from receiver.journal.rows import Rows
 from receiver.journal.sqlite_file import APPLICATION_ID
 from receiver.policy import dormancy
 from receiver.policy.alert import Alert, Quarantined
@@ -540,7 +539,6 @@ def test_targets_of_a_row_that_an_older_version_has_ended_are_none(journal: Jour
     tell_of_failures(journal, "a", "b")
 
     def end_it(t: Transaction) -> None:
-        assert isinstance(t, Rows)
         for table in ("dormancy", "breaker"):
             t._ask(f"update {table} set failures = 0")
 
@@ -673,7 +671,7 @@ def test_a_piece_that_fails_takes_nothing_with_it(journal: Journal) -> None:
 
     assert sorted(results) == ["bad failed", "gate stored", "good stored", "good stored"]
     assert [e.alert.labels for e in episodes(journal)] == [{"a": "good"}]
-    totals = journal.read(lambda t: t.snapshot()).totals
+    totals = journal.read(lambda t: t.stats()).totals
     assert totals["heals", ("s", "healed")] == 4
 
 
@@ -718,7 +716,7 @@ def test_totals_and_times_survive(tmp_path: Path) -> None:
 
     second = open_journal(url)
 
-    assert second.read(lambda t: t.snapshot()).totals == {("heals", ("s", "healed")): 3}
+    assert second.read(lambda t: t.stats()).totals == {("heals", ("s", "healed")): 3}
     assert second.read(lambda t: t.newest()) == NOW
     second.close()
 
@@ -836,7 +834,7 @@ def test_a_journal_of_each_earlier_version_is_brought_up_to_date_with_what_it_ho
     assert run.runs_on == ""
     assert [(step.state, step.saved) for step in run.steps] == [(StepState.STARTED, {})]
     assert journal.read(lambda t: (t.breakers(), t.dormancy(), t.anchor())) == ({}, AWAKE, None)
-    assert journal.read(lambda t: t.untold(limit=9)) == []
+    assert journal.read(lambda t: t.pending_messages(limit=9)) == []
     assert journal.read(lambda t: t.newest()) == 6.0
     journal.close()
 

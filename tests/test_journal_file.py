@@ -17,9 +17,8 @@ import pytest
 from bench.damage import KINDS, journal, sweep
 from receiver.app import Service
 from receiver.errors import JournalError, RefusedError, UnsoundError
-from receiver.journal import Admission, Journal, Transaction, open_journal
+from receiver.journal import Admission, Journal, JournalState, Transaction, open_journal
 from receiver.journal.accepting import accept
-from receiver.journal.condition import JournalState
 from receiver.journal.marker import Marker, judge, marker_path, read_marker, write_marker
 from receiver.journal.sqlite_file import SqliteFile, check
 from tests.chain import wait_until

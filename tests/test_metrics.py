@@ -93,14 +93,14 @@ def test_a_refusal_that_cannot_be_stored_is_counted_all_the_same_and_once(
         service.intake.reject("503")
         service.intake.settle()
         seen.append(samples(client)[name])
-    full = service.journal.read(lambda t: t.snapshot()).totals
+    full = service.journal.read(lambda t: t.stats()).totals
     disk.all = False
     service.intake.settle()
     seen.append(samples(client)[name])
 
     assert seen == [1, 2, 3, 3]
     assert ("notifications", ("503",)) not in full
-    assert service.journal.read(lambda t: t.snapshot()).totals["notifications", ("503",)] == 3
+    assert service.journal.read(lambda t: t.stats()).totals["notifications", ("503",)] == 3
 
 
 def test_while_refusals_pass_into_the_journal_none_is_shown_twice_or_missing(

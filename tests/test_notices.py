@@ -89,7 +89,7 @@ class Told:
             wait_until(lambda: not self.untold(), what="told")
 
     def untold(self) -> int:
-        return len(self.world.journal.read(lambda t: t.untold(limit=100)))
+        return len(self.world.journal.read(lambda t: t.pending_messages(limit=100)))
 
 
 @pytest.fixture

@@ -20,10 +20,10 @@ from receiver.engine import Consider
 from receiver.engine import postgres as engines
 from receiver.engine.postgres import PostgresEngine
 from receiver.errors import FencedError, JournalError
-from receiver.journal import Journal, Transaction, Worker, postgres_rows
+from receiver.journal import Journal, Transaction, Worker, claims
 from receiver.journal.jobs import CENTRAL, install, queue_of
 from receiver.journal.postgres import PostgresJournal
-from receiver.journal.postgres_rows import shared
+from receiver.journal.postgres_transaction import PostgresTransaction
 from receiver.policy.role import EVERYWHERE, LEASE, Next, ProcessRole, Rest
 from receiver.policy.target import Key
 from tests.brokers import eventually
@@ -57,7 +57,7 @@ def start(database: str) -> Iterator[Start]:
 def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
     """Leases of a second."""
     monkeypatch.setattr(engines, "LEASE", 1.0)
-    monkeypatch.setattr(postgres_rows, "LEASE", 1.0)
+    monkeypatch.setattr(claims, "LEASE", 1.0)
     monkeypatch.setattr(engines, "BEAT", 0.2)
 
 
@@ -235,7 +235,7 @@ def test_news_during_the_look_is_looked_at_again(start: Start, journal: Postgres
 
 
 def claim(journal: PostgresJournal, worker: str = "w") -> int | None:
-    return journal.atomically(lambda t: shared(t).claim(KEY[1], worker))
+    return journal.atomically(lambda t: t.claim(KEY[1], worker))
 
 
 def test_a_target_in_hand_is_nobody_elses_until_its_lease_ends(
@@ -283,7 +283,7 @@ def test_who_was_taken_over_stores_nothing_more(impatient: None, journal: Postgr
 def test_who_released_it_stores_nothing_more_either(journal: PostgresJournal) -> None:
     mine = claim(journal)
     assert mine is not None
-    journal.atomically(lambda t: shared(t).release(KEY[1], mine))
+    journal.atomically(lambda t: t.release(KEY[1], mine))
 
     with journal.fenced(KEY[1], mine), pytest.raises(FencedError):
         audit(journal, "after")
@@ -345,7 +345,7 @@ def test_what_a_process_that_has_ended_left_on_this_machine_waits_for_no_lease(
     )
     died = subprocess.run([sys.executable, "-c", code, journal.url], check=False)
     assert died.returncode == -signal.SIGKILL
-    assert journal.read(lambda t: shared(t).claimed_until("t")) is not None
+    assert journal.read(lambda t: t.claimed_until("t")) is not None
     calls = Calls()
     began = time.monotonic()
 
@@ -374,16 +374,16 @@ def test_what_could_not_be_stored_is_considered_again(
 ) -> None:
     monkeypatch.setattr(engines, "RETRY", 0.1)
     monkeypatch.setattr(engines, "LEASE", 0.5)
-    monkeypatch.setattr(postgres_rows, "LEASE", 0.5)
+    monkeypatch.setattr(claims, "LEASE", 0.5)
     failures = iter([True] * 4)  # each is tried once more, alone
-    release = postgres_rows.PostgresTransaction.release
+    release = PostgresTransaction.release
 
-    def fails(self: postgres_rows.PostgresTransaction, target: str, epoch: int) -> None:
+    def fails(self: PostgresTransaction, target: str, epoch: int) -> None:
         if next(failures, False):
             raise JournalError("the server is away")
         release(self, target, epoch)
 
-    monkeypatch.setattr(postgres_rows.PostgresTransaction, "release", fails)
+    monkeypatch.setattr(PostgresTransaction, "release", fails)
     calls = Calls()
     engine = start(calls.of("one"))
 
@@ -405,14 +405,14 @@ def test_a_process_is_listed_while_it_lives(start: Start, journal: PostgresJourn
     assert worker.names == ("web-1", "zone=a")
     assert worker.version == version("promheal")
     assert journal.read(lambda t: (t.has_worker("web-1"), t.has_worker("web-2"))) == (True, False)
-    assert journal.read(lambda t: t.snapshot().workers)[0].id == engine.worker.id
+    assert journal.read(lambda t: t.stats().workers)[0].id == engine.worker.id
     engine.stop(10)
     assert journal.read(lambda t: t.workers()) == []
 
 
 def test_who_is_not_heard_of_is_not_listed(impatient: None, journal: PostgresJournal) -> None:
     worker = Worker(id="w", host="web-1", names=("web-1",), version="1", seen=0.0)
-    journal.atomically(lambda t: shared(t).beat(worker, "3", 1, []))
+    journal.atomically(lambda t: t.beat(worker, "3", 1, []))
     assert journal.read(lambda t: t.has_worker("web-1"))
 
     time.sleep(1.1)

@@ -244,7 +244,7 @@ def test_what_a_statement_finds_wrong_is_the_works_own_fault(
         ready.wait(10)
 
     def wrong(transaction: Transaction) -> None:
-        transaction.put_untold(999, "ended")  # of a run that does not exist
+        transaction.put_message(999, "ended")  # of a run that does not exist
 
     journal.submit(wait, lambda _: None)
     journal.submit(wrong, lambda stored: results.append(stored.error))

@@ -9,7 +9,7 @@ import psycopg
 import pytest
 
 from receiver.journal import Admission, open_journal
-from receiver.journal.postgres import SCHEMA
+from receiver.journal.postgres_server import SCHEMA
 from receiver.journal.queries import queries
 from tests.factories import NOW, alert
 

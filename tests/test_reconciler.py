@@ -420,7 +420,7 @@ def test_no_more_than_the_limit_act_and_a_free_slot_goes_to_the_oldest(journal: 
     acting: list[int] = []
 
     def now_acting() -> None:
-        states = world.journal.read(lambda t: t.snapshot()).states
+        states = world.journal.read(lambda t: t.stats()).states
         acting.append(states.get("acting", 0))
 
     world.spy.before = now_acting

@@ -13,7 +13,6 @@ from receiver.errors import ActionError, ConfigError
 from receiver.healing.gathering import plan_for
 from receiver.journal import Worker, open_journal
 from receiver.journal.postgres import PostgresJournal
-from receiver.journal.postgres_rows import shared
 from receiver.policy.guards.situation import Signal
 from receiver.policy.role import ProcessRole, host_of
 from receiver.policy.run import Outcome, Plan, Run, State
@@ -169,7 +168,7 @@ def made(journal: PostgresJournal, role: ProcessRole | None = None, **steps: flo
 
 def lives(journal: PostgresJournal, name: str) -> None:
     worker = Worker(id=name, host=name, names=(name,), version="1", seen=0.0)
-    journal.atomically(lambda t: shared(t).beat(worker, "3", 1, []))
+    journal.atomically(lambda t: t.beat(worker, "3", 1, []))
 
 
 def at_host(central: World, journal: PostgresJournal, **steps: float) -> World:
@@ -200,14 +199,14 @@ def test_without_its_worker_a_run_waits_and_is_executed_nowhere_else(
     assert again == central.clock.now + 10
     assert (last(central).state, last(central).reason) == (State.PENDING, "no_worker")
     assert central.spy.calls == []
-    assert central.journal.read(lambda t: t.snapshot().without_worker) == 1
+    assert central.journal.read(lambda t: t.stats().without_worker) == 1
 
     lives(database_journal, "web-1")
     central.consider()
 
     assert (last(central).state, last(central).runs_on) == (State.ACTING, "web-1")
     assert central.spy.calls == [], "who decides does not execute it"
-    assert central.journal.read(lambda t: t.snapshot().without_worker) == 0
+    assert central.journal.read(lambda t: t.stats().without_worker) == 0
 
 
 def test_deciding_executing_and_verifying_are_each_done_where_they_can_be(
@@ -278,11 +277,11 @@ def test_a_run_whose_worker_dies_in_the_middle_waits_for_it_and_is_told_of(
     lives(database_journal, "web-1")
     central.fire()
     central.consider()
-    database_journal.atomically(lambda t: shared(t).leave("web-1"))
+    database_journal.atomically(lambda t: t.leave("web-1"))
 
     assert central.consider() == central.clock.now
     assert central.spy.calls == []
-    assert central.journal.read(lambda t: t.snapshot().without_worker) == 1
+    assert central.journal.read(lambda t: t.stats().without_worker) == 1
 
 
 def test_where_one_process_does_it_all_there_are_no_workers(tmp_path: Path) -> None:
@@ -294,5 +293,5 @@ def test_where_one_process_does_it_all_there_are_no_workers(tmp_path: Path) -> N
     world.consider()
 
     assert world.verdict() == ("wait", "no_worker")
-    assert journal.read(lambda t: t.snapshot().without_worker) == 1
+    assert journal.read(lambda t: t.stats().without_worker) == 1
     journal.close()

@@ -12,7 +12,7 @@ from typing import Any
 import msgspec
 import pytest
 
-from receiver.journal import Journal, Snapshot
+from receiver.journal import Journal, Stats
 from receiver.policy.decay import Decay
 from receiver.policy.guards.situation import Signal
 from receiver.policy.run import FAILURES, Doubt, Outcome, State
@@ -488,20 +488,20 @@ def test_heals_that_did_not_hold_are_no_effect(journal: Journal) -> None:
     world = World(journal, patient())
     world.fire()
     heal(world)
-    snapshot = journal.read(lambda t: t.snapshot())
+    snapshot = journal.read(lambda t: t.stats())
     assert effectiveness(snapshot, "latency") == 1.0
     world.clock.now += 30
     world.verifier.signal = Signal.FIRING
     world.consider()
-    assert effectiveness(journal.read(lambda t: t.snapshot()), "latency") == 0.0
+    assert effectiveness(journal.read(lambda t: t.stats()), "latency") == 0.0
 
 
-def ended(relapses: float = 0.0, **outcomes: float) -> Snapshot:
+def ended(relapses: float = 0.0, **outcomes: float) -> Stats:
     """A snapshot of a journal in which so many runs of each outcome have ended."""
     totals: dict[tuple[str, tuple[str, ...]], float] = {
         ("heals", ("latency", outcome)): number for outcome, number in outcomes.items()
     }
-    return Snapshot(
+    return Stats(
         totals={**totals, ("heals", ("other", "healed")): 50, ("relapses", ("latency",)): relapses},
         firing={}, open_alerts=0, in_progress={}, states={}, waiting={}, workers=(),
         without_worker=0, size_bytes=0,

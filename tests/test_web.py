@@ -13,8 +13,7 @@ from flask.testing import FlaskClient
 from receiver.app import Service
 from receiver.errors import JournalError
 from receiver.healing import outcomes
-from receiver.journal import Transaction
-from receiver.journal.stored import Stored, not_stored
+from receiver.journal import Stored, Transaction, not_stored
 from receiver.policy.run import Outcome, State
 from receiver.web import create_app, create_worker_app
 from receiver.web.webhook import MAX_BODY
@@ -54,7 +53,7 @@ def post(client: FlaskClient, body: Any, **headers: str) -> Any:
 
 
 def total(service: Service, metric: str, *labels: str) -> float:
-    return service.journal.read(lambda t: t.snapshot()).totals.get((metric, labels), 0)
+    return service.journal.read(lambda t: t.stats()).totals.get((metric, labels), 0)
 
 
 def wait_for_total(service: Service, metric: str, *labels: str, value: float) -> None:

@@ -13,7 +13,7 @@ import pytest
 from receiver import clock
 from receiver.app import Service
 from receiver.errors import ConfigError
-from receiver.journal.steering import Anchor
+from receiver.journal import Anchor
 from receiver.policy.role import ProcessRole
 from receiver.policy.target import Key
 from tests.chain import wait_until

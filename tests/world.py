@@ -124,5 +124,5 @@ class World:
         return [run for run in full if run is not None]
 
     def totals(self, metric: str) -> dict[tuple[str, ...], float]:
-        snapshot = self.journal.read(lambda t: t.snapshot())
+        snapshot = self.journal.read(lambda t: t.stats())
         return {labels: n for (name, labels), n in snapshot.totals.items() if name == metric}

@@ -30,10 +30,11 @@ from procrastinate.manager import JobManager
 from receiver.clock import Clock
 from receiver.engine import Consider
 from receiver.errors import FencedError, JournalError
-from receiver.journal import Transaction, Worker
+from receiver.journal import Worker
 from receiver.journal.jobs import CHANNEL, KNOCK, TASK, engine_version, queue_of
-from receiver.journal.postgres import CONNECT, SCHEMA, PostgresJournal
-from receiver.journal.postgres_rows import shared
+from receiver.journal.postgres import PostgresJournal
+from receiver.journal.postgres_server import CONNECT, SCHEMA
+from receiver.journal.postgres_transaction import PostgresTransaction
 from receiver.policy.role import LEASE, At, HandOver, ProcessRole, Rest
 from receiver.policy.target import Key
 from receiver.process.table import born, machine
@@ -122,7 +123,7 @@ class PostgresEngine:
                 loop.call_soon_threadsafe(running.cancel)
         self._thread.join(timeout)
         with suppress(JournalError):
-            self._journal.atomically(lambda t: shared(t).leave(self.worker.id))
+            self._journal.atomically(lambda t: t.leave(self.worker.id))
         return not self._thread.is_alive()
 
     @property
@@ -139,7 +140,7 @@ class PostgresEngine:
     @property
     def length(self) -> int:
         try:
-            return self._journal.read(lambda t: shared(t).jobs_due())
+            return self._journal.read(lambda t: t.jobs_due())
         except JournalError:
             return 0  # that it is away is said elsewhere
 
@@ -236,7 +237,7 @@ class PostgresEngine:
     def _consider_job(self, job: int, key: Key) -> None:
         claimed = self._journal.atomically(lambda t: _claim(t, key.target, self.worker.id))
         if isinstance(claimed, float):  # a lease that has not ended
-            queues = self._journal.atomically(lambda t: shared(t).end_job(job, key, claimed))
+            queues = self._journal.atomically(lambda t: t.end_job(job, key, claimed))
             self._set_timers(queues, claimed)
             return
         with self._lock:
@@ -327,10 +328,10 @@ class PostgresEngine:
     def _bury(self) -> None:
         """See which processes of this machine have ended: nobody need wait for their leases."""
         try:
-            neighbours = self._journal.read(lambda t: shared(t).neighbours(self.worker))
+            neighbours = self._journal.read(lambda t: t.neighbours(self.worker))
             for worker, pid, since in neighbours:
                 if born(pid) != since:
-                    left = self._journal.atomically(lambda t, w=worker: shared(t).bury(w))  # type: ignore[misc]
+                    left = self._journal.atomically(lambda t, w=worker: t.bury(w))  # type: ignore[misc]
                     for key in left:
                         log.warning("%s on %s was left by a process that has ended", *key)
         except JournalError as error:
@@ -358,10 +359,10 @@ class PostgresEngine:
         number = job.id
         key = Key(str(job.task_kwargs["strategy"]), str(job.task_kwargs["target"]))
 
-        def take(transaction: Transaction) -> bool:
-            if shared(transaction).claimed_until(key.target) is not None:
+        def take(transaction: PostgresTransaction) -> bool:
+            if transaction.claimed_until(key.target) is not None:
                 return False
-            shared(transaction).end_job(number, key, 0.0)
+            transaction.end_job(number, key, 0.0)
             return True
 
         try:
@@ -415,15 +416,17 @@ class _Jobs(JobManager):
         """Leave it: a job is ended in the transaction of the journal that says what comes next."""
 
 
-def _claim(transaction: Transaction, target: str, worker: str) -> int | float:
+def _claim(transaction: PostgresTransaction, target: str, worker: str) -> int | float:
     """Take the target in hand: the epoch, or as a float when the lease of who has it ends."""
-    epoch = shared(transaction).claim(target, worker)
+    epoch = transaction.claim(target, worker)
     if epoch is not None:
         return epoch
-    return shared(transaction).claimed_until(target) or 0.0
+    return transaction.claimed_until(target) or 0.0
 
 
-def _end(transaction: Transaction, job: int, key: Key, again: float | None, epoch: int) -> set[str]:
+def _end(
+    transaction: PostgresTransaction, job: int, key: Key, again: float | None, epoch: int
+) -> set[str]:
     """End a job that was claimed; return the queue in which its key is put again, if it is."""
-    shared(transaction).release(key.target, epoch)
-    return shared(transaction).end_job(job, key, again)
+    transaction.release(key.target, epoch)
+    return transaction.end_job(job, key, again)

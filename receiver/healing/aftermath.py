@@ -58,7 +58,7 @@ class Aftermath:
         if run.acted_at is not None:
             failure = outcomes.end(transaction, self._config(), run, outcome, now, doubt=doubt)
         if (failure or doubt is Doubt.UNASKED) and self._config().settings.notify.tells:
-            transaction.put_untold(run.id, "ended")
+            transaction.put_message(run.id, "ended")
         return transaction.finish(run, outcome, reason, now=now, doubt=doubt, forgets_at=forgets_at)
 
     def released(self, run: Run) -> None:

@@ -13,8 +13,7 @@ from receiver.actions.parameters import render_params
 from receiver.clock import Clock
 from receiver.config.in_force import Config
 from receiver.errors import ActionError
-from receiver.journal import Episode, Transaction
-from receiver.journal.steering import Illness, Pause
+from receiver.journal import ActivePause, Episode, Illness, Transaction
 from receiver.policy.alert import Alert
 from receiver.policy.decay import FORGETS, Decay
 from receiver.policy.decide import OF_THE_OPERATOR, Decision, decide
@@ -345,7 +344,7 @@ def _acts_blind(asked: Asked) -> bool:
     return unanswered and asked.doubt is Doubt.BLIND
 
 
-def _pause(file: Path | None, pauses: Iterable[Pause], key: Key, now: float) -> Hold | None:
+def _pause(file: Path | None, pauses: Iterable[ActivePause], key: Key, now: float) -> Hold | None:
     """Return the pause that is for *key* and lasts longest."""
     if file is not None:
         try:

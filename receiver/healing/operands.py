@@ -9,8 +9,7 @@ import msgspec
 
 from receiver.errors import RefusedError
 from receiver.healing.coverage import Coverage
-from receiver.journal import Transaction
-from receiver.journal.steering import Pause
+from receiver.journal import ActivePause, Transaction
 from receiver.policy.guards.situation import Reason
 from receiver.policy.run import Run, State
 from receiver.policy.scope import EVERYWHERE, TARGET, Scope, ScopeError, parse_scope, stored_scope
@@ -24,7 +23,7 @@ _NAMED: Final = 5
 class Paused(msgspec.Struct, frozen=True):
     """A pause, and what it covers now."""
 
-    pause: Pause
+    pause: ActivePause
     covers: Coverage
 
 
@@ -32,8 +31,8 @@ class Resumed(msgspec.Struct, frozen=True):
     """What a resume ended, and what stays paused."""
 
     dormancy_ended: bool
-    pauses: tuple[Pause, ...]
-    stay: tuple[Pause, ...]
+    pauses: tuple[ActivePause, ...]
+    stay: tuple[ActivePause, ...]
 
 
 def meant_by(scope: str) -> Scope:
@@ -54,7 +53,7 @@ def breaker_meant(written: str, known: Iterable[str]) -> str:
     return found[0] if found else written
 
 
-def pauses_of(standing: Iterable[Pause], meant: Scope) -> tuple[Pause, ...]:
+def pauses_of(standing: Iterable[ActivePause], meant: Scope) -> tuple[ActivePause, ...]:
     """Return the pauses of just this scope. Raises RefusedError when it may be one of several."""
     found = tuple(pause for pause in standing if meant.means(stored_scope(pause.scope)))
     scopes = dict.fromkeys(pause.scope for pause in found)
@@ -68,7 +67,7 @@ def pauses_of(standing: Iterable[Pause], meant: Scope) -> tuple[Pause, ...]:
     return found
 
 
-def not_paused(meant: Scope, standing: Iterable[Pause]) -> RefusedError:
+def not_paused(meant: Scope, standing: Iterable[ActivePause]) -> RefusedError:
     scopes = list(dict.fromkeys(pause.scope for pause in standing))
     awake = " and the engine is awake" if meant is EVERYWHERE else ""
     if not scopes:

@@ -80,7 +80,7 @@ def relapse(transaction: Transaction, config: Config, run: Run, now: float) -> N
         if name != MAIN:
             _tell(transaction, name, _happening(name, run, BreakerEvent.FAILURE, now, thresholds))
     if config.settings.notify.tells:
-        transaction.put_untold(run.id, "ended")
+        transaction.put_message(run.id, "ended")
 
 
 def _breakers(config: Config, run: Run) -> Iterator[tuple[str, Thresholds]]:

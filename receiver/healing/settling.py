@@ -147,7 +147,7 @@ class Settling:
                 known = None if run is None else run.asked_at
                 run = _pend(transaction, case, episode, run, verdict, now)
                 if run.asked_at != known and case.config.settings.notify.tells:
-                    transaction.put_untold(run.id, "asked")
+                    transaction.put_message(run.id, "asked")
             case _:
                 if verdict.reason is Reason.APPROVAL_EXPIRED:
                     transaction.put_veto(case.key, by="promheal", reason=verdict.detail, now=now)

@@ -20,7 +20,7 @@ class JournalState(StrEnum):
     """It was removed, moved or replaced while it was in use."""
 
 
-class Condition(msgspec.Struct, frozen=True):
+class JournalCondition(msgspec.Struct, frozen=True):
     """The state of a journal, with what is wrong and what to do about it; both empty when sound."""
 
     state: JournalState
@@ -40,8 +40,8 @@ class Condition(msgspec.Struct, frozen=True):
         return f"{self.problem}; {self.remedy}" if self.remedy else self.problem
 
 
-SOUND: Final = Condition(JournalState.SOUND)
-CHECKING: Final = Condition(
+SOUND: Final = JournalCondition(JournalState.SOUND)
+CHECKING: Final = JournalCondition(
     JournalState.CHECKING,
     "the journal is being checked; alerts are accepted, and nothing acts until it has passed",
 )

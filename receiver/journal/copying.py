@@ -7,7 +7,6 @@ from typing import Final
 
 from receiver.errors import RefusedError
 from receiver.journal import Journal, Transaction
-from receiver.journal.rows import Rows
 
 TABLES: Final = (
     "episode", "wanted", "run", "step", "observation", "decision", "quarantine", "total",
@@ -33,8 +32,6 @@ def copy(source: Journal, target: Journal, told: Callable[[str, int], None]) -> 
 
 
 def _copy(source: Transaction, target: Transaction, told: Callable[[str, int], None]) -> None:
-    assert isinstance(source, Rows)
-    assert isinstance(target, Rows)
     for table in TABLES:
         if target.number(table):
             raise RefusedError(
@@ -44,7 +41,7 @@ def _copy(source: Transaction, target: Transaction, told: Callable[[str, int], N
     for table in TABLES:
         for rows in source.dump(table, BATCH):
             target.load(table, rows)
-        target.loaded(table)
+        target.reset_sequence(table)
         count = source.number(table)
         if target.number(table) != count:
             raise RefusedError(f"not every row of {table} arrived; nothing was copied", status=409)

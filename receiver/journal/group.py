@@ -12,14 +12,16 @@ import threading
 from abc import abstractmethod
 from collections.abc import Callable
 from time import perf_counter
-from typing import Any, Final, TypeVar
+from typing import Any, Final, Generic, TypeVar
 
 from receiver.errors import JournalError
-from receiver.journal import Journal, Transaction
-from receiver.journal.rows import Rows
+from receiver.journal import Journal
 from receiver.journal.stored import Stored, not_stored
+from receiver.journal.transaction import Transaction
 
 T = TypeVar("T")
+Tx = TypeVar("Tx", bound=Transaction)
+"""A transaction of one database."""
 
 log: Final = logging.getLogger("promheal.journal")
 
@@ -34,7 +36,7 @@ class Work:
 
     def __init__(
         self,
-        function: Callable[[Transaction], Any] | None,
+        function: Callable[[Any], Any] | None,
         done: Callable[[Stored[Any]], None],
     ) -> None:
         self.function = function
@@ -45,7 +47,7 @@ class CannotStore(Exception):  # noqa: N818  what is the case
     """The disk or the server, and not the work: the whole group is told."""
 
 
-class GroupJournal(Journal):
+class GroupJournal(Journal, Generic[Tx]):
     """What is left for a database: how a transaction begins, ends and is undone."""
 
     def __init__(self, *, observe_commit: Callable[[float], None] | None = None) -> None:
@@ -61,7 +63,7 @@ class GroupJournal(Journal):
     def alive(self) -> bool:
         return self._thread.is_alive()
 
-    def atomically(self, work: Callable[[Transaction], T]) -> T:
+    def atomically(self, work: Callable[[Tx], T]) -> T:
         waiting = threading.Lock()  # the cheapest thing that one thread can wait for
         waiting.acquire()
         found: list[Stored[T]] = []
@@ -74,7 +76,7 @@ class GroupJournal(Journal):
         waiting.acquire()
         return found[0].value
 
-    def submit(self, work: Callable[[Transaction], T], done: Callable[[Stored[T]], None]) -> None:
+    def submit(self, work: Callable[[Tx], T], done: Callable[[Stored[T]], None]) -> None:
         self._put(Work(work, done))
 
     def close(self) -> None:
@@ -88,7 +90,7 @@ class GroupJournal(Journal):
     # -- what a database does in its own way; all but CannotStore is the fault of the work
 
     @abstractmethod
-    def _begin(self) -> Rows:
+    def _begin(self) -> Tx:
         """Begin a transaction that no other writer is beside. Raises CannotStore."""
 
     @abstractmethod
@@ -206,7 +208,7 @@ class GroupJournal(Journal):
         self._commit(transaction)
         return became
 
-    def _commit(self, transaction: Rows) -> None:
+    def _commit(self, transaction: Tx) -> None:
         transaction.write_counts()
         self._proven = not self.trouble or self._written()
         self._tell("commit")

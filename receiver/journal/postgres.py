@@ -8,10 +8,9 @@ that of the SQLite file, and group commit pays for it in the same way.
 from __future__ import annotations
 
 import logging
-import re
 import threading
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack, contextmanager, suppress
+from contextlib import contextmanager, suppress
 from typing import Any, Final, TypeVar
 
 import psycopg
@@ -19,71 +18,38 @@ from psycopg import errors
 from psycopg.pq import TransactionStatus
 from psycopg_pool import ConnectionPool, PoolTimeout
 
-from receiver.errors import AwayError, FencedError, JournalError
-from receiver.journal import Transaction
-from receiver.journal.condition import SOUND, Condition, JournalState
+from receiver.errors import FencedError, JournalError
+from receiver.journal.condition import SOUND, JournalCondition, JournalState
 from receiver.journal.group import CannotStore, GroupJournal, Work
-from receiver.journal.jobs import engine_version, install
-from receiver.journal.migrate import scripts
-from receiver.journal.postgres_rows import (
-    Answer,
-    PostgresTransaction,
-    execute,
-    explained,
-    shared,
-    told,
-)
+from receiver.journal.postgres_cursor import QueryResult, execute, explained, one_line
+from receiver.journal.postgres_server import CONNECT, PATIENCE, configure, connect, opened, shown
+from receiver.journal.postgres_transaction import PostgresTransaction
 from receiver.journal.queries import queries
-from receiver.journal.rows import Rows
 from receiver.journal.stored import Stored
-from receiver.policy.role import LEASE
 
 T = TypeVar("T")
+_Work = Callable[[PostgresTransaction], T]
 
 log: Final = logging.getLogger("promheal.journal")
 
-SCHEMA: Final = "promheal"
-"""Where the journal's tables are, and the engine's."""
 WRITER: Final = "select pg_advisory_xact_lock(1885891690, 1)"
 """One writing transaction at a time; the first number is promheal's, as in a SQLite file."""
 LEADER: Final = "select pg_try_advisory_lock(1885891690, 2)"
-MIGRATION: Final = "select pg_advisory_xact_lock(1885891690, 3)"
 
-PATIENCE: Final = 10
-"""Seconds for which another writer is waited for; one that takes longer is stuck."""
 READERS: Final = 4
 AGAIN: Final = 0.5
 """Seconds between attempts to reach a server that is away."""
-CONNECT: Final[dict[str, Any]] = {
-    "application_name": "promheal",
-    "connect_timeout": 2,
-    "keepalives_idle": 5,
-    "keepalives_interval": 1,
-    "keepalives_count": 3,
-    "tcp_user_timeout": 4_000,  # ms; how long a server that does not answer is waited for
-}
-_SETTINGS: Final = (
-    f"set search_path to {SCHEMA}; "
-    f"set lock_timeout to '{PATIENCE}s'; "
-    "set statement_timeout to '20s'; "
-    # A promheal that is cut off in the middle of a transaction holds up all others no longer.
-    "set idle_in_transaction_session_timeout to '5s'; "
-    "set default_transaction_isolation to 'read committed'; "
-    # Each query has an index. Plans are kept, and those of a new journal would read all of a table.
-    "set enable_seqscan to off; "
-    "set jit to off"
-)
 
 
-class PostgresJournal(GroupJournal):
+class PostgresJournal(GroupJournal[PostgresTransaction]):
     def __init__(self, url: str, *, observe_commit: Callable[[float], None] | None = None) -> None:
         super().__init__(observe_commit=observe_commit)
         self.url = url
         self._shown = shown(url)
-        connection = _opened(url)
-        _configure(connection)
+        connection = opened(url)
+        configure(connection)
         self._writer: PostgresTransaction | None = PostgresTransaction(connection)
-        self._told: Answer | None = None  # what the last command was answered
+        self._answer: QueryResult | None = None  # of the last command
         self._away = ""
         """Why nothing can be stored now; while it says so, nothing is tried for a caller."""
         self._leading: psycopg.Connection[Any] | None = None
@@ -91,7 +57,7 @@ class PostgresJournal(GroupJournal):
         self._fence = threading.local()
         self._readers = ConnectionPool(
             url, kwargs={"autocommit": True, **CONNECT}, min_size=1, max_size=READERS,
-            configure=_configure, timeout=10.0, reconnect_timeout=0, open=True, name="readers",
+            configure=configure, timeout=10.0, reconnect_timeout=0, open=True, name="readers",
         )  # fmt: skip
         self._thread.start()
 
@@ -100,10 +66,10 @@ class PostgresJournal(GroupJournal):
         return True
 
     @property
-    def condition(self) -> Condition:
-        return Condition(JournalState.UNAVAILABLE, self._away) if self._away else SOUND
+    def condition(self) -> JournalCondition:
+        return JournalCondition(JournalState.UNAVAILABLE, self._away) if self._away else SOUND
 
-    def atomically(self, work: Callable[[Transaction], T]) -> T:
+    def atomically(self, work: Callable[[PostgresTransaction], T]) -> T:
         return super().atomically(self._fenced(work))
 
     @contextmanager
@@ -118,7 +84,7 @@ class PostgresJournal(GroupJournal):
         finally:
             self._fence.claim = None
 
-    def read(self, work: Callable[[Transaction], T]) -> T:
+    def read(self, work: Callable[[PostgresTransaction], T]) -> T:
         with self._reader() as connection:
             try:
                 with connection.pipeline() as pipeline:
@@ -159,13 +125,13 @@ class PostgresJournal(GroupJournal):
         except CannotStore as error:
             raise JournalError(str(error)) from error
         except (PoolTimeout, psycopg.Error) as error:
-            raise JournalError(f"{self._shown}: {told(error)}") from error
+            raise JournalError(f"{self._shown}: {one_line(error)}") from error
 
     def acquire(self) -> bool:
         # The server frees the lock with the connection, however the process ends.
         try:
             if self._leading is None:
-                self._leading = _connect(self.url)
+                self._leading = connect(self.url)
                 self._leading.execute("listen promheal_news")
             row = self._leading.execute(LEADER).fetchone()
         except psycopg.Error:
@@ -184,10 +150,10 @@ class PostgresJournal(GroupJournal):
             return False  # `acquire` finds out why
 
     def now(self) -> float:
-        return self.read(lambda t: shared(t).now())
+        return self.read(lambda t: t.now())
 
     def secret(self, name: str) -> bytes:
-        return self.read(lambda t: shared(t).secret(name))
+        return self.read(lambda t: t.secret(name))
 
     def close(self) -> None:
         if self._closed:
@@ -198,13 +164,13 @@ class PostgresJournal(GroupJournal):
         if self._leading is not None:
             self._leading.close()
 
-    def _fenced(self, work: Callable[[Transaction], T]) -> Callable[[Transaction], T]:
+    def _fenced(self, work: _Work[T]) -> _Work[T]:
         claim = getattr(self._fence, "claim", None)
         if claim is None:
             return work
 
-        def checked(transaction: Transaction) -> T:
-            shared(transaction).check(*claim)
+        def checked(transaction: PostgresTransaction) -> T:
+            transaction.check(*claim)
             return work(transaction)
 
         return checked
@@ -214,7 +180,7 @@ class PostgresJournal(GroupJournal):
             raise JournalError(self._away)
         super()._put(piece)
 
-    def _begin(self) -> Rows:
+    def _begin(self) -> PostgresTransaction:
         writer = self._writer
         if writer is None:
             raise CannotStore(self._away)
@@ -289,24 +255,24 @@ class PostgresJournal(GroupJournal):
 
     def _tell(self, command: str) -> None:
         assert self._writer is not None
-        self._told = execute(self._writer.connection, command)
+        self._answer = execute(self._writer.connection, command)
 
-    def _commit(self, transaction: Rows) -> None:
+    def _commit(self, transaction: PostgresTransaction) -> None:
         super()._commit(transaction)
         if self._writer is not None and self._writer.pipeline is None:
             self._see_committed()
 
     def _see_committed(self) -> None:
         """Look at how the commit ended: one of a failed transaction is a rollback, and no error."""
-        if self._told is None or self._told.status != "COMMIT":
+        if self._answer is None or self._answer.status != "COMMIT":
             raise CannotStore("cannot store: the server has undone it")
 
     def _connected(self) -> PostgresTransaction:
         try:
-            connection = _connect(self.url)
-            _configure(connection)
+            connection = connect(self.url)
+            configure(connection)
         except psycopg.Error as error:
-            raise CannotStore(f"{self._shown} is away: {told(error)}") from error
+            raise CannotStore(f"{self._shown} is away: {one_line(error)}") from error
         return PostgresTransaction(connection)
 
     def _mend(self) -> None:
@@ -321,99 +287,3 @@ class PostgresJournal(GroupJournal):
             self._away = self.trouble = ""
             log.warning("%s is back", self._shown)
             return
-
-
-def _may_be_back(error: psycopg.Error) -> bool:
-    """Whether nobody answered, or a server that is not ready yet: what it refuses, it refuses."""
-    if not isinstance(error, psycopg.OperationalError):
-        return False
-    said = str(error)
-    return "FATAL" not in said or "starting up" in said or "shutting down" in said
-
-
-def prepare(url: str) -> None:
-    """As `open_journal` does it, and leave nothing open."""
-    _opened(url).close()
-
-
-def shown(url: str) -> str:
-    """Return *url* as it may be logged."""
-    known = psycopg.conninfo.conninfo_to_dict(url)
-    host, name = known.get("host", "localhost"), known.get("dbname", "")
-    return f"postgresql://{host}:{known.get('port', 5432)}/{name}"
-
-
-def _opened(url: str) -> psycopg.Connection[Any]:
-    """Connect to a database whose schema is up to date."""
-    with ExitStack() as opened:
-        try:
-            connection = opened.enter_context(_connect(url))
-            _migrate(connection, shown(url))
-        except psycopg.Error as error:
-            kind = AwayError if _may_be_back(error) else JournalError
-            raise kind(f"{shown(url)}: {told(error)}") from error
-        opened.pop_all()
-    return connection
-
-
-def _connect(url: str) -> psycopg.Connection[Any]:
-    return psycopg.connect(url, autocommit=True, **CONNECT)
-
-
-def _configure(connection: psycopg.Connection[Any]) -> None:
-    connection.execute(_SETTINGS.encode())
-
-
-def _works_with(script: str, version: int) -> int:
-    found = re.match(r"-- works with schema (\d+)\n", script)
-    return version if found is None else int(found[1])
-
-
-def _migrate(connection: psycopg.Connection[Any], name: str) -> None:
-    """Apply the migrations that are missing, each in one transaction with its number.
-
-    A schema that is newer by what this version can still work with is left as it is: a rolling
-    upgrade has both for a while.
-    """
-    known = scripts("postgres")
-    connection.execute("set client_min_messages to warning")
-    with connection.transaction():
-        connection.execute(MIGRATION)
-        connection.execute(f"create schema if not exists {SCHEMA}".encode())
-        connection.execute(f"set search_path to {SCHEMA}".encode())
-        connection.execute(
-            "create table if not exists migration ("
-            "version integer primary key, "
-            "works_with integer not null, "  # the oldest schema whose promheal can live with it
-            "at timestamptz not null default now())"
-        )
-    while True:
-        with connection.transaction():
-            connection.execute(MIGRATION)
-            row = connection.execute(
-                "select coalesce(max(version), 0), coalesce(max(works_with), 0) from migration"
-            ).fetchone()
-            assert row is not None
-            version, works_with = row
-            if version >= len(known):
-                break
-            script = known[version]
-            connection.execute(script.encode())
-            connection.execute(
-                "insert into migration (version, works_with) values (%s, %s)",
-                (version + 1, _works_with(script, version + 1)),
-            )
-            log.info("the journal has schema %d now", version + 1)
-    with connection.transaction():
-        connection.execute(MIGRATION)
-        others = connection.execute(
-            "select 1 from worker where engine <> %s and seen > now() - make_interval(secs => %s)",
-            (engine_version(), LEASE),
-        )
-        for script in install(connection, alone=others.fetchone() is None):
-            log.info("the engine has %s now", script)
-    if works_with > len(known):
-        raise JournalError(
-            f"{name} has schema {version}, this promheal knows {len(known)}: "
-            "it was written by a newer version, which must be used"
-        )

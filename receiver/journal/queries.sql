@@ -416,7 +416,7 @@ select * from audit where id < :before order by id desc limit :limit
 -- name: unlogged
 select u.run from unlogged u join run r on r.id = u.run order by r.finished_at, u.run limit :limit
 
--- name: untold
+-- name: pending_messages
 select id, run, what from untold order by id limit :limit
 
 -- name: anchor

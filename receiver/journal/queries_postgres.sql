@@ -80,7 +80,7 @@ returning strategy, target
 -- name: logged
 delete from unlogged where run = any(:runs)
 
--- name: told
+-- name: messages_sent
 delete from untold where id = any(:ids)
 
 -- name: size
@@ -114,7 +114,7 @@ select value from secret where name = :name
 with put as (insert into unlogged (run) values (:run) on conflict do nothing)
 select pg_notify('promheal_news', '')
 
--- name: put_untold
+-- name: put_message
 with put as (insert into untold (run, what) values (:run, :what))
 select pg_notify('promheal_news', '')
 

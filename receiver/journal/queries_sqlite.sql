@@ -70,7 +70,7 @@ returning strategy, target
 -- name: logged
 delete from unlogged where run in (select value from json_each(:runs))
 
--- name: told
+-- name: messages_sent
 delete from untold where id in (select value from json_each(:ids))
 
 -- name: size
@@ -79,7 +79,7 @@ select page_count * page_size as bytes from pragma_page_count(), pragma_page_siz
 -- name: put_unlogged
 insert into unlogged (run) values (:run) on conflict do nothing
 
--- name: put_untold
+-- name: put_message
 insert into untold (run, what) values (:run, :what)
 
 -- name: without_worker

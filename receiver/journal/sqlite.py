@@ -5,23 +5,19 @@ from __future__ import annotations
 import logging
 import sqlite3
 import threading
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable
 from contextlib import closing, suppress
 from pathlib import Path
 from time import monotonic
-from typing import Any, Final, TypeVar
-
-import msgspec
+from typing import Final, TypeVar
 
 from receiver.errors import JournalError, UnsoundError
-from receiver.journal import Admission, Transaction, Worker
-from receiver.journal.condition import CHECKING, SOUND, Condition, JournalState
+from receiver.journal.condition import CHECKING, SOUND, JournalCondition, JournalState
 from receiver.journal.group import CannotStore, GroupJournal, Work
 from receiver.journal.marker import Marker, marker_path
-from receiver.journal.queries import queries
-from receiver.journal.rows import Rows, storable
+from receiver.journal.rescue import Rescue
 from receiver.journal.sqlite_file import SqliteFile, check, explained
-from receiver.journal.steering_rows import Row
+from receiver.journal.sqlite_transaction import SqliteTransaction
 
 T = TypeVar("T")
 
@@ -32,99 +28,10 @@ AGAIN: Final = 1.0
 MARK_EVERY: Final = 1.0
 """Seconds between checkpoints: so much may be missing from a file without its being noticed."""
 
-_ROWS: Final = 100
-"""Alerts in one statement; SQLite before 3.32 takes no more than 999 values."""
-
 _OF_THE_WORK: Final = (sqlite3.IntegrityError, sqlite3.DataError, sqlite3.ProgrammingError)
 
-_encode = msgspec.json.Encoder().encode
 
-
-class SqliteTransaction(Rows):
-    def __init__(self, connection: sqlite3.Connection, path: Path) -> None:
-        super().__init__()
-        self.connection = connection
-        self._path = path
-        self._queries = queries("sqlite")
-        self._of_rows: dict[tuple[str, int], str] = {}  # queries by their number of tuples
-
-    def _execute(self, query: str, /, **values: Any) -> sqlite3.Cursor:
-        return self._run_sql(self._queries[query], storable(values))
-
-    def _changed(self, query: str, /, **values: Any) -> int:
-        return self._execute(query, **values).rowcount
-
-    def _admit_firing(
-        self, admission: Admission, *, sender: str, vouched_by: str, now: float
-    ) -> tuple[int, int]:
-        repeated = opened = 0
-        width = _ROWS * Admission.WIDTH
-        for start in range(0, len(admission.firing), width):
-            values = [now, sender, vouched_by, *admission.firing[start : start + width]]
-            # What is said again is noted before anything new is opened.
-            repeated += self._execute_many("admit_again", values)
-            opened += self._execute_many("admit_new", values)
-        return repeated, opened
-
-    def _execute_many(self, name: str, values: Sequence[object]) -> int:
-        """Execute a query with a tuple for each alert; return how many rows it changed."""
-        rows = (len(values) - 3) // Admission.WIDTH
-        if (name, rows) not in self._of_rows:
-            tuples = ", ".join(["(?, ?, ?, ?, ?)"] * rows)
-            self._of_rows[name, rows] = self._queries[name].replace("ROWS", tuples)
-        return self._run_sql(self._of_rows[name, rows], values).rowcount
-
-    def _run_sql(self, sql: str, values: Any) -> sqlite3.Cursor:
-        try:
-            return self.connection.execute(sql, values)
-        except sqlite3.OperationalError as error:
-            raise CannotStore(f"{self._path}: cannot store: {error}") from error
-
-    def _table(self, rows: Sequence[Any]) -> dict[str, Any]:
-        return {"rows": _encode(rows).decode()}
-
-    def _list(self, values: Sequence[int]) -> str:
-        return _encode(values).decode()
-
-    def _ask(self, sql: str) -> sqlite3.Cursor:
-        return self._run_sql(sql, ())
-
-    def dump(self, table: str, batch: int) -> Iterator[list[Row]]:
-        cursor = self._ask(f"select * from {table} order by 1")  # noqa: S608
-        while rows := cursor.fetchmany(batch):
-            yield rows
-
-    def load(self, table: str, rows: list[Row]) -> None:
-        names = rows[0].keys()
-        values = ", ".join("?" * len(names))
-        sql = f"insert into {table} ({', '.join(names)}) values ({values})"  # noqa: S608
-        self.connection.executemany(sql, [tuple(row) for row in rows])
-
-    # -- which journal it is, and how far it has come
-
-    def checkpoint(self) -> Marker:
-        row = self._execute("checkpoint").fetchone()
-        return Marker(journal=row[0], checkpoint=row[1])
-
-    def begin_anew(self) -> None:
-        self._execute("begin_anew")
-
-    # -- there are no other processes
-
-    def wake(self, *_: object, **__: object) -> set[str]:
-        return set()
-
-    def hold(self, *_: object) -> None:
-        pass
-
-    def has_worker(self, _: str) -> bool:
-        return False
-
-    def workers(self) -> list[Worker]:
-        return []
-
-
-class SqliteJournal(GroupJournal):
+class SqliteJournal(GroupJournal[SqliteTransaction]):
     """*patient*: be there whatever the file is like, and become well when it is.
 
     Then `condition` says why nothing can be stored, or why nothing may act yet; else JournalError
@@ -150,8 +57,7 @@ class SqliteJournal(GroupJournal):
         self._reading = threading.Lock()
         self._closing = threading.Event()
         self._beside: list[threading.Thread] = []
-        self._losing = threading.Lock()
-        self._loss: Condition | None = None
+        self._rescue = Rescue(path, backup=self._back_up, run_beside=self._run_beside)
         self._stored = threading.Event()
         self._changes = 0  # rows that were written before this transaction
         self._commits = 0  # those that changed something
@@ -166,11 +72,13 @@ class SqliteJournal(GroupJournal):
         self._thread.start()
 
     @property
-    def condition(self) -> Condition:
+    def condition(self) -> JournalCondition:
         if self._file is None or not self._condition.stores or self._closed:
             return self._condition
         moved = self._file.moved()
-        return self._lost(moved) if moved or self._loss else self._condition
+        if moved or self._rescue.loss:
+            return self._rescue.judge(moved) or self._condition
+        return self._condition
 
     @property
     def objection(self) -> str:
@@ -178,7 +86,7 @@ class SqliteJournal(GroupJournal):
         found = None if self._file is None else self._file.objection
         return "" if found is None else found.problem
 
-    def read(self, work: Callable[[Transaction], T]) -> T:
+    def read(self, work: Callable[[SqliteTransaction], T]) -> T:
         with self._reading, explained(self.path):
             if self._closed:
                 raise JournalError("the journal is closed")
@@ -194,11 +102,11 @@ class SqliteJournal(GroupJournal):
     def acquire(self) -> bool:
         return self._file is not None and self.condition.sound and self._file.lock()
 
-    def begin_anew(self, note: Callable[[Transaction], None]) -> None:
+    def begin_anew(self, note: Callable[[SqliteTransaction], None]) -> None:
         """Accept what is lost, and note it: another name, and the marker beside it has it too."""
 
-        def begin(transaction: Transaction) -> None:
-            _of(transaction).begin_anew()
+        def begin(transaction: SqliteTransaction) -> None:
+            transaction.begin_anew()
             note(transaction)
 
         self.atomically(begin)
@@ -208,9 +116,9 @@ class SqliteJournal(GroupJournal):
         """Count a checkpoint: durably in the database, and then in the marker beside it."""
         assert self._file is not None
 
-        def count(transaction: Transaction) -> Marker:
+        def count(transaction: SqliteTransaction) -> Marker:
             self._marked = self._commits + 1  # with this one, and all that are stored with it
-            return _of(transaction).checkpoint()
+            return transaction.checkpoint()
 
         self._file.mark(self.atomically(count))
 
@@ -232,6 +140,11 @@ class SqliteJournal(GroupJournal):
             with self._reading:
                 self._file.close()
 
+    def _back_up(self, target: sqlite3.Connection) -> None:
+        with self._reading:
+            assert self._reader is not None
+            self._reader.connection.backup(target)
+
     def _run_beside(self, work: Callable[[], None], name: str) -> None:
         thread = threading.Thread(target=work, name=name, daemon=True)
         self._beside.append(thread)
@@ -240,12 +153,12 @@ class SqliteJournal(GroupJournal):
     # -- how a transaction begins, ends and is undone
 
     def _put(self, piece: Work) -> None:
-        condition = self._condition if self._loss is None else self.condition
+        condition = self._condition if self._rescue.loss is None else self.condition
         if not condition.stores and not self._closed:
             raise JournalError(str(condition))
         super()._put(piece)
 
-    def _begin(self) -> Rows:
+    def _begin(self) -> SqliteTransaction:
         if self._writer is None:
             raise CannotStore(str(self._condition))
         self._tell("begin immediate")
@@ -348,7 +261,7 @@ class SqliteJournal(GroupJournal):
     def _refuse(self, error: JournalError) -> None:
         unsound = isinstance(error, UnsoundError)
         state = JournalState.REFUSED if unsound else JournalState.UNAVAILABLE
-        condition = Condition(state, error.problem, error.remedy)
+        condition = JournalCondition(state, error.problem, error.remedy)
         if condition != self._condition:
             log.error("alerts are answered 503, and nothing acts: %s", condition)
         self._condition = condition
@@ -370,52 +283,3 @@ class SqliteJournal(GroupJournal):
         except (JournalError, OSError) as error:
             self._marked = 0
             log.debug("no checkpoint: %s", error)
-
-    # -- is it still there?
-
-    def _lost(self, problem: str) -> Condition:
-        """Note that it has gone, or an empty *problem*: that it is back."""
-        with self._losing:
-            if problem and self._loss is None:
-                self._loss = Condition(
-                    JournalState.GONE,
-                    problem,
-                    "put it back; it is being saved, so do not end promheal",
-                )
-                log.error("alerts are answered 503, and nothing acts: %s", self._loss)
-                self._run_beside(self._save, "journal-save")
-            elif self._loss is not None and not problem:
-                self._loss = None
-                self._saved_as.unlink(missing_ok=True)
-                log.warning("the journal %s is back", self.path)
-            return self._loss or self._condition
-
-    @property
-    def _saved_as(self) -> Path:
-        return self.path.with_name(self.path.name + ".saved")
-
-    def _save(self) -> None:
-        """Write all that is stored, which we have open still, into a file beside where it was."""
-        there, loss = self._saved_as, self._loss
-        remedy = "put it back, or end promheal and put a backup in its place"
-        try:
-            there.unlink(missing_ok=True)
-            with self._reading, closing(sqlite3.connect(there)) as target:
-                assert self._reader is not None
-                self._reader.connection.backup(target)
-        except (OSError, sqlite3.Error) as error:
-            log.error("what was stored is not saved in %s: %s", there, error)  # noqa: TRY400
-        else:
-            remedy = (
-                f"put it back; or end promheal, and begin with all that was stored until then: "
-                f"rm -f {self.path}-wal {self.path}-shm; mv {there} {self.path}"
-            )
-            log.warning("all that was stored is saved in %s", there)
-        with self._losing:
-            if self._loss is loss and loss is not None:
-                self._loss = Condition(loss.state, loss.problem, remedy)
-
-
-def _of(transaction: Transaction) -> SqliteTransaction:
-    assert isinstance(transaction, SqliteTransaction)
-    return transaction

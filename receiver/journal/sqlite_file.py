@@ -3,19 +3,17 @@
 from __future__ import annotations
 
 import errno
-import fcntl
 import logging
 import os
 import sqlite3
-import struct
-import threading
 from collections.abc import Iterator
 from contextlib import ExitStack, closing, contextmanager, suppress
 from pathlib import Path
-from typing import IO, Final
+from typing import Final
 
 from receiver.errors import JournalError, UnsoundError
 from receiver.journal.group import CannotStore
+from receiver.journal.leader_lock import LeaderLock, inode
 from receiver.journal.marker import Marker, accept, judge, read_marker, write_marker
 from receiver.journal.migrate import scripts
 
@@ -26,8 +24,6 @@ APPLICATION_ID: Final = 0x70686C6A
 
 _PARTS: Final = ("", "-wal", "-shm")
 """What belongs to a database that is open: without one of them it is not what was committed."""
-_LOCKED: Final = 1 << 62
-"""The byte of the database that who acts has locked, far from those that SQLite locks."""
 _CONNECT: Final = (
     "pragma busy_timeout = 5000",
     "pragma foreign_keys = on",
@@ -37,8 +33,6 @@ _CONNECT: Final = (
 )
 _FULL: Final = {errno.ENOSPC, errno.EDQUOT}
 _DENIED: Final = {errno.EACCES, errno.EPERM}
-
-_Inode = tuple[int, int]
 
 
 class SqliteFile:
@@ -54,12 +48,8 @@ class SqliteFile:
         self.objection: UnsoundError | None = None
         self._accepting = accepting
         self._place = path.absolute()  # whatever becomes of the current folder
-        self._lock_path = _beside(self._place, ".lock")
-        self._leads = False
-        self._locking = threading.Lock()
         with ExitStack() as opened, explained(path):
-            self._take(_lock_file(path))
-            opened.callback(self._unlock)
+            self._lock = opened.enter_context(closing(LeaderLock(path)))
             with self._objecting():
                 self._marker = None
                 self._marker = read_marker(path)
@@ -73,7 +63,7 @@ class SqliteFile:
             self.reader = opened.enter_context(closing(self.connect()))
             self.reader.execute("select 1 from generation").fetchone()  # opens all its parts
             parts = [_beside(self._place, suffix) for suffix in _PARTS]
-            self._parts = [(part, _inode(part.stat())) for part in parts]
+            self._parts = [(part, inode(part.stat())) for part in parts]
             self._opened = opened.pop_all()  # all is well: they stay open until close()
 
     def connect(self) -> sqlite3.Connection:
@@ -131,73 +121,23 @@ class SqliteFile:
 
         Asked before each commit, so it costs no more than a few calls of stat().
         """
-        for part, inode in self._parts:
+        for part, before in self._parts:
             try:
-                found = _inode(part.stat())
+                found = inode(part.stat())
             except FileNotFoundError:
                 return f"{part} was removed or moved away while promheal used it"
             except OSError as error:
                 return f"{part} cannot be reached any more: {error.strerror}"
-            if found != inode:
+            if found != before:
                 return f"{part} was replaced while promheal used it"
-        return self._keep_lock() if self._leads else ""
+        return self._lock.keep()
 
     # -- who acts?
 
     def lock(self) -> bool:
-        """Become, or stay, the process that acts; False while another one is.
-
-        Two locks, which the kernel frees when the process dies, however it dies: the one on a file
-        beside it, which promheal always had, and one on the database, which no `rm` takes away.
-        """
-        with self._locking, explained(self.path):
-            if not self._has_lock_file():
-                self._lock_file.close()
-                self._take(_lock_file(self.path))
-            if not _locks(self._lock_file):
-                return False
-            # Of this open file, and not of the process, as SQLite's own: they bear each other.
-            mine = struct.pack("hhqqi", fcntl.F_WRLCK, os.SEEK_SET, _LOCKED, 1, 0)
-            try:
-                fcntl.fcntl(self._descriptor, fcntl.F_OFD_SETLK, mine)
-            except BlockingIOError:
-                fcntl.flock(self._lock_file, fcntl.LOCK_UN)
-                return False
-            self._leads = True
-            return True
-
-    def _keep_lock(self) -> str:
-        """Put a lock file back that was removed; return why that cannot be, or an empty text."""
-        if self._has_lock_file():
-            return ""
-        with self._locking:
-            if self._has_lock_file():
-                return ""
-            try:
-                another = _lock_file(self.path)
-            except OSError as error:  # that on the database holds all the same
-                log.debug("%s cannot be made again: %s", self._lock_path, error)
-                return ""
-            if not _locks(another):
-                another.close()
-                return f"{self.path}.lock was removed, and another process has locked a new one"
-            self._lock_file.close()
-            self._take(another)
-        log.warning("%s.lock was removed, and is there again", self.path)
-        return ""
-
-    def _take(self, lock_file: IO[str]) -> None:
-        self._lock_file = lock_file
-        self._lock_inode = _inode(os.fstat(lock_file.fileno()))
-
-    def _unlock(self) -> None:
-        self._lock_file.close()
-
-    def _has_lock_file(self) -> bool:
-        try:
-            return _inode(self._lock_path.stat()) == self._lock_inode
-        except OSError:
-            return False
+        """Become, or stay, the process that acts; False while another one is."""
+        with explained(self.path):
+            return self._lock.acquire(self._descriptor)
 
 
 def connect(place: Path) -> sqlite3.Connection:
@@ -305,22 +245,5 @@ def _migrate(connection: sqlite3.Connection, known: list[str], version: int) -> 
         )
 
 
-def _lock_file(path: Path) -> IO[str]:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    return _beside(path, ".lock").open("a")
-
-
 def _beside(path: Path, suffix: str) -> Path:
     return path.with_name(path.name + suffix)
-
-
-def _locks(file: IO[str]) -> bool:
-    try:
-        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        return False
-    return True
-
-
-def _inode(found: os.stat_result) -> _Inode:
-    return found.st_dev, found.st_ino

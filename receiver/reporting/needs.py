@@ -16,7 +16,7 @@ from urllib.parse import quote
 import msgspec
 
 from receiver.engine.background import load
-from receiver.journal.condition import JournalState
+from receiver.journal import JournalState
 from receiver.log import escape
 from receiver.policy.breaker import Breaker, BreakerState
 from receiver.policy.duration import format_duration

@@ -18,8 +18,7 @@ import msgspec
 
 from receiver.config.in_force import Config
 from receiver.errors import ActionError, JournalError
-from receiver.journal import Journal, Transaction
-from receiver.journal.steering import Untold
+from receiver.journal import Journal, PendingMessage, Transaction
 from receiver.policy.breaker import BreakerEvent, BreakerState
 from receiver.policy.guards.situation import Reason
 from receiver.policy.run import Outcome, Run
@@ -188,7 +187,7 @@ class Notices:
         """Tell what is untold now; True when there was something."""
         if self._owed is not None:
             self._store(self._owed)
-        rows = self._journal.read(lambda t: t.untold(limit=BATCH))
+        rows = self._journal.read(lambda t: t.pending_messages(limit=BATCH))
         if not rows:
             return False
         notices = self._journal.read(lambda t: list(_notices(t, rows)))
@@ -200,7 +199,7 @@ class Notices:
         results = self._send(config, {name: self._message(found) for name, found in to.items()})
 
         def told(transaction: Transaction) -> None:
-            transaction.told([row.id for row in rows])
+            transaction.messages_sent([row.id for row in rows])
             for channel, result in results.items():
                 transaction.count(NOTICES.name, channel, result)
 
@@ -262,7 +261,7 @@ class Notices:
         return results
 
 
-def _notices(transaction: Transaction, rows: Sequence[Untold]) -> Iterator[Notice]:
+def _notices(transaction: Transaction, rows: Sequence[PendingMessage]) -> Iterator[Notice]:
     """Yield what there is to tell about these runs, each thing once."""
     for what, number in dict.fromkeys((row.what, row.run) for row in rows):
         run = transaction.run(number)

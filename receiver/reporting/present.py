@@ -9,9 +9,7 @@ import msgspec
 
 from receiver.clients.llm import KeySummary
 from receiver.engine.background import TaskState
-from receiver.journal import Snapshot, Transaction
-from receiver.journal.condition import Condition
-from receiver.journal.steering import Pause
+from receiver.journal import ActivePause, JournalCondition, Stats, Transaction
 from receiver.policy.breaker import Breaker
 from receiver.policy.dormancy import Dormancy
 from receiver.policy.guards.situation import Reason
@@ -47,7 +45,7 @@ class Present(msgspec.Struct, frozen=True, kw_only=True):
     """When one was last accepted, as `last_heartbeat`."""
     refused: Mapping[str, int]
     """Notifications that were refused lately, by the answer's code, and alerts `set_aside`."""
-    condition: Condition
+    condition: JournalCondition
     """The journal's."""
     trouble: str
     """Why the journal cannot store, or nothing."""
@@ -74,10 +72,10 @@ class Present(msgspec.Struct, frozen=True, kw_only=True):
 class Seen(msgspec.Struct, frozen=True, kw_only=True):
     """One look at the journal."""
 
-    snapshot: Snapshot
+    snapshot: Stats
     dormancy: Dormancy
     breakers: Mapping[str, Breaker]
-    pauses: tuple[Pause, ...]
+    pauses: tuple[ActivePause, ...]
     relapses: Mapping[Key, int]
     """Heals that did not hold, lately."""
     asking: tuple[Run, ...]
@@ -90,7 +88,7 @@ class Seen(msgspec.Struct, frozen=True, kw_only=True):
 
 
 def see(transaction: Transaction, present: Present) -> Seen:
-    snapshot, now = transaction.snapshot(), present.now
+    snapshot, now = transaction.stats(), present.now
     return Seen(
         snapshot=snapshot,
         dormancy=transaction.dormancy(),
@@ -108,7 +106,7 @@ def see(transaction: Transaction, present: Present) -> Seen:
     )
 
 
-def _storms(transaction: Transaction, present: Present, snapshot: Snapshot, strategy: str) -> bool:
+def _storms(transaction: Transaction, present: Present, snapshot: Stats, strategy: str) -> bool:
     most = present.engine.storm.targets
     # Each target that is ill has an alert, or is held; so few need not be counted.
     if snapshot.firing.get(strategy, 0) + snapshot.in_progress.get(strategy, 0) <= most:

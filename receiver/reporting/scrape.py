@@ -23,8 +23,7 @@ from prometheus_client.core import (
 from prometheus_client.registry import Collector
 
 from receiver.errors import JournalError
-from receiver.journal import Journal, Snapshot, Transaction, Worker
-from receiver.journal.condition import JournalState
+from receiver.journal import Journal, JournalState, Stats, Transaction, Worker
 from receiver.policy.breaker import MAIN, Breaker, BreakerState
 from receiver.policy.dormancy import backoff as _backoff
 from receiver.policy.duration import format_duration
@@ -333,7 +332,7 @@ def _breaker_rows(
             yield (name, str(state)), state is current
 
 
-def effectiveness(snapshot: Snapshot, strategy: str) -> float:
+def effectiveness(snapshot: Stats, strategy: str) -> float:
     """Return the heals that held, of the runs that healed or failed: 0 to 1, NaN without any.
 
     What is inconclusive or was cancelled says nothing of the strategy.

@@ -14,8 +14,7 @@ from flask import Blueprint, Response, jsonify
 from receiver import snapshots
 from receiver.app import Service
 from receiver.errors import RefusedError
-from receiver.journal import Episode, Recorded
-from receiver.journal.steering import Audit
+from receiver.journal import Audit, DecisionRecord, Episode
 from receiver.policy.looks import wait_of
 from receiver.policy.run import Observation, Run
 from receiver.web import query, status
@@ -172,7 +171,9 @@ def blueprint(service: Service) -> Blueprint:  # noqa: C901  one function a rout
     return routes
 
 
-def _next(found: Sequence[Run] | Sequence[Recorded] | Sequence[Audit], limit: int) -> int | None:
+def _next(
+    found: Sequence[Run] | Sequence[DecisionRecord] | Sequence[Audit], limit: int
+) -> int | None:
     """Return the `before` of the page behind this one; None when this is the last."""
     return found[-1].id if len(found) == limit else None
 

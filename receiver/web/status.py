@@ -11,8 +11,7 @@ import msgspec
 from receiver.app import Service
 from receiver.clients.llm import Keys
 from receiver.engine.background import TaskState
-from receiver.journal import Snapshot, Worker
-from receiver.journal.steering import Pause
+from receiver.journal import ActivePause, Stats, Worker
 from receiver.policy.breaker import PERMANENT_REASON, Breaker, BreakerState
 from receiver.policy.dormancy import Dormancy, backoff
 from receiver.policy.run import FAILURES, Outcome, State
@@ -131,7 +130,7 @@ def _journal(service: Service) -> dict[str, Any]:
     return {"state": condition.state, "problem": condition.problem or None}
 
 
-def pause(one: Pause) -> dict[str, Any]:
+def pause(one: ActivePause) -> dict[str, Any]:
     return msgspec.structs.asdict(one)
 
 
@@ -192,7 +191,7 @@ def _self_healing(service: Service, seen: Seen) -> dict[str, Any]:
     }
 
 
-def heals(snapshot: Snapshot, *outcomes: Outcome, strategy: str = "") -> int:
+def heals(snapshot: Stats, *outcomes: Outcome, strategy: str = "") -> int:
     """Return how many runs ended so since there is a journal, of one strategy or of all."""
     return int(
         sum(

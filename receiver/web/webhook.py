@@ -21,8 +21,7 @@ from flask import Blueprint, Response, request
 
 from receiver.app import Service
 from receiver.errors import JournalError, PayloadError
-from receiver.journal import Admitted, Stored
-from receiver.journal.stored import not_stored
+from receiver.journal import Admitted, Stored, not_stored
 from receiver.policy.alert import Notification, Quarantined, parse_notification
 from receiver.web.auth import USER
 from receiver.web.sparing import Sparing

@@ -10,7 +10,7 @@ from typing import Any, Final
 import msgspec
 
 from receiver.app import Service
-from receiver.journal import Episode, Recorded, Transaction
+from receiver.journal import DecisionRecord, Episode, Transaction
 from receiver.policy.breaker import Breaker
 from receiver.policy.duration import format_duration
 from receiver.policy.guards.situation import Reason
@@ -35,7 +35,7 @@ class Wanted(msgspec.Struct, frozen=True):
 
     strategy: str
     run: Run | None
-    said: Recorded | None
+    said: DecisionRecord | None
 
 
 class Firing(msgspec.Struct, frozen=True):
@@ -126,7 +126,7 @@ def listed(
 def one_run(service: Service, number: int) -> dict[str, Any] | None:
     """Return all about a run; None when the journal does not know it."""
 
-    def read(t: Transaction) -> tuple[Run | None, list[Recorded], list[Observation]]:
+    def read(t: Transaction) -> tuple[Run | None, list[DecisionRecord], list[Observation]]:
         return t.run(number), t.decisions(number), t.observations(number)
 
     run, decisions, observations = service.journal.read(read)
@@ -246,7 +246,7 @@ def _line(transaction: Transaction, seen: Seen, strategy: Strategy) -> Line:
 
 
 def _moments(
-    run: Run, decisions: list[Recorded], observations: list[Observation]
+    run: Run, decisions: list[DecisionRecord], observations: list[Observation]
 ) -> Iterator[Moment]:
     """Yield what is known to have happened; in the order of `at` it is the run's story."""
     starts = None if run.plan is None else _starts_at(run.plan.alert)

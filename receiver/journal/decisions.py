@@ -1,0 +1,104 @@
+"""What was decided: each verdict once, with every guard's answer and how often it was repeated."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import msgspec
+
+from receiver.journal.statements import BIGGEST, Row, Statements, json_text
+from receiver.policy.decide import Decision
+from receiver.policy.target import Key
+
+_decode = msgspec.json.decode
+
+
+class DecisionRecord(msgspec.Struct, frozen=True, kw_only=True):
+    """A decision as it was written down."""
+
+    id: int
+    strategy: str
+    target: str
+    verdict: str
+    reason: str
+    until: float | None
+    detail: str
+    answers: list[dict[str, Any]]
+    """[{guard, verdict, reason, until, detail}] in the order in which the guards were asked."""
+    run: int | None
+    episode: int | None
+    """The newest that asked for it, the last time; None when nothing fired."""
+    at: float
+    last_at: float
+    times: int
+
+
+class DecisionRows(Statements):
+    def record(self, key: Key, decision: Decision, *, run: int | None, now: float) -> bool:
+        """Write a decision down; True when it is news and no repetition of the last one.
+
+        It repeats the last one of *key* while verdict, reason and run are the same, and something
+        fires for the key that had fired then. So what fires when all had ended is news.
+        """
+        strategy, target = key
+        verdict = decision.verdict
+        reason = verdict.reason or ""
+        answers = json_text(
+            [
+                {
+                    "guard": a.guard,
+                    "verdict": a.verdict.answer,
+                    "reason": a.verdict.reason or "",
+                    "until": a.verdict.until,
+                    "detail": a.verdict.detail,
+                }
+                for a in decision.answers
+            ]
+        )
+        latest = self._execute("last_decision", strategy=strategy, target=target)
+        firing = self._execute("firing_for", strategy=strategy, target=target)
+        last, span = latest.fetchone(), firing.fetchone()
+        assert span is not None
+        oldest, newest = span
+        if (
+            last is not None
+            and (last["verdict"], last["reason"], last["run"]) == (verdict.answer, reason, run)
+            and _goes_on(last["episode"], oldest)
+        ):
+            self._execute(
+                "repeat_decision", id=last["id"], episode=newest, now=now, until=verdict.until,
+                detail=verdict.detail, answers=answers,
+            )  # fmt: skip
+            return False
+        self._execute(
+            "put_decision", strategy=strategy, target=target, verdict=verdict.answer,
+            reason=reason, until=verdict.until, detail=verdict.detail, answers=answers,
+            run=run, episode=newest, now=now,
+        )  # fmt: skip
+        return True
+
+    def last_decision(self, key: Key) -> DecisionRecord | None:
+        row = self._execute("last_decision", strategy=key.strategy, target=key.target).fetchone()
+        return None if row is None else _recorded(row)
+
+    def decisions(self, run: int) -> list[DecisionRecord]:
+        return [_recorded(row) for row in self._execute("decisions_of_run", run=run)]
+
+    def latest_decisions(
+        self, *, limit: int, before: int | None = None, strategy: str | None = None
+    ) -> list[DecisionRecord]:
+        """Newest first, also those that led to no run."""
+        before = BIGGEST if before is None else before
+        rows = self._execute("decisions", before=before, limit=limit, strategy=strategy)
+        return [_recorded(row) for row in rows]
+
+
+def _goes_on(newest_then: int | None, oldest_now: int | None) -> bool:
+    """Whether something has fired without a break since then; episodes are numbered in order."""
+    if newest_then is None or oldest_now is None:
+        return newest_then is oldest_now
+    return oldest_now <= newest_then
+
+
+def _recorded(row: Row) -> DecisionRecord:
+    return DecisionRecord(**{**dict(row), "answers": _decode(row["answers"])})

@@ -1,0 +1,231 @@
+"""What Alertmanager said: alerts folded into episodes, and which strategies each one asks for."""
+
+from __future__ import annotations
+
+from abc import abstractmethod
+from collections.abc import Callable, Iterable, Sequence
+from typing import ClassVar, Final
+
+import msgspec
+
+from receiver.journal.statements import Row, Statements, json_text
+from receiver.policy.alert import Alert, Quarantined, Status
+from receiver.policy.target import Key
+
+_PAGE: Final = 1_000
+
+_decode_labels = msgspec.json.Decoder(dict[str, str]).decode
+
+
+class Episode(msgspec.Struct, frozen=True, kw_only=True):
+    """One firing of one fingerprint, from its start until it is resolved."""
+
+    id: int
+    alert: Alert
+    sender: str
+    """`externalURL` of the Alertmanager that sent it last, by its own word."""
+    vouched_by: str = ""
+    """The last sender that the operator trusts, by the identity it proved; empty for none."""
+    vouched_link: str = ""
+    """The `generatorURL` that this sender gave; others may have sent another one since."""
+    first_seen: float
+    """When its first notification arrived, seconds since the epoch."""
+    last_seen: float
+    notifications: int
+
+
+class Want(msgspec.Struct, frozen=True, array_like=True):
+    """A strategy that selects an alert, and the target that it names."""
+
+    strategy: str
+    target: str
+    fingerprint: str
+
+
+class Admission:
+    """The alerts of a notification, encoded before the writer's turn comes."""
+
+    WIDTH: ClassVar[int] = 5
+    """Values of an alert in `firing`."""
+
+    __slots__ = ("firing", "firing_alerts", "resolved", "said_twice")
+
+    def __init__(self, alerts: Iterable[Alert]) -> None:
+        firing = {}
+        self.resolved: list[tuple[str, float]] = []
+        """(fingerprint, end)."""
+        self.said_twice = 0
+        """Firing alerts that stand in one notification more than once."""
+        for alert in alerts:
+            if alert.ends_at is None:
+                self.said_twice += alert.fingerprint in firing
+                firing[alert.fingerprint] = alert
+            else:
+                self.resolved.append((alert.fingerprint, alert.ends_at))
+        self.firing_alerts = len(firing)
+        self.firing: list[object] = []
+        """Fingerprint, start, labels and annotations as JSON, and link, one alert after another."""
+        for alert in firing.values():
+            self.firing += (
+                alert.fingerprint,
+                alert.starts_at,
+                json_text(alert.labels),
+                json_text(alert.annotations),
+                alert.generator_url,
+            )
+
+
+class Admitted(msgspec.Struct, frozen=True, kw_only=True):
+    """What became of one notification."""
+
+    opened: int
+    repeated: int
+    """Firing alerts whose episode is open already: repeats, retries, HA peers."""
+    late: int
+    """Firing alerts whose episode has ended: a peer that lags behind."""
+    closed: int
+    not_open: int
+    """Resolved alerts without an open episode."""
+    released: frozenset[Key]
+    """What the resolved alerts asked for until now."""
+
+
+class EpisodeRows(Statements):
+    @abstractmethod
+    def _admit_firing(
+        self, admission: Admission, *, sender: str, vouched_by: str, now: float
+    ) -> tuple[int, int]:
+        """Write the firing alerts; return how many were repeated, and how many are new."""
+
+    def admit(
+        self,
+        admission: Admission,
+        wants: Sequence[Want],
+        *,
+        sender: str,
+        now: float,
+        vouched_by: str = "",
+    ) -> Admitted:
+        """Fold alerts into episodes: at most one open episode for each fingerprint.
+
+        *vouched_by* is the sender if the operator trusts its expressions, else empty.
+        """
+        repeated, opened = self._admit_firing(
+            admission, sender=sender, vouched_by=vouched_by, now=now
+        )
+        late = admission.firing_alerts - opened - repeated
+        if late:
+            firing, width = admission.firing, Admission.WIDTH
+            said = [firing[at : at + 2] for at in range(0, len(firing), width)]
+            self._execute("dispute", **self._table(said), now=now)
+        self._want(wants)
+        resolved = admission.resolved
+        closed: list[int] = []
+        released: frozenset[Key] = frozenset()
+        if resolved:
+            found = self._execute("admit_resolved", **self._table(resolved), sender=sender, now=now)
+            closed = [row[0] for row in found.fetchall()]
+            if closed:
+                released = frozenset(self._unwant(closed))
+        return Admitted(
+            opened=opened,
+            repeated=repeated + admission.said_twice,
+            late=late,
+            closed=len(closed),
+            not_open=len(resolved) - len(closed),
+            released=released,
+        )
+
+    def quarantine(self, bad: Iterable[Quarantined], *, sender: str, now: float) -> None:
+        for one in bad:
+            self._execute("quarantine", now=now, sender=sender, problem=one.problem, raw=one.raw)
+
+    def open_episodes(self, *, limit: int, offset: int = 0) -> list[Episode]:
+        return [_episode(row) for row in self._execute("open_episodes", limit=limit, offset=offset)]
+
+    def episode(self, episode: int) -> Episode | None:
+        row = self._execute("episode_by_id", id=episode).fetchone()
+        return None if row is None else _episode(row)
+
+    def asking(self, key: Key, *, limit: int) -> list[Episode]:
+        """The alerts that ask for this strategy on this target, the latest heard of first."""
+        rows = self._execute("asking", strategy=key.strategy, target=key.target, limit=limit)
+        return [_episode(row) for row in rows]
+
+    def wanted(self, key: Key) -> Episode | None:
+        """The first of `asking`, where it only matters whether there is any."""
+        return next(iter(self.asking(key, limit=1)), None)
+
+    def firing(self) -> list[tuple[Key, int]]:
+        """Every alert that a strategy is asked for, as (key, episode)."""
+        return [(Key(row[0], row[1]), row[2]) for row in self._execute("firing")]
+
+    def rematch(self, select: Callable[[Alert], Iterable[Want]]) -> None:
+        """Match everything that fires anew, after a change of the configuration."""
+        self._execute("want_nothing")
+        offset = 0
+        while page := self.open_episodes(limit=_PAGE, offset=offset):
+            self._want([want for episode in page for want in select(episode.alert)])
+            offset += len(page)
+
+    # -- ends that nobody told us, and those that are contradicted
+
+    def give_up(self, *, before: float, episode: int | None = None) -> int:
+        """Close what was last heard of before *before*; return how many that were.
+
+        This episode, or all that no strategy is asked for.
+        """
+        if episode is None:
+            return self._changed("give_up", before=before)
+        given_up = self._changed("give_up_one", id=episode, before=before)
+        if given_up:
+            self._unwant([episode])
+        return given_up
+
+    def disputed(self, *, limit: int) -> list[tuple[Episode, float]]:
+        """Closed episodes that a later notification called firing, and when it did."""
+        return [
+            (_episode(row), row["disputed_at"]) for row in self._execute("disputed", limit=limit)
+        ]
+
+    def settle_dispute(self, episode: Episode, wants: Iterable[Want] | None, *, now: float) -> None:
+        """Reopen the episode for these strategies, or leave it closed (None)."""
+        if wants is None:
+            self._execute("let_rest", id=episode.id)
+            return
+        if not self._changed("reopen", id=episode.id, now=now):
+            self._execute("let_rest", id=episode.id)
+            return
+        for want in wants:
+            self._execute("want", strategy=want.strategy, target=want.target, episode=episode.id)
+
+    def _want(self, wants: Sequence[Want]) -> None:
+        """Write what the open episodes of these alerts ask for."""
+        if wants:
+            pairs = [(want.strategy, want.target, want.fingerprint) for want in wants]
+            self._execute("admit_wanted", **self._table(pairs))
+
+    def _unwant(self, episodes: list[int]) -> list[Key]:
+        found = self._execute("unwant", episodes=self._list(episodes)).fetchall()
+        return [Key(row[0], row[1]) for row in found]
+
+
+def _episode(row: Row) -> Episode:
+    return Episode(
+        id=row["id"],
+        alert=Alert(
+            fingerprint=row["fingerprint"],
+            status=Status.FIRING if row["ends_at"] is None else Status.RESOLVED,
+            labels=_decode_labels(row["labels"]),
+            annotations=_decode_labels(row["annotations"]),
+            starts_at=row["starts_at"],
+            ends_at=row["ends_at"],
+            generator_url=row["generator_url"],
+        ),
+        sender=row["sender"],
+        vouched_by=row["vouched_by"],
+        vouched_link=row["vouched_link"],
+        first_seen=row["first_seen"],
+        last_seen=row["last_seen"],
+        notifications=row["notifications"],
+    )

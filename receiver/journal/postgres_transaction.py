@@ -1,0 +1,95 @@
+"""One transaction in PostgreSQL: its dialect."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from typing import Any, ClassVar
+
+import psycopg
+
+from receiver.journal.claims import ClaimRows
+from receiver.journal.episodes import Admission
+from receiver.journal.postgres_cursor import QueryResult, execute, explained
+from receiver.journal.queries import queries
+from receiver.journal.statements import Row, storable
+from receiver.journal.transaction import Transaction
+
+
+class PostgresTransaction(ClaimRows, Transaction):
+    pruned: ClassVar[tuple[str, ...]] = ("workers", "claims")
+
+    def __init__(self, connection: psycopg.Connection[Any]) -> None:
+        super().__init__()
+        self.connection = connection
+        self.pipeline: psycopg.Pipeline | None = None
+        """While there is one, an answer is waited for when it is looked at, and not before."""
+        self._queries = queries("postgres")
+
+    def _execute(self, query: str, /, **values: Any) -> QueryResult:
+        clean = {name: _without_nul(value) for name, value in storable(values).items()}
+        return execute(self.connection, self._queries[query], clean)
+
+    def _admit_firing(
+        self, admission: Admission, *, sender: str, vouched_by: str, now: float
+    ) -> tuple[int, int]:
+        if not admission.firing:
+            return 0, 0
+        fingerprints, starts, labels, annotations, links = (
+            admission.firing[column :: Admission.WIDTH] for column in range(Admission.WIDTH)
+        )
+        # What is said again is noted before anything new is opened.
+        repeated, opened = (
+            self._changed(
+                query, fingerprints=_clean(fingerprints), starts=starts, labels=labels,
+                annotations=annotations, links=_clean(links), sender=sender,
+                vouched_by=vouched_by, now=now,
+            )
+            for query in ("admit_again", "admit_new")
+        )  # fmt: skip
+        return repeated, opened
+
+    def _changed(self, query: str, /, **values: Any) -> int:
+        cursor = self._execute(query, **values)
+        if self.pipeline is not None:
+            with explained(self.connection):
+                self.pipeline.sync()
+        return cursor.rowcount
+
+    def _table(self, rows: Sequence[Any]) -> dict[str, Any]:
+        return {
+            f"column_{index}": _clean(column)
+            for index, column in enumerate(zip(*rows, strict=True))
+        }
+
+    def _list(self, values: Sequence[int]) -> list[int]:
+        return list(values)
+
+    def _ask(self, sql: str) -> QueryResult:
+        return execute(self.connection, sql)
+
+    def dump(self, table: str, batch: int) -> Iterator[list[Row]]:
+        self._ask(f"declare dump cursor for select * from {table} order by 1")  # noqa: S608
+        while rows := self._ask(f"fetch {batch} from dump").fetchall():
+            yield rows
+        self._ask("close dump")
+
+    def load(self, table: str, rows: list[Row]) -> None:
+        names = rows[0].keys()
+        values = ", ".join(["%s"] * len(names))
+        sql = f"insert into {table} ({', '.join(names)}) values ({values})"  # noqa: S608
+        with self.connection.cursor() as cursor:
+            cursor.executemany(sql.encode(), [_clean(list(row)) for row in rows])
+
+    def reset_sequence(self, table: str) -> None:
+        sequence = self._execute("sequence", table=table).fetchone()
+        if sequence is not None:
+            self._ask(f"select setval('{sequence[0]}', max(id)) from {table} having max(id) > 0")  # noqa: S608
+
+
+def _clean(column: Sequence[Any]) -> list[Any]:
+    return [_without_nul(value) for value in column]
+
+
+def _without_nul(value: Any) -> Any:
+    """Return a text as PostgreSQL can have it: without U+0000."""
+    return value.replace("\0", "\ufffd") if isinstance(value, str) and "\0" in value else value
