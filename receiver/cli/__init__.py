@@ -49,6 +49,8 @@ COMMANDS: Final = {
     "audit": "List what people changed, newest first.",
     "log": "Write what was done as lines, for other programs.",
     "journal": "Move the journal from SQLite to PostgreSQL, and back.",
+    "backup": "Write the journal and the configuration into one file.",
+    "restore": "Put the journal of a backup in the place of the one there.",
     "config": "Write snippets for other programs' configuration.",
     "demo": "Make a real service sick and watch it being healed.",
 }

@@ -33,10 +33,10 @@ class LeaderLock:
         self._locking = threading.Lock()
         self._take(self._made())
 
-    def acquire(self, database: int) -> bool:
+    def acquire(self, database: int | None) -> bool:
         """Become, or stay, the process that acts; False while another one is.
 
-        *database* is an open descriptor of the database.
+        *database* is an open descriptor of the database; None where there is none.
         """
         with self._locking:
             if not self._is_there():
@@ -44,6 +44,9 @@ class LeaderLock:
                 self._take(self._made())
             if not _locks(self._file):
                 return False
+            if database is None:
+                self._leads = True
+                return True
             # Of this open file, and not of the process, as SQLite's own: they bear each other.
             mine = struct.pack("hhqqi", fcntl.F_WRLCK, os.SEEK_SET, _LOCKED, 1, 0)
             try:
