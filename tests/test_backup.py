@@ -17,7 +17,8 @@ from receiver.cli import main
 from receiver.errors import JournalError, RefusedError, UnsoundError
 from receiver.healing.restoring import restore
 from receiver.journal import Journal, open_journal
-from receiver.journal.backup import Backup, make, verify
+from receiver.journal.backup import Backup, extract, make, verify
+from receiver.journal.backup_folder import BackupFolder
 from receiver.journal.copying import TABLES
 from receiver.journal.marker import marker_path
 from receiver.policy.guards.situation import Signal
@@ -289,6 +290,41 @@ def test_the_commands_tell_what_they_did_and_what_is_next(
     assert called(arguments) == 1, "a file of the configuration is there already"
     assert "nothing was restored" in capsys.readouterr().err
     assert called(["restore", backup, other]) == 2, "a reason is needed"
+
+
+def test_a_folder_keeps_the_newest_and_leaves_other_files_alone(
+    journal: Journal, path: Path, tmp_path: Path
+) -> None:
+    folder = BackupFolder(tmp_path / "backups", keep=2)
+    assert folder.newest() is None
+    for number in range(4):
+        made = folder.add(path, now=NOW + 60 * number, version="1", files={})
+        (folder.folder / f"mine-{number}.txt").touch()
+
+    assert len(folder.paths()) == 2
+    assert folder.newest() == (NOW + 180, made.size)
+    assert len(list(folder.folder.iterdir())) == 6, "nothing of a rehearsal is left"
+    journal.close()
+
+
+def test_a_backup_that_cannot_be_restored_removes_no_older_one(
+    journal: Journal, path: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = BackupFolder(tmp_path / "backups", keep=1)
+    first = folder.add(path, now=NOW, version="1", files={})
+
+    def lossy(backup: Path, target: Path) -> None:
+        extract(backup, target)
+        with closing(sqlite3.connect(target)) as connection:
+            connection.execute("delete from decision")
+            connection.commit()
+
+    monkeypatch.setattr("receiver.journal.backup_folder.extract", lossy)
+    with pytest.raises(UnsoundError, match="restored on trial"):
+        folder.add(path, now=NOW + 60, version="1", files={})
+
+    assert first.path in folder.paths()
+    journal.close()
 
 
 @pytest.mark.parametrize("command", ["backup", "restore"])

@@ -121,6 +121,12 @@ def extract(backup: Path, target: Path) -> None:
         _sync(target)
 
 
+def counts(path: Path) -> dict[str, int]:
+    """Return how many rows each table of a journal or a backup has."""
+    with _opened(path) as connection:
+        return _rows(connection)
+
+
 def configuration(backup: Path) -> dict[str, str]:
     """Return the texts of the configuration's files that are in a backup, by name."""
     with _opened(backup) as connection:
