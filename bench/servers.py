@@ -148,15 +148,19 @@ def promheal(
     command: str = "serve",
     name: str = "promheal",
     storage: str | None = None,
+    until: str = "/-/ready",
 ) -> Iterator[Server]:
-    """Run a promheal with the files in *folder*; its journal is there too unless *storage* says."""
+    """Run a promheal with the files in *folder*; its journal is there too unless *storage* says.
+
+    It is up when *until* answers.
+    """
     port = free_port()
     argv = [
         sys.executable, "-m", "receiver", command, "--config.file", str(folder / "promheal.yml"),
         "--storage.url", storage or f"sqlite:///{folder}/promheal.db",
         "--web.listen-address", f"127.0.0.1:{port}", "--log.level", "warn", *options,
     ]  # fmt: skip
-    with _running(name, argv, port, "/-/ready", folder, dict(os.environ)) as server:
+    with _running(name, argv, port, until, folder, dict(os.environ)) as server:
         yield server
 
 

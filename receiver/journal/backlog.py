@@ -14,10 +14,11 @@ class BacklogRows(Statements):
         return {*self._keys("all_wanted"), *self._keys("unfinished_keys")}
 
     def unfinished_runs(self) -> list[tuple[Key, int, State]]:
-        """Every run that has no outcome yet, as (key, id, state)."""
-        return [
+        """Every run that has no outcome yet, as (key, id, state), oldest first."""
+        found = [
             (Key(row[0], row[1]), row[2], State(row[3])) for row in self._execute("unfinished_runs")
         ]
+        return sorted(found, key=lambda one: one[1])
 
     def known_targets(self) -> list[str]:
         """Every target that fires, or of which a run or a decision is remembered."""

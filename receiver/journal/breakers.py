@@ -75,6 +75,12 @@ class BreakerRows(Statements):
         self, *, run: int | None = None, breaker: str | None = None
     ) -> list[Transition]:
         """Everything that changed this breaker, or that this run changed, in order."""
+        if run is not None:
+            rows = self._execute("breaker_events_of_run", run=run)
+        elif breaker is not None:
+            rows = self._execute("breaker_events_of_breaker", breaker=breaker)
+        else:
+            rows = self._execute("breaker_events")
         return [
             Transition(
                 breaker=row["breaker"],
@@ -88,7 +94,7 @@ class BreakerRows(Statements):
                 ),
                 state=BreakerState(row["state"]),
             )
-            for row in self._execute("breaker_events", run=run, breaker=breaker)
+            for row in rows
         ]
 
     def dormancy(self) -> Dormancy:

@@ -88,8 +88,12 @@ class DecisionRows(Statements):
         self, *, limit: int, before: int | None = None, strategy: str | None = None
     ) -> list[DecisionRecord]:
         """Newest first, also those that led to no run."""
-        before = BIGGEST if before is None else before
-        rows = self._execute("decisions", before=before, limit=limit, strategy=strategy)
+        page: dict[str, Any] = {"before": BIGGEST if before is None else before, "limit": limit}
+        rows = (
+            self._execute("decisions", **page)
+            if strategy is None
+            else self._execute("decisions_of_strategy", strategy=strategy, **page)
+        )
         return [_recorded(row) for row in rows]
 
 

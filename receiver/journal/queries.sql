@@ -58,7 +58,7 @@ select distinct strategy, target from wanted
 select strategy, target, episode from wanted order by episode, strategy
 
 -- name: unfinished_runs
-select strategy, target, id, state from run where state <> 'finished' order by id
+select strategy, target, id, state from run where state <> 'finished'
 
 -- name: known_targets
 -- All that fires, and all that something was done or decided about.
@@ -83,18 +83,19 @@ select
     (select reason from run
      where target = :target and state in ('acting', 'waiting', 'verifying', 'rolling_back')
        and id <> :but) as holder_reason,
-    (select count(*) from run where state in ('acting', 'rolling_back') and id <> :but) as acting,
+    (select count(*) from run
+     where state <> 'finished' and state in ('acting', 'rolling_back') and id <> :but) as acting,
     (select max(finished_at) from run
      where target = :target and state = 'finished' and acted_at is not null) as last_end,
     (select max(finished_at) from run
-     where target = :target and state = 'finished' and outcome = 'healed') as last_healed,
+     where target = :target and outcome = 'healed') as last_healed,
     (select outcome from run
      where target = :target and state = 'finished' and acted_at is not null
      order by finished_at desc limit 1) as last_outcome,
     (select forgets_at from run
      where strategy = :strategy and target = :target and state = 'finished'
        and acted_at is not null
-     order by id desc limit 1) as forgets_at
+     order by acted_at desc, id desc limit 1) as forgets_at
 
 -- name: starts
 -- When this strategy began to act on this target, oldest first.
@@ -129,15 +130,17 @@ where strategy = :strategy and target = :target and doubt in ('unknown', 'old_da
 select * from (
     select * from run
     where strategy = :strategy and target = :target and outcome = 'healed'
-    order by id desc limit 1) as r
+    order by finished_at desc, id desc limit 1) as r
 where relapsed_at is null
 
 -- name: put_relapse
 update run set relapsed_at = :now where id = :id and relapsed_at is null
 
 -- name: relapses
--- What was healed lately and did not stay so.
-select strategy, target, count(*) from run where relapsed_at > :since
+-- What was healed lately and did not stay so. Materialized here and below, for SQLite would rather
+-- read all runs in the order of the groups.
+with late as materialized (select strategy, target from run where relapsed_at > :since)
+select strategy, target, count(*) from late
 group by strategy, target order by count(*) desc, strategy, target
 
 -- name: ask_cancel
@@ -194,8 +197,10 @@ select * from decision where run = :run order by id
 
 -- name: decisions
 -- A page of decisions, newest first, from before an id.
-select * from decision where id < :before and (cast(:strategy as text) is null or strategy = :strategy)
-order by id desc limit :limit
+select * from decision where id < :before order by id desc limit :limit
+
+-- name: decisions_of_strategy
+select * from decision where strategy = :strategy and id < :before order by id desc limit :limit
 
 -- name: pending_runs
 -- What waits for one thing, oldest first.
@@ -206,9 +211,10 @@ select * from run where state = 'pending' and reason = :reason order by id limit
 -- fired then fires on; newest first. Another one may be under way.
 select r.* from (
     select distinct w.strategy, w.target, (
-        select max(id) from run
+        select id from run
         where strategy = w.strategy and target = w.target and state = 'finished'
-          and acted_at is not null) as last
+          and acted_at is not null
+        order by acted_at desc, id desc limit 1) as last
     from wanted w) as k
 join run r on r.id = k.last
 where r.outcome not in ('healed', 'cancelled')
@@ -230,9 +236,23 @@ select * from run where strategy = :strategy and target = :target order by id de
 
 -- name: runs
 -- A page of runs, newest first, from before an id.
-select * from run where id < :before and (cast(:strategy as text) is null or strategy = :strategy)
+select * from run where id < :before order by id desc limit :limit
+
+-- name: runs_in_state
+-- Unfinished ones, of which there are few.
+select * from run where state <> 'finished' and state = :state and id < :before
+  and (cast(:strategy as text) is null or strategy = :strategy) order by id desc limit :limit
+
+-- name: runs_of_strategy
+select * from run where strategy = :strategy and id < :before
   and (cast(:state as text) is null or state = :state)
   and (cast(:outcome as text) is null or outcome = :outcome) order by id desc limit :limit
+
+-- name: runs_with_outcome
+select * from run where outcome = :outcome and id < :before order by id desc limit :limit
+
+-- name: runs_finished
+select * from run where state = 'finished' and id < :before order by id desc limit :limit
 
 -- name: count_total
 insert into total (metric, labels, value) values (:metric, :labels, :value)
@@ -246,7 +266,8 @@ select strategy, count(distinct episode) as n from wanted group by strategy
 
 -- name: in_progress
 select strategy, count(*) as n from run
-where state in ('acting', 'waiting', 'verifying', 'rolling_back') group by strategy
+where state <> 'finished' and state in ('acting', 'waiting', 'verifying', 'rolling_back')
+group by strategy
 
 -- name: open_alerts
 select count(*) as n from episode where ends_at is null
@@ -256,17 +277,18 @@ select state, count(*) as n from run where state <> 'finished' group by state
 
 -- name: most_starts
 -- How often the most treated target was acted on since a time, for what is left of the budgets.
-select coalesce(max(n), 0) from (
-    select count(*) as n from run where strategy = :strategy and acted_at > :since group by target
-) as t
+with late as materialized (
+    select target from run where strategy = :strategy and acted_at > :since)
+select coalesce(max(n), 0) from (select count(*) as n from late group by target) as t
 
 -- name: newest
 -- The newest time in the journal, which the clock must not go behind.
 select max(at) as at from (
     select max(last_at) as at from decision
-    union all select max(last_seen) from episode
-    union all select max(finished_at) from run
-    union all select max(acted_at) from run
+    union all select max(last_seen) from episode where ends_at is null
+    union all select max(last_seen) from episode where ends_at is not null
+    union all select max(finished_at) from run where state = 'finished'
+    union all select max(acted_at) from run where state <> 'finished'
     union all select max(at) from audit) as t
 
 -- name: prune_decisions
@@ -309,8 +331,13 @@ insert into breaker_event (breaker, event, at, run, started_at, target, threshol
 values (:breaker, :event, :at, :run, :started_at, :target, :thresholds, :state)
 
 -- name: breaker_events
-select * from breaker_event
-where (cast(:run as bigint) is null or run = :run) and (cast(:breaker as text) is null or breaker = :breaker) order by id
+select * from breaker_event order by id
+
+-- name: breaker_events_of_run
+select * from breaker_event where run = :run order by id
+
+-- name: breaker_events_of_breaker
+select * from breaker_event where breaker = :breaker order by id
 
 -- name: dormancy
 select failures, failing, failed_at, since, reason from dormancy
@@ -329,8 +356,7 @@ select count(*) from (
     select 1 from wanted w join episode e on e.id = w.episode
     where w.strategy = :strategy and not exists (
         select 1 from run h
-        where h.target = w.target and h.state = 'finished' and h.outcome = 'healed'
-          and h.finished_at >= e.last_seen)
+        where h.target = w.target and h.outcome = 'healed' and h.finished_at >= e.last_seen)
     group by w.target limit :most) as t
 
 -- name: touched
@@ -342,14 +368,16 @@ select count(*) from (
     union
     select id from (
         select id from run
-        where strategy = :strategy and state in ('acting', 'waiting', 'verifying', 'rolling_back')
+        where strategy = :strategy and state <> 'finished'
+          and state in ('acting', 'waiting', 'verifying', 'rolling_back')
         limit :most) as held
     limit :most) as t
 
 -- name: held_and_well
 -- How many targets it holds whose alerts have ended: until that is proven they count as ill.
 select count(*) from run
-where strategy = :strategy and state in ('acting', 'waiting', 'verifying', 'rolling_back')
+where strategy = :strategy and state <> 'finished'
+  and state in ('acting', 'waiting', 'verifying', 'rolling_back')
   and not exists (
     select 1 from wanted w where w.strategy = run.strategy and w.target = run.target)
 
@@ -357,7 +385,7 @@ where strategy = :strategy and state in ('acting', 'waiting', 'verifying', 'roll
 -- Other targets that it holds, or has acted on since they fell ill.
 select count(*) from (
     select target from run
-    where strategy = :strategy and target <> :target
+    where strategy = :strategy and target <> :target and state <> 'finished'
       and state in ('acting', 'waiting', 'verifying', 'rolling_back')
     union
     select r.target from run r
@@ -367,14 +395,15 @@ select count(*) from (
         where w.strategy = r.strategy and w.target = r.target and e.first_seen <= r.acted_at
           and not exists (
             select 1 from run h
-            where h.target = r.target and h.state = 'finished' and h.outcome = 'healed'
+            where h.target = r.target and h.outcome = 'healed'
               and h.finished_at >= e.last_seen))) as t
 
 -- name: latest_starts
 -- When a strategy last began on each other target, oldest first.
-select max(acted_at) as at from run
-where strategy = :strategy and target <> :target and acted_at > :since
-group by target order by at
+with late as materialized (
+    select target, acted_at from run
+    where strategy = :strategy and target <> :target and acted_at > :since)
+select max(acted_at) as at from late group by target order by at
 
 -- name: pending_for
 select strategy, target from run where state = 'pending' and reason = :reason order by id
@@ -457,7 +486,13 @@ delete from veto where (strategy, target) in (
 delete from audit where id in (select id from audit where at < :before limit :limit)
 
 -- name: strategies
-select distinct strategy from run order by strategy
+-- One step for each, and not for each run.
+with recursive found (strategy) as (
+    select min(strategy) from run
+    union all
+    select (select min(strategy) from run where strategy > found.strategy) from found
+    where found.strategy is not null)
+select strategy from found where strategy is not null
 
 -- name: acted_runs
 -- A page of the runs that acted and have ended, in the order of their end, from after one of them.

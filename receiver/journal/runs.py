@@ -175,18 +175,20 @@ class RunRows(Statements):
         outcome: str | None = None,
     ) -> list[Run]:
         """Newest first."""
-        before = BIGGEST if before is None else before
-        return [
-            run_in(row)
-            for row in self._execute(
-                "runs",
-                before=before,
-                limit=limit,
-                strategy=strategy,
-                state=state,
-                outcome=outcome,
+        page: dict[str, Any] = {"before": BIGGEST if before is None else before, "limit": limit}
+        if state is not None and state != State.FINISHED:
+            if outcome is not None:
+                return []  # which only finished ones have
+            rows = self._execute("runs_in_state", state=state, strategy=strategy, **page)
+        elif strategy is not None:
+            rows = self._execute(
+                "runs_of_strategy", strategy=strategy, state=state, outcome=outcome, **page
             )
-        ]
+        elif outcome is not None:
+            rows = self._execute("runs_with_outcome", outcome=outcome, **page)
+        else:
+            rows = self._execute("runs" if state is None else "runs_finished", **page)
+        return [run_in(row) for row in rows]
 
     def acted_runs(
         self, *, after: tuple[float, int], limit: int, strategy: str | None = None
