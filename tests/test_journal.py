@@ -9,6 +9,7 @@ import sys
 import threading
 from collections.abc import Callable, Iterator
 from functools import reduce
+from itertools import product
 from pathlib import Path
 from typing import Any
 
@@ -43,6 +44,7 @@ from receiver.policy.run import (
     Observation,
     Outcome,
     Phase,
+    Run,
     State,
     Step,
     StepState,
@@ -886,6 +888,47 @@ def test_what_fires_what_is_in_hand_and_what_was_is_known(journal: Journal) -> N
     ]
     known = journal.read(lambda t: t.known_targets())
     assert sorted(known) == sorted({key[1] for key in (KEY, hostile, ended, denied)})
+
+
+def test_lists_are_narrowed_newest_first_a_page_at_a_time(journal: Journal) -> None:
+    episode = opened_episode(journal)
+    made: list[Run] = []
+
+    def fill(t: Transaction) -> None:
+        for number in range(24):
+            strategy, outcome = (
+                ("a", "b")[number % 2],
+                (Outcome.HEALED, Outcome.FAILED)[number % 3 % 2],
+            )
+            run = t.open_run(Key(strategy, f"{number}"), State.ACTING, episode=episode, now=NOW)
+            t.record(Key(strategy, f"{number}"), decide(situation()), run=run.id, now=NOW)
+            made.append(run if number % 4 == 0 else t.finish(run, outcome, "over", now=NOW))
+
+    journal.atomically(fill)
+    everything = sorted(made, key=lambda run: -run.id)
+    for strategy, state, outcome, before in product(
+        ("a", "b", "gone", None), (*State, None), (*Outcome, None), (everything[5].id, None)
+    ):
+        found = journal.read(
+            lambda t, f=(strategy, state, outcome, before): t.runs(  # type: ignore[misc]
+                limit=3, strategy=f[0], state=f[1], outcome=f[2], before=f[3]
+            )
+        )
+        assert [run.id for run in found] == [
+            run.id
+            for run in everything
+            if strategy in {None, run.strategy}
+            and state in {None, run.state}
+            and outcome in {None, run.outcome}
+            and (before is None or run.id < before)
+        ][:3], (strategy, state, outcome, before)
+
+    decisions = journal.read(lambda t: t.latest_decisions(limit=3, strategy="b"))
+    assert [one.run for one in decisions] == [run.id for run in everything if run.strategy == "b"][
+        :3
+    ]
+    assert journal.read(lambda t: t.latest_decisions(limit=3, strategy="gone")) == []
+    assert journal.read(lambda t: t.strategies()) == ["a", "b"]
 
 
 def test_a_full_disk_is_said_and_recovered_from(tmp_path: Path) -> None:
