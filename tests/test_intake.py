@@ -222,7 +222,7 @@ def test_when_prometheus_cannot_tell_only_what_is_said_long_after_is_believed(
     assert open_alerts(world) == opened, "it is settled"
 
 
-def test_a_newer_firing_ends_the_dispute(world: World) -> None:
+def test_a_newer_firing_ends_the_conflict(world: World) -> None:
     world.intake.admit(notification(ended(world)))
     world.intake.admit(notification(alert(starts_at=NOW - 5)))
     world.signal = Signal.FIRING

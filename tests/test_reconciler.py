@@ -716,7 +716,7 @@ def test_an_end_that_prometheus_contradicts_is_none(
 
     firing = world.journal.read(lambda t: t.open_episodes(limit=9))
     assert bool(firing) is reopened
-    disputed = world.journal.read(lambda t: t.disputed(limit=9))
+    disputed = world.journal.read(lambda t: t.conflicts(limit=9))
     # Who cannot be asked now is asked again, for as long as it may matter.
     assert bool(disputed) is (listed is None and not later)
     if reopened:
@@ -730,4 +730,4 @@ def test_an_end_that_nobody_wanted_to_heal_is_not_asked_about(world: World) -> N
     world.intake.admit(notification(other))
     world.intake.admit(notification(resolved(other)))
 
-    assert world.journal.read(lambda t: t.disputed(limit=9)) == []
+    assert world.journal.read(lambda t: t.conflicts(limit=9)) == []

@@ -52,7 +52,7 @@ class Conflicts:
         And whoever may post can say that something has ended. So where a strategy wanted to heal
         it, and Prometheus lists it as firing, its end was none.
         """
-        for episode, at in self._journal.read(lambda t: t.disputed(limit=_AT_ONCE)):
+        for episode, at in self._journal.read(lambda t: t.conflicts(limit=_AT_ONCE)):
             signal = self._ended(episode) if at <= episode.last_seen else self._ask(episode)
             if signal is Signal.UNKNOWN:
                 if at - episode.last_seen > PEER_LAG:
@@ -69,7 +69,7 @@ class Conflicts:
                 episode: Episode = episode,
                 wants: list[Want] | None = wants,
             ) -> None:
-                transaction.settle_dispute(episode, wants, now=self._clock())
+                transaction.settle_conflict(episode, wants, now=self._clock())
                 transaction.wake(keys_of(wants or ()))
 
             self._journal.atomically(settle)

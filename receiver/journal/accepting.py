@@ -1,4 +1,4 @@
-"""A person says that what is lost is lost: promheal goes on with the file that is there."""
+"""Accept a loss: promheal goes on with the file that is there, because a person said so."""
 
 from __future__ import annotations
 

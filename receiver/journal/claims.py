@@ -11,12 +11,12 @@ from receiver.policy.target import Key
 
 
 class ClaimRows(WorkerRows):
-    # -- who is considered, where and when
+    # -- jobs: which key is considered, where and when
 
     def wake(self, keys: Iterable[Key], at: float | None = None, *, idle: bool = False) -> set[str]:
-        """As everywhere. Seen as pending, a job is begun only after this transaction.
+        """As in a file. A job may be fetched early, but begins only after this transaction.
 
-        Whoever begins one claims its target first, and for that waits for the writers before it.
+        Whoever begins it first claims its target, and for that waits for the writers before it.
         """
         wanted = {_name(key): key for key in keys}
         if not wanted:
@@ -46,11 +46,11 @@ class ClaimRows(WorkerRows):
         return set(queues)
 
     def jobs_due(self) -> int:
-        """Return how many keys are to be considered now, and are not yet."""
+        """Return how many keys are due and not being considered yet."""
         return int(self._one("jobs_due"))
 
     def end_job(self, job: int, key: Key, again: float | None) -> set[str]:
-        """End a job, say when its key is considered again, and let in who is next in its line.
+        """End a job, defer the next one for its key, and notify who is next in its target's line.
 
         Returns the queue in which that was put, if it was.
         """
@@ -59,15 +59,15 @@ class ClaimRows(WorkerRows):
         self._execute("knock", target=key.target, channel=CHANNEL, payload=KNOCK)
         return queues
 
-    # -- who has it in hand
+    # -- claims: who has a target in hand
 
     def claim(self, target: str, worker: str) -> int | None:
-        """Take a target in hand, and return the epoch that writes carry; None while it is taken."""
+        """Claim a target, and return the epoch that writes carry; None while it is claimed."""
         row = self._execute("claim", target=target, worker=worker, lease=LEASE).fetchone()
         return None if row is None else int(row[0])
 
     def claimed_until(self, target: str) -> float | None:
-        """Return when the lease of who has a target in hand ends; None when nobody has."""
+        """Return when the lease on a target ends; None when nobody holds it."""
         row = self._execute("claimed_until", target=target).fetchone()
         return None if row is None else float(row[0])
 
@@ -81,7 +81,7 @@ class ClaimRows(WorkerRows):
     def release(self, target: str, epoch: int) -> None:
         self._execute("release", target=target, epoch=epoch)
 
-    # -- who is there, and what they have in common
+    # -- workers, and what they share
 
     def now(self) -> float:
         return float(self._one("now"))
@@ -90,9 +90,9 @@ class ClaimRows(WorkerRows):
         return bytes(self._one("secret", name=name))
 
     def beat(self, worker: Worker, engine: str, number: int, epochs: Sequence[int]) -> None:
-        """Say that *worker* lives, and has the targets of these epochs in hand.
+        """Note that *worker* is alive and holds the claims of these epochs.
 
-        *engine* is its version of procrastinate, and *number* what that calls it.
+        *engine* is its version of procrastinate, *number* procrastinate's id for it.
         """
         self._execute(
             "beat", id=worker.id, host=worker.host, machine=worker.machine, pid=worker.pid,
@@ -108,7 +108,7 @@ class ClaimRows(WorkerRows):
         return [(row[0], row[1], row[2]) for row in rows]
 
     def bury(self, worker: str) -> list[Key]:
-        """End what a process had in hand that is known to be dead; return what it considered."""
+        """Release everything that a dead process held; return the keys it was considering."""
         self._execute("release_all", worker=worker)
         left = [
             (row["id"], Key(row["strategy"], row["target"]))
@@ -139,5 +139,5 @@ class ClaimRows(WorkerRows):
 
 
 def _name(key: Key) -> str:
-    """Return what a key's one pending job is known by."""
+    """Return the queueing lock of a key: at most one job waits for it."""
     return "\n".join(key)

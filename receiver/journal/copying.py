@@ -1,4 +1,4 @@
-"""From one journal into another that is empty: all that was received, decided and done."""
+"""Copy a whole journal into another, empty one."""
 
 from __future__ import annotations
 
@@ -12,13 +12,13 @@ TABLES: Final = (
     "episode", "wanted", "run", "step", "observation", "decision", "quarantine", "total",
     "breaker", "breaker_event", "dormancy", "pause", "veto", "audit", "unlogged", "untold", "clock",
 )  # fmt: skip
-"""All that both databases have, what others refer to first."""
+"""All that both databases have, in the order of their foreign keys."""
 BATCH: Final = 1_000
 """Rows that are in memory at once."""
 
 
 def copy(source: Journal, target: Journal, told: Callable[[str, int], None]) -> None:
-    """Copy everything in one transaction, or nothing; *told* hears of each table with its rows.
+    """Copy everything in one transaction, or nothing; *told* is called with each table's row count.
 
     Raises RefusedError when a promheal uses either, or the target is not empty.
     """

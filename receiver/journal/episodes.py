@@ -117,7 +117,7 @@ class EpisodeRows(Statements):
         if late:
             firing, width = admission.firing, Admission.WIDTH
             said = [firing[at : at + 2] for at in range(0, len(firing), width)]
-            self._execute("dispute", **self._table(said), now=now)
+            self._execute("note_conflict", **self._table(said), now=now)
         self._want(wants)
         resolved = admission.resolved
         closed: list[int] = []
@@ -182,13 +182,15 @@ class EpisodeRows(Statements):
             self._unwant([episode])
         return given_up
 
-    def disputed(self, *, limit: int) -> list[tuple[Episode, float]]:
+    def conflicts(self, *, limit: int) -> list[tuple[Episode, float]]:
         """Closed episodes that a later notification called firing, and when it did."""
         return [
-            (_episode(row), row["disputed_at"]) for row in self._execute("disputed", limit=limit)
+            (_episode(row), row["disputed_at"]) for row in self._execute("conflicts", limit=limit)
         ]
 
-    def settle_dispute(self, episode: Episode, wants: Iterable[Want] | None, *, now: float) -> None:
+    def settle_conflict(
+        self, episode: Episode, wants: Iterable[Want] | None, *, now: float
+    ) -> None:
         """Reopen the episode for these strategies, or leave it closed (None)."""
         if wants is None:
             self._execute("let_rest", id=episode.id)

@@ -1,7 +1,6 @@
-"""Group commit: one writer thread, and all work that waits when it is free shares one transaction.
+"""Group commit: one writer thread; all work that is queued when it is free shares one transaction.
 
-A piece of work that fails takes nothing with it: then all are done once more, each in a savepoint
-of its own.
+Work that fails takes nothing else with it: the group is run again, each piece in its own savepoint.
 """
 
 from __future__ import annotations
@@ -26,11 +25,11 @@ Tx = TypeVar("Tx", bound=Transaction)
 log: Final = logging.getLogger("promheal.journal")
 
 GROUP: Final = 256
-"""Pieces of work in one transaction at most: a bound on how long the first one waits."""
+"""The most pieces of work in one transaction: a bound on how long the first one waits."""
 
 
 class Work:
-    """A piece of work on its way to the writer."""
+    """A piece of work in the writer's queue."""
 
     __slots__ = ("done", "function")
 
@@ -44,18 +43,18 @@ class Work:
 
 
 class CannotStore(Exception):  # noqa: N818  what is the case
-    """The disk or the server, and not the work: the whole group is told."""
+    """The disk or the server failed, and not the work: the whole group fails."""
 
 
 class GroupJournal(Journal, Generic[Tx]):
-    """What is left for a database: how a transaction begins, ends and is undone."""
+    """A database supplies how a transaction begins, ends and is undone."""
 
     def __init__(self, *, observe_commit: Callable[[float], None] | None = None) -> None:
         self._observe_commit = observe_commit
         self._queue: queue.SimpleQueue[Work] = queue.SimpleQueue()
         self._closed = False
         self._proven = True
-        """The transaction shows that something can be stored: one of nothing succeeds anyhow."""
+        """Whether the transaction proves that we can store: an empty one succeeds anyhow."""
         self._putting = threading.Lock()
         self._thread = threading.Thread(target=self._write, name="journal", daemon=True)
 
@@ -87,11 +86,11 @@ class GroupJournal(Journal, Generic[Tx]):
             self._queue.put(Work(None, lambda _: None))
         self._thread.join()
 
-    # -- what a database does in its own way; all but CannotStore is the fault of the work
+    # -- hooks of a database; any error but CannotStore is the fault of the work
 
     @abstractmethod
     def _begin(self) -> Tx:
-        """Begin a transaction that no other writer is beside. Raises CannotStore."""
+        """Begin a transaction with no other writer beside it. Raises CannotStore."""
 
     @abstractmethod
     def _tell(self, command: str) -> None:
@@ -109,12 +108,12 @@ class GroupJournal(Journal, Generic[Tx]):
     def _written(self) -> bool:
         """Whether the transaction has written anything; asked before its commit."""
 
-    def _fails(self, error: BaseException) -> bool:  # noqa: ARG002  one that says so by itself
-        """Whether an error of the work shows that the database fails."""
+    def _fails(self, error: BaseException) -> bool:  # noqa: ARG002  raises CannotStore by itself
+        """Whether an error that the work raised is the database's."""
         return False
 
     def _put(self, piece: Work) -> None:
-        with self._putting:  # or it would be put behind the last piece, and never be looked at
+        with self._putting:  # or it would be put behind the last piece, and never be run
             if self._closed:
                 raise JournalError("the journal is closed")
             self._queue.put(piece)
@@ -135,9 +134,9 @@ class GroupJournal(Journal, Generic[Tx]):
         self._end()
 
     def _store(self, batch: list[Work]) -> None:
-        """Store a group, and tell each what became of it. Raises nothing: the thread goes on.
+        """Store a group, and call each piece's `done`. Raises nothing: the thread goes on.
 
-        What is not known to be committed is told as not stored, whatever it was.
+        What is not known to be committed counts as not stored.
         """
         start = perf_counter()
         try:
@@ -164,10 +163,9 @@ class GroupJournal(Journal, Generic[Tx]):
         return [not_stored(JournalError(trouble)) for _ in batch]
 
     def _together(self, batch: list[Work]) -> list[Stored[Any]] | None:
-        """Do all pieces in one transaction; None, and nothing is done, when one of them fails.
+        """Run all pieces in one transaction; undo it and return None when one of them fails.
 
-        Nearly always none does, and each statement has its price, so they are not kept apart at
-        first.
+        That is rare, and savepoints cost a statement each, so the first attempt has none.
         """
         transaction = self._begin()
         values = []
@@ -178,14 +176,14 @@ class GroupJournal(Journal, Generic[Tx]):
                 transaction.keep_counts()
         except CannotStore:
             raise
-        except BaseException:  # noqa: BLE001  it is found again, and told, one by one
+        except BaseException:  # noqa: BLE001  it comes again, and is told, one by one
             self._undo()
             return None
         self._commit(transaction)
         return [Stored(value) for value in values]
 
     def _one_by_one(self, batch: list[Work]) -> list[Stored[Any]]:
-        """Do each piece in a savepoint of its own, so that the one that fails fails alone."""
+        """Run each piece in its own savepoint, so that the one that fails fails alone."""
         transaction = self._begin()
         became: list[Stored[Any]] = []
         for piece in batch:
@@ -195,7 +193,7 @@ class GroupJournal(Journal, Generic[Tx]):
                 value = piece.function(transaction)
             except CannotStore:
                 raise
-            except BaseException as error:  # it is the caller's, and raised there
+            except BaseException as error:  # the caller's, and raised there
                 if self._fails(error):
                     raise CannotStore(f"cannot store: {error}") from error
                 became.append(not_stored(error))

@@ -17,11 +17,11 @@ from receiver.policy.role import UNBOUND
 
 TASK: Final = "consider"
 CENTRAL: Final = "central"
-"""The queue of those who decide."""
+"""The queue of processes that decide."""
 CHANNEL: Final = "procrastinate_queue_v1#"
 """What its workers listen to, before the name of a queue."""
 KNOCK: Final = '{"type": "job_inserted", "job_id": 0}'
-"""Has the workers of a queue look for jobs."""
+"""A payload that makes the workers of a queue look for jobs."""
 
 _MAX_QUEUE: Final = 35
 """Bytes: a channel of NOTIFY has no more than 63."""
@@ -42,8 +42,8 @@ def engine_version() -> str:
 def install(connection: psycopg.Connection[Any], *, alone: bool) -> list[str]:
     """Bring its schema up to date, in the caller's transaction; return what was applied.
 
-    Its migrations named `post` take away what workers of the version before need: they wait until
-    we are *alone*, with no worker of another version.
+    Its migrations named `post` remove what workers of the previous version need: they wait until we
+    are *alone*, with no worker of another version.
     """
     scripts = sorted(Path(SchemaManager.get_migrations_path()).glob("*.sql"))
     there = connection.execute("select to_regclass('procrastinate_jobs')").fetchone()

@@ -51,7 +51,7 @@ class PostgresJournal(GroupJournal[PostgresTransaction]):
         self._writer: PostgresTransaction | None = PostgresTransaction(connection)
         self._answer: QueryResult | None = None  # of the last command
         self._away = ""
-        """Why nothing can be stored now; while it says so, nothing is tried for a caller."""
+        """Why nothing can be stored now; while it is set, callers fail at once."""
         self._leading: psycopg.Connection[Any] | None = None
         self._closing = threading.Event()
         self._fence = threading.local()
@@ -74,9 +74,9 @@ class PostgresJournal(GroupJournal[PostgresTransaction]):
 
     @contextmanager
     def fenced(self, target: str, epoch: int) -> Iterator[None]:
-        """Have all that this thread stores carry the epoch of its claim.
+        """Have everything that this thread stores carry the epoch of its claim.
 
-        Then `atomically` raises FencedError, and stores nothing, once another has taken over.
+        `atomically` raises FencedError, and stores nothing, once another process has taken over.
         """
         self._fence.claim = target, epoch
         try:
@@ -101,9 +101,9 @@ class PostgresJournal(GroupJournal[PostgresTransaction]):
             return found
 
     def aside(self, work: Callable[[PostgresTransaction], T]) -> T:
-        """Do *work* in a transaction of its own, beside the writers: it rests on nothing of theirs.
+        """Run *work* in its own transaction, beside the writers: it rests on nothing of theirs.
 
-        Signs of life come from each host, and must come while a writer takes its time.
+        For heartbeats, which each process must send while a writer takes its time.
         """
         with (
             self._reader() as connection,
@@ -114,7 +114,7 @@ class PostgresJournal(GroupJournal[PostgresTransaction]):
 
     @contextmanager
     def _reader(self) -> Iterator[psycopg.Connection[Any]]:
-        """Lend a connection beside the writer's; what goes wrong with it is a JournalError."""
+        """Lend a connection beside the writer's; its failures are JournalErrors."""
         if self._closed:
             raise JournalError("the journal is closed")
         if self._away:
@@ -200,9 +200,9 @@ class PostgresJournal(GroupJournal[PostgresTransaction]):
         return writer
 
     def _end_who_is_stuck(self, writer: PostgresTransaction) -> None:
-        """End a writer that holds up all others: a process that was stopped in the middle of one.
+        """End a connection that holds the writers' lock: its process was stopped in a transaction.
 
-        `idle_in_transaction_session_timeout` does not see one that had sent more than it waits for.
+        `idle_in_transaction_session_timeout` misses one that has sent more than it waits for.
         """
         writer.connection.execute("rollback")
         for row in execute(
@@ -211,7 +211,7 @@ class PostgresJournal(GroupJournal[PostgresTransaction]):
             log.error("ended the connection of a process that was stuck (backend %d)", row[0])
 
     def _together(self, batch: list[Work]) -> list[Stored[Any]] | None:
-        """As all journals, in a pipeline: what nobody waits for is sent with what comes next."""
+        """As every journal, in a pipeline: a statement is sent with those that follow it."""
         self._begin()
         writer = self._writer
         assert writer is not None
@@ -222,7 +222,7 @@ class PostgresJournal(GroupJournal[PostgresTransaction]):
             if became is not None:
                 self._see_committed()  # only now has the answer come
         except (psycopg.Error, FencedError):
-            became = None  # found at the end: whose it is comes out one by one
+            became = None  # found at the end: one by one it shows whose fault it is
         finally:
             writer.pipeline = None
         if became is None:
@@ -263,7 +263,7 @@ class PostgresJournal(GroupJournal[PostgresTransaction]):
             self._see_committed()
 
     def _see_committed(self) -> None:
-        """Look at how the commit ended: one of a failed transaction is a rollback, and no error."""
+        """Check how the commit ended: in a failed transaction it is a rollback, and no error."""
         if self._answer is None or self._answer.status != "COMMIT":
             raise CannotStore("cannot store: the server has undone it")
 
@@ -276,7 +276,7 @@ class PostgresJournal(GroupJournal[PostgresTransaction]):
         return PostgresTransaction(connection)
 
     def _mend(self) -> None:
-        """Reach the server again, however long it takes."""
+        """Reconnect, however long it takes."""
         while not self._closing.wait(AGAIN):
             try:
                 self._writer = self._connected()

@@ -1,4 +1,4 @@
-"""How is PostgreSQL reached? With settings that let nobody wait for ever, and a schema of today."""
+"""Connections to PostgreSQL, with settings that let nobody wait for ever, and its schema."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ SCHEMA: Final = "promheal"
 MIGRATION: Final = "select pg_advisory_xact_lock(1885891690, 3)"
 
 PATIENCE: Final = 10
-"""Seconds for which another writer is waited for; one that takes longer is stuck."""
+"""Seconds to wait for another writer; one that takes longer is stuck."""
 CONNECT: Final[dict[str, Any]] = {
     "application_name": "promheal",
     "connect_timeout": 2,
@@ -35,7 +35,7 @@ _SETTINGS: Final = (
     f"set search_path to {SCHEMA}; "
     f"set lock_timeout to '{PATIENCE}s'; "
     "set statement_timeout to '20s'; "
-    # A promheal that is cut off in the middle of a transaction holds up all others no longer.
+    # A promheal that is cut off in a transaction holds up the others no longer than this.
     "set idle_in_transaction_session_timeout to '5s'; "
     "set default_transaction_isolation to 'read committed'; "
     # Each query has an index. Plans are kept, and those of a new journal would read all of a table.
@@ -45,7 +45,7 @@ _SETTINGS: Final = (
 
 
 def _may_be_back(error: psycopg.Error) -> bool:
-    """Whether nobody answered, or a server that is not ready yet: what it refuses, it refuses."""
+    """Whether nobody answered, or the server is not ready yet: a refusal will not change."""
     if not isinstance(error, psycopg.OperationalError):
         return False
     said = str(error)
@@ -91,10 +91,10 @@ def _works_with(script: str, version: int) -> int:
 
 
 def _migrate(connection: psycopg.Connection[Any], name: str) -> None:
-    """Apply the migrations that are missing, each in one transaction with its number.
+    """Apply the missing migrations, each in one transaction with its number.
 
-    A schema that is newer by what this version can still work with is left as it is: a rolling
-    upgrade has both for a while.
+    A newer schema that this version can still work with is left alone: during a rolling upgrade
+    both versions run.
     """
     known = scripts("postgres")
     connection.execute("set client_min_messages to warning")

@@ -11,7 +11,7 @@ where ends_at is null and last_seen < :before and id not in (select episode from
 update episode set ends_at = case when starts_at > last_seen then starts_at else last_seen end
 where id = :id and ends_at is null and last_seen < :before
 
--- name: disputed
+-- name: conflicts
 select * from episode where disputed_at is not null order by id limit :limit
 
 -- name: reopen

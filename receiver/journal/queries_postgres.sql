@@ -39,7 +39,7 @@ where not exists (
         select 1 from episode e
         where e.fingerprint = a.fingerprint and e.ends_at is not null and e.ends_at >= a.starts_at)
 
--- name: dispute
+-- name: note_conflict
 -- Note that a closed episode is said to fire: a peer that lags behind, or Alertmanager had given it
 -- up while Prometheus was out of its reach.
 update episode set disputed_at = :now

@@ -32,10 +32,10 @@ _OF_THE_WORK: Final = (sqlite3.IntegrityError, sqlite3.DataError, sqlite3.Progra
 
 
 class SqliteJournal(GroupJournal[SqliteTransaction]):
-    """*patient*: be there whatever the file is like, and become well when it is.
+    """*patient*: open in whatever state the file is, and recover when the file does.
 
-    Then `condition` says why nothing can be stored, or why nothing may act yet; else JournalError
-    is raised for a file that cannot be used. *accepting*: open it though it is not the one that was
+    Then `condition` says why nothing can be stored, or why nothing may act yet; otherwise a file
+    that cannot be used raises JournalError. *accepting*: open it even if it is not the one that was
     here.
     """
 
@@ -82,7 +82,7 @@ class SqliteJournal(GroupJournal[SqliteTransaction]):
 
     @property
     def objection(self) -> str:
-        """Why it is not the journal that was here, where it was opened all the same."""
+        """Why it is not the journal that was here, if it was opened all the same."""
         found = None if self._file is None else self._file.objection
         return "" if found is None else found.problem
 
@@ -103,7 +103,7 @@ class SqliteJournal(GroupJournal[SqliteTransaction]):
         return self._file is not None and self.condition.sound and self._file.lock()
 
     def begin_anew(self, note: Callable[[SqliteTransaction], None]) -> None:
-        """Accept what is lost, and note it: another name, and the marker beside it has it too."""
+        """Accept a loss, and note it: the journal and its marker get a new name."""
 
         def begin(transaction: SqliteTransaction) -> None:
             transaction.begin_anew()
@@ -117,7 +117,7 @@ class SqliteJournal(GroupJournal[SqliteTransaction]):
         assert self._file is not None
 
         def count(transaction: SqliteTransaction) -> Marker:
-            self._marked = self._commits + 1  # with this one, and all that are stored with it
+            self._marked = self._commits + 1  # this one, and all in its group
             return transaction.checkpoint()
 
         self._file.mark(self.atomically(count))
@@ -196,7 +196,7 @@ class SqliteJournal(GroupJournal[SqliteTransaction]):
             self._stored.set()
 
     def _end(self) -> None:
-        """Close nothing: what is open is closed together, and in its order."""
+        """Close nothing: `close` does, in the right order."""
 
     # -- is it the right one, and whole?
 
@@ -210,7 +210,7 @@ class SqliteJournal(GroupJournal[SqliteTransaction]):
             self._run_beside(self._check, "journal-check")
 
     def _mend(self) -> None:
-        """Open it as soon as it can be; one that a person must see to, when it has changed."""
+        """Open it as soon as it can be; where a person must decide, once it has changed."""
         before = self._looks()
         while not self._closing.wait(AGAIN):
             now = self._looks()
@@ -226,7 +226,7 @@ class SqliteJournal(GroupJournal[SqliteTransaction]):
             return
 
     def _looks(self) -> list[tuple[int, int, int]]:
-        """Return what changes when somebody mends it."""
+        """Return what changes when somebody repairs it."""
         found = []
         for path in (
             self.path,
