@@ -17,10 +17,18 @@ import pytest
 from bench.damage import KINDS, journal, sweep
 from receiver.app import Service
 from receiver.errors import JournalError, RefusedError, UnsoundError
-from receiver.journal import Admission, Journal, JournalState, Transaction, open_journal
+from receiver.journal import (
+    Admission,
+    Journal,
+    JournalState,
+    Transaction,
+    open_journal,
+    prepare_journal,
+)
 from receiver.journal.accepting import accept
 from receiver.journal.marker import Marker, judge, marker_path, read_marker, write_marker
-from receiver.journal.sqlite_file import SqliteFile, check
+from receiver.journal.migrate import scripts
+from receiver.journal.sqlite_file import APPLICATION_ID, SqliteFile, check
 from tests.chain import wait_until
 from tests.factories import NOW, alert
 
@@ -218,7 +226,6 @@ def test_a_schema_that_must_be_brought_up_to_date_is_read_through_before(
     path: Path, patient: Callable[[], Journal], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     from receiver.journal import sqlite_file  # noqa: PLC0415
-    from receiver.journal.migrate import scripts  # noqa: PLC0415
 
     known = scripts("sqlite")
     monkeypatch.setattr(
@@ -233,6 +240,32 @@ def test_a_schema_that_must_be_brought_up_to_date_is_read_through_before(
 
     assert patient().condition.state is JournalState.REFUSED
     assert path.read_bytes() == content, "it is kept as evidence"
+
+
+def test_a_schema_is_brought_up_to_date_before_a_process_forks(path: Path) -> None:
+    """Building the indexes of a large file takes longer than gunicorn waits for a worker."""
+    known = scripts("sqlite")
+    with closing(sqlite3.connect(path)) as old:
+        for script in known[:-1]:
+            old.executescript(script)
+        old.execute(f"pragma application_id = {APPLICATION_ID}")
+        old.execute(f"pragma user_version = {len(known) - 1}")
+
+    assert not prepare_journal(f"sqlite:///{path}")
+
+    with closing(sqlite3.connect(path)) as prepared:
+        assert prepared.execute("pragma user_version").fetchone() == (len(known),)
+    open_files = [os.path.realpath(file) for file in Path("/proc/self/fd").iterdir()]
+    assert not any(file.startswith(str(path)) for file in open_files), "nothing is left open"
+
+
+def test_a_file_that_cannot_be_used_is_left_to_whoever_opens_it(path: Path) -> None:
+    made(path)
+    path.write_bytes(b"SQLite format 3\0" + bytes(4096))
+
+    assert not prepare_journal(f"sqlite:///{path}")
+    with pytest.raises(JournalError, match="is damaged"):
+        open_journal(f"sqlite:///{path}")
 
 
 def test_what_is_found_is_what_the_page_says_a_page_always_and_a_bit_seldom() -> None:

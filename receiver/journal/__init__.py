@@ -144,19 +144,19 @@ def file_of(url: str) -> Path:
 
 
 def prepare_journal(url: str) -> bool:
-    """See whether *url* leads to a journal at all, and return whether it is a shared one.
+    """Bring the schema at *url* up to date, and return whether the journal is a shared one.
 
-    For who forks afterwards: it leaves nothing open, and PostgreSQL's client begins no thread here.
-    What OpenSSL holds while one ends (its join does not wait for that) is held for ever in a
-    process that is forked then. A file is not read through, and may be one that cannot be used now.
+    For a process that forks afterwards: it leaves nothing open, and PostgreSQL's client starts no
+    thread here. What OpenSSL holds while a thread ends (its join does not wait for that) would be
+    held for ever in the child. A file that cannot be used now is left to whoever opens it.
     """
     if url.partition("://")[0] in _POSTGRES:
         _postgres("postgres_server").prepare(url)
         return True
     path = file_of(url)
-    from receiver.journal.sqlite_file import refuse_wrong  # noqa: PLC0415
+    from receiver.journal.sqlite_file import prepare  # noqa: PLC0415
 
-    refuse_wrong(path)
+    prepare(path)
     return False
 
 

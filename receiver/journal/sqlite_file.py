@@ -155,11 +155,22 @@ def connect(place: Path) -> sqlite3.Connection:
     return connection
 
 
-def refuse_wrong(path: Path) -> None:
-    """Raise UnsoundError for a file that is somebody else's, or of a newer version."""
-    if path.exists():
-        with suppress(sqlite3.Error), closing(connect(path.absolute())) as connection:
-            refuse_foreign(connection, path)
+def prepare(path: Path) -> None:
+    """Bring a file's schema up to date, and leave nothing open.
+
+    Large ones take a minute, and gunicorn ends a worker that takes longer. Raises UnsoundError for
+    a file that is somebody else's, or of a newer version; of all else whoever opens it complains.
+    """
+    if not path.exists():
+        return
+    outdated = False
+    with suppress(sqlite3.Error), closing(connect(path.absolute())) as connection:
+        if refuse_foreign(connection, path):
+            (version,) = connection.execute("pragma user_version").fetchone()
+            outdated = version < len(scripts("sqlite"))
+    if outdated:
+        with suppress(JournalError):
+            SqliteFile(path, whole=True).close()
 
 
 def refuse_foreign(connection: sqlite3.Connection, path: Path) -> int:
@@ -243,6 +254,8 @@ def _migrate(connection: sqlite3.Connection, known: list[str], version: int) -> 
             f"begin immediate;\n{script}\n"
             f"pragma application_id = {APPLICATION_ID};\npragma user_version = {number};\ncommit;"
         )
+        if version:
+            log.info("the journal has schema %d now", number)
 
 
 def _beside(path: Path, suffix: str) -> Path:
