@@ -28,7 +28,7 @@ _thresholds = msgspec.json.Decoder(Thresholds).decode
 _targets = msgspec.json.Decoder(tuple[str, ...]).decode
 
 
-class Transition(msgspec.Struct, frozen=True, kw_only=True):
+class BreakerChange(msgspec.Struct, frozen=True, kw_only=True):
     """Something that changed a breaker, and what it became."""
 
     breaker: str
@@ -73,7 +73,7 @@ class BreakerRows(Statements):
 
     def transitions(
         self, *, run: int | None = None, breaker: str | None = None
-    ) -> list[Transition]:
+    ) -> list[BreakerChange]:
         """Everything that changed this breaker, or that this run changed, in order."""
         if run is not None:
             rows = self._execute("breaker_events_of_run", run=run)
@@ -82,7 +82,7 @@ class BreakerRows(Statements):
         else:
             rows = self._execute("breaker_events")
         return [
-            Transition(
+            BreakerChange(
                 breaker=row["breaker"],
                 happening=Happening(
                     event=BreakerEvent(row["event"]),
