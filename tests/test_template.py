@@ -366,7 +366,7 @@ class TestLanguage:
             "assert t.problems_in('plain') is None;"
             "print('jinja2' in sys.modules)"
         )
-        root = Path(receiver.template.__file__).parents[1]
+        root = Path(receiver.template.__file__).parents[2]
         told = subprocess.check_output([sys.executable, "-c", code], text=True, cwd=root)
         assert told == "False\n"
 

@@ -1,7 +1,7 @@
 """What can we do? The actions, found by entry points, each with its parameters and its undoing.
 
 An action is a class without state. Its parameters are a frozen struct that is checked when the
-configuration is loaded; strings in them are templates, rendered (receiver/template.py) before
+configuration is loaded; strings in them are templates, rendered (receiver/template/) before
 `run` is called. `run` returns what an operator wants to read and what `rollback` needs, as JSON.
 """
 
