@@ -27,10 +27,10 @@ from receiver.journal import Transaction
 from receiver.journal.postgres_server import SCHEMA
 from receiver.policy.alert import Notification, parse_notification
 from receiver.policy.decay import FORGETS
-from receiver.policy.guards.situation import Signal
 from receiver.policy.proof.binding import Binding
 from receiver.policy.proof.verifier import Judgement
 from receiver.policy.role import ProcessRole
+from receiver.policy.signal import Signal
 from receiver.policy.target import Key
 
 T = TypeVar("T")

@@ -19,8 +19,8 @@ from receiver.healing.intake import Fetch
 from receiver.healing.verifier import PrometheusVerifier
 from receiver.policy.alert import Alert, Notification
 from receiver.policy.authority import FILE
-from receiver.policy.guards.situation import Silencing
 from receiver.policy.role import EVERYWHERE, ProcessRole
+from receiver.policy.signal import Silencing
 from receiver.settings import Settings, dotenv
 
 

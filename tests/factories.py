@@ -12,10 +12,11 @@ from receiver.errors import ActionError
 from receiver.policy.alert import Alert, Notification, Status, fingerprint
 from receiver.policy.authority import Speaker
 from receiver.policy.decay import FORGETS, Decay
-from receiver.policy.guards.situation import Condition, Doubt, Signal, Situation
+from receiver.policy.guards.situation import Situation
 from receiver.policy.matcher import parse_matcher
 from receiver.policy.proof.binding import Binding
 from receiver.policy.proof.verifier import Judgement
+from receiver.policy.signal import ConditionState, Signal, SignalDoubt
 from receiver.policy.strategy import Budget, Expect, StepSpec, Strategy
 from receiver.services import Inventory
 
@@ -151,15 +152,15 @@ class ScriptedProver:
         self.signal = Signal.FIRING
         self.signals: dict[str, Signal] = {}
         """By `instance`, where alerts of one target differ."""
-        self.doubt = Doubt.NOBODY
+        self.doubt = SignalDoubt.NOBODY
         """Unknown, and the notification stands."""
         self.own: Signal | None = None
         """What a strategy's own query says, if it says anything else."""
         self.expression: str | None = None
         """The rule's, if it is another one than that of the alert's link."""
         self.speakers: list[Speaker] = []
-        self.holds = Condition.TRUE
-        self.conditions: dict[str, Condition] = {}
+        self.holds = ConditionState.TRUE
+        self.conditions: dict[str, ConditionState] = {}
         """By the query, where it is another one for each alert."""
         self.asked: list[tuple[str | None, float]] = []
         self.labels: dict[str, str] = {}
@@ -181,7 +182,9 @@ class ScriptedProver:
         self.speakers.append(speaker)
         expression = self.expression or said
         bound = Binding(expression=expression or "", labels=dict(alert_labels), fed_at=1.0)
-        judged = self._says(self._signal(alert_labels), Doubt.BLIND if self.unasked else self.doubt)
+        judged = self._says(
+            self._signal(alert_labels), SignalDoubt.BLIND if self.unasked else self.doubt
+        )
         return msgspec.structs.replace(judged, expression=expression, binding=bound)
 
     def look(
@@ -198,12 +201,12 @@ class ScriptedProver:
         signal = self._signal(binding.labels)
         if binding.own and self.own is not None:
             signal = self.own
-        return self._says(signal, Doubt.BLIND if self.unasked else Doubt.DATA)
+        return self._says(signal, SignalDoubt.BLIND if self.unasked else SignalDoubt.DATA)
 
     def _signal(self, labels: Mapping[str, str]) -> Signal:
         return self.signals.get(labels.get("instance", ""), self.signal)
 
-    def _says(self, signal: Signal, doubt: Doubt) -> Judgement:
+    def _says(self, signal: Signal, doubt: SignalDoubt) -> Judgement:
         return Judgement(signal, 1.0, f"scripted {signal}", doubt=doubt)
 
     def decay(
@@ -211,7 +214,7 @@ class ScriptedProver:
     ) -> Decay:
         return self.query_decay if own_query else self.alert_decay
 
-    def condition(self, query: str) -> tuple[Condition, str]:
+    def condition(self, query: str) -> tuple[ConditionState, str]:
         self.asked.append((query, 0.0))
         holds = self.conditions.get(query, self.holds)
         return holds, f"scripted {holds}"

@@ -25,10 +25,10 @@ from typing import Any, Final
 import msgspec
 
 from receiver.clients.prometheus import Prometheus
-from receiver.policy.guards.situation import Signal
 from receiver.policy.promql import Rule, Samples
 from receiver.policy.proof.verifier import Judgement, bind, look
 from receiver.policy.relabel import Sending
+from receiver.policy.signal import Signal
 from receiver.settings import PrometheusSettings
 from tests.chain import free_port, running, wait_until
 from tests.tools import tool

@@ -21,8 +21,8 @@ from receiver.journal.backup import Backup, extract, make, verify
 from receiver.journal.backup_folder import BackupFolder
 from receiver.journal.copying import TABLES
 from receiver.journal.marker import marker_path
-from receiver.policy.guards.situation import Signal
 from receiver.policy.run import Outcome, State
+from receiver.policy.signal import Signal
 from tests.factories import NOW, alert, notification
 from tests.test_copying import contents, fill
 from tests.world import World

@@ -13,10 +13,10 @@ from receiver.healing.choice import MOST, PROVEN
 from receiver.journal import DecisionRecord, Journal
 from receiver.policy.apart import apart
 from receiver.policy.decay import Decay, longest
-from receiver.policy.guards.situation import Condition, Doubt, Signal
 from receiver.policy.maintenance import Window
 from receiver.policy.matcher import parse_matcher
 from receiver.policy.run import Outcome, Run, State
+from receiver.policy.signal import ConditionState, Signal, SignalDoubt
 from receiver.policy.strategy import Mode, Verify, WhenBlind
 from receiver.settings import EngineSettings
 from tests.factories import NOW, alert, notification, resolved, strategy
@@ -130,7 +130,7 @@ def test_a_maintenance_window_is_for_its_alert(world: World, order: tuple[str, s
 @pytest.mark.parametrize("order", [("a", "b"), ("b", "a")], ids=[SECOND, FIRST])
 def test_when_is_asked_for_each_alert(journal: Journal, order: tuple[str, str]) -> None:
     world = World(journal, strategy(when='up{instance="{{ labels.instance }}"} == 1'))
-    world.verifier.conditions = {'up{instance="b"} == 1': Condition.FALSE}
+    world.verifier.conditions = {'up{instance="b"} == 1': ConditionState.FALSE}
     fire(world, *order)
 
     world.consider()
@@ -155,7 +155,7 @@ def test_of_several_that_wait_the_one_decides_that_is_looked_at_first(world: Wor
 
 def test_one_that_waits_is_waited_for_although_another_is_over(world: World) -> None:
     world.verifier.signals = {"a": Signal.UNKNOWN, "b": Signal.CLEARED}
-    world.verifier.doubt = Doubt.DATA
+    world.verifier.doubt = SignalDoubt.DATA
     fire(world, "a", "b")
 
     assert world.consider() == NOW + 10
@@ -442,7 +442,7 @@ def test_no_more_are_named_than_one_can_read(world: World) -> None:
 
 
 def test_while_prometheus_cannot_be_asked_it_is_waited_for_once(world: World) -> None:
-    world.verifier.signal, world.verifier.doubt = Signal.UNKNOWN, Doubt.BLIND
+    world.verifier.signal, world.verifier.doubt = Signal.UNKNOWN, SignalDoubt.BLIND
     fire(world, *crowd(6))
 
     world.consider()
@@ -453,7 +453,7 @@ def test_while_prometheus_cannot_be_asked_it_is_waited_for_once(world: World) ->
 
 def test_who_acts_blind_acts_for_an_alert_that_is_not_silenced(journal: Journal) -> None:
     world = World(journal, strategy(when_blind=WhenBlind.ACT))
-    world.verifier.signal, world.verifier.doubt = Signal.UNKNOWN, Doubt.BLIND
+    world.verifier.signal, world.verifier.doubt = Signal.UNKNOWN, SignalDoubt.BLIND
     world.silences = {"b": "silence abc"}
     fire(world, "a", "b")
 

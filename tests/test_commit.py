@@ -14,8 +14,8 @@ from receiver.app import Service
 from receiver.errors import JournalError
 from receiver.healing.intake import Intake
 from receiver.journal import Admission, Journal, Stored, Transaction, not_stored, open_journal
-from receiver.policy.guards.situation import Signal
 from receiver.policy.run import Outcome
+from receiver.policy.signal import Signal
 from receiver.policy.strategy import Strategies
 from tests.brokers import eventually
 from tests.commits import SPOILERS, Failing, spoil

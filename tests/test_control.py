@@ -28,10 +28,10 @@ from receiver.policy.breaker import (
     after,
 )
 from receiver.policy.dormancy import AWAKE
-from receiver.policy.guards.situation import Condition, Signal
 from receiver.policy.matcher import parse_matcher
 from receiver.policy.proof.verifier import Judgement
 from receiver.policy.run import Outcome, Run, State, StepState
+from receiver.policy.signal import ConditionState, Signal
 from receiver.policy.strategy import Limits, Mode, OnFailure
 from receiver.policy.target import Key
 from receiver.settings import BackoffSettings, EngineSettings, FlagSettings, StormSettings
@@ -719,7 +719,7 @@ def test_while_the_monitoring_is_suspect_nothing_is_healed(journal: Journal) -> 
 
 def test_neither_is_asked_while_something_else_is_in_the_way(journal: Journal) -> None:
     world = World(journal, strategy(when="vector(1)"))
-    world.verifier.holds = Condition.FALSE
+    world.verifier.holds = ConditionState.FALSE
     world.verifier.suspicion = "never asked"
     world.silenced = "never asked"
     world.fire()

@@ -10,9 +10,9 @@ import pytest
 from receiver.journal import Journal
 from receiver.policy.breaker import MAIN, BreakerState
 from receiver.policy.dormancy import AWAKE, TOO_MANY
-from receiver.policy.guards.situation import Signal
 from receiver.policy.matcher import parse_matcher
 from receiver.policy.run import Outcome
+from receiver.policy.signal import Signal
 from receiver.policy.target import Key
 from tests.factories import Spy, alert, notification, resolved, step, strategy
 from tests.world import World

@@ -8,20 +8,9 @@ import pytest
 from receiver.policy.breaker import MAIN, Breaker
 from receiver.policy.decide import GUARDS, decide
 from receiver.policy.dormancy import Dormancy
-from receiver.policy.guards.situation import (
-    ALLOW,
-    Answer,
-    Condition,
-    Doubt,
-    Hold,
-    Reason,
-    Signal,
-    Silencing,
-    Verdict,
-    deny,
-    wait,
-)
+from receiver.policy.guards.situation import ALLOW, Answer, Hold, Reason, Verdict, deny, wait
 from receiver.policy.run import Outcome
+from receiver.policy.signal import ConditionState, Signal, SignalDoubt, Silencing
 from receiver.policy.strategy import Budget, Limits, Mode, WhenBlind
 from receiver.reporting.metrics import VERDICTS
 from tests.factories import NOW, alert, situation, strategy
@@ -36,7 +25,7 @@ FOR_GOOD = msgspec.structs.replace(OPEN, until=None)
 TWO_WINDOWS = strategy(budget=(Budget(runs=2, per=60.0), Budget(runs=3, per=3600.0)))
 
 BOLD = strategy(when_blind=WhenBlind.ACT)
-BELIEVED: dict[str, Any] = {"signal": Signal.UNKNOWN, "doubt": Doubt.NOBODY}
+BELIEVED: dict[str, Any] = {"signal": Signal.UNKNOWN, "doubt": SignalDoubt.NOBODY}
 
 # What is unusual, the guard that must answer, its answer, the reason, and when to ask again.
 TABLE: list[tuple[dict[str, Any], str, Answer, Reason | None, float | None]] = [
@@ -51,44 +40,44 @@ TABLE: list[tuple[dict[str, Any], str, Answer, Reason | None, float | None]] = [
     ({"signal": Signal.CLEARED}, "current", Answer.DENY, Reason.RESOLVED, None),
     # Unknown is not yes: what Prometheus does not confirm waits ...
     (
-        {"signal": Signal.UNKNOWN, "doubt": Doubt.DATA},
+        {"signal": Signal.UNKNOWN, "doubt": SignalDoubt.DATA},
         "current", Answer.WAIT, Reason.CONDITION_UNKNOWN, NOW + 10,
     ),
     (
-        {"signal": Signal.UNKNOWN, "doubt": Doubt.BLIND},
+        {"signal": Signal.UNKNOWN, "doubt": SignalDoubt.BLIND},
         "current", Answer.WAIT, Reason.CONDITION_UNKNOWN, NOW + 10,
     ),
     (
-        {"signal": Signal.UNKNOWN, "doubt": Doubt.RULE},
+        {"signal": Signal.UNKNOWN, "doubt": SignalDoubt.RULE},
         "current", Answer.WAIT, Reason.RULE_UNKNOWN, NOW + 60,
     ),
     # ... unless the operator's word stands for it ...
-    ({"signal": Signal.UNKNOWN, "doubt": Doubt.NOBODY}, "current", Answer.ALLOW, None, None),
-    ({"signal": Signal.UNKNOWN, "doubt": Doubt.VOUCHED}, "current", Answer.ALLOW, None, None),
+    ({"signal": Signal.UNKNOWN, "doubt": SignalDoubt.NOBODY}, "current", Answer.ALLOW, None, None),
+    ({"signal": Signal.UNKNOWN, "doubt": SignalDoubt.VOUCHED}, "current", Answer.ALLOW, None, None),
     *(
         (
-            {"signal": Signal.UNKNOWN, "doubt": doubt, "condition": Condition.TRUE},
+            {"signal": Signal.UNKNOWN, "doubt": doubt, "condition": ConditionState.TRUE},
             "current", Answer.ALLOW, None, None,
         )
-        for doubt in set(Doubt) - {Doubt.ELSEWHERE}
+        for doubt in set(SignalDoubt) - {SignalDoubt.ELSEWHERE}
     ),
     (
-        {"signal": Signal.UNKNOWN, "doubt": Doubt.BLIND, "strategy": BOLD},
+        {"signal": Signal.UNKNOWN, "doubt": SignalDoubt.BLIND, "strategy": BOLD},
         "current", Answer.ALLOW, None, None,
     ),
     # ... which is for blindness alone, and never answers a `when`.
     (
-        {"signal": Signal.UNKNOWN, "doubt": Doubt.DATA, "strategy": BOLD},
+        {"signal": Signal.UNKNOWN, "doubt": SignalDoubt.DATA, "strategy": BOLD},
         "current", Answer.WAIT, Reason.CONDITION_UNKNOWN, NOW + 10,
     ),
     (
-        {"signal": Signal.UNKNOWN, "doubt": Doubt.RULE, "strategy": BOLD},
+        {"signal": Signal.UNKNOWN, "doubt": SignalDoubt.RULE, "strategy": BOLD},
         "current", Answer.WAIT, Reason.RULE_UNKNOWN, NOW + 60,
     ),
     (
         {
-            "signal": Signal.UNKNOWN, "doubt": Doubt.BLIND, "strategy": BOLD,
-            "condition": Condition.UNKNOWN,
+            "signal": Signal.UNKNOWN, "doubt": SignalDoubt.BLIND, "strategy": BOLD,
+            "condition": ConditionState.UNKNOWN,
         },
         "current", Answer.WAIT, Reason.CONDITION_UNKNOWN, NOW + 10,
     ),
@@ -115,13 +104,13 @@ TABLE: list[tuple[dict[str, Any], str, Answer, Reason | None, float | None]] = [
         {"last_seen": NOW - 10**6, "last_healed": NOW - 1},
         "current", Answer.ALLOW, None, None,
     ),
-    ({"condition": Condition.TRUE}, "current", Answer.ALLOW, None, None),
+    ({"condition": ConditionState.TRUE}, "current", Answer.ALLOW, None, None),
     (
-        {"condition": Condition.FALSE},
+        {"condition": ConditionState.FALSE},
         "current", Answer.WAIT, Reason.CONDITION_FALSE, NOW + 10,
     ),
     (
-        {"condition": Condition.UNKNOWN},
+        {"condition": ConditionState.UNKNOWN},
         "current", Answer.WAIT, Reason.CONDITION_UNKNOWN, NOW + 10,
     ),
     ({"holder": 7}, "busy", Answer.WAIT, Reason.BUSY, None),
@@ -305,8 +294,8 @@ TOLD: list[tuple[dict[str, Any], str, str]] = [
         {"signal": Signal.UNKNOWN, "last_seen": 0.0},
         "current", "not notified for too long, and Prometheus cannot confirm it",
     ),
-    ({"condition": Condition.FALSE, "upstream_detail": "up == 1"}, "current", "up == 1"),
-    ({"condition": Condition.UNKNOWN, "upstream_detail": "timeout"}, "current", "timeout"),
+    ({"condition": ConditionState.FALSE, "upstream_detail": "up == 1"}, "current", "up == 1"),
+    ({"condition": ConditionState.UNKNOWN, "upstream_detail": "timeout"}, "current", "timeout"),
     ({"suspect": "its scrape fails"}, "monitoring", "its scrape fails"),
     ({"holder": 7}, "busy", "run 7 holds the target"),
     (
@@ -401,7 +390,7 @@ def test_the_guards_are_asked_in_the_order_that_is_documented() -> None:
     ("changes", "reason"),
     [
         ({"holder": 1, "dry_run": True}, Reason.BUSY),
-        ({"pause": Hold("anna: deploy"), "condition": Condition.FALSE}, Reason.PAUSED),
+        ({"pause": Hold("anna: deploy"), "condition": ConditionState.FALSE}, Reason.PAUSED),
     ],
 )
 def test_nothing_but_an_end_comes_before_its_turn(changes: dict[str, Any], reason: Reason) -> None:

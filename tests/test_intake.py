@@ -12,8 +12,8 @@ from receiver.healing.delivery_alerts import HEARTBEAT, ArrivedTest
 from receiver.healing.intake import AHEAD, Intake
 from receiver.journal import Journal
 from receiver.policy.alert import Alert, Notification, Quarantined
-from receiver.policy.guards.situation import Signal
 from receiver.policy.matcher import parse_matcher
+from receiver.policy.signal import Signal
 from receiver.policy.strategy import Strategies
 from receiver.policy.target import Key
 from tests.chain import wait_until

@@ -37,7 +37,7 @@ from receiver.policy.breaker import (
 )
 from receiver.policy.decide import Decision, decide
 from receiver.policy.dormancy import AWAKE, Dormancy
-from receiver.policy.guards.situation import Reason, Signal, wait
+from receiver.policy.guards.situation import Reason, wait
 from receiver.policy.life import FOLLOWERS
 from receiver.policy.run import (
     Doubt,
@@ -49,6 +49,7 @@ from receiver.policy.run import (
     Step,
     StepState,
 )
+from receiver.policy.signal import Signal
 from receiver.policy.target import Key
 from tests.factories import NOW, alert, resolved, situation
 from tests.world import World

@@ -5,9 +5,9 @@ from typing import Any
 
 import pytest
 
-from receiver.policy.guards.situation import Signal
 from receiver.policy.looks import End, Look, Wait, cleared_since, end_of, next_look, wait_of
 from receiver.policy.run import Doubt, Observation, Outcome, Plan
+from receiver.policy.signal import Signal
 
 CLEARED, FIRING, UNKNOWN = Signal.CLEARED, Signal.FIRING, Signal.UNKNOWN
 START = 1_800_000_000.0  # 08:00:00 UTC

@@ -20,8 +20,8 @@ from receiver.config.in_force import Config
 from receiver.errors import ActionError
 from receiver.journal import Journal, open_journal
 from receiver.policy.breaker import StrategyThresholds, Thresholds
-from receiver.policy.guards.situation import Signal
 from receiver.policy.run import Outcome
+from receiver.policy.signal import Signal
 from receiver.policy.strategy import Mode
 from receiver.policy.target import Key
 from receiver.reporting.metrics import NOTICES

@@ -21,13 +21,13 @@ from receiver.clients.prometheus import Prometheus
 from receiver.clients.sending import read_sending
 from receiver.errors import UpstreamError
 from receiver.healing.ruleset import Ruleset
-from receiver.policy.guards.situation import Signal
 from receiver.policy.promql import Rule, Samples
 from receiver.policy.proof.binding import Binding
 from receiver.policy.proof.flow import places
 from receiver.policy.proof.syntax import parse, show
 from receiver.policy.proof.verifier import Judgement, bind, look
 from receiver.policy.relabel import Sending
+from receiver.policy.signal import Signal
 from receiver.policy.strategy import Expect
 from receiver.settings import PrometheusSettings
 from tests.chain import Exporter, Program, start_alertmanager, start_prometheus, wait_until

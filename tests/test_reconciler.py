@@ -11,9 +11,9 @@ from receiver.healing.conflicts import PEER_LAG
 from receiver.journal import Journal
 from receiver.policy.alert import Alert
 from receiver.policy.authority import Speaker
-from receiver.policy.guards.situation import Condition, Doubt, Signal
 from receiver.policy.matcher import parse_matcher
 from receiver.policy.run import Outcome, State, StepState
+from receiver.policy.signal import ConditionState, Signal, SignalDoubt
 from receiver.policy.strategy import Mode, OnFailure, Strategies, Verify, WhenBlind
 from receiver.policy.target import Key
 from receiver.policy.value_pattern import ValuePattern
@@ -194,14 +194,14 @@ def test_prometheus_word_counts_at_the_moment_of_acting(world: World) -> None:
 
 def test_a_condition_that_cannot_be_answered_is_waited_for(journal: Journal) -> None:
     world = World(journal, strategy(when='up{service="{{ labels.service }}"} == 1'))
-    world.verifier.holds = Condition.UNKNOWN
+    world.verifier.holds = ConditionState.UNKNOWN
     world.fire()
 
     assert world.consider() == NOW + 10
     assert world.verifier.asked[-1][0] == 'up{service="checkout"} == 1'
     assert world.runs()[0].reason == "condition_unknown"
 
-    world.verifier.holds = Condition.TRUE
+    world.verifier.holds = ConditionState.TRUE
     world.clock.now += 10
     world.consider()
     assert world.spy.calls == ["run one"]
@@ -210,13 +210,13 @@ def test_a_condition_that_cannot_be_answered_is_waited_for(journal: Journal) -> 
 @pytest.mark.parametrize(
     ("doubt", "reason", "again"),
     [
-        (Doubt.RULE, "rule_unknown", 60),
-        (Doubt.DATA, "condition_unknown", 10),
-        (Doubt.BLIND, "condition_unknown", 10),
+        (SignalDoubt.RULE, "rule_unknown", 60),
+        (SignalDoubt.DATA, "condition_unknown", 10),
+        (SignalDoubt.BLIND, "condition_unknown", 10),
     ],
 )
 def test_what_prometheus_does_not_confirm_waits(
-    world: World, doubt: Doubt, reason: str, again: float
+    world: World, doubt: SignalDoubt, reason: str, again: float
 ) -> None:
     world.verifier.signal, world.verifier.doubt = Signal.UNKNOWN, doubt
     world.fire()
@@ -230,7 +230,7 @@ def test_what_prometheus_does_not_confirm_waits(
     assert world.spy.calls == ["run one"]
 
 
-@pytest.mark.parametrize("doubt", [Doubt.RULE, Doubt.DATA])
+@pytest.mark.parametrize("doubt", [SignalDoubt.RULE, SignalDoubt.DATA])
 @pytest.mark.parametrize(
     ("says", "verdict"),
     [
@@ -240,7 +240,7 @@ def test_what_prometheus_does_not_confirm_waits(
     ],
 )
 def test_the_strategys_own_query_may_confirm_what_the_rule_cannot(
-    journal: Journal, doubt: Doubt, says: Signal, verdict: tuple[str, str] | None
+    journal: Journal, doubt: SignalDoubt, says: Signal, verdict: tuple[str, str] | None
 ) -> None:
     query = 'probe_success{service="{{ labels.service }}"} == 0'
     world = World(journal, strategy(verify=Verify(query=query)))
@@ -260,7 +260,7 @@ def test_the_strategys_own_query_may_confirm_what_the_rule_cannot(
 
 def test_while_prometheus_cannot_be_asked_its_own_query_is_not_either(journal: Journal) -> None:
     world = World(journal, strategy(verify=Verify(query="up == 0")))
-    world.verifier.signal, world.verifier.doubt = Signal.UNKNOWN, Doubt.BLIND
+    world.verifier.signal, world.verifier.doubt = Signal.UNKNOWN, SignalDoubt.BLIND
     world.fire()
 
     world.consider()
@@ -269,8 +269,8 @@ def test_while_prometheus_cannot_be_asked_its_own_query_is_not_either(journal: J
     assert world.verdict() == ("wait", "condition_unknown")
 
 
-@pytest.mark.parametrize("doubt", [Doubt.RULE, Doubt.DATA, Doubt.BLIND])
-def test_a_when_that_holds_is_the_operators_word(journal: Journal, doubt: Doubt) -> None:
+@pytest.mark.parametrize("doubt", [SignalDoubt.RULE, SignalDoubt.DATA, SignalDoubt.BLIND])
+def test_a_when_that_holds_is_the_operators_word(journal: Journal, doubt: SignalDoubt) -> None:
     world = World(journal, strategy(when="vector(1)"))
     world.verifier.signal, world.verifier.doubt = Signal.UNKNOWN, doubt
     world.fire()
@@ -282,7 +282,7 @@ def test_a_when_that_holds_is_the_operators_word(journal: Journal, doubt: Doubt)
 
 def test_who_acts_blind_does_not_ask_the_blind_whether_it_is_scraped(journal: Journal) -> None:
     world = World(journal, strategy(when_blind=WhenBlind.ACT))
-    world.verifier.signal, world.verifier.doubt = Signal.UNKNOWN, Doubt.BLIND
+    world.verifier.signal, world.verifier.doubt = Signal.UNKNOWN, SignalDoubt.BLIND
     world.verifier.suspicion = "whether the target is scraped is not known: Connection refused"
     world.fire()
 
@@ -704,7 +704,7 @@ def test_an_end_that_prometheus_contradicts_is_none(
 ) -> None:
     """Whoever may post can say that something has ended."""
     one = alert()
-    world.verifier.signal, world.verifier.doubt = Signal.UNKNOWN, Doubt.BLIND
+    world.verifier.signal, world.verifier.doubt = Signal.UNKNOWN, SignalDoubt.BLIND
     world.fire()
     world.consider()
     world.verifier.listed = listed

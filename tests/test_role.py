@@ -13,9 +13,9 @@ from receiver.errors import ActionError, ConfigError
 from receiver.healing.gathering import plan_for
 from receiver.journal import Worker, open_journal
 from receiver.journal.postgres import PostgresJournal
-from receiver.policy.guards.situation import Signal
 from receiver.policy.role import ProcessRole, host_of
 from receiver.policy.run import Outcome, Plan, Run, State
+from receiver.policy.signal import Signal
 from receiver.policy.strategy import StepSpec
 from receiver.services import HostLabel, Inventory, Service
 from receiver.services.command import Command

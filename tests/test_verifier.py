@@ -7,7 +7,7 @@ import pytest
 
 from receiver.clients.prometheus import Prometheus
 from receiver.healing.verifier import PrometheusVerifier
-from receiver.policy.guards.situation import Condition
+from receiver.policy.signal import ConditionState
 from receiver.settings import PrometheusSettings
 from tests.chain import Exporter, Program, free_port, start_prometheus, wait_until
 
@@ -85,4 +85,4 @@ def test_without_a_prometheus_nothing_is_suspect_and_nothing_is_proven() -> None
     verifier = PrometheusVerifier(None, time.time)
 
     assert verifier.suspect({"job": "well"}, "requests_total > 5") == ""
-    assert verifier.condition("up")[0] is Condition.UNKNOWN
+    assert verifier.condition("up")[0] is ConditionState.UNKNOWN

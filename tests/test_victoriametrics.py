@@ -14,9 +14,9 @@ import pytest
 from receiver.clients.prometheus import Prometheus
 from receiver.healing.verifier import PrometheusVerifier
 from receiver.policy.authority import Speaker
-from receiver.policy.guards.situation import Doubt, Signal
 from receiver.policy.link import expression_of
 from receiver.policy.proof.verifier import Judgement
+from receiver.policy.signal import Signal, SignalDoubt
 from receiver.settings import PrometheusSettings
 from tests.chain import Program, free_port, running, wait_until
 from tests.tools import tool
@@ -119,7 +119,7 @@ def test_a_rule_in_metricsql_is_confirmed_by_its_server_and_proves_nothing(
     assert judged.binding is not None
 
     after = with_rules.verifier.look(judged.binding, since=time.time())
-    assert (after.signal, after.doubt) == (UNKNOWN, Doubt.DATA)
+    assert (after.signal, after.doubt) == (UNKNOWN, SignalDoubt.DATA)
     assert "cannot be read" in after.detail
     assert "verify.query" in after.detail
 
@@ -147,7 +147,7 @@ def test_without_rules_only_a_trusted_link_of_vmui_confirms(alone: Victoria) -> 
     assert alone.prometheus.rules() == ()
 
     judged = alone.judge("Sick", said)
-    assert (judged.signal, judged.doubt, judged.expression) == (UNKNOWN, Doubt.RULE, None)
+    assert (judged.signal, judged.doubt, judged.expression) == (UNKNOWN, SignalDoubt.RULE, None)
     assert alone.judge("Sick", said, speaker=Speaker.TRUSTED).signal is FIRING
 
 
@@ -160,5 +160,5 @@ def test_another_clusters_alert_is_known_by_the_external_labels_of_the_settings(
 
     assert verifier.confirm(alert | {"cluster": "west"}, None).signal is FIRING
     judged = verifier.confirm(alert | {"cluster": "east"}, None)
-    assert (judged.signal, judged.doubt) == (UNKNOWN, Doubt.ELSEWHERE)
+    assert (judged.signal, judged.doubt) == (UNKNOWN, SignalDoubt.ELSEWHERE)
     assert 'from another Prometheus: cluster="east", here "west"' in judged.detail

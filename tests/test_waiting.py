@@ -14,8 +14,8 @@ import pytest
 
 from receiver.journal import Journal, Stats
 from receiver.policy.decay import Decay
-from receiver.policy.guards.situation import Signal
 from receiver.policy.run import FAILURES, Doubt, Outcome, State
+from receiver.policy.signal import Signal
 from receiver.policy.strategy import Budget, Strategy, Verify
 from receiver.policy.target import Key
 from receiver.reporting.scrape import effectiveness

@@ -13,9 +13,9 @@ from receiver.config.in_force import Config
 from receiver.healing.intake import Intake
 from receiver.healing.parts import assemble
 from receiver.journal import Journal
-from receiver.policy.guards.situation import Silencing
 from receiver.policy.role import EVERYWHERE, At, HandOver, ProcessRole, Rest
 from receiver.policy.run import Run
+from receiver.policy.signal import Silencing
 from receiver.policy.strategy import Strategies, Strategy
 from receiver.policy.target import Key
 from receiver.reporting.metrics import Metrics

@@ -11,12 +11,12 @@ from typing import Any, Final, TypeAlias
 from bench.public_rules.reading import PublicRule
 from receiver.clients.prometheus import Prometheus
 from receiver.policy.decay import decay
-from receiver.policy.guards.situation import Signal
 from receiver.policy.looks import Look, end_of, wait_of
 from receiver.policy.promql import Rule, Samples
 from receiver.policy.proof import verifier
 from receiver.policy.relabel import Sending
 from receiver.policy.run import Outcome, Plan
+from receiver.policy.signal import Signal
 from receiver.settings import PrometheusSettings
 
 Binding: TypeAlias = Any

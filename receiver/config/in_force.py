@@ -16,10 +16,10 @@ from receiver.journal import Episode
 from receiver.policy.alert import Alert
 from receiver.policy.authority import FILE, Speaker
 from receiver.policy.decay import Decay
-from receiver.policy.guards.situation import Condition, Silencing
 from receiver.policy.link import expression_of
 from receiver.policy.proof.binding import Binding
 from receiver.policy.proof.verifier import Judgement
+from receiver.policy.signal import ConditionState, Silencing
 from receiver.policy.strategy import Expect, Strategies
 from receiver.services import Inventory
 from receiver.settings import Settings
@@ -62,7 +62,7 @@ class Verifier(Protocol):
     def lists(self, alert_labels: Mapping[str, str]) -> bool | None:
         """Whether Prometheus has the alert among those that fire; None when it cannot be asked."""
 
-    def condition(self, query: str) -> tuple[Condition, str]:
+    def condition(self, query: str) -> tuple[ConditionState, str]:
         """Whether *query* returns anything, and what was answered."""
 
     def suspect(self, alert_labels: Mapping[str, str], expression: str | None) -> str:

@@ -17,9 +17,9 @@ from receiver.clients.upstream import Upstream
 from receiver.clock import Clock
 from receiver.demo.narrator import Tone
 from receiver.errors import UpstreamError
-from receiver.policy.guards.situation import Signal
 from receiver.policy.promql import Rule
 from receiver.policy.run import Observation, Outcome, Phase, StepState
+from receiver.policy.signal import Signal
 from receiver.settings import PrometheusSettings
 
 SERVICE: Final = "shop"

@@ -17,15 +17,8 @@ from receiver.healing.gathering import Also, Asked, Case, Gathering
 from receiver.journal import Episode
 from receiver.policy.apart import apart
 from receiver.policy.decay import longest
-from receiver.policy.guards.situation import (
-    Answer,
-    Doubt,
-    Reason,
-    Signal,
-    Silencing,
-    Situation,
-    Verdict,
-)
+from receiver.policy.guards.situation import Answer, Reason, Situation, Verdict
+from receiver.policy.signal import Signal, SignalDoubt, Silencing
 
 MOST: Final = 20
 """Alerts of a target that are asked about before it is acted on."""
@@ -38,7 +31,7 @@ _REASON: Final = 120
 
 _BEYOND: Final = Asked(
     signal=Signal.UNKNOWN,
-    doubt=Doubt.DATA,
+    doubt=SignalDoubt.DATA,
     detail=f"more than {MOST} alerts ask for this target, and no more are asked about at once",
 )
 
@@ -83,7 +76,7 @@ def choose(
             standing.append(one)
             if not asked.complete or len(standing) == PROVEN:
                 break  # what is in the way is in the way of all
-        if asked.answered and asked.signal is Signal.UNKNOWN and asked.doubt is Doubt.BLIND:
+        if asked.answered and asked.signal is Signal.UNKNOWN and asked.doubt is SignalDoubt.BLIND:
             if standing:
                 break
             blind = msgspec.structs.replace(

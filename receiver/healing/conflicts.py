@@ -10,7 +10,7 @@ from receiver.clock import Clock
 from receiver.healing.wants import keys_of, wants_of
 from receiver.journal import Episode, Journal, Transaction, Want
 from receiver.policy.alert import Alert
-from receiver.policy.guards.situation import Signal
+from receiver.policy.signal import Signal
 from receiver.policy.strategy import Strategies
 from receiver.policy.target import Key
 

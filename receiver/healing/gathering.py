@@ -18,21 +18,13 @@ from receiver.policy.alert import Alert
 from receiver.policy.decay import FORGETS, Decay
 from receiver.policy.decide import OF_THE_OPERATOR, Decision, decide
 from receiver.policy.dormancy import backoff
-from receiver.policy.guards.situation import (
-    RETRY,
-    Condition,
-    Doubt,
-    Hold,
-    Reason,
-    Signal,
-    Silencing,
-    Situation,
-)
+from receiver.policy.guards.situation import RETRY, Hold, Reason, Situation
 from receiver.policy.maintenance import Window, active
 from receiver.policy.proof.binding import Binding
 from receiver.policy.proof.verifier import Judgement
 from receiver.policy.role import UNBOUND
 from receiver.policy.run import Asker, Plan, PlannedStep, Run
+from receiver.policy.signal import ConditionState, Signal, SignalDoubt, Silencing
 from receiver.policy.strategy import OnFailure, Strategy, condition_holds
 from receiver.policy.target import Key
 from receiver.services import Inventory
@@ -76,8 +68,8 @@ class Asked(msgspec.Struct, frozen=True, kw_only=True):
     unproven: int = 0
     """Others that were not asked, although it may be acted on."""
     signal: Signal = Signal.UNKNOWN
-    doubt: Doubt = Doubt.DATA
-    condition: Condition = Condition.NONE
+    doubt: SignalDoubt = SignalDoubt.DATA
+    condition: ConditionState = ConditionState.NONE
     expression: str | None = None
     """By which it was judged; it is what a run is proven by."""
     binding: Binding | None = None
@@ -96,7 +88,7 @@ class Asked(msgspec.Struct, frozen=True, kw_only=True):
     """Of the alert's own expression."""
 
 
-_HOPEFUL: Final = Asked(signal=Signal.FIRING, condition=Condition.TRUE)
+_HOPEFUL: Final = Asked(signal=Signal.FIRING, condition=ConditionState.TRUE)
 
 
 class Case(msgspec.Struct, frozen=True):
@@ -268,7 +260,7 @@ class Gathering:
     def _signal(self, case: Case, episode: Episode) -> Asked:
         """Ask whether the alert fires, and whether `when` holds for it."""
         judgement = self._judge(case, episode)
-        condition, detail = Condition.NONE, judgement.detail
+        condition, detail = ConditionState.NONE, judgement.detail
         if case.strategy.when is not None and judgement.signal is not Signal.CLEARED:
             try:
                 query = render_promql(
@@ -282,7 +274,7 @@ class Gathering:
                     ),
                 )
             except ActionError as error:
-                condition, detail = Condition.UNKNOWN, str(error)
+                condition, detail = ConditionState.UNKNOWN, str(error)
             else:
                 condition, detail = case.config.verifier.condition(query)
         return Asked(
@@ -317,7 +309,7 @@ class Gathering:
         if (
             verify.query is None
             or judgement.signal is not Signal.UNKNOWN
-            or judgement.doubt not in {Doubt.RULE, Doubt.DATA}
+            or judgement.doubt not in {SignalDoubt.RULE, SignalDoubt.DATA}
             or judgement.suspect
         ):
             return judgement
@@ -340,8 +332,8 @@ class Gathering:
 
 def _acts_blind(asked: Asked) -> bool:
     """Whether it may be acted on although Prometheus cannot be asked."""
-    unanswered = asked.signal is Signal.UNKNOWN and asked.condition is Condition.NONE
-    return unanswered and asked.doubt is Doubt.BLIND
+    unanswered = asked.signal is Signal.UNKNOWN and asked.condition is ConditionState.NONE
+    return unanswered and asked.doubt is SignalDoubt.BLIND
 
 
 def _pause(file: Path | None, pauses: Iterable[ActivePause], key: Key, now: float) -> Hold | None:

@@ -28,7 +28,7 @@ from receiver.healing.rejections import Rejections
 from receiver.healing.wants import keys_of, wants_of
 from receiver.journal import Admission, Admitted, Episode, Journal, Stored, Transaction, Want
 from receiver.policy.alert import Alert, Notification, Status
-from receiver.policy.guards.situation import Signal
+from receiver.policy.signal import Signal
 from receiver.policy.strategy import Strategies
 from receiver.policy.target import Key
 from receiver.reporting.metrics import DEDUPLICATED, NOTIFICATIONS, QUARANTINED, RECEIVED

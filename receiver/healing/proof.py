@@ -11,10 +11,10 @@ from receiver.clock import Clock
 from receiver.config.in_force import Config
 from receiver.healing import evidence
 from receiver.journal import Journal
-from receiver.policy.guards.situation import Signal
 from receiver.policy.life import LifeEvent, Occurrence
 from receiver.policy.looks import Look, Wait, cleared_since, end_of, next_look, wait_of
 from receiver.policy.run import Observation, Outcome, Run
+from receiver.policy.signal import Signal
 
 _EVENTS: Final = {
     None: LifeEvent.UNDECIDED,

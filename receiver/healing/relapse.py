@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from receiver.journal import Episode
-from receiver.policy.guards.situation import Signal
 from receiver.policy.run import Plan, Run
+from receiver.policy.signal import Signal
 
 
 def relapsed(healed: Run, episode: Episode, signal: Signal, within: float, now: float) -> bool:

@@ -18,10 +18,11 @@ from receiver.healing.gathering import Asked, Case, Gathering, plan_for
 from receiver.healing.relapse import relapsed
 from receiver.journal import Episode, Transaction
 from receiver.policy.decide import Decision, decide
-from receiver.policy.guards.situation import Answer, Reason, Signal, Verdict
+from receiver.policy.guards.situation import Answer, Reason, Verdict
 from receiver.policy.life import LifeEvent, transition
 from receiver.policy.role import UNBOUND
 from receiver.policy.run import Plan, Run, State
+from receiver.policy.signal import Signal
 from receiver.policy.target import Key
 from receiver.reporting.metrics import DECISIONS
 from receiver.settings import UndeclaredValues

@@ -14,17 +14,17 @@ from receiver.errors import UpstreamError
 from receiver.healing.ruleset import Ruleset
 from receiver.policy.authority import Authority, Speaker, authority, lists, rule_of
 from receiver.policy.decay import Decay
-from receiver.policy.guards.situation import Condition, Doubt, Signal
 from receiver.policy.promql import Rule, Samples, quote
 from receiver.policy.proof.binding import Binding
 from receiver.policy.proof.flow import places
 from receiver.policy.proof.syntax import parse
 from receiver.policy.proof.verifier import UNBOUND_ALERT, Judgement, bind, look, unanswered
 from receiver.policy.relabel import Sending
+from receiver.policy.signal import ConditionState, Signal, SignalDoubt
 from receiver.policy.strategy import Expect
 
 _NOBODY: Final = Judgement(
-    Signal.UNKNOWN, None, "no prometheus in promheal.yml", doubt=Doubt.NOBODY
+    Signal.UNKNOWN, None, "no prometheus in promheal.yml", doubt=SignalDoubt.NOBODY
 )
 MOST: Final = 10
 """Rules of one name that are tried for an alert which none of them seems to make."""
@@ -79,7 +79,7 @@ class PrometheusVerifier:
             broken = f"Prometheus cannot evaluate the rule {rule.name}: {rule.last_error}"
             return Judgement(Signal.UNKNOWN, None, broken, broken)
         if expression is None:
-            doubt = Doubt.VOUCHED if asking.vouched else Doubt.RULE
+            doubt = SignalDoubt.VOUCHED if asking.vouched else SignalDoubt.RULE
             return Judgement(Signal.UNKNOWN, None, asking.why, doubt=doubt)
         judgement = bind(
             self,
@@ -90,7 +90,7 @@ class PrometheusVerifier:
             starts_at=starts_at,
             well_at=self._well_at(alert_labels, expression, rule, starts_at),
         )
-        silent = judgement.signal is Signal.UNKNOWN and judgement.doubt is Doubt.DATA
+        silent = judgement.signal is Signal.UNKNOWN and judgement.doubt is SignalDoubt.DATA
         if silent and rule is not None and lists(rule.firing, alert_labels):
             said = "Prometheus lists it as firing; by itself its expression does not tell: "
             return msgspec.structs.replace(
@@ -176,17 +176,17 @@ class PrometheusVerifier:
         rule = rule_of(rules, alert_labels)
         return rule is not None and rule.health == "ok" and lists(rule.firing, alert_labels)
 
-    def condition(self, query: str) -> tuple[Condition, str]:
+    def condition(self, query: str) -> tuple[ConditionState, str]:
         """Whether *query* returns anything, and what was answered."""
         if self._prometheus is None:
-            return Condition.UNKNOWN, "no prometheus in promheal.yml"
+            return ConditionState.UNKNOWN, "no prometheus in promheal.yml"
         try:
             samples = self._prometheus.query(query)
         except UpstreamError as error:
-            return Condition.UNKNOWN, str(error)
+            return ConditionState.UNKNOWN, str(error)
         if samples:
-            return Condition.TRUE, f"{query} returned {samples[0].value:g}"
-        return Condition.FALSE, f"{query} returned nothing"
+            return ConditionState.TRUE, f"{query} returned {samples[0].value:g}"
+        return ConditionState.FALSE, f"{query} returned nothing"
 
     def suspect(self, alert_labels: Mapping[str, str], expression: str | None) -> str:
         """Why the alert may tell of its monitoring and not of its target; empty if it does not.

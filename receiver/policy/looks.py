@@ -20,8 +20,8 @@ from typing import Final
 import msgspec
 
 from receiver.policy.duration import format_duration
-from receiver.policy.guards.situation import Signal
 from receiver.policy.run import Doubt, Observation, Outcome, Plan
+from receiver.policy.signal import Signal
 
 LOOKS: Final = 20
 """Looks within the time that a proof may take, as far as the limits of their distance allow."""

@@ -28,8 +28,8 @@ from receiver.policy.breaker import (
     Thresholds,
     after,
 )
-from receiver.policy.guards.situation import Doubt, Signal
 from receiver.policy.matcher import parse_matcher
+from receiver.policy.signal import Signal, SignalDoubt
 from receiver.policy.strategy import Strategy, Verify
 from receiver.policy.target import Key
 from receiver.settings import BackoffSettings, EngineSettings, StormSettings
@@ -158,8 +158,8 @@ class Engine(RuleBasedStateMachine):
         done["steps"] += 1
         self.world.verifier.signal = signal
 
-    @rule(doubt=st.sampled_from([Doubt.NOBODY, Doubt.NOBODY, *Doubt]))
-    def it_does_so_because(self, doubt: Doubt) -> None:
+    @rule(doubt=st.sampled_from([SignalDoubt.NOBODY, SignalDoubt.NOBODY, *SignalDoubt]))
+    def it_does_so_because(self, doubt: SignalDoubt) -> None:
         """Why it knows nothing, whenever it does not."""
         done["steps"] += 1
         self.world.verifier.doubt = doubt
@@ -245,8 +245,8 @@ class Engine(RuleBasedStateMachine):
         self.world.clock.now += seconds
         self.consider(("bad", service))
 
-    @rule(key=key, doubt=st.sampled_from(Doubt))
-    def doubt(self, key: tuple[str, str], doubt: Doubt) -> None:
+    @rule(key=key, doubt=st.sampled_from(SignalDoubt))
+    def doubt(self, key: tuple[str, str], doubt: SignalDoubt) -> None:
         """It is said to fire, and Prometheus knows nothing of it."""
         self.it_does_so_because(doubt)
         self.prometheus_says(Signal.UNKNOWN)
@@ -313,10 +313,10 @@ class Engine(RuleBasedStateMachine):
         if self.now - ill.seen > STALE:
             return "stale", None
         waits = {
-            Doubt.RULE: ("rule_unknown", 60.0),
-            Doubt.ELSEWHERE: ("condition_unknown", 60.0),
-            Doubt.DATA: ("condition_unknown", 10.0),
-            Doubt.BLIND: ("condition_unknown", 10.0),
+            SignalDoubt.RULE: ("rule_unknown", 60.0),
+            SignalDoubt.ELSEWHERE: ("condition_unknown", 60.0),
+            SignalDoubt.DATA: ("condition_unknown", 10.0),
+            SignalDoubt.BLIND: ("condition_unknown", 10.0),
         }
         if verifier.doubt not in waits:
             return None  # the notification's own word stands

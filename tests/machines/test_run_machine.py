@@ -30,9 +30,9 @@ from receiver.errors import ActionError, RefusedError
 from receiver.healing import control, execution, settling
 from receiver.journal import open_journal
 from receiver.policy.breaker import Breaker
-from receiver.policy.guards.situation import Signal
 from receiver.policy.life import TABLE, LifeEvent, Transition, transition
 from receiver.policy.run import Run, State
+from receiver.policy.signal import Signal
 from receiver.policy.target import Key
 from tests.factories import alert, notification, resolved
 from tests.machines.run_model import (

@@ -12,18 +12,8 @@ from __future__ import annotations
 
 from typing import Final
 
-from receiver.policy.guards.situation import (
-    ALLOW,
-    RETRY,
-    Condition,
-    Doubt,
-    Reason,
-    Signal,
-    Situation,
-    Verdict,
-    deny,
-    wait,
-)
+from receiver.policy.guards.situation import ALLOW, RETRY, Reason, Situation, Verdict, deny, wait
+from receiver.policy.signal import ConditionState, Signal, SignalDoubt
 from receiver.policy.strategy import WhenBlind
 
 RULES: Final = 60.0
@@ -41,26 +31,28 @@ def current(situation: Situation) -> Verdict:  # noqa: C901, PLR0911  one return
             return deny(Reason.RESOLVED, "healed, and not notified since")
         if situation.now - situation.last_seen > situation.stale_after:
             return deny(Reason.STALE, "not notified for too long, and Prometheus cannot confirm it")
-        if situation.doubt is Doubt.ELSEWHERE:  # nothing that is asked here is about its target
+        if (
+            situation.doubt is SignalDoubt.ELSEWHERE
+        ):  # nothing that is asked here is about its target
             return wait(Reason.CONDITION_UNKNOWN, situation.now + RULES, situation.upstream_detail)
     match situation.condition:
-        case Condition.FALSE:
+        case ConditionState.FALSE:
             return wait(Reason.CONDITION_FALSE, situation.now + RETRY, situation.upstream_detail)
-        case Condition.UNKNOWN:
+        case ConditionState.UNKNOWN:
             return wait(Reason.CONDITION_UNKNOWN, situation.now + RETRY, situation.upstream_detail)
-        case Condition.TRUE:
+        case ConditionState.TRUE:
             return ALLOW
-        case Condition.NONE:
+        case ConditionState.NONE:
             return _unconfirmed(situation) if situation.signal is Signal.UNKNOWN else ALLOW
 
 
 def _unconfirmed(situation: Situation) -> Verdict:
     match situation.doubt:
-        case Doubt.NOBODY | Doubt.VOUCHED:
+        case SignalDoubt.NOBODY | SignalDoubt.VOUCHED:
             return ALLOW
-        case Doubt.BLIND if situation.strategy.when_blind is WhenBlind.ACT:
+        case SignalDoubt.BLIND if situation.strategy.when_blind is WhenBlind.ACT:
             return ALLOW
-        case Doubt.RULE:
+        case SignalDoubt.RULE:
             return wait(Reason.RULE_UNKNOWN, situation.now + RULES, situation.upstream_detail)
         case _:
             return wait(Reason.CONDITION_UNKNOWN, situation.now + RETRY, situation.upstream_detail)

@@ -15,6 +15,7 @@ from receiver.policy.alert import Alert
 from receiver.policy.breaker import Breaker
 from receiver.policy.dormancy import AWAKE, Dormancy
 from receiver.policy.run import Outcome
+from receiver.policy.signal import ConditionState, Signal, SignalDoubt, Silencing
 from receiver.policy.strategy import Strategy
 
 
@@ -83,53 +84,6 @@ def deny(reason: Reason, detail: str = "") -> Verdict:
     return Verdict(Answer.DENY, reason, None, detail)
 
 
-class Silencing(msgspec.Struct, frozen=True):
-    """What Alertmanager says of an alert, just now."""
-
-    by: str = ""
-    """The silences that are for it; empty for none."""
-    unknown: str = ""
-    """Why it could not say; empty when it could."""
-
-
-class Signal(StrEnum):
-    """Does the alert's own expression still return its series? Asked of Prometheus just now."""
-
-    FIRING = "firing"
-    CLEARED = "cleared"
-    """It does not, and the data behind it is there."""
-    UNKNOWN = "unknown"
-    """Nobody can say; a Doubt says why."""
-
-
-class Doubt(StrEnum):
-    """Why is it unknown whether the alert fires?"""
-
-    NOBODY = "nobody"
-    """No Prometheus is configured, so the notification is all there is."""
-    BLIND = "blind"
-    """Prometheus cannot be asked: no connection, no answer in time, no permission."""
-    RULE = "rule"
-    """Prometheus does not have the alert's rule, and no expression is one that may be asked."""
-    VOUCHED = "vouched"
-    """As `RULE`, but the alert is from the operator's own file."""
-    ELSEWHERE = "elsewhere"
-    """It was asked, and would send this alert with other labels: it is another Prometheus'."""
-    DATA = "data"
-    """It was asked, and its answer does not tell: data is missing, or it cannot be evaluated."""
-
-
-class Condition(StrEnum):
-    """The answer to a strategy's `when`."""
-
-    NONE = "none"
-    """The strategy has none."""
-    TRUE = "true"
-    FALSE = "false"
-    UNKNOWN = "unknown"
-    """Prometheus did not answer."""
-
-
 class Hold(msgspec.Struct, frozen=True):
     """Something that is in force for a time: a pause, a maintenance window."""
 
@@ -154,9 +108,9 @@ class Situation(msgspec.Struct, frozen=True, kw_only=True):
 
     # -- what Prometheus and Alertmanager were asked just now
     signal: Signal = Signal.UNKNOWN
-    doubt: Doubt = Doubt.DATA
+    doubt: SignalDoubt = SignalDoubt.DATA
     """Why, if the signal is unknown."""
-    condition: Condition = Condition.NONE
+    condition: ConditionState = ConditionState.NONE
     upstream_detail: str = ""
     """What Prometheus answered, for the operator."""
     suspect: str = ""

@@ -14,7 +14,6 @@ from typing import Final, Protocol
 import msgspec
 
 from receiver.errors import UpstreamError
-from receiver.policy.guards.situation import Doubt, Signal
 from receiver.policy.promql import Rule, Sample, Samples
 from receiver.policy.proof.binding import ALWAYS_SET, Binding, Found, differing, find
 from receiver.policy.proof.ended import Questions, identity
@@ -31,6 +30,7 @@ from receiver.policy.proof.question import (
 )
 from receiver.policy.proof.syntax import Tree, parse
 from receiver.policy.relabel import Sending
+from receiver.policy.signal import Signal, SignalDoubt
 from receiver.policy.strategy import Expect
 
 _LEAST_AGE: Final = 0.001
@@ -58,7 +58,7 @@ class Judgement(msgspec.Struct, frozen=True):
     """For the operator: what is returned, what is missing."""
     suspect: str = ""
     """Why the rule itself tells nothing now."""
-    doubt: Doubt = Doubt.DATA
+    doubt: SignalDoubt = SignalDoubt.DATA
     """Why, if the signal is unknown."""
     expression: str | None = None
     """What was asked: the rule's, or of somebody who may stand for it."""
@@ -70,7 +70,10 @@ class Judgement(msgspec.Struct, frozen=True):
     @property
     def unasked(self) -> bool:
         """Prometheus could not be asked: it says nothing of the target."""
-        return self.signal is Signal.UNKNOWN and self.doubt in {Doubt.BLIND, Doubt.NOBODY}
+        return self.signal is Signal.UNKNOWN and self.doubt in {
+            SignalDoubt.BLIND,
+            SignalDoubt.NOBODY,
+        }
 
 
 UNBOUND_ALERT: Final = Judgement(
@@ -82,7 +85,7 @@ UNBOUND_ALERT: Final = Judgement(
 
 
 def unanswered(error: UpstreamError) -> Judgement:
-    doubt = Doubt.DATA if error.refused else Doubt.BLIND
+    doubt = SignalDoubt.DATA if error.refused else SignalDoubt.BLIND
     return Judgement(Signal.UNKNOWN, None, str(error), doubt=doubt)
 
 
@@ -112,7 +115,7 @@ def bind(
         if found.sample is not None:
             return _firing(expression, found, answer.at, lag, well_at)
         if found.note:
-            return Judgement(Signal.UNKNOWN, None, found.note, doubt=Doubt.ELSEWHERE)
+            return Judgement(Signal.UNKNOWN, None, found.note, doubt=SignalDoubt.ELSEWHERE)
         for then in _earlier(starts_at, 0.0 if rule is None else rule.interval):
             earlier = asking.find(asking.at(then))
             if earlier.sample is None or earlier.ambiguous:
