@@ -8,11 +8,11 @@ import pytest
 from receiver.policy.breaker import MAIN, Breaker
 from receiver.policy.decide import GUARDS, decide
 from receiver.policy.dormancy import Dormancy
+from receiver.policy.guards.reasons import VERDICTS
 from receiver.policy.guards.situation import ALLOW, Answer, Hold, Reason, Verdict, deny, wait
 from receiver.policy.run import Outcome
 from receiver.policy.signal import ConditionState, Signal, SignalDoubt, Silencing
 from receiver.policy.strategy import Budget, Limits, Mode, WhenBlind
-from receiver.reporting.metrics import VERDICTS
 from tests.factories import NOW, alert, situation, strategy
 
 ASKING = strategy(mode=Mode.APPROVE)

@@ -11,8 +11,9 @@ from prometheus_client.openmetrics.parser import (
 from prometheus_client.parser import text_string_to_metric_families as parse_text
 
 from receiver.app import Service
+from receiver.policy.guards.reasons import VERDICTS
 from receiver.policy.run import Outcome
-from receiver.reporting.metrics import DECISIONS, NOTICES, TOTALS, VERDICTS, label_sets
+from receiver.reporting.metrics import DECISIONS, NOTICES, TOTALS, label_sets
 from receiver.web import create_app
 from tests.commits import Failing
 from tests.factories import alert, notification

@@ -11,15 +11,13 @@ from receiver.config.in_force import Config
 from receiver.healing import outcomes
 from receiver.journal import Journal, Transaction
 from receiver.policy.breaker import BreakerState
+from receiver.policy.guards.reasons import PASSED_ON, Wake, woken_by
 from receiver.policy.guards.situation import Reason
 from receiver.policy.run import FAILURES, Doubt, Outcome, Run
 from receiver.policy.target import Key
 from receiver.reporting.metrics import HEALS, Metrics, of_run
 
 log: Final = logging.getLogger("promheal.healing")
-
-PASSED_ON: Final = (Reason.CONCURRENCY, Reason.STORM)
-"""What a run waits for that another one hands over."""
 
 
 class Aftermath:
@@ -107,7 +105,8 @@ def _concerned(transaction: Transaction, run: Run) -> list[Key]:
         if one.happening.at == run.finished_at and one.state is not BreakerState.CLOSED:
             log.warning("breaker %s", one.state, extra={"breaker": one.breaker, "run": run.id})
     if transitions:  # a trial has ended, or there is nothing to wait for any more
-        concerned += transaction.pending_for(Reason.BREAKER_OPEN)
+        for reason in woken_by(Wake.TRIAL):
+            concerned += transaction.pending_for(reason)
     dormancy = transaction.dormancy()
     if dormancy.since is not None and dormancy.since == run.finished_at:
         log.error("dormant: nothing acts until a person resumes it; %s", dormancy.reason)

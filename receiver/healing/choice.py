@@ -17,7 +17,8 @@ from receiver.healing.gathering import Also, Asked, Case, Gathering
 from receiver.journal import Episode
 from receiver.policy.apart import apart
 from receiver.policy.decay import longest
-from receiver.policy.guards.situation import Answer, Reason, Situation, Verdict
+from receiver.policy.guards.reasons import OVER
+from receiver.policy.guards.situation import Answer, Situation, Verdict
 from receiver.policy.signal import Signal, SignalDoubt, Silencing
 
 MOST: Final = 20
@@ -122,7 +123,7 @@ def _also(asked: Asked) -> Also:
 def _over(judged: Iterable[_Judged]) -> Iterable[int]:
     for one in judged:
         refused, episode = one.refused, one.asked.episode
-        if refused is not None and refused.reason in {Reason.RESOLVED, Reason.STALE}:
+        if refused is not None and refused.reason in OVER:
             assert episode is not None
             yield episode.id
 

@@ -18,7 +18,8 @@ from receiver.policy.alert import Alert
 from receiver.policy.decay import FORGETS, Decay
 from receiver.policy.decide import OF_THE_OPERATOR, Decision, decide
 from receiver.policy.dormancy import backoff
-from receiver.policy.guards.situation import RETRY, Hold, Reason, Situation
+from receiver.policy.guards.reasons import INDEPENDENT_OF_UPSTREAM
+from receiver.policy.guards.situation import RETRY, Hold, Situation
 from receiver.policy.maintenance import Window, active
 from receiver.policy.proof.binding import Binding
 from receiver.policy.proof.verifier import Judgement
@@ -30,18 +31,6 @@ from receiver.policy.target import Key
 from receiver.services import Inventory
 from receiver.template import Variables, render_promql
 
-_WHATEVER_THEY_SAY: Final = frozenset(
-    {
-        Reason.DISABLED,
-        Reason.REJECTED,
-        Reason.PAUSED,
-        Reason.DORMANT,
-        Reason.MAINTENANCE,
-        Reason.BUSY,
-        Reason.CONCURRENCY,
-    }
-)
-"""Why not, whatever Prometheus and Alertmanager say."""
 _REASON: Final = 500
 """Characters of the pause file that are read."""
 
@@ -88,7 +77,7 @@ class Asked(msgspec.Struct, frozen=True, kw_only=True):
     """Of the alert's own expression."""
 
 
-_HOPEFUL: Final = Asked(signal=Signal.FIRING, condition=ConditionState.TRUE)
+OPTIMISTIC: Final = Asked(signal=Signal.FIRING, condition=ConditionState.TRUE)
 
 
 class Case(msgspec.Struct, frozen=True):
@@ -223,7 +212,7 @@ class Gathering:
         self, transaction: Transaction, case: Case, episode: Episode, run: Run | None
     ) -> Situation:
         """Return what a decision would rest on if others said what lets us act."""
-        return self.situation(transaction, case, episode, run, _HOPEFUL)
+        return self.situation(transaction, case, episode, run, OPTIMISTIC)
 
     def ask(
         self, case: Case, episode: Episode, situation: Situation, blind: Asked | None = None
@@ -234,8 +223,8 @@ class Gathering:
         is paused nobody needs to know. *blind* is that Prometheus could not be asked a moment ago:
         it is not waited for once more.
         """
-        if decide(situation).verdict.reason in _WHATEVER_THEY_SAY:
-            return msgspec.structs.replace(_HOPEFUL, episode=episode)
+        if decide(situation).verdict.reason in INDEPENDENT_OF_UPSTREAM:
+            return msgspec.structs.replace(OPTIMISTIC, episode=episode)
         asked = blind or self._signal(case, episode)
         asked = msgspec.structs.replace(asked, episode=episode)
         # What only stands before the act is asked only then; also where a person is to judge it.

@@ -14,7 +14,7 @@ import msgspec
 
 from receiver.clock import Clock
 from receiver.config.in_force import Config
-from receiver.healing.aftermath import PASSED_ON, Aftermath
+from receiver.healing.aftermath import Aftermath
 from receiver.healing.choice import choose
 from receiver.healing.execution import Healing
 from receiver.healing.gathering import Asked, Case, Gathering
@@ -22,6 +22,7 @@ from receiver.healing.settling import Settling, asking, planned_for
 from receiver.journal import Episode, Journal, Transaction
 from receiver.policy.alert import Alert
 from receiver.policy.decide import Decision, decide
+from receiver.policy.guards.reasons import PASSED_ON
 from receiver.policy.guards.situation import Answer, Reason, Situation
 from receiver.policy.life import LifeEvent, transition
 from receiver.policy.role import At, HandOver, Next, ProcessRole, Rest

@@ -19,7 +19,7 @@ from prometheus_client.exposition import choose_encoder
 from prometheus_client.process_collector import ProcessCollector
 
 from receiver.policy.breaker import MAIN, BreakerState
-from receiver.policy.guards.situation import Answer, Reason
+from receiver.policy.guards.reasons import VERDICTS
 from receiver.policy.run import Outcome, StepState
 
 disable_created_metrics()  # type: ignore[no-untyped-call]
@@ -32,23 +32,6 @@ DUPLICATES: Final = ("repeat", "late", "not_open")
 RESULTS: Final = ("healed", "ineffective", "inconclusive")
 UNDOINGS: Final = ("done", "failed")
 ACTION_OUTCOMES: Final = (StepState.DONE, StepState.FAILED, StepState.SKIPPED, StepState.UNKNOWN)
-
-_DENIALS: Final = frozenset(
-    {
-        Reason.DISABLED,
-        Reason.REJECTED,
-        Reason.OBSERVE_ONLY,
-        Reason.DRY_RUN,
-        Reason.RESOLVED,
-        Reason.STALE,
-        Reason.APPROVAL_EXPIRED,
-    }
-)
-VERDICTS: Final[tuple[tuple[str, str], ...]] = (
-    (Answer.ALLOW, ""),
-    *((Answer.DENY if reason in _DENIALS else Answer.WAIT, reason) for reason in Reason),
-)
-"""Every (verdict, reason) that a decision can have."""
 
 FAST: Final = (0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 10.0)
 SLOW: Final = (0.05, 0.25, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0, 120.0, 300.0, 600.0, 1800.0, 3600.0)

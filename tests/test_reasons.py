@@ -1,0 +1,110 @@
+"""The one table of reasons, and what is held to it: guards, SQL and the pages."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+import pytest
+
+import receiver.journal
+from receiver.policy.decide import GUARDS
+from receiver.policy.guards.reasons import (
+    INDEPENDENT_OF_UPSTREAM,
+    MEANINGS,
+    PASSED_ON,
+    Wake,
+    woken_by,
+)
+from receiver.policy.guards.situation import Answer, Reason
+from receiver.policy.signal import ConditionState, Signal, SignalDoubt, Silencing
+from tests.factories import situation
+from tests.test_docs import DECISIONS, DOCS, code, prose, table
+from tests.test_guards import TABLE
+
+OPERATIONS = DOCS / "operations.md"
+ENDS = {
+    "by itself, at its time": {Wake.TIME},
+    "when another run ends": {Wake.TARGET, Wake.PLACE},
+    "when a worker of its host is there": {Wake.WORKER},
+    "when Prometheus or Alertmanager answer otherwise": {Wake.RETRY},
+    "when Prometheus has the rule": {Wake.RETRY},
+    "at its time, or when someone resumes": {Wake.PERSON},
+    "when someone resumes, resets, or approves": {Wake.PERSON},
+}
+"""What operations.md says of the first wake of a reason."""
+
+
+def test_every_reason_has_its_row() -> None:
+    assert list(MEANINGS) == list(Reason)
+
+
+@pytest.mark.parametrize("reason", Reason)
+def test_a_time_is_named_where_a_time_wakes(reason: Reason) -> None:
+    named = any(until is not None for _, _, _, given, until in TABLE if given is reason)
+
+    assert named == bool({Wake.TIME, Wake.RETRY} & set(MEANINGS[reason].wakes))
+
+
+UPSTREAM = [
+    {"signal": signal, "doubt": doubt, "condition": condition, "silencing": silencing}
+    for signal in Signal
+    for doubt in SignalDoubt
+    for condition in ConditionState
+    for silencing in (Silencing(), Silencing(by="silence abc"), Silencing(unknown="refused"))
+]
+
+
+@pytest.mark.parametrize("reason", sorted(INDEPENDENT_OF_UPSTREAM))
+def test_what_is_independent_of_upstream_holds_whatever_it_says(reason: Reason) -> None:
+    for changes, guard, _, given, _ in TABLE:
+        if given is reason:
+            answers = {dict(GUARDS)[guard](situation(**{**changes, **said})) for said in UPSTREAM}
+            assert {answer.reason for answer in answers} == {reason}
+
+
+def test_a_place_is_handed_over_to_what_can_wait_for_one() -> None:
+    assert PASSED_ON == (Reason.CONCURRENCY, Reason.STORM)
+
+
+def test_the_reasons_that_sql_names_are_those_that_a_worker_wakes() -> None:
+    folder = Path(receiver.journal.__file__).parent
+    texts = [path.read_text(encoding="utf-8") for path in folder.glob("queries*.sql")]
+    named = [name for text in texts for name in re.findall(r"reason (?:=|<>|in) \(?'(\w+)'", text)]
+
+    assert len(named) == 2
+    assert set(named) == set(woken_by(Wake.WORKER))
+
+
+# -- the pages
+
+
+def _section(reason: Reason) -> str:
+    text = prose(DECISIONS).split("## Reasons")[1].split("## Run states")[0]
+    section = text.split(f"\n### {reason}\n")[1].split("\n### ")[0]
+    return re.sub(r"\[([^\]]*)\]\([^)]*\)", r"\1", " ".join(section.split()))
+
+
+@pytest.mark.parametrize("reason", Reason)
+def test_its_section_says_what_the_table_says(reason: Reason) -> None:
+    section, meaning = _section(reason), MEANINGS[reason]
+
+    assert section.startswith(f"Verdict `{meaning.answer}`")
+    assert f"**Do**: {meaning.remedy}" in section
+    asked_again = re.search(r"asked again every (10 seconds|minute)", section) is not None
+    assert asked_again == (Wake.RETRY in meaning.wakes or reason is Reason.PAUSED)  # by its file
+
+
+def test_operations_says_when_each_ends() -> None:
+    found = table(OPERATIONS, "What waits, and why?", "reason").rows
+    rows = [([Reason(name) for name in code(named)], ends) for named, ends in found]
+
+    assert sorted(reason for reasons, _ in rows for reason in reasons) == sorted(Reason)
+    for reasons, ends in rows:
+        said = re.sub(r"\[([^\]]*)\]\([^)]*\)", r"\1", ends)
+        wakes = next((wakes for start, wakes in ENDS.items() if said.startswith(start)), None)
+        if wakes is None:
+            assert said.startswith("nothing waits")
+            assert {MEANINGS[reason].answer for reason in reasons} == {Answer.DENY}
+        else:
+            assert {MEANINGS[reason].wakes[0] for reason in reasons} == wakes
