@@ -6,7 +6,7 @@ The path of one alert, which is the order in which to read this package:
 2. `policy/alert.py`         bytes become a Notification of Alerts
 3. `healing/intake.py`       recorded in the `journal/`, committed, answered 202; wake
 4. `engine/`                 calls `consider(strategy, target)` on a thread, now or at a time
-5. `healing/reconciler.py`   gathers what is known: the journal's history, Prometheus' answer
+5. `healing/reconciler.py`   asks what is known: the journal's history, Prometheus' answer
 6. `policy/decide.py`        asks `policy/guards/` in order: Allow, Wait or Deny, with a reason
 7. `healing/runner.py`       each step is committed as started, then its `actions/` act
 8. `policy/proof/`           does Prometheus say that it healed? A timer until it is known

@@ -30,7 +30,7 @@ from receiver.engine import Engine
 from receiver.engine.background import Background, Task
 from receiver.engine.embedded import EmbeddedEngine
 from receiver.errors import ConfigError, JournalError
-from receiver.healing.gathering import Asked
+from receiver.healing.asked import Asked
 from receiver.healing.intake import Intake
 from receiver.healing.parts import assemble
 from receiver.journal import Anchor, Journal, Transaction, open_journal

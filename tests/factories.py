@@ -12,11 +12,19 @@ from receiver.errors import ActionError
 from receiver.policy.alert import Alert, Notification, Status, fingerprint
 from receiver.policy.authority import Speaker
 from receiver.policy.decay import FORGETS, Decay
-from receiver.policy.guards.situation import Situation
+from receiver.policy.dormancy import Dormancy
+from receiver.policy.guards.situation import (
+    Around,
+    Asking,
+    Bounds,
+    Past,
+    Situation,
+    Wishes,
+)
 from receiver.policy.matcher import parse_matcher
 from receiver.policy.proof.binding import Binding
 from receiver.policy.proof.verifier import Judgement
-from receiver.policy.signal import ConditionState, Signal, SignalDoubt
+from receiver.policy.signal import UNASKED, ConditionState, Signal, SignalDoubt
 from receiver.policy.strategy import Budget, Expect, StepSpec, Strategy
 from receiver.services import Inventory
 
@@ -61,17 +69,60 @@ def strategy(**changes: Any) -> Strategy:
     return Strategy(**{**values, **changes})
 
 
+GROUPS = ("upstream", "wishes", "bounds", "asking", "past", "around")
+
+
 def situation(**changes: Any) -> Situation:
-    """Everything allows."""
+    """Everything allows, but for *changes*: of a situation, or of one of its groups."""
     values: dict[str, Any] = {
         "now": NOW,
         "strategy": strategy(),
         "target": 'service="checkout"',
         "alert": alert(),
         "last_seen": NOW,
-        "signal": Signal.FIRING,
+        "left_out": "",
+        "upstream": msgspec.structs.replace(UNASKED, signal=Signal.FIRING),
+        "wishes": Wishes(
+            enabled=True,
+            preventive=True,
+            dry_run=False,
+            pause=None,
+            rejected="",
+            maintenance=None,
+        ),
+        "bounds": Bounds(
+            stale_after=18_000.0,
+            approval_for=3_600.0,
+            max_concurrent_runs=8,
+            storm_targets=10,
+            backoff=0.0,
+        ),
+        "asking": Asking(run=0, asked_at=None, approved_at=None, fault="", absent=""),
+        "past": Past(
+            last_end=None,
+            last_healed=None,
+            last_outcome=None,
+            forgets_at=None,
+            starts=(),
+            latest_starts=(),
+        ),
+        "around": Around(
+            holder=None,
+            holder_reason="",
+            acting=0,
+            ill=1,
+            treated=0,
+            breakers=(),
+            dormancy=Dormancy(),
+        ),
     }
-    return Situation(**{**values, **changes})
+    for name, value in changes.items():
+        group = next((g for g in GROUPS if name in values[g].__struct_fields__), None)
+        if group is None:
+            values[name] = value
+        else:
+            values[group] = msgspec.structs.replace(values[group], **{name: value})
+    return Situation(**values)
 
 
 class Spy(Action):

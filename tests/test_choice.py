@@ -215,8 +215,8 @@ def test_when_it_ends_while_it_is_asked_the_others_are_decided_on_at_once(
     world: World, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     fire(world, "a", "b")
-    gathering = world.reconciler._gathering
-    ask = gathering.ask
+    facts = world.reconciler._facts
+    ask = facts.ask
 
     def meanwhile(*args: Any) -> Any:
         asked = ask(*args)
@@ -224,7 +224,7 @@ def test_when_it_ends_while_it_is_asked_the_others_are_decided_on_at_once(
         return asked
 
     with monkeypatch.context() as patched:
-        patched.setattr(gathering, "ask", meanwhile)
+        patched.setattr(facts, "ask", meanwhile)
         assert world.consider() == world.clock.now
     assert world.runs() == []
 

@@ -746,8 +746,8 @@ def test_what_ends_while_it_is_asked_lets_nothing_begin_unasked(
         held = last(world)
         with_state(world, held.id, State.ACTING)
     world.fire()
-    gathering = world.reconciler._gathering
-    ask = gathering.ask
+    facts = world.reconciler._facts
+    ask = facts.ask
 
     def slow(*args: Any) -> Any:
         asked = ask(*args)
@@ -757,7 +757,7 @@ def test_what_ends_while_it_is_asked_lets_nothing_begin_unasked(
         return asked
 
     with monkeypatch.context() as patched:
-        patched.setattr(gathering, "ask", slow)
+        patched.setattr(facts, "ask", slow)
         before = list(world.spy.calls)
         assert world.consider() == world.clock.now, "once more, and at once"
     assert world.spy.calls == before

@@ -9,11 +9,20 @@ from receiver.policy.breaker import MAIN, Breaker
 from receiver.policy.decide import GUARDS, decide
 from receiver.policy.dormancy import Dormancy
 from receiver.policy.guards.reasons import VERDICTS
-from receiver.policy.guards.situation import ALLOW, Answer, Hold, Reason, Verdict, deny, wait
+from receiver.policy.guards.situation import (
+    ALLOW,
+    Answer,
+    Hold,
+    Reason,
+    Situation,
+    Verdict,
+    deny,
+    wait,
+)
 from receiver.policy.run import Outcome
 from receiver.policy.signal import ConditionState, Signal, SignalDoubt, Silencing
 from receiver.policy.strategy import Budget, Limits, Mode, WhenBlind
-from tests.factories import NOW, alert, situation, strategy
+from tests.factories import GROUPS, NOW, alert, situation, strategy
 
 ASKING = strategy(mode=Mode.APPROVE)
 LIMITED = strategy(limits=Limits(targets=2, per=60.0))
@@ -285,7 +294,7 @@ TOLD: list[tuple[dict[str, Any], str, str]] = [
     ({"maintenance": Hold("backup", NOW + 60)}, "maintenance", "backup"),
     ({"silencing": Silencing("silence 1")}, "maintenance", "silence 1"),
     ({"alert": None}, "current", "no alert fires for this target"),
-    ({"signal": Signal.CLEARED, "upstream_detail": "0 series"}, "current", "0 series"),
+    ({"signal": Signal.CLEARED, "detail": "0 series"}, "current", "0 series"),
     (
         {"signal": Signal.UNKNOWN, "last_healed": NOW},
         "current", "healed, and not notified since",
@@ -294,8 +303,8 @@ TOLD: list[tuple[dict[str, Any], str, str]] = [
         {"signal": Signal.UNKNOWN, "last_seen": 0.0},
         "current", "not notified for too long, and Prometheus cannot confirm it",
     ),
-    ({"condition": ConditionState.FALSE, "upstream_detail": "up == 1"}, "current", "up == 1"),
-    ({"condition": ConditionState.UNKNOWN, "upstream_detail": "timeout"}, "current", "timeout"),
+    ({"condition": ConditionState.FALSE, "detail": "up == 1"}, "current", "up == 1"),
+    ({"condition": ConditionState.UNKNOWN, "detail": "timeout"}, "current", "timeout"),
     ({"suspect": "its scrape fails"}, "monitoring", "its scrape fails"),
     ({"holder": 7}, "busy", "run 7 holds the target"),
     (
@@ -422,3 +431,19 @@ def test_every_guard_has_a_case_that_only_it_refuses() -> None:
     refusing = {guard for _, guard, answer, _, _ in TABLE if answer is not Answer.ALLOW}
 
     assert refusing == {name for name, _ in GUARDS}
+
+
+@pytest.mark.parametrize("group", ["", *GROUPS])
+def test_no_fact_has_a_default_that_would_stand_for_it_unfed(group: str) -> None:
+    what = getattr(situation(), group) if group else situation()
+
+    assert [f.name for f in msgspec.structs.fields(what) if not f.required] == []
+
+
+def test_every_part_of_a_situation_is_looked_at() -> None:
+    parts = {
+        field.name
+        for field in msgspec.structs.fields(Situation)
+        if isinstance(field.type, type) and field.type.__module__.startswith("receiver.")
+    }
+    assert parts == {*GROUPS, "strategy"}

@@ -26,7 +26,8 @@ from click.testing import CliRunner
 
 from receiver.cli import log as cli
 from receiver.errors import JournalError
-from receiver.healing.gathering import plan_for
+from receiver.healing.asked import Asked
+from receiver.healing.plan import plan_for
 from receiver.journal import Admission, Episode, Journal, Want, open_journal
 from receiver.policy.alert import Alert
 from receiver.policy.run import Outcome, Phase, Run, State, Step, StepState
@@ -78,7 +79,8 @@ def begun(
     assert episode is not None
     wanted = episode
     two = strategy(actions=(step(), step()), target=())
-    plan = plan_for(two, key[1], wanted, value, inventory=Inventory({})) if planned else None
+    asked = Asked(episode=wanted, value=value)
+    plan = plan_for(two, key[1], asked, inventory=Inventory({})) if planned else None
 
     def write(t: Any) -> Run:
         run: Run = t.open_run(key, State.ACTING, episode=wanted, now=NOW, plan=plan)

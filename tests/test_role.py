@@ -10,7 +10,8 @@ import pytest
 from receiver.actions import discover
 from receiver.config.files import load
 from receiver.errors import ActionError, ConfigError
-from receiver.healing.gathering import plan_for
+from receiver.healing.asked import Asked
+from receiver.healing.plan import plan_for
 from receiver.journal import Worker, open_journal
 from receiver.journal.postgres import PostgresJournal
 from receiver.policy.role import ProcessRole, host_of
@@ -123,7 +124,7 @@ def planned(world: World, services: tuple[str, ...], labels: dict[str, str]) -> 
     episode = world.journal.read(lambda t: t.wanted(KEY))
     assert episode is not None
     what = strategy(actions=on(*services))
-    return plan_for(what, KEY[1], episode, None, inventory=INVENTORY)
+    return plan_for(what, KEY[1], Asked(episode=episode), inventory=INVENTORY)
 
 
 CONFIG = {

@@ -13,13 +13,15 @@ from typing import Final
 
 import msgspec
 
-from receiver.healing.gathering import Also, Asked, Case, Gathering
+from receiver.healing.asked import Also, Asked, assumed
+from receiver.healing.case import Case
+from receiver.healing.facts import Facts
 from receiver.journal import Episode
 from receiver.policy.apart import apart
 from receiver.policy.decay import longest
 from receiver.policy.guards.reasons import OVER
 from receiver.policy.guards.situation import Answer, Situation, Verdict
-from receiver.policy.signal import Signal, SignalDoubt, Silencing
+from receiver.policy.signal import UNASKED, Signal, SignalDoubt, Silencing
 
 MOST: Final = 20
 """Alerts of a target that are asked about before it is acted on."""
@@ -30,9 +32,8 @@ _NAMED: Final = 5
 _REASON: Final = 120
 """Characters of why one is left out."""
 
-_BEYOND: Final = Asked(
-    signal=Signal.UNKNOWN,
-    doubt=SignalDoubt.DATA,
+_BEYOND: Final = msgspec.structs.replace(
+    UNASKED,
     detail=f"more than {MOST} alerts ask for this target, and no more are asked about at once",
 )
 
@@ -48,7 +49,7 @@ class _Judged(msgspec.Struct, frozen=True):
 
 
 def choose(
-    gathering: Gathering, case: Case, episodes: Sequence[Episode], situation: Situation | None
+    facts: Facts, case: Case, episodes: Sequence[Episode], situation: Situation | None
 ) -> Asked:
     """Ask about the alerts of a target until one may be acted on, and then who asks with it.
 
@@ -63,30 +64,29 @@ def choose(
     standing: list[_Judged] = []
     blind: Asked | None = None
     for position, (name, episode) in enumerate(zip(names, episodes, strict=True)):
-        of_it = gathering.of(situation, case, episode)
+        of_it = facts.for_alert(situation, case, episode)
         if position == MOST and standing:
             break
         if position < MOST:
-            asked = gathering.ask(case, episode, of_it, blind)
+            asked = facts.ask(case, episode, of_it, blind)
         else:
-            asked = msgspec.structs.replace(_BEYOND, episode=episode)
-        decision = gathering.heard(of_it, asked)
+            asked = assumed(case, episode, _BEYOND)
+        decision = facts.decide_by(of_it, asked)
         one = _Judged(name, asked, decision.verdict, decision.refusal_of_the_alert(of_it))
         judged.append(one)
         if one.refused is None:
             standing.append(one)
             if not asked.complete or len(standing) == PROVEN:
                 break  # what is in the way is in the way of all
-        if asked.answered and asked.signal is Signal.UNKNOWN and asked.doubt is SignalDoubt.BLIND:
+        if asked.answered and _is_blind(asked):
             if standing:
                 break
-            blind = msgspec.structs.replace(
-                asked, complete=False, silencing=Silencing(), suspect="", left_out=""
-            )
-        if asked.silencing.unknown:
+            unasked = msgspec.structs.replace(asked.upstream, silencing=Silencing(), suspect="")
+            blind = msgspec.structs.replace(asked, complete=False, upstream=unasked)
+        if asked.upstream.silencing.unknown:
             break  # Alertmanager is not waited for once more
     chosen = standing[0] if standing else _first(judged)
-    also = [one for one in standing[1:] if one.asked.signal is Signal.FIRING]
+    also = [one for one in standing[1:] if one.asked.upstream.signal is Signal.FIRING]
     unproven = len(episodes) - len(judged) if chosen.asked.complete and standing else 0
     together = [chosen, *also]
     return msgspec.structs.replace(
@@ -116,8 +116,14 @@ def _also(asked: Asked) -> Also:
         episode=asked.episode,
         value=asked.value,
         expression=asked.expression,
-        binding=asked.binding,
+        binding=None if asked.query_fault else asked.binding,
+        query=asked.query,
     )
+
+
+def _is_blind(asked: Asked) -> bool:
+    upstream = asked.upstream
+    return upstream.signal is Signal.UNKNOWN and upstream.doubt is SignalDoubt.BLIND
 
 
 def _over(judged: Iterable[_Judged]) -> Iterable[int]:

@@ -15,10 +15,13 @@ import msgspec
 from receiver.clock import Clock
 from receiver.config.in_force import Config
 from receiver.healing.aftermath import Aftermath
+from receiver.healing.asked import Asked
+from receiver.healing.case import Case
 from receiver.healing.choice import choose
 from receiver.healing.execution import Healing
-from receiver.healing.gathering import Asked, Case, Gathering
-from receiver.healing.settling import Settling, asking, planned_for
+from receiver.healing.facts import Facts
+from receiver.healing.plan import plan_or_fault
+from receiver.healing.settling import Settling, asking
 from receiver.journal import Episode, Journal, Transaction
 from receiver.policy.alert import Alert
 from receiver.policy.decide import Decision, decide
@@ -69,8 +72,8 @@ class Reconciler:
         self._journal = journal
         self._healing = healing
         self._aftermath = aftermath
-        self._gathering = Gathering(clock)
-        self._settling = Settling(aftermath=aftermath, gathering=self._gathering, clock=clock)
+        self._facts = Facts(clock)
+        self._settling = Settling(aftermath=aftermath, facts=self._facts, clock=clock)
         self._metrics = metrics
         self._clock = clock
         self._config = config
@@ -103,14 +106,14 @@ class Reconciler:
         """Return what would be decided now for these alerts, without writing anything down."""
         case = Case(self._config(), strategy, target)
         seen = self._journal.read(lambda t: self._see(t, case, episodes))
-        asked = choose(self._gathering, case, episodes, seen.situation)
+        asked = choose(self._facts, case, episodes, seen.situation)
         episode = asked.episode
-        planned = planned_for(case, episode, asked)
+        planned = plan_or_fault(case, asked)
 
         def weighed(transaction: Transaction) -> Decision:
             run = transaction.unfinished(case.key)
             return decide(
-                self._gathering.situation(
+                self._facts.situation(
                     transaction,
                     case,
                     episode,
@@ -137,7 +140,7 @@ class Reconciler:
         run = transaction.unfinished(case.key)
         if not episodes:
             return _Seen(run)
-        situation = self._gathering.glance(transaction, case, episodes[0], run)
+        situation = self._facts.glance(transaction, case, episodes[0], run)
         return _Seen(run, episodes, situation)
 
     def _decide(self, key: Key, config: Config, seen: _Seen) -> Next:
@@ -154,10 +157,10 @@ class Reconciler:
             self._aftermath.pass_on(Reason.STORM)  # one target fewer is affected
             return Rest()
         case = Case(config, strategy, key.target)
-        asked = choose(self._gathering, case, seen.episodes, seen.situation)
+        asked = choose(self._facts, case, seen.episodes, seen.situation)
         episode = asked.episode
-        planned = planned_for(case, episode, asked)
-        before = None if seen.situation is None else seen.situation.last_healed
+        planned = plan_or_fault(case, asked)
+        before = None if seen.situation is None else seen.situation.past.last_healed
         settled = self._journal.atomically(
             lambda t: self._settling.settle(t, case, asked, planned, before)
         )

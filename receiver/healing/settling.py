@@ -10,22 +10,22 @@ from typing import Final
 import msgspec
 
 from receiver.clock import Clock
-from receiver.errors import ActionError
 from receiver.healing import outcomes
 from receiver.healing.aftermath import Aftermath
+from receiver.healing.asked import Asked
+from receiver.healing.case import Case
 from receiver.healing.choice import MOST
-from receiver.healing.gathering import Asked, Case, Gathering, plan_for
+from receiver.healing.facts import Facts
+from receiver.healing.plan import Planned
 from receiver.healing.relapse import relapsed
 from receiver.journal import Episode, Transaction
 from receiver.policy.decide import Decision, decide
 from receiver.policy.guards.situation import Answer, Reason, Verdict
 from receiver.policy.life import LifeEvent, transition
-from receiver.policy.role import UNBOUND
 from receiver.policy.run import Plan, Run, State
 from receiver.policy.signal import Signal
 from receiver.policy.target import Key
 from receiver.reporting.metrics import DECISIONS
-from receiver.settings import UndeclaredValues
 
 log: Final = logging.getLogger("promheal.reconciler")
 
@@ -34,17 +34,6 @@ _EVENTS: Final = {
     Answer.WAIT: LifeEvent.POSTPONED,
     Answer.DENY: LifeEvent.DENIED,
 }
-
-
-class Planned(msgspec.Struct, frozen=True):
-    """What would be done, or why it cannot be said."""
-
-    plan: Plan | None = None
-    fault: str = ""
-
-    @property
-    def runs_on(self) -> str:
-        return UNBOUND if self.plan is None else self.plan.runs_on
 
 
 class Settled(msgspec.Struct, frozen=True):
@@ -75,9 +64,9 @@ class Settled(msgspec.Struct, frozen=True):
 
 
 class Settling:
-    def __init__(self, *, aftermath: Aftermath, gathering: Gathering, clock: Clock) -> None:
+    def __init__(self, *, aftermath: Aftermath, facts: Facts, clock: Clock) -> None:
         self._aftermath = aftermath
-        self._gathering = gathering
+        self._facts = facts
         self._clock = clock
 
     def settle(
@@ -104,7 +93,7 @@ class Settling:
         run = transaction.unfinished(case.key)
         # Before the breakers are read, which may open of it.
         self._note_relapse(transaction, case, episode, asked, healed_at)
-        situation = self._gathering.situation(
+        situation = self._facts.situation(
             transaction,
             case,
             episode,
@@ -120,7 +109,7 @@ class Settling:
         run = self._follow(transaction, case, episode, run, planned, decision.verdict, now)
         news = _record(transaction, case.key, decision, run, now)
         for over in asked.over:  # now that the decision has named it
-            transaction.give_up(before=now - situation.stale_after, episode=over)
+            transaction.give_up(before=now - situation.bounds.stale_after, episode=over)
         return Settled(decision.verdict, run, news)
 
     def _follow(
@@ -169,7 +158,7 @@ class Settling:
         if episode is None or healed_at is None:
             return
         within, now = case.strategy.verify.relapse, self._clock()
-        firing = [(episode, asked.signal if asked.answered else Signal.UNKNOWN)]
+        firing = [(episode, asked.upstream.signal if asked.answered else Signal.UNKNOWN)]
         firing += [(each.episode, Signal.FIRING) for each in asked.also]
         if min(now, *(each.first_seen for each, _ in firing)) - healed_at >= within:
             return
@@ -196,30 +185,6 @@ def _record(
 def asking(transaction: Transaction, key: Key) -> Sequence[Episode]:
     """Return as many of the alerts that ask as matter, and one to know that there are more."""
     return transaction.asking(key, limit=MOST + 1)
-
-
-def planned_for(case: Case, episode: Episode | None, asked: Asked) -> Planned:
-    if episode is None:
-        return Planned()
-    try:
-        return Planned(
-            plan_for(
-                case.strategy,
-                case.target,
-                episode,
-                asked.value,
-                asked.expression,
-                inventory=case.config.inventory,
-                undeclared=case.config.settings.undeclared_values is UndeclaredValues.WARN,
-                binding=asked.binding,
-                decay=asked.decay,
-                alert_decay=asked.alert_decay,
-                also=asked.also,
-                unproven=asked.unproven,
-            )
-        )
-    except ActionError as error:
-        return Planned(fault=str(error))
 
 
 def _begin(

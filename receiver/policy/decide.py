@@ -70,7 +70,7 @@ class Decision(msgspec.Struct, frozen=True):
     def refusal_of_the_alert(self, situation: Situation) -> Verdict | None:
         """Return why this alert cannot ask for it, whatever is to be said of its target."""
         # A grace period is the target's; that it still fires because of the past is the alert's.
-        own = OF_THE_ALERT if situation.forgets_at is None else OF_THE_ALERT | {"grace"}
+        own = OF_THE_ALERT if situation.past.forgets_at is None else OF_THE_ALERT | {"grace"}
         refusals = [
             each.verdict
             for each in self.answers

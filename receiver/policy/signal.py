@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from enum import StrEnum
+from typing import Final
 
 import msgspec
 
@@ -52,3 +53,31 @@ class ConditionState(StrEnum):
     FALSE = "false"
     UNKNOWN = "unknown"
     """Prometheus did not answer."""
+
+
+class UpstreamState(msgspec.Struct, frozen=True, kw_only=True):
+    """What both were asked about one alert, and answered."""
+
+    signal: Signal
+    doubt: SignalDoubt
+    """Why, if the signal is unknown."""
+    condition: ConditionState
+    detail: str
+    """What Prometheus answered, for the operator."""
+    suspect: str
+    """Why the monitoring and not the target may be ill; empty if it is not."""
+    silencing: Silencing
+
+
+UNASKED: Final = UpstreamState(
+    signal=Signal.UNKNOWN,
+    doubt=SignalDoubt.DATA,
+    condition=ConditionState.NONE,
+    detail="",
+    suspect="",
+    silencing=Silencing(),
+)
+OPTIMISTIC: Final = msgspec.structs.replace(
+    UNASKED, signal=Signal.FIRING, condition=ConditionState.TRUE
+)
+"""What would let us act."""

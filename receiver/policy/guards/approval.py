@@ -13,15 +13,15 @@ from receiver.policy.strategy import Mode
 
 
 def approval(situation: Situation) -> Verdict:
-    demoted = situation.last_outcome is Outcome.ROLLBACK_FAILED
+    demoted = situation.past.last_outcome is Outcome.ROLLBACK_FAILED
     if situation.strategy.mode is not Mode.APPROVE and not demoted:
         return ALLOW
-    now, approved_at = situation.now, situation.approved_at
-    if approved_at is not None and now < approved_at + situation.approval_for:
+    now, asking, holds_for = situation.now, situation.asking, situation.bounds.approval_for
+    if asking.approved_at is not None and now < asking.approved_at + holds_for:
         return ALLOW
-    until = (now if situation.asked_at is None else situation.asked_at) + situation.approval_for
+    until = (now if asking.asked_at is None else asking.asked_at) + holds_for
     if now >= until:
         return deny(Reason.APPROVAL_EXPIRED, "nobody approved it in time")
     why = "undoing failed on this target the last time" if demoted else "mode: approve"
-    detail = f"{why}; {situation.fault}" if situation.fault else why
+    detail = f"{why}; {asking.fault}" if asking.fault else why
     return wait(Reason.AWAITING_APPROVAL, until, detail)

@@ -10,10 +10,12 @@ from receiver.policy.guards.situation import ALLOW, Reason, Situation, Verdict, 
 
 
 def backoff(situation: Situation) -> Verdict:
-    failed_at = situation.dormancy.failed_at
-    if failed_at is None or situation.now >= failed_at + situation.backoff:
+    dormancy = situation.around.dormancy
+    if dormancy.failed_at is None:
         return ALLOW
-    until = failed_at + situation.backoff
-    targets = situation.dormancy.failures
+    until = dormancy.failed_at + situation.bounds.backoff
+    if situation.now >= until:
+        return ALLOW
+    targets = dormancy.failures
     many = "1 target has" if targets == 1 else f"{targets} targets have"
     return wait(Reason.BACKOFF, until, f"{many} failed since the last heal")

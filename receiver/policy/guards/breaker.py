@@ -10,7 +10,7 @@ from receiver.policy.guards.situation import ALLOW, Reason, Situation, Verdict, 
 
 
 def breaker(situation: Situation) -> Verdict:
-    states = [(name, one, one.state(situation.now)) for name, one in situation.breakers]
+    states = [(name, one, one.state(situation.now)) for name, one in situation.around.breakers]
     for name, _, state in states:
         if state is BreakerState.PERMANENT_OPEN:
             return wait(Reason.BREAKER_PERMANENT_OPEN, None, f"{name}: {PERMANENT_REASON}")
@@ -19,6 +19,6 @@ def breaker(situation: Situation) -> Verdict:
         until, name = max(opened)
         return wait(Reason.BREAKER_OPEN, until, name)
     for name, one, state in states:
-        if state is BreakerState.HALF_OPEN and one.trial not in {None, situation.run}:
+        if state is BreakerState.HALF_OPEN and one.trial not in {None, situation.asking.run}:
             return wait(Reason.BREAKER_OPEN, None, f"{name}: run {one.trial} is its trial")
     return ALLOW

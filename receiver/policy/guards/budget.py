@@ -14,7 +14,7 @@ def budget(situation: Situation) -> Verdict:
     free_at = situation.now
     detail = ""
     for window in situation.strategy.budget:
-        recent = [at for at in situation.starts if at > situation.now - window.per]
+        recent = [at for at in situation.past.starts if at > situation.now - window.per]
         if len(recent) >= window.runs:
             # The window is free again when its runs-th newest start has left it.
             until = recent[-window.runs] + window.per

@@ -10,7 +10,8 @@ from receiver.policy.guards.situation import ALLOW, Reason, Situation, Verdict, 
 
 
 def busy(situation: Situation) -> Verdict:
-    if situation.holder is not None:
-        why = f"; {situation.holder_reason}" if situation.holder_reason else ""
-        return wait(Reason.BUSY, None, f"run {situation.holder} holds the target{why}")
+    around = situation.around
+    if around.holder is not None:
+        why = f"; {around.holder_reason}" if around.holder_reason else ""
+        return wait(Reason.BUSY, None, f"run {around.holder} holds the target{why}")
     return ALLOW

@@ -10,6 +10,6 @@ from receiver.policy.guards.situation import ALLOW, Reason, Situation, Verdict, 
 
 
 def concurrency(situation: Situation) -> Verdict:
-    if situation.acting >= situation.max_concurrent_runs:
-        return wait(Reason.CONCURRENCY, None, f"{situation.acting} runs are acting")
+    if situation.around.acting >= situation.bounds.max_concurrent_runs:
+        return wait(Reason.CONCURRENCY, None, f"{situation.around.acting} runs are acting")
     return ALLOW

@@ -23,36 +23,36 @@ RULES: Final = 60.0
 def current(situation: Situation) -> Verdict:  # noqa: C901, PLR0911  one return an answer
     if situation.alert is None:
         return deny(Reason.RESOLVED, "no alert fires for this target")
-    if situation.signal is Signal.CLEARED:
-        return deny(Reason.RESOLVED, situation.upstream_detail)
-    if situation.signal is Signal.UNKNOWN:
-        healed = situation.last_healed
+    if situation.upstream.signal is Signal.CLEARED:
+        return deny(Reason.RESOLVED, situation.upstream.detail)
+    if situation.upstream.signal is Signal.UNKNOWN:
+        healed = situation.past.last_healed
         if healed is not None and healed >= situation.last_seen:
             return deny(Reason.RESOLVED, "healed, and not notified since")
-        if situation.now - situation.last_seen > situation.stale_after:
+        if situation.now - situation.last_seen > situation.bounds.stale_after:
             return deny(Reason.STALE, "not notified for too long, and Prometheus cannot confirm it")
         if (
-            situation.doubt is SignalDoubt.ELSEWHERE
+            situation.upstream.doubt is SignalDoubt.ELSEWHERE
         ):  # nothing that is asked here is about its target
-            return wait(Reason.CONDITION_UNKNOWN, situation.now + RULES, situation.upstream_detail)
-    match situation.condition:
+            return wait(Reason.CONDITION_UNKNOWN, situation.now + RULES, situation.upstream.detail)
+    match situation.upstream.condition:
         case ConditionState.FALSE:
-            return wait(Reason.CONDITION_FALSE, situation.now + RETRY, situation.upstream_detail)
+            return wait(Reason.CONDITION_FALSE, situation.now + RETRY, situation.upstream.detail)
         case ConditionState.UNKNOWN:
-            return wait(Reason.CONDITION_UNKNOWN, situation.now + RETRY, situation.upstream_detail)
+            return wait(Reason.CONDITION_UNKNOWN, situation.now + RETRY, situation.upstream.detail)
         case ConditionState.TRUE:
             return ALLOW
         case ConditionState.NONE:
-            return _unconfirmed(situation) if situation.signal is Signal.UNKNOWN else ALLOW
+            return _unconfirmed(situation) if situation.upstream.signal is Signal.UNKNOWN else ALLOW
 
 
 def _unconfirmed(situation: Situation) -> Verdict:
-    match situation.doubt:
+    match situation.upstream.doubt:
         case SignalDoubt.NOBODY | SignalDoubt.VOUCHED:
             return ALLOW
         case SignalDoubt.BLIND if situation.strategy.when_blind is WhenBlind.ACT:
             return ALLOW
         case SignalDoubt.RULE:
-            return wait(Reason.RULE_UNKNOWN, situation.now + RULES, situation.upstream_detail)
+            return wait(Reason.RULE_UNKNOWN, situation.now + RULES, situation.upstream.detail)
         case _:
-            return wait(Reason.CONDITION_UNKNOWN, situation.now + RETRY, situation.upstream_detail)
+            return wait(Reason.CONDITION_UNKNOWN, situation.now + RETRY, situation.upstream.detail)

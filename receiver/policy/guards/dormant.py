@@ -10,6 +10,7 @@ from receiver.policy.guards.situation import ALLOW, Reason, Situation, Verdict, 
 
 
 def dormant(situation: Situation) -> Verdict:
-    if situation.dormancy.since is not None:
-        return wait(Reason.DORMANT, None, situation.dormancy.reason)
+    dormancy = situation.around.dormancy
+    if dormancy.since is not None:
+        return wait(Reason.DORMANT, None, dormancy.reason)
     return ALLOW

@@ -11,12 +11,13 @@ from receiver.policy.guards.situation import ALLOW, Reason, Situation, Verdict, 
 
 
 def grace(situation: Situation) -> Verdict:
-    if situation.last_end is None:
+    last_end = situation.past.last_end
+    if last_end is None:
         return ALLOW
-    until = situation.last_end + situation.strategy.grace_period
-    forgets_at, alert = situation.forgets_at, situation.alert
+    until = last_end + situation.strategy.grace_period
+    forgets_at, alert = situation.past.forgets_at, situation.alert
     # An alert that has ended since then fires for a reason of its own.
-    same = alert is not None and alert.starts_at <= situation.last_end
+    same = alert is not None and alert.starts_at <= last_end
     if same and forgets_at is not None and situation.now < forgets_at > until:
         detail = "it may still fire because of what was measured before the last action"
         return wait(Reason.GRACE_PERIOD, forgets_at, detail)

@@ -10,10 +10,10 @@ from receiver.policy.guards.situation import ALLOW, RETRY, Reason, Situation, Ve
 
 
 def maintenance(situation: Situation) -> Verdict:
-    if situation.maintenance is not None:
-        window = situation.maintenance
+    window = situation.wishes.maintenance
+    if window is not None:
         return wait(Reason.MAINTENANCE, window.until, window.detail)
-    silencing = situation.silencing
+    silencing = situation.upstream.silencing
     if silencing.unknown:
         return wait(Reason.SILENCE_UNKNOWN, situation.now + RETRY, silencing.unknown)
     if silencing.by:

@@ -11,9 +11,9 @@ from receiver.policy.strategy import Mode
 
 
 def mode(situation: Situation) -> Verdict:
-    fault = situation.fault
+    fault = situation.asking.fault
     does = fault or "it would act"
-    if situation.dry_run:
+    if situation.wishes.dry_run:
         return deny(Reason.DRY_RUN, f"{does}; started with --dry-run")
     if situation.strategy.mode is Mode.OBSERVE:
         return deny(Reason.OBSERVE_ONLY, f"{does}; mode: observe")

@@ -10,6 +10,7 @@ from receiver.policy.guards.situation import ALLOW, RETRY, Reason, Situation, Ve
 
 
 def monitoring(situation: Situation) -> Verdict:
-    if situation.suspect:
-        return wait(Reason.MONITORING_SUSPECT, situation.now + RETRY, situation.suspect)
+    suspect = situation.upstream.suspect
+    if suspect:
+        return wait(Reason.MONITORING_SUSPECT, situation.now + RETRY, suspect)
     return ALLOW

@@ -9,12 +9,13 @@ from receiver.policy.guards.situation import ALLOW, Reason, Situation, Verdict, 
 
 
 def paused(situation: Situation) -> Verdict:
-    if not situation.enabled:
+    wishes = situation.wishes
+    if not wishes.enabled:
         return deny(Reason.DISABLED, "the flag auto_healing is off")
-    if situation.strategy.preventive and not situation.preventive:
+    if situation.strategy.preventive and not wishes.preventive:
         return deny(Reason.DISABLED, "the flag preventive_healing is off")
-    if situation.rejected:
-        return deny(Reason.REJECTED, situation.rejected)
-    if situation.pause is not None:
-        return wait(Reason.PAUSED, situation.pause.until, situation.pause.detail)
+    if wishes.rejected:
+        return deny(Reason.REJECTED, wishes.rejected)
+    if wishes.pause is not None:
+        return wait(Reason.PAUSED, wishes.pause.until, wishes.pause.detail)
     return ALLOW

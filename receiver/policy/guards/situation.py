@@ -13,9 +13,9 @@ import msgspec
 
 from receiver.policy.alert import Alert
 from receiver.policy.breaker import Breaker
-from receiver.policy.dormancy import AWAKE, Dormancy
+from receiver.policy.dormancy import Dormancy
 from receiver.policy.run import Outcome
-from receiver.policy.signal import ConditionState, Signal, SignalDoubt, Silencing
+from receiver.policy.signal import UpstreamState
 from receiver.policy.strategy import Strategy
 
 
@@ -93,7 +93,89 @@ class Hold(msgspec.Struct, frozen=True):
     """When it ends by itself; None: when somebody ends it."""
 
 
+class Wishes(msgspec.Struct, frozen=True, kw_only=True):
+    """What the operator wants just now."""
+
+    enabled: bool
+    """The flag `auto_healing`."""
+    preventive: bool
+    """The flag `preventive_healing`."""
+    dry_run: bool
+    """Started with --dry-run: decide and record, never act."""
+    pause: Hold | None
+    """Of all pauses for this strategy and target, the one that lasts longest."""
+    rejected: str
+    """Who said no to what fires now, and why; empty if nobody did."""
+    maintenance: Hold | None
+
+
+class Bounds(msgspec.Struct, frozen=True, kw_only=True):
+    """What `engine` in promheal.yml allows."""
+
+    stale_after: float
+    """Seconds for which a notification is believed; above Alertmanager's repeat interval."""
+    approval_for: float
+    """Seconds for which a run waits for its approval, and for which that holds."""
+    max_concurrent_runs: int
+    storm_targets: int
+    """How many ill targets are a storm, and how many may be treated in one."""
+    backoff: float
+    """Seconds after the last failure for which nothing begins."""
+
+
+class Asking(msgspec.Struct, frozen=True, kw_only=True):
+    """The run that asks, and what it would do."""
+
+    run: int
+    """0 before there is one."""
+    asked_at: float | None
+    """When a person was asked to approve it."""
+    approved_at: float | None
+    fault: str
+    """That it would fail before its first step, and why, for people; as when a value is not what
+    it may be."""
+    absent: str
+    """The host, or label, whose worker would execute the steps, and of which none lives."""
+
+
+class Past(msgspec.Struct, frozen=True, kw_only=True):
+    """What was done before, on this target and by this strategy."""
+
+    last_end: float | None
+    """When the last run on this target ended, by this or another strategy."""
+    last_healed: float | None
+    """When a run on this target was last proven to have healed it."""
+    last_outcome: Outcome | None
+    """How the last run that acted on this target ended."""
+    forgets_at: float | None
+    """Until when the alert may fire because of what was before this strategy's last action here."""
+    starts: tuple[float, ...]
+    """When this strategy began to act on this target, oldest first, as far as the budgets reach."""
+    latest_starts: tuple[float, ...]
+    """When this strategy last began on each other target, oldest first, as far as `limits`."""
+
+
+class Around(msgspec.Struct, frozen=True, kw_only=True):
+    """What else goes on: other runs, other targets, and how the engine has fared."""
+
+    holder: int | None
+    """The id of another run that holds the target: acting, waiting or verifying."""
+    holder_reason: str
+    """What that run waits for, and until when."""
+    acting: int
+    """Other runs that hold a slot."""
+    ill: int
+    """Targets that are ill for this strategy; none is counted beyond the limit and one more."""
+    treated: int
+    """Others of these that are being healed, or were in vain."""
+    breakers: tuple[tuple[str, Breaker], ...]
+    """By name: the main one, the strategy's, the target's."""
+    dormancy: Dormancy
+
+
 class Situation(msgspec.Struct, frozen=True, kw_only=True):
+    """Nothing in it has a default: a fact that nobody feeds would be a guard that never answers."""
+
     now: float
     """Seconds since the epoch, by promheal's clock, like every time here."""
     strategy: Strategy
@@ -101,77 +183,13 @@ class Situation(msgspec.Struct, frozen=True, kw_only=True):
     alert: Alert | None
     """Of those that fire for this strategy and target, the one that is decided on; None when none
     does."""
-    last_seen: float = 0.0
+    last_seen: float
     """When a notification last said that it fires."""
-    stale_after: float = 18_000.0
-    """Seconds for which a notification is believed; above Alertmanager's repeat interval."""
-
-    # -- what Prometheus and Alertmanager were asked just now
-    signal: Signal = Signal.UNKNOWN
-    doubt: SignalDoubt = SignalDoubt.DATA
-    """Why, if the signal is unknown."""
-    condition: ConditionState = ConditionState.NONE
-    upstream_detail: str = ""
-    """What Prometheus answered, for the operator."""
-    suspect: str = ""
-    """Why the monitoring and not the target may be ill."""
-    silencing: Silencing = Silencing()
-    left_out: str = ""
+    left_out: str
     """Which other alerts of the target do not ask for it, and why; and how many were not asked."""
-
-    # -- what the operator wants
-    enabled: bool = True
-    """The flag `auto_healing`."""
-    preventive: bool = True
-    """The flag `preventive_healing`."""
-    dry_run: bool = False
-    """Started with --dry-run: decide and record, never act."""
-    pause: Hold | None = None
-    """Of all pauses for this strategy and target, the one that lasts longest."""
-    rejected: str = ""
-    """Who said no to what fires now, and why."""
-    maintenance: Hold | None = None
-    approval_for: float = 3_600.0
-    """Seconds for which a run waits for its approval, and for which that holds."""
-    asked_at: float | None = None
-    """When a person was asked to approve this run."""
-    approved_at: float | None = None
-
-    # -- the history
-    run: int = 0
-    """The asking run; 0 before there is one."""
-    holder: int | None = None
-    """The id of another run that holds the target: acting, waiting or verifying."""
-    holder_reason: str = ""
-    """What that run waits for, and until when."""
-    acting: int = 0
-    """Other runs that hold a slot."""
-    max_concurrent_runs: int = 8
-    fault: str = ""
-    """That the run would fail before its first step, and why, for people; as when a value is not
-    what it may be."""
-    absent: str = ""
-    """The host, or label, whose worker would execute the steps, and of which none lives."""
-    last_end: float | None = None
-    """When the last run on this target ended, by this or another strategy."""
-    last_healed: float | None = None
-    """When a run on this target was last proven to have healed it."""
-    last_outcome: Outcome | None = None
-    """How the last run that acted on this target ended."""
-    forgets_at: float | None = None
-    """Until when the alert may fire because of what was before this strategy's last action here."""
-    starts: tuple[float, ...] = ()
-    """When this strategy began to act on this target, oldest first, as far as the budgets reach."""
-    dormancy: Dormancy = AWAKE
-    backoff: float = 0.0
-    """Seconds after the last failure for which nothing begins."""
-    ill: int = 1
-    """Targets that are ill for this strategy; none is counted beyond the limit and one more."""
-    treated: int = 0
-    """Others of these that are being healed, or were in vain."""
-    storm_targets: int = 10
-    """How many ill targets are a storm, and how many may be treated in one."""
-    latest_starts: tuple[float, ...] = ()
-    """When this strategy last began on each other target, oldest first, as far as `limits`."""
-    breakers: tuple[tuple[str, Breaker], ...] = ()
-    """By name: the main one, the strategy's, the target's."""
+    upstream: UpstreamState
+    wishes: Wishes
+    bounds: Bounds
+    asking: Asking
+    past: Past
+    around: Around

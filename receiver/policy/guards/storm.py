@@ -12,17 +12,18 @@ from receiver.policy.guards.situation import ALLOW, Reason, Situation, Verdict, 
 
 
 def storm(situation: Situation) -> Verdict:
-    most = situation.storm_targets
-    if situation.ill > most and situation.treated >= most:
+    most = situation.bounds.storm_targets
+    ill, treated = situation.around.ill, situation.around.treated
+    if ill > most and treated >= most:
         return wait(
             Reason.STORM,
             None,
-            f"more than {most} targets are ill, and {situation.treated} others are being treated",
+            f"more than {most} targets are ill, and {treated} others are being treated",
         )
     limits = situation.strategy.limits
     if limits is None:
         return ALLOW
-    recent = [at for at in situation.latest_starts if at > situation.now - limits.per]
+    recent = [at for at in situation.past.latest_starts if at > situation.now - limits.per]
     if len(recent) < limits.targets:
         return ALLOW
     return wait(

@@ -6,7 +6,8 @@ from receiver.policy.guards.situation import ALLOW, RETRY, Reason, Situation, Ve
 
 
 def worker(situation: Situation) -> Verdict:
-    if not situation.absent:
+    absent = situation.asking.absent
+    if not absent:
         return ALLOW
-    detail = f"no worker for {situation.absent}: start promheal work there"
+    detail = f"no worker for {absent}: start promheal work there"
     return wait(Reason.NO_WORKER, situation.now + RETRY, detail)

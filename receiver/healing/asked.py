@@ -1,0 +1,184 @@
+"""What do Prometheus and Alertmanager say of one alert, before a decision?"""
+
+from __future__ import annotations
+
+import msgspec
+
+from receiver.clock import Clock
+from receiver.errors import ActionError
+from receiver.healing.case import Case, target_labels, variables
+from receiver.journal import Episode
+from receiver.policy.decay import FORGETS, Decay
+from receiver.policy.proof.binding import Binding
+from receiver.policy.proof.verifier import Judgement
+from receiver.policy.signal import (
+    UNASKED,
+    ConditionState,
+    Signal,
+    SignalDoubt,
+    UpstreamState,
+)
+from receiver.template import render_promql
+
+
+class Also(msgspec.Struct, frozen=True, kw_only=True):
+    """Another alert that fires, and asks for the same act."""
+
+    episode: Episode
+    value: float | None
+    expression: str | None
+    binding: Binding | None
+    """None where it is not known what would prove its end."""
+    query: str | None
+
+
+class Asked(msgspec.Struct, frozen=True, kw_only=True):
+    """What Prometheus and Alertmanager answered before a decision."""
+
+    episode: Episode | None = None
+    """The alert that is decided on."""
+    also: tuple[Also, ...] = ()
+    over: tuple[int, ...] = ()
+    """Episodes of the target that are over, though their end was not told."""
+    left_out: str = ""
+    """Which others do not ask for the act, and why."""
+    unproven: int = 0
+    """Others that were not asked, although it may be acted on."""
+    upstream: UpstreamState = UNASKED
+    expression: str | None = None
+    """By which it was judged; it is what a run is proven by."""
+    binding: Binding | None = None
+    """The alert's series, by which it is known again after the action."""
+    value: float | None = None
+    query: str | None = None
+    """The strategy's `verify.query` for this alert; None where it has none."""
+    query_fault: str = ""
+    """Why it cannot be rendered."""
+    answered: bool = False
+    """The signal is Prometheus' own, of just now."""
+    complete: bool = False
+    """Nothing was left unasked: only then may it be acted on."""
+    decay: Decay = FORGETS
+    """Of what will prove the heal."""
+    alert_decay: Decay = FORGETS
+    """Of the alert's own expression."""
+
+
+def confirmed(case: Case, episode: Episode, clock: Clock) -> Asked:
+    """Ask whether the alert fires, and whether `when` holds for it."""
+    judgement = case.config.judge(episode)
+    asked = with_query(
+        case,
+        Asked(
+            episode=episode,
+            expression=judgement.expression,
+            binding=judgement.binding,
+            value=judgement.value,
+            answered=True,
+        ),
+    )
+    judgement = _by_own_query(case, episode, asked, judgement, clock)
+    condition, detail = _condition(case, episode, judgement)
+    return msgspec.structs.replace(
+        asked,
+        upstream=msgspec.structs.replace(
+            UNASKED,
+            signal=judgement.signal,
+            doubt=judgement.doubt,
+            condition=condition,
+            detail=detail,
+            suspect=judgement.suspect,
+        ),
+    )
+
+
+def completed(case: Case, episode: Episode, asked: Asked) -> Asked:
+    """Ask what only stands before an act: silences, scrapes, and how long queries remember."""
+    labels, verifier, upstream = episode.alert.labels, case.config.verifier, asked.upstream
+    alert_decay = verifier.decay(labels, asked.expression)
+    decay = _decay(case, episode, asked, alert_decay)
+    suspect = ""
+    if not _acts_blind(upstream):
+        suspect = verifier.suspect(labels, asked.expression)
+    return msgspec.structs.replace(
+        asked,
+        decay=decay,
+        alert_decay=alert_decay,
+        upstream=msgspec.structs.replace(
+            upstream,
+            suspect=upstream.suspect or suspect,
+            silencing=case.config.silenced(episode.alert),
+        ),
+        complete=True,
+    )
+
+
+def _by_own_query(
+    case: Case, episode: Episode, asked: Asked, judgement: Judgement, clock: Clock
+) -> Judgement:
+    """Ask the strategy's own query where the alert's rule does not tell."""
+    if (
+        asked.query is None
+        or judgement.signal is not Signal.UNKNOWN
+        or judgement.doubt not in {SignalDoubt.RULE, SignalDoubt.DATA}
+        or judgement.suspect
+    ):
+        return judgement
+    target = target_labels(case.strategy, episode.alert.labels)
+    binding = Binding(expression=asked.query, labels=target, fed_at=clock(), own=True)
+    own = case.config.verifier.look(binding, since=0.0, expect=case.strategy.verify.expect)
+    if own.signal is Signal.UNKNOWN:
+        return judgement
+    return msgspec.structs.replace(
+        judgement,
+        signal=own.signal,
+        detail=f"{judgement.detail}; verify.query: {own.detail}",
+    )
+
+
+def assumed(case: Case, episode: Episode, upstream: UpstreamState) -> Asked:
+    """Return what stands for an answer where nobody was asked."""
+    return with_query(case, Asked(episode=episode, upstream=upstream))
+
+
+def with_query(case: Case, asked: Asked) -> Asked:
+    """Render `verify.query`: the same text is asked before the act and after it."""
+    query, fault = case.strategy.verify.query, ""
+    if query is None:
+        return asked
+    assert asked.episode is not None
+    names = variables(case.strategy, case.target, asked.episode, asked.value, asked.expression)
+    try:
+        query = render_promql(query, names)
+    except ActionError as error:
+        query, fault = None, str(error)
+    return msgspec.structs.replace(asked, query=query, query_fault=fault)
+
+
+def _condition(case: Case, episode: Episode, judgement: Judgement) -> tuple[ConditionState, str]:
+    """Return whether `when` holds, and what the operator is to know of both answers."""
+    when = case.strategy.when
+    if when is None or judgement.signal is Signal.CLEARED:
+        return ConditionState.NONE, judgement.detail
+    names = variables(case.strategy, case.target, episode, judgement.value, judgement.expression)
+    try:
+        query = render_promql(when, names)
+    except ActionError as error:
+        return ConditionState.UNKNOWN, str(error)
+    return case.config.verifier.condition(query)
+
+
+def _decay(case: Case, episode: Episode, asked: Asked, alert_decay: Decay) -> Decay:
+    """Return how long what will prove the heal remembers."""
+    if asked.query_fault:
+        return Decay(None, asked.query_fault)
+    if asked.query is None:
+        return alert_decay
+    target = target_labels(case.strategy, episode.alert.labels)
+    return case.config.verifier.decay(target, asked.query, own_query=True)
+
+
+def _acts_blind(upstream: UpstreamState) -> bool:
+    """Whether it may be acted on although Prometheus cannot be asked."""
+    unanswered = upstream.signal is Signal.UNKNOWN and upstream.condition is ConditionState.NONE
+    return unanswered and upstream.doubt is SignalDoubt.BLIND
