@@ -18,7 +18,7 @@ import msgspec
 from receiver.errors import ConfigError
 from receiver.policy.breaker import MainThresholds, Thresholds
 from receiver.policy.duration import Duration
-from receiver.policy.maintenance import Window
+from receiver.policy.window import Window
 from receiver.redaction import learn_variables
 
 _Url = Annotated[

@@ -21,7 +21,8 @@ from receiver.policy.guards.situation import (
     Situation,
     Wishes,
 )
-from receiver.policy.matcher import parse_matcher
+from receiver.policy.matcher import Matcher
+from receiver.policy.matcher_syntax import parse_item
 from receiver.policy.proof.binding import Binding
 from receiver.policy.proof.verifier import Judgement
 from receiver.policy.signal import UNASKED, ConditionState, Signal, SignalDoubt
@@ -67,6 +68,11 @@ def strategy(**changes: Any) -> Strategy:
         "budget": (Budget(runs=3, per=3600.0),),
     }
     return Strategy(**{**values, **changes})
+
+
+def parse_matcher(text: str) -> Matcher:
+    (found,) = parse_item(text)
+    return found
 
 
 GROUPS = ("upstream", "wishes", "bounds", "asking", "past", "around")

@@ -13,13 +13,12 @@ from receiver.healing.choice import MOST, PROVEN
 from receiver.journal import DecisionRecord, Journal
 from receiver.policy.apart import apart
 from receiver.policy.decay import Decay, longest
-from receiver.policy.maintenance import Window
-from receiver.policy.matcher import parse_matcher
 from receiver.policy.run import Outcome, Run, State
 from receiver.policy.signal import ConditionState, Signal, SignalDoubt
 from receiver.policy.strategy import Mode, Verify, WhenBlind
+from receiver.policy.window import Window
 from receiver.settings import EngineSettings
-from tests.factories import NOW, alert, notification, resolved, strategy
+from tests.factories import NOW, alert, notification, parse_matcher, resolved, strategy
 from tests.world import KEY, World
 
 FIRST, SECOND = "the one said first", "the one said last"

@@ -15,12 +15,12 @@ from receiver.actions import Action, Actions, discover
 from receiver.actions.log import Log
 from receiver.actions.restart import RestartParams
 from receiver.config.files import Loaded, load
-from receiver.policy.matcher import parse_matcher
 from receiver.policy.strategy import Expect, Mode, OnFailure
 from receiver.services import Health, Inventory
 from receiver.services.supervisor import Supervisor
 from receiver.settings import Settings
 from receiver.yaml.diagnostics import Diagnostic, InvalidConfig, Severity, format_problem
+from tests.factories import parse_matcher
 
 CONFIGS = Path(__file__).parent.parent / "configs"
 NAMES = ("promheal.yml", "services.yml", "healing_strategies.yml")

@@ -28,14 +28,13 @@ from receiver.policy.breaker import (
     after,
 )
 from receiver.policy.dormancy import AWAKE
-from receiver.policy.matcher import parse_matcher
 from receiver.policy.proof.verifier import Judgement
 from receiver.policy.run import Outcome, Run, State, StepState
 from receiver.policy.signal import ConditionState, Signal
 from receiver.policy.strategy import Limits, Mode, OnFailure
 from receiver.policy.target import Key
 from receiver.settings import BackoffSettings, EngineSettings, FlagSettings, StormSettings
-from tests.factories import NOW, Spy, alert, notification, resolved, step, strategy
+from tests.factories import NOW, Spy, alert, notification, parse_matcher, resolved, step, strategy
 from tests.world import KEY, World
 
 WHY = "we have looked at it"
@@ -1044,7 +1043,7 @@ def test_every_change_says_who_when_and_why(journal: Journal) -> None:
 
 
 def test_only_alerts_in_the_window_are_kept_waiting(journal: Journal) -> None:
-    from receiver.policy.maintenance import Window  # noqa: PLC0415  only this test needs it
+    from receiver.policy.window import Window  # noqa: PLC0415  only this test needs it
 
     world = World(journal)
     always = ["mon-sun 00:00 - 24:00"]

@@ -10,11 +10,10 @@ import pytest
 from receiver.journal import Journal
 from receiver.policy.breaker import MAIN, BreakerState
 from receiver.policy.dormancy import AWAKE, TOO_MANY
-from receiver.policy.matcher import parse_matcher
 from receiver.policy.run import Outcome
 from receiver.policy.signal import Signal
 from receiver.policy.target import Key
-from tests.factories import Spy, alert, notification, resolved, step, strategy
+from tests.factories import Spy, alert, notification, parse_matcher, resolved, step, strategy
 from tests.world import World
 
 MINUTE, HOUR = 60.0, 3_600.0

@@ -10,13 +10,12 @@ import pytest
 from receiver.clients.prometheus import Prometheus
 from receiver.doctor.fitting import problems
 from receiver.errors import UpstreamError
-from receiver.policy.matcher import parse_matcher
 from receiver.policy.promql import Rule
 from receiver.policy.relabel import Relabel, Sending
 from receiver.policy.strategy import Strategy
 from receiver.settings import PrometheusSettings
 from tests.chain import Exporter, start_prometheus, wait_until
-from tests.factories import strategy
+from tests.factories import parse_matcher, strategy
 
 PLAIN = Rule(name="HighLatency", query="latency > 1", labels={"severity": "warning"})
 SUMMED = Rule(name="HighLatency", query="sum by (job) (latency) > 1")

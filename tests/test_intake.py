@@ -12,12 +12,11 @@ from receiver.healing.delivery_alerts import HEARTBEAT, ArrivedTest
 from receiver.healing.intake import AHEAD, Intake
 from receiver.journal import Journal
 from receiver.policy.alert import Alert, Notification, Quarantined
-from receiver.policy.matcher import parse_matcher
 from receiver.policy.signal import Signal
 from receiver.policy.strategy import Strategies
 from receiver.policy.target import Key
 from tests.chain import wait_until
-from tests.factories import NOW, FakeClock, alert, notification, resolved, strategy
+from tests.factories import NOW, FakeClock, alert, notification, parse_matcher, resolved, strategy
 
 KEY = ("latency", 'service="checkout"')
 

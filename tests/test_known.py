@@ -6,10 +6,9 @@ import pytest
 
 from receiver.errors import RefusedError
 from receiver.healing.known import UNKNOWN, Known
-from receiver.policy.matcher import parse_matcher
 from receiver.policy.scope import parse_scope
 from receiver.policy.strategy import Strategies, Strategy
-from tests.factories import Spy, step, strategy
+from tests.factories import Spy, parse_matcher, step, strategy
 
 BY_SERVICE = strategy(
     name="by-service", actions=(step(params=Spy.Params(service="{{ labels.service }}")),)

@@ -20,13 +20,14 @@ import pytest
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
-from receiver.policy.maintenance import DAYS, LONGEST, Window, active
-from receiver.policy.matcher import parse_matcher
+from receiver.policy.calendar import DAYS
+from receiver.policy.window import LONGEST, Window, active
 from receiver.settings import Settings
 from receiver.yaml.diagnostics import Report
 from receiver.yaml.nodes import parse
 from receiver.yaml.scalars import BAD
 from receiver.yaml.values import Readers
+from tests.factories import parse_matcher
 
 BERLIN = ZoneInfo("Europe/Berlin")
 HOUR = 3600.0

@@ -14,15 +14,9 @@ import re2
 from hypothesis import given
 from hypothesis import strategies as st
 
-from receiver.policy.matcher import (
-    Matcher,
-    MatcherError,
-    MatcherText,
-    MatchOp,
-    parse_item,
-    parse_matcher,
-    parse_matchers,
-)
+from receiver.policy.matcher import Matcher, MatcherError, MatchOp
+from receiver.policy.matcher_syntax import MatcherText, parse_item, parse_matchers
+from tests.factories import parse_matcher
 from tests.tools import tool
 
 CHARACTERS = st.text(st.characters(exclude_categories=["Cs"]))
@@ -159,7 +153,6 @@ def test_a_backslash_reaches_over_a_comma() -> None:
         ("{ü=b}c=d", 5, "remove it"),
         ("{,}", 1, "remove it"),
         ("a=b,,", 4, "remove it"),
-        ("a=b,c=d", 4, "2 matchers where one belongs; give each its own item"),
         ("a=~(", 3, r"'(' is no regular expression: missing ): (; the syntax is RE2's"),
         ('{a=b, c=~"["}', 9, "missing ]: ["),
         (r"a=~(\d", 3, r"missing ): (\d;"),
@@ -175,7 +168,7 @@ def test_a_refusal_names_the_place_and_the_remedy(
     text: str, position: int, says: str, capfd: pytest.CaptureFixture[str]
 ) -> None:
     with pytest.raises(MatcherError) as refused:
-        parse_matcher(text)
+        parse_item(text)
 
     assert says in str(refused.value)
     assert refused.value.position == position

@@ -12,11 +12,10 @@ from typing import Any
 import pytest
 
 from receiver.doctor.provable import problems
-from receiver.policy.matcher import parse_matcher
 from receiver.policy.promql import Rule
 from receiver.policy.strategy import Strategy, Verify
 from tests.chain import free_port, start_prometheus
-from tests.factories import strategy
+from tests.factories import parse_matcher, strategy
 
 METRICSQL = "rate(errors) > 1_000_000 default 0"
 KNOWN = Rule(name="HighLatency", query="latency > 1")

@@ -11,7 +11,6 @@ from receiver.healing.conflicts import PEER_LAG
 from receiver.journal import Journal
 from receiver.policy.alert import Alert
 from receiver.policy.authority import Speaker
-from receiver.policy.matcher import parse_matcher
 from receiver.policy.run import Outcome, State, StepState
 from receiver.policy.signal import ConditionState, Signal, SignalDoubt
 from receiver.policy.strategy import Mode, OnFailure, Strategies, Verify, WhenBlind
@@ -23,6 +22,7 @@ from tests.factories import (
     Spy,
     alert,
     notification,
+    parse_matcher,
     resolved,
     step,
     strategy,

@@ -17,8 +17,8 @@ from receiver.actions import discover
 from receiver.cli.config import command
 from receiver.config.files import Loaded, load
 from receiver.doctor.routing import Webhook, read_routing, witness
-from receiver.policy.matcher import parse_matcher
 from receiver.policy.strategy import Strategy
+from tests.factories import parse_matcher
 from tests.tools import REPOSITORY, tool
 
 

@@ -2,9 +2,8 @@ from __future__ import annotations
 
 import random
 
-from receiver.policy.matcher import parse_matcher
 from receiver.policy.strategy import MAX_TARGET, Strategies
-from tests.factories import alert, strategy
+from tests.factories import alert, parse_matcher, strategy
 
 
 def test_the_strategies_of_an_alert_come_in_the_order_of_the_file() -> None:

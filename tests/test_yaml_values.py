@@ -8,11 +8,12 @@ import pytest
 
 from receiver.errors import ConfigError
 from receiver.policy.duration import Duration
-from receiver.policy.matcher import MatcherText, parse_matcher
+from receiver.policy.matcher_syntax import MatcherText
 from receiver.yaml.diagnostics import Report
 from receiver.yaml.nodes import parse
 from receiver.yaml.scalars import BAD
 from receiver.yaml.values import Readers
+from tests.factories import parse_matcher
 
 
 class Colour(StrEnum):

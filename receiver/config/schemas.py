@@ -24,7 +24,7 @@ from receiver.actions import Actions, discover
 from receiver.config.strategies import NAME
 from receiver.errors import ConfigError
 from receiver.policy.duration import Duration, format_duration, parse_duration
-from receiver.policy.matcher import MatcherText
+from receiver.policy.matcher_syntax import MatcherText
 from receiver.policy.strategy import Strategy
 from receiver.policy.target import LABEL
 from receiver.services import Health, HostLabel, Llm, LogPath, RunsOn

@@ -17,7 +17,7 @@ from receiver.config.undeclared import undeclared
 from receiver.errors import ConfigError
 from receiver.policy import promql
 from receiver.policy.duration import Duration
-from receiver.policy.matcher import MatcherText
+from receiver.policy.matcher_syntax import MatcherText
 from receiver.policy.proof.syntax import parse
 from receiver.policy.strategy import Expect, StepSpec, Strategy, Verify, WhenBlind
 from receiver.policy.target import LABEL

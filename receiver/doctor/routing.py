@@ -13,7 +13,8 @@ import msgspec
 import yaml
 
 from receiver.policy.duration import parse_duration
-from receiver.policy.matcher import Matcher, MatcherError, MatchOp, parse_matchers
+from receiver.policy.matcher import Matcher, MatcherError, MatchOp
+from receiver.policy.matcher_syntax import parse_matchers
 from receiver.policy.strategy import Strategy
 
 RECEIVER: Final = "promheal"

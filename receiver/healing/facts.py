@@ -27,13 +27,13 @@ from receiver.policy.guards.situation import (
     Situation,
     Wishes,
 )
-from receiver.policy.maintenance import Window, active
 from receiver.policy.role import UNBOUND
 from receiver.policy.run import Run
 from receiver.policy.signal import (
     OPTIMISTIC,
 )
 from receiver.policy.target import Key
+from receiver.policy.window import Window, active
 
 _REASON: Final = 500
 """Characters of the pause file that are read."""

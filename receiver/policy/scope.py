@@ -12,7 +12,8 @@ from typing import Final
 
 import msgspec
 
-from receiver.policy.matcher import Matcher, MatcherError, MatchOp, parse_matchers
+from receiver.policy.matcher import Matcher, MatcherError, MatchOp
+from receiver.policy.matcher_syntax import parse_matchers
 from receiver.policy.target import labels_of, name_of
 
 MAX_SCOPE: Final = 1_100

@@ -14,7 +14,8 @@ import msgspec
 from receiver.policy.alert import Alert
 from receiver.policy.breaker import StrategyThresholds
 from receiver.policy.duration import Duration
-from receiver.policy.matcher import Matcher, MatcherText
+from receiver.policy.matcher import Matcher
+from receiver.policy.matcher_syntax import MatcherText
 from receiver.policy.target import FINGERPRINT, name_of
 from receiver.policy.value_pattern import ValuePatternText
 

@@ -28,12 +28,11 @@ from receiver.policy.breaker import (
     Thresholds,
     after,
 )
-from receiver.policy.matcher import parse_matcher
 from receiver.policy.signal import Signal, SignalDoubt
 from receiver.policy.strategy import Strategy, Verify
 from receiver.policy.target import Key
 from receiver.settings import BackoffSettings, EngineSettings, StormSettings
-from tests.factories import Spy, alert, notification, resolved, step, strategy
+from tests.factories import Spy, alert, notification, parse_matcher, resolved, step, strategy
 from tests.world import World
 
 STEPS: Final = 10_000

@@ -1,51 +1,34 @@
-"""Is it a time at which nothing may begin? Windows by cron or by the week, in their time zone.
+"""When does it recur? Starts by cron and parts of the week, in their time zone.
 
-When the clocks change, a window by cron begins as Debian's cron would start a job: one with a fixed
-hour and minute once, at the end of the hour that is left out or in the first of the two equal ones;
-with a `*` in either field, at each such minute that a clock shows. It ends by duration. A window by
-the week begins when a clock first shows its start, or would have, and ends when it last shows its
-end.
+When the clocks change, a start by cron is as Debian's cron would start a job: one with a fixed hour
+and minute once, at the end of the hour that is left out or in the first of the two equal ones; with
+a `*` in either field, at each such minute that a clock shows. It ends by duration. A part of the
+week begins when a clock first shows its start, or would have, and ends when it last shows its end.
 """
 
 from __future__ import annotations
 
 import re
 from bisect import bisect_left
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator
 from datetime import UTC, datetime, time, timedelta, tzinfo
 from difflib import get_close_matches
 from functools import lru_cache
 from itertools import islice
 from math import inf
-from typing import Annotated, Final, NamedTuple
+from typing import Final, NamedTuple
 from zoneinfo import ZoneInfo, ZoneInfoNotFoundError, available_timezones
 
-import msgspec
 from cronsim import CronSim, CronSimError
 
-from receiver.policy.duration import format_duration, parse_duration
-from receiver.policy.matcher import MatcherText
-
-LONGEST: Final = 7 * 86_400.0
-"""Seconds that one start of a `cron` may last."""
 DAYS: Final = ("mon", "tue", "wed", "thu", "fri", "sat", "sun")
 _DAY: Final = 1440
 """Minutes."""
 _JOINED: Final = 100
 """Starts of a `cron` that are looked at for one that adjoins: every minute would never end."""
 _TIME: Final = "([0-9]{1,2}:[0-9]{2})"
-_SPAN: Final = f"([A-Za-z]+)(?:-([A-Za-z]+))? +{_TIME} *- *(?:([A-Za-z]+) +)?{_TIME}"
-_COMPILED: Final = re.compile(_SPAN)
-
-
-def _checked(check: Callable[[str], object]) -> Callable[[str], str]:
-    """Return the parser of a text that is kept as it stands. A ValueError of *check* is its own."""
-
-    def parse(text: str) -> str:
-        check(text)
-        return text
-
-    return parse
+SPAN: Final = f"([A-Za-z]+)(?:-([A-Za-z]+))? +{_TIME} *- *(?:([A-Za-z]+) +)?{_TIME}"
+_COMPILED: Final = re.compile(SPAN)
 
 
 class _Span(NamedTuple):
@@ -55,7 +38,7 @@ class _Span(NamedTuple):
     end: int
 
 
-def _spans(text: str) -> list[_Span]:
+def spans_of(text: str) -> list[_Span]:
     """Return the parts of the week that a text such as `tue 22:00 - wed 02:00` means."""
     found = _COMPILED.fullmatch(text)
     if found is None:
@@ -100,7 +83,7 @@ def _minutes(text: str) -> int:
     return hours * 60 + minutes
 
 
-def _check_cron(text: str) -> None:
+def check_cron(text: str) -> None:
     if len(text.split()) != 5:
         problem = "it needs five fields"
     else:
@@ -116,21 +99,7 @@ def _check_cron(text: str) -> None:
     )
 
 
-def _length(text: str) -> float:
-    seconds = parse_duration(text)
-    _check_length(seconds)
-    return seconds
-
-
-def _check_length(seconds: float) -> None:
-    if not 0 < seconds <= LONGEST:
-        raise ValueError(
-            f"a window cannot be {format_duration(seconds)} long; write more than 0s and at most"
-            f" {format_duration(LONGEST)}"
-        )
-
-
-def _zone(name: str) -> tzinfo:
+def zone_of(name: str) -> tzinfo:
     if name == "UTC":  # known on a machine without the database too
         return UTC
     try:
@@ -147,118 +116,27 @@ def _zone(name: str) -> tzinfo:
     raise ValueError(f"{name!r} is no time zone; {remedy}")
 
 
-_Cron = Annotated[
-    str,
-    msgspec.Meta(
-        extra={"parse": _checked(_check_cron)},
-        extra_json_schema={"examples": ["0 2 * * *", "30 1 * * sun"]},
-    ),
-]
-_Length = Annotated[
-    float,
-    msgspec.Meta(extra={"parse": _length}, extra_json_schema={"examples": ["30m", "1h30m"]}),
-]
-_Weekly = Annotated[
-    str,
-    msgspec.Meta(
-        extra={"parse": _checked(_spans)},
-        extra_json_schema={
-            "pattern": f"^{_SPAN}$",
-            "examples": ["tue 22:00 - wed 02:00", "mon-fri 12:00 - 13:00"],
-        },
-    ),
-]
-_Timezone = Annotated[
-    str,
-    msgspec.Meta(
-        extra={"parse": _checked(_zone)},
-        extra_json_schema={"examples": ["Europe/Berlin", "America/New_York"]},
-    ),
-]
-
-
-class Window(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """When nothing begins, and for which alerts.
-
-    Raises ValueError for values that make no window.
-    """
-
-    name: Annotated[str, msgspec.Meta(min_length=1, max_length=100)]
-    cron: _Cron | None = None
-    """When it begins: five fields, with the meaning that Debian's cron gives them."""
-    lasts: _Length | None = msgspec.field(name="for", default=None)
-    """How long, with `cron`; at most 7 days."""
-    weekly: tuple[_Weekly, ...] = ()
-    """Parts of each week; of `mon-fri 22:00 - 02:00` each ends on the next day."""
-    timezone: _Timezone = "UTC"
-    """Whose clocks are meant."""
-    match: tuple[MatcherText, ...] = ()
-    """Only alerts with these labels; without any, all."""
-
-    def __post_init__(self) -> None:
-        if (self.cron is None) == (not self.weekly):
-            raise ValueError("write either `cron` with `for`, or `weekly`")
-        if self.cron is not None and self.lasts is None:
-            raise ValueError("`cron` says when it begins; write with `for` how long it lasts")
-        if self.weekly and self.lasts is not None:
-            raise ValueError("`weekly` says when it ends; remove `for`")
-        if self.lasts is not None:
-            _check_length(self.lasts)
-        if self.cron is not None:
-            _check_cron(self.cron)
-        self._stretches()
-
-    def active_until(self, now: float) -> float | None:
-        """Return when it ends, in seconds since the epoch; None when it is not the time.
-
-        Occurrences that adjoin or overlap are one, within the weeks around *now* and for so many
-        starts of a cron: what never ends is given an end, at which to ask again.
-        """
-        stretch = self._stretches()(now)
-        return stretch.end if stretch.start <= now else None
-
-    def _stretches(self) -> _Stretches:
-        return _stretches(self.cron, self.lasts, self.weekly, self.timezone)
-
-
-def active(
-    windows: Iterable[Window], labels: Mapping[str, str], now: float
-) -> tuple[Window, float] | None:
-    """Return the window in which an alert with *labels* is now, and its end; of several the last.
-
-    None when it is in none.
-    """
-    found = None
-    for window in windows:
-        end = window.active_until(now)
-        if end is None or (found is not None and end <= found[1]):
-            continue
-        if all(matcher.matches(labels) for matcher in window.match):
-            found = window, end
-    return found
-
-
-class _Stretch(NamedTuple):
+class Stretch(NamedTuple):
     """From and to, in seconds since the epoch."""
 
     start: float
     end: float
 
 
-_NEVER: Final = _Stretch(inf, inf)
+_NEVER: Final = Stretch(inf, inf)
 
 
-class _Stretches:
+class Stretches:
     """Returns the first stretch of a window that ends after a time.
 
     It is remembered, and good until its end: a decision asks often and finding it takes 0.1 ms.
     """
 
-    def __init__(self, occurrences: Callable[[float], Iterable[_Stretch]]) -> None:
+    def __init__(self, occurrences: Callable[[float], Iterable[Stretch]]) -> None:
         self._occurrences = occurrences
         self._known = (inf, _NEVER)
 
-    def __call__(self, now: float) -> _Stretch:
+    def __call__(self, now: float) -> Stretch:
         since, stretch = self._known  # one value, which threads replace but never change
         if not since <= now < stretch.end:
             stretch = _joined(self._occurrences(now))
@@ -266,7 +144,7 @@ class _Stretches:
         return stretch
 
 
-def _joined(occurrences: Iterable[_Stretch]) -> _Stretch:
+def _joined(occurrences: Iterable[Stretch]) -> Stretch:
     """Return the first of those that are sorted, as long as the next ones adjoin it."""
     found = iter(occurrences)
     start, end = next(found, _NEVER)
@@ -274,27 +152,27 @@ def _joined(occurrences: Iterable[_Stretch]) -> _Stretch:
         if occurrence.start > end:
             break
         end = max(end, occurrence.end)
-    return _Stretch(start, end)
+    return Stretch(start, end)
 
 
 @lru_cache(maxsize=1024)
-def _stretches(
+def stretches(
     cron: str | None, lasts: float | None, weekly: tuple[str, ...], timezone: str
-) -> _Stretches:
-    zone = _zone(timezone)
+) -> Stretches:
+    zone = zone_of(timezone)
     if cron is not None and lasts is not None:
-        return _Stretches(lambda now: islice(_by_cron(cron, lasts, zone, now), _JOINED))
-    spans = tuple(span for text in weekly for span in _spans(text))
-    return _Stretches(lambda now: _by_week(spans, zone, now))
+        return Stretches(lambda now: islice(_by_cron(cron, lasts, zone, now), _JOINED))
+    spans = tuple(span for text in weekly for span in spans_of(text))
+    return Stretches(lambda now: _by_week(spans, zone, now))
 
 
-def _by_cron(cron: str, lasts: float, zone: tzinfo, now: float) -> Iterator[_Stretch]:
+def _by_cron(cron: str, lasts: float, zone: tzinfo, now: float) -> Iterator[Stretch]:
     """Yield, sorted, what ends after *now*; nothing when the next start is 50 years away."""
     minute, hour, *_ = cron.split()
     starts = _starred if "*" in (minute[0], hour[0]) else _fixed
     for at in starts(cron, zone, now - lasts):
         if at + lasts > now:  # not so in the second of two equal hours, for those of the first
-            yield _Stretch(at, at + lasts)
+            yield Stretch(at, at + lasts)
 
 
 def _fixed(cron: str, zone: tzinfo, after: float) -> Iterator[float]:
@@ -326,13 +204,13 @@ def _starred(cron: str, zone: tzinfo, after: float) -> Iterator[float]:
             minute += 1
 
 
-def _by_week(spans: Iterable[_Span], zone: tzinfo, now: float) -> list[_Stretch]:
+def _by_week(spans: Iterable[_Span], zone: tzinfo, now: float) -> list[Stretch]:
     """Return, sorted, what ends after *now* and begins in this week or beside it."""
     today = datetime.fromtimestamp(now, zone).date()
     monday = datetime.combine(today - timedelta(days=today.weekday()), time())
     mondays = [monday + timedelta(weeks=week) for week in (-1, 0, 1)]
     return sorted(
-        _Stretch(_shown(each + timedelta(minutes=span.start), zone)[0], end)
+        Stretch(_shown(each + timedelta(minutes=span.start), zone)[0], end)
         for each in mondays
         for span in spans
         if (end := _shown(each + timedelta(minutes=span.end), zone)[1]) > now
