@@ -9,10 +9,11 @@ import msgspec
 
 from receiver.actions import Action, Actions, Context, Later
 from receiver.errors import ActionError
-from receiver.policy.alert import Alert, Notification, Status, fingerprint
+from receiver.policy.alert import Alert, Notification, Status
 from receiver.policy.authority import Speaker
 from receiver.policy.decay import FORGETS, Decay
 from receiver.policy.dormancy import Dormancy
+from receiver.policy.fingerprint import fingerprint
 from receiver.policy.guards.situation import (
     Around,
     Asking,

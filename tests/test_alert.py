@@ -10,7 +10,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from receiver.errors import PayloadError
-from receiver.policy.alert import Status, fingerprint, parse_notification
+from receiver.policy.alert import Status, parse_notification
+from receiver.policy.fingerprint import fingerprint
 
 PAYLOADS = sorted(
     path for path in Path("tests/payloads").glob("*.json") if path.name != "INDEX.json"

@@ -9,7 +9,7 @@ import pytest
 
 from receiver.cli.alert_file import read_alert_file
 from receiver.errors import ConfigError
-from receiver.policy.alert import fingerprint
+from receiver.policy.fingerprint import fingerprint
 
 
 def written(folder: Path, content: Any) -> Path:

@@ -13,7 +13,8 @@ import pytest
 
 from receiver.clients.alertmanager import Alertmanager
 from receiver.errors import UpstreamError
-from receiver.policy.alert import Status, fingerprint
+from receiver.policy.alert import Status
+from receiver.policy.fingerprint import fingerprint
 from receiver.settings import AlertmanagerSettings
 from tests import factories
 from tests.chain import Program, free_port, start_alertmanager

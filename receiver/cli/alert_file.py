@@ -10,7 +10,8 @@ from typing import Any, Final
 import msgspec
 
 from receiver.errors import ConfigError, PayloadError
-from receiver.policy.alert import Alert, Notification, Status, fingerprint, parse_notification
+from receiver.policy.alert import Alert, Notification, Status, parse_notification
+from receiver.policy.fingerprint import fingerprint
 
 MAX_SIZE: Final = 8 * 1024 * 1024  # bytes
 

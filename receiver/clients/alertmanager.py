@@ -12,7 +12,8 @@ import msgspec
 
 from receiver.clients.upstream import Upstream
 from receiver.errors import UpstreamError
-from receiver.policy.alert import Alert, Status, fingerprint
+from receiver.policy.alert import Alert, Status
+from receiver.policy.fingerprint import fingerprint
 from receiver.policy.matcher import Matcher, MatcherError, MatchOp
 from receiver.settings import AlertmanagerSettings
 

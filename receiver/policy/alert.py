@@ -16,6 +16,7 @@ from typing import Final, TypeVar
 import msgspec
 
 from receiver.errors import PayloadError
+from receiver.policy.fingerprint import fingerprint
 from receiver.policy.link import MAX_LINK, expression_of
 
 MAX_ALERTS: Final = 100_000
@@ -26,10 +27,6 @@ MAX_TEXT: Final = 65_536
 """Characters of one label's or annotation's value."""
 
 _FINGERPRINT: Final = re.compile(r"[0-9a-f]{16}")
-_FNV_OFFSET: Final = 14_695_981_039_346_656_037
-_FNV_PRIME: Final = 1_099_511_628_211
-_64_BITS: Final = (1 << 64) - 1
-
 
 T = TypeVar("T")
 U = TypeVar("U")
@@ -301,16 +298,3 @@ def _refuse_long_values(values: Mapping[str, str]) -> None:
     for name, value in values.items():
         if len(value) > MAX_TEXT:
             raise ValueError(f"the value of {name[:64]!r} is longer than {MAX_TEXT} characters")
-
-
-def fingerprint(labels: Mapping[str, str]) -> str:
-    """Return Alertmanager's fingerprint of a label set: FNV-1a, 64 bits, over the sorted pairs.
-
-    Needed for alerts that come without one: before Alertmanager 0.19, and from files.
-    Source: prometheus/common, model/signature.go; a test holds it equal to a real Alertmanager's.
-    """
-    state = _FNV_OFFSET
-    for name in sorted(labels):
-        for byte in b"%s\xff%s\xff" % (name.encode(), labels[name].encode()):
-            state = ((state ^ byte) * _FNV_PRIME) & _64_BITS
-    return f"{state:016x}"

@@ -26,7 +26,7 @@ import psycopg
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
-from receiver.policy.alert import fingerprint
+from receiver.policy.fingerprint import fingerprint
 from tests.chain import free_port, wait_until
 from tests.postgres import Postgres, postgres
 

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from receiver.clients.alertmanager import Alertmanager
-from receiver.policy.alert import fingerprint
+from receiver.policy.fingerprint import fingerprint
 from receiver.settings import AlertmanagerSettings
 from tests.acceptance.server import PATIENCE, Promheal, alert, ask
 from tests.chain import Exporter, start_alertmanager, start_prometheus, wait_until
