@@ -28,7 +28,7 @@ from receiver.journal.postgres_server import SCHEMA
 from receiver.policy.alert import Notification, parse_notification
 from receiver.policy.decay import FORGETS
 from receiver.policy.proof.binding import Binding
-from receiver.policy.proof.verifier import Judgement
+from receiver.policy.proof.judgement import Judgement
 from receiver.policy.role import ProcessRole
 from receiver.policy.signal import Signal
 from receiver.policy.target import Key

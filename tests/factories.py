@@ -25,7 +25,7 @@ from receiver.policy.guards.situation import (
 from receiver.policy.matcher import Matcher
 from receiver.policy.matcher_syntax import parse_item
 from receiver.policy.proof.binding import Binding
-from receiver.policy.proof.verifier import Judgement
+from receiver.policy.proof.judgement import Judgement
 from receiver.policy.signal import UNASKED, ConditionState, Signal, SignalDoubt
 from receiver.policy.strategy import Budget, Expect, StepSpec, Strategy
 from receiver.services import Inventory

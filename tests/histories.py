@@ -26,7 +26,9 @@ import msgspec
 
 from receiver.clients.prometheus import Prometheus
 from receiver.policy.promql import Rule, Samples
-from receiver.policy.proof.verifier import Judgement, bind, look
+from receiver.policy.proof.bind import bind
+from receiver.policy.proof.judgement import Judgement
+from receiver.policy.proof.verifier import look
 from receiver.policy.relabel import Sending
 from receiver.policy.signal import Signal
 from receiver.settings import PrometheusSettings

@@ -28,7 +28,7 @@ from receiver.policy.breaker import (
     after,
 )
 from receiver.policy.dormancy import AWAKE
-from receiver.policy.proof.verifier import Judgement
+from receiver.policy.proof.judgement import Judgement
 from receiver.policy.run import Outcome, Run, State, StepState
 from receiver.policy.signal import ConditionState, Signal
 from receiver.policy.strategy import Limits, Mode, OnFailure

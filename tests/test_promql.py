@@ -16,11 +16,13 @@ from receiver.policy.promql import (
     same_expression,
     unquote,
 )
-from receiver.policy.proof.flow import Flow, Place, places
-from receiver.policy.proof.syntax import Selector, parse, show
+from receiver.policy.proof.flow import places
+from receiver.policy.proof.placement import Flow, Placement
+from receiver.policy.proof.syntax import parse
+from receiver.policy.proof.tree import Selector, show
 
 
-def selectors(expression: str) -> list[tuple[Selector, Place]]:
+def selectors(expression: str) -> list[tuple[Selector, Placement]]:
     tree = parse(expression)
     at = places(tree.root)
     return [(each, at[each.index]) for each in tree.selectors]

@@ -22,10 +22,13 @@ from receiver.clients.sending import read_sending
 from receiver.errors import UpstreamError
 from receiver.healing.ruleset import Ruleset
 from receiver.policy.promql import Rule, Samples
+from receiver.policy.proof.bind import bind
 from receiver.policy.proof.binding import Binding
 from receiver.policy.proof.flow import places
-from receiver.policy.proof.syntax import parse, show
-from receiver.policy.proof.verifier import Judgement, bind, look
+from receiver.policy.proof.judgement import Judgement
+from receiver.policy.proof.syntax import parse
+from receiver.policy.proof.tree import show
+from receiver.policy.proof.verifier import look
 from receiver.policy.relabel import Sending
 from receiver.policy.signal import Signal
 from receiver.policy.strategy import Expect

@@ -15,7 +15,7 @@ from receiver.clients.prometheus import Prometheus
 from receiver.healing.verifier import PrometheusVerifier
 from receiver.policy.authority import Speaker
 from receiver.policy.link import expression_of
-from receiver.policy.proof.verifier import Judgement
+from receiver.policy.proof.judgement import Judgement
 from receiver.policy.signal import Signal, SignalDoubt
 from receiver.settings import PrometheusSettings
 from tests.chain import Program, free_port, running, wait_until

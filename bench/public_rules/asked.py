@@ -14,6 +14,7 @@ from receiver.policy.decay import decay
 from receiver.policy.looks import Look, end_of, wait_of
 from receiver.policy.promql import Rule, Samples
 from receiver.policy.proof import verifier
+from receiver.policy.proof.bind import bind as bind_alert
 from receiver.policy.relabel import Sending
 from receiver.policy.run import Outcome, Plan
 from receiver.policy.signal import Signal
@@ -56,7 +57,7 @@ def bind(
     known = Rule(
         name=rule.name, query=rule.expr, labels=rule.labels, health="ok", interval=INTERVAL
     )
-    found = verifier.bind(source, alert, rule.expr, known, now=at, well_at=well_at)
+    found = bind_alert(source, alert, rule.expr, known, now=at, well_at=well_at)
     return found.binding if found.signal is Signal.FIRING else None
 
 

@@ -18,7 +18,7 @@ from receiver.policy.authority import FILE, Speaker
 from receiver.policy.decay import Decay
 from receiver.policy.link import expression_of
 from receiver.policy.proof.binding import Binding
-from receiver.policy.proof.verifier import Judgement
+from receiver.policy.proof.judgement import Judgement
 from receiver.policy.signal import ConditionState, Silencing
 from receiver.policy.strategy import Expect, Strategies
 from receiver.services import Inventory

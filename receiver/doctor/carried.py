@@ -9,12 +9,12 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Final
 
-from receiver.policy.proof.syntax import (
+from receiver.policy.proof.tree import (
     CHOOSING,
     Aggregation,
     Binary,
     Call,
-    Node,
+    Expr,
     Selector,
     Text,
     is_scalar,
@@ -28,7 +28,7 @@ _MAKERS: Final = frozenset({"label_join", "label_replace"})
 _ABSENT: Final = frozenset({"absent", "absent_over_time"})
 
 
-def origins(node: Node, name: str) -> Iterator[str]:
+def origins(node: Expr, name: str) -> Iterator[str]:
     """Yield the selectors, or MADE, of which the result may have the label *name*.
 
     Nothing when its series never have it, whatever is measured.
@@ -48,7 +48,7 @@ def origins(node: Node, name: str) -> Iterator[str]:
                 yield from origins(part, name)
 
 
-def named(root: Node) -> Iterator[str]:
+def named(root: Expr) -> Iterator[str]:
     """Yield the labels that the expression itself speaks of, kept or not."""
     for node in walk(root):
         match node:
@@ -77,7 +77,7 @@ def _aggregated(node: Aggregation, name: str) -> Iterator[str]:
         yield from origins(node.expr, name)
 
 
-def _sides(node: Binary, name: str) -> Iterator[Node]:
+def _sides(node: Binary, name: str) -> Iterator[Expr]:
     if is_scalar(node.left) or is_scalar(node.right):
         yield node.right if is_scalar(node.left) else node.left
         return

@@ -15,7 +15,8 @@ from receiver.doctor.memory import may_ask
 from receiver.doctor.routing import alertnames
 from receiver.errors import UpstreamError
 from receiver.policy.promql import Rule
-from receiver.policy.proof.syntax import Node, parse
+from receiver.policy.proof.syntax import parse
+from receiver.policy.proof.tree import Expr
 from receiver.policy.relabel import Sending
 from receiver.policy.strategy import Strategy
 from receiver.yaml.diagnostics import suggestion
@@ -100,7 +101,7 @@ def _known(
     return frozenset(found - {"__name__"})
 
 
-def _carried(root: Node, there: frozenset[str]) -> Iterator[str]:
+def _carried(root: Expr, there: frozenset[str]) -> Iterator[str]:
     """Yield the labels of its result, where those of its series are *there*."""
     for name in {*there, *named(root)}:
         of = set(origins(root, name))

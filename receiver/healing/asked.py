@@ -10,7 +10,7 @@ from receiver.healing.case import Case, target_labels, variables
 from receiver.journal import Episode
 from receiver.policy.decay import FORGETS, Decay
 from receiver.policy.proof.binding import Binding
-from receiver.policy.proof.verifier import Judgement
+from receiver.policy.proof.judgement import Judgement
 from receiver.policy.signal import (
     UNASKED,
     ConditionState,

@@ -14,7 +14,7 @@ import msgspec
 from receiver.config.in_force import Verifier
 from receiver.policy.apart import apart
 from receiver.policy.proof.binding import Binding
-from receiver.policy.proof.verifier import Judgement
+from receiver.policy.proof.judgement import Judgement
 from receiver.policy.run import Plan
 from receiver.policy.signal import Signal
 from receiver.policy.strategy import Expect, Gone

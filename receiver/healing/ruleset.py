@@ -14,7 +14,8 @@ from receiver.policy.authority import rule_of
 from receiver.policy.decay import ALERTS, SCRAPE, Decay, Recordings, decay, recordings
 from receiver.policy.duration import format_duration
 from receiver.policy.promql import Rule, Samples
-from receiver.policy.proof.question import MARK, Restricted, restricted
+from receiver.policy.proof.parts import MARK
+from receiver.policy.proof.restricted import Restricted, restricted
 from receiver.policy.proof.syntax import parse
 from receiver.policy.relabel import Sending
 

@@ -15,10 +15,12 @@ from receiver.healing.ruleset import Ruleset
 from receiver.policy.authority import Authority, Speaker, authority, lists, rule_of
 from receiver.policy.decay import Decay
 from receiver.policy.promql import Rule, Samples, quote
+from receiver.policy.proof.bind import bind
 from receiver.policy.proof.binding import Binding
 from receiver.policy.proof.flow import places
+from receiver.policy.proof.judgement import UNBOUND_ALERT, Judgement, unanswered
 from receiver.policy.proof.syntax import parse
-from receiver.policy.proof.verifier import UNBOUND_ALERT, Judgement, bind, look, unanswered
+from receiver.policy.proof.verifier import look
 from receiver.policy.relabel import Sending
 from receiver.policy.signal import ConditionState, Signal, SignalDoubt
 from receiver.policy.strategy import Expect

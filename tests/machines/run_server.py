@@ -11,7 +11,7 @@ from receiver.actions import Action, Actions, Context, Later
 from receiver.journal import Journal, Stored, Transaction
 from receiver.policy.breaker import MainThresholds, StrategyThresholds, Thresholds
 from receiver.policy.decay import Decay
-from receiver.policy.proof.verifier import Judgement
+from receiver.policy.proof.judgement import Judgement
 from receiver.policy.strategy import OnFailure, Strategies, Strategy, Verify
 from receiver.settings import BackoffSettings, EngineSettings
 from tests.factories import ScriptedProver, parse_matcher, step, strategy

@@ -34,7 +34,7 @@ class Binding(msgspec.Struct, frozen=True, kw_only=True):
     """The expression is the operator's: it need not have returned anything before."""
 
 
-class Found(msgspec.Struct, frozen=True):
+class Matched(msgspec.Struct, frozen=True):
     """Which of the returned series are the alert's."""
 
     sample: Sample | None = None
@@ -49,7 +49,7 @@ def find(
     alert_labels: Mapping[str, str],
     rule: Rule | None,
     sending: Sending | None,
-) -> Found:
+) -> Matched:
     """Return the series of *samples* that the alert is of.
 
     With the server's own configuration, what it would send is compared with what came: nothing in
@@ -64,14 +64,14 @@ def find(
     if sending is not None:
         conflict = sending.conflict(alert_labels)
         if conflict:
-            return Found(note=conflict)
+            return Matched(note=conflict)
         if sending.chains is not None and rule is not None:
             sent = [e for e in every if sending.sends(e.labels, rule_labels, alert_labels)]
             if not sent:
                 sent = [e for e in every if sending.may_send(e.labels, rule_labels, alert_labels)]
             if sent or not ours:
                 return _one(sent)
-            return Found(note=sending.difference(ours[0].labels, rule_labels, alert_labels))
+            return Matched(note=sending.difference(ours[0].labels, rule_labels, alert_labels))
     if ours:
         most = max(len(each.labels.keys() & alert_labels.keys()) for each in ours)
         return _one([e for e in ours if len(e.labels.keys() & alert_labels.keys()) == most])
@@ -80,7 +80,9 @@ def find(
     if found.sample is None or found.ambiguous:
         return found
     name, *_ = sorted(differing(found.sample.labels, alert_labels, set_by_rule))
-    return Found(found.sample, f"bound to {name}={found.sample.labels[name]} by alert relabelling")
+    return Matched(
+        found.sample, f"bound to {name}={found.sample.labels[name]} by alert relabelling"
+    )
 
 
 def differing(
@@ -104,12 +106,14 @@ def _cut_off(
     )
 
 
-def _one(candidates: list[Sample]) -> Found:
+def _one(candidates: list[Sample]) -> Matched:
     if len(candidates) == 1:
-        return Found(candidates[0])
+        return Matched(candidates[0])
     if candidates:
-        return Found(candidates[0], f"{len(candidates)} series may be this alert's", ambiguous=True)
-    return Found()
+        return Matched(
+            candidates[0], f"{len(candidates)} series may be this alert's", ambiguous=True
+        )
+    return Matched()
 
 
 def _unnamed(sample: Sample) -> Sample:

@@ -1,21 +1,21 @@
-"""Which labels of a selector's series reach the result, and what the expression makes of them."""
+"""Where does each selector of an expression stand? From the result down, one operator at a time."""
 
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterator
 from typing import Final
 
 import msgspec
 
-from receiver.policy.promql import label_name, literally, quote
-from receiver.policy.proof.syntax import (
+from receiver.policy.proof.placement import ALL, OUTERMOST, Flow, Placement, Rewritten
+from receiver.policy.proof.tree import (
     CHOOSING,
     Aggregation,
     Binary,
     Call,
+    Expr,
     Negation,
-    Node,
     Number,
     Selector,
     Subquery,
@@ -23,7 +23,6 @@ from receiver.policy.proof.syntax import (
 )
 
 COUNTERS: Final = frozenset({"increase", "irate", "rate"})
-
 _RISING: Final = frozenset({
     "avg_over_time", "ceil", "clamp", "clamp_max", "clamp_min", "count_over_time", "delta", "deriv",
     "exp", "floor", "idelta", "increase", "irate", "label_join", "label_replace", "last_over_time",
@@ -38,126 +37,12 @@ _RISING_AGGREGATIONS: Final = frozenset({
 _NOTHING: Final[frozenset[str]] = frozenset()
 
 
-class Flow(msgspec.Struct, frozen=True):
-    """A set of labels: of those in `only`, or of all, those that are not in `without`."""
-
-    only: frozenset[str] | None = None
-    without: frozenset[str] = frozenset()
-
-    def keep(self, names: Iterable[str]) -> Flow:
-        kept = frozenset(names)
-        return Flow(kept if self.only is None else self.only & kept, self.without)
-
-    def drop(self, names: Iterable[str]) -> Flow:
-        return Flow(self.only, self.without | frozenset(names))
-
-    def meet(self, other: Flow) -> Flow:
-        met = self if other.only is None else self.keep(other.only)
-        return met.drop(other.without)
-
-    def __contains__(self, name: str) -> bool:
-        return (self.only is None or name in self.only) and name not in self.without
-
-
-ALL: Final = Flow()
-
-
-class Rewritten(msgspec.Struct, frozen=True):
-    """`label_replace(…, made, "$1", source, regex)` around a selector: `made` tells of `source`."""
-
-    made: str
-    source: str
-    before: str
-    """The regular expression up to its only group, …"""
-    group: str
-    after: str
-    """… and behind it."""
-
-    def matcher(self, value: str) -> str:
-        """Return a matcher on `source` for the series that the expression gave *value*."""
-        regex = f"(?:{self.before})(?:{literally(value)})(?:{self.after})|{literally(value)}"
-        return f"{label_name(self.source)}=~{quote(regex)}"
-
-
-class Place(msgspec.Struct, frozen=True):
-    """What the expression around a selector means for it."""
-
-    flow: Flow = ALL
-    rewritten: tuple[Rewritten, ...] = ()
-    made: tuple[tuple[str, frozenset[str]], ...] = ()
-    """Labels of the result that the expression makes, and those of the series that they are of."""
-    offset: float = 0.0
-    """Seconds back to the moment whose data is read, those of subqueries included."""
-    pinned: bool = False
-    """Reads history by `@`."""
-    under: tuple[Subquery, ...] = ()
-    """The subqueries around it, the outermost first."""
-    sign: int = 1
-    """1: with its value rises whether the alert fires; -1: it falls; 0: neither can be said."""
-    counter: bool = False
-    """In `rate`, `increase` or `irate`."""
-    summed: bool = False
-    """Added up with others of its selector."""
-    divisors: tuple[tuple[Node, tuple[Subquery, ...]], ...] = ()
-    """What it is divided by."""
-    grouped: bool = False
-    """Below an aggregation: several series of it may have fed one result."""
-    optional: bool = False
-    """A healthy state may lack its data: right of `unless`, inside `absent`, or pinned by `@`."""
-    branch: bool = False
-    """Below `or`: another branch may stand in for it."""
-
-    def through(self, flow: Flow) -> Place:
-        """As seen below something that lets only the labels of *flow* pass."""
-        return msgspec.structs.replace(
-            self,
-            flow=self.flow.meet(flow),
-            rewritten=tuple(each for each in self.rewritten if each.source in flow),
-            made=tuple(
-                (name, kept)
-                for name, sources in self.made
-                if (kept := frozenset(each for each in sources if each in flow))
-            ),
-        )
-
-    def signed(self, sign: int) -> Place:
-        return msgspec.structs.replace(self, sign=self.sign * sign)
-
-    @property
-    def sources(self) -> frozenset[str]:
-        """Labels of the series that the result tells by another name, or in part."""
-        return frozenset().union(*(sources for _, sources in self.made))
-
-    def making(self, name: str, sources: Iterable[str]) -> Place:
-        """As seen below what makes the label *name* of *sources*."""
-        inner = self.through(ALL.drop((name,)))
-        if name not in self.flow:
-            return inner
-        return msgspec.structs.replace(inner, made=(*inner.made, (name, frozenset(sources))))
-
-    def matchers(self, labels: Mapping[str, str]) -> tuple[str, ...]:
-        """Return matchers for the series that can have fed a result with *labels*.
-
-        A series may lack a label that the result has from another operand.
-        """
-        tied = [
-            f"{label_name(name)}=~{quote(literally(value) + '|')}"
-            for name, value in sorted(labels.items())
-            if name in self.flow
-        ]
-        made = [each.matcher(labels[each.made]) for each in self.rewritten if each.made in labels]
-        return (*tied, *made)
-
-
-OUTERMOST: Final = Place()
-
-
-def places(root: Node, outer: Place = OUTERMOST) -> dict[int, Place]:
+def places(root: Expr, outer: Placement = OUTERMOST) -> dict[int, Placement]:
     """Return the place of each selector below *root*, by its index."""
     return dict(_below(root, outer))
 
 
-def below(node: Node, place: Place) -> Iterator[tuple[Node, Place]]:
+def below(node: Expr, place: Placement) -> Iterator[tuple[Expr, Placement]]:
     """Yield the parts of *node*, which stands at *place*, each with its own place."""
     match node:
         case Subquery():
@@ -174,7 +59,7 @@ def below(node: Node, place: Place) -> Iterator[tuple[Node, Place]]:
             return
 
 
-def shifted(node: Selector | Subquery, place: Place) -> Place:
+def shifted(node: Selector | Subquery, place: Placement) -> Placement:
     """Return *place* as seen from a selector with an offset, or from inside such a subquery."""
     shift = node.shift
     if not shift.at:
@@ -185,19 +70,19 @@ def shifted(node: Selector | Subquery, place: Place) -> Place:
     )
 
 
-def _below(node: Node, place: Place) -> Iterator[tuple[int, Place]]:
+def _below(node: Expr, place: Placement) -> Iterator[tuple[int, Placement]]:
     if isinstance(node, Selector):
         yield node.index, shifted(node, place)
     for part, inner in below(node, place):
         yield from _below(part, inner)
 
 
-def _within(node: Subquery, place: Place) -> Place:
+def _within(node: Subquery, place: Placement) -> Placement:
     inner = shifted(node, place)
     return msgspec.structs.replace(inner, under=(*place.under, node))
 
 
-def _aggregation(node: Aggregation, place: Place) -> Iterator[tuple[Node, Place]]:
+def _aggregation(node: Aggregation, place: Placement) -> Iterator[tuple[Expr, Placement]]:
     if node.param is not None:
         yield node.param, place.through(ALL.keep(_NOTHING)).signed(0)
     through = ALL
@@ -219,7 +104,7 @@ def _aggregation(node: Aggregation, place: Place) -> Iterator[tuple[Node, Place]
     )
 
 
-def _operation(node: Binary, place: Place) -> Iterator[tuple[Node, Place]]:
+def _operation(node: Binary, place: Placement) -> Iterator[tuple[Expr, Placement]]:
     left, right = _sides(node)
     one, other = place.through(left), place.through(right)
     one = msgspec.structs.replace(one, summed=False)
@@ -250,7 +135,7 @@ def _operation(node: Binary, place: Place) -> Iterator[tuple[Node, Place]]:
     yield node.right, other.signed(signs[1])
 
 
-def _factor(node: Node) -> int:
+def _factor(node: Expr) -> int:
     """What multiplying by *node* does to a sign; what is no number is taken for positive."""
     if isinstance(node, Negation):
         return -_factor(node.expr)
@@ -281,7 +166,7 @@ def _sides(node: Binary) -> tuple[Flow, Flow]:
             return one, one
 
 
-def _call(node: Call, place: Place) -> Iterator[tuple[Node, Place]]:
+def _call(node: Call, place: Placement) -> Iterator[tuple[Expr, Placement]]:
     name = node.function
     inner = place.signed(1 if name in _RISING else 0)
     inner = msgspec.structs.replace(inner, counter=place.counter or name in COUNTERS)
@@ -298,7 +183,7 @@ def _call(node: Call, place: Place) -> Iterator[tuple[Node, Place]]:
         yield argument, inner
 
 
-def _replaced(node: Call, place: Place) -> Place:
+def _replaced(node: Call, place: Placement) -> Placement:
     _, made, replacement, source, regex = node.arguments
     assert isinstance(made, Text)
     assert isinstance(replacement, Text)
