@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from bench.decay import main
-from receiver.policy.decay import DEPTH, SCRAPE, Decay, Recorded, decay, recordings
+from receiver.policy.decay import DEPTH, SCRAPE, Decay, Recording, decay, recordings
 from receiver.policy.promql import Rule
 
 MINUTE, HOUR, DAY = 60.0, 3_600.0, 86_400.0
@@ -153,9 +153,9 @@ def test_without_the_rules_of_prometheus_names_that_only_rules_make_are_not_know
 
 
 def test_recording_rules_may_rest_on_one_another_five_deep() -> None:
-    chain = {f"r{n}": (Recorded(expression=f"r{n - 1}[1m:]", delay=10.0),) for n in range(1, 9)}
+    chain = {f"r{n}": (Recording(expression=f"r{n - 1}[1m:]", delay=10.0),) for n in range(1, 9)}
     chain = {
-        name: (Recorded(expression=f"max_over_time({made[0].expression})", delay=10.0),)
+        name: (Recording(expression=f"max_over_time({made[0].expression})", delay=10.0),)
         for name, made in chain.items()
     }
     assert decay(f"r{DEPTH}", chain).seconds == DEPTH * 70.0
@@ -166,7 +166,7 @@ def test_many_rules_that_rest_on_many_are_each_read_once() -> None:
     width = 60
     wide = {
         f"r{level}_{n}": (
-            Recorded(expression=" + ".join(f"r{level - 1}_{m}" for m in range(width)), delay=1.0),
+            Recording(expression=" + ".join(f"r{level - 1}_{m}" for m in range(width)), delay=1.0),
         )
         for level in range(1, DEPTH + 1)
         for n in range(width)

@@ -18,7 +18,7 @@ from receiver.actions import discover
 from receiver.clients.alertmanager import Alertmanager
 from receiver.config.files import load
 from receiver.doctor.delivery import examine
-from receiver.policy.finding import Finding, State
+from receiver.policy.finding import Finding, Grade
 from receiver.settings import AlertmanagerSettings
 from tests.acceptance.server import Promheal
 from tests.chain import free_port, start_alertmanager, wait_until
@@ -96,8 +96,8 @@ def hides(tmp_path_factory: pytest.TempPathFactory) -> bool:
     return "<secret>" in text
 
 
-def ill(findings: list[Finding]) -> list[tuple[State, str]]:
-    return [(each.state, each.detail) for each in findings if each.state is not State.OK]
+def ill(findings: list[Finding]) -> list[tuple[Grade, str]]:
+    return [(each.state, each.detail) for each in findings if each.state is not Grade.OK]
 
 
 def test_a_right_configuration_leaves_nothing_to_say(tmp_path: Path, promheal: Promheal) -> None:
@@ -117,41 +117,41 @@ def _hook(config: dict[str, Any]) -> dict[str, Any]:
     return hook
 
 
-WRONG: dict[str, tuple[Callable[[dict[str, Any]], object], State, str]] = {
+WRONG: dict[str, tuple[Callable[[dict[str, Any]], object], Grade, str]] = {
     "max_alerts": (
-        lambda c: _hook(c).update(max_alerts=5), State.WARN, "write `max_alerts: 0`"
+        lambda c: _hook(c).update(max_alerts=5), Grade.WARN, "write `max_alerts: 0`"
     ),
     "send_resolved": (
-        lambda c: _hook(c).update(send_resolved=False), State.WARN, "write `send_resolved: true`"
+        lambda c: _hook(c).update(send_resolved=False), Grade.WARN, "write `send_resolved: true`"
     ),
     "repeat_interval above stale_after": (
-        lambda c: _route(c).update(repeat_interval="12h"), State.WARN, "write `repeat_interval: 4h`"
+        lambda c: _route(c).update(repeat_interval="12h"), Grade.WARN, "write `repeat_interval: 4h`"
     ),
     "group_interval 5m": (
-        lambda c: _route(c).update(group_interval="5m"), State.WARN, "write `group_interval: 10s`"
+        lambda c: _route(c).update(group_interval="5m"), Grade.WARN, "write `group_interval: 10s`"
     ),
     "group_interval by default": (
-        lambda c: _route(c).pop("group_interval"), State.WARN, "write `group_interval: 10s`"
+        lambda c: _route(c).pop("group_interval"), Grade.WARN, "write `group_interval: 10s`"
     ),
     "group_wait 2m": (
-        lambda c: _route(c).update(group_wait="2m"), State.WARN, "write `group_wait: 0s`"
+        lambda c: _route(c).update(group_wait="2m"), Grade.WARN, "write `group_wait: 0s`"
     ),
     "no group_by": (
-        lambda c: _route(c).pop("group_by"), State.WARN, "write `group_by: [alertname, instance]`"
+        lambda c: _route(c).pop("group_by"), Grade.WARN, "write `group_by: [alertname, instance]`"
     ),
     "other receiver": (
         lambda c: _route(c).update(receiver="team"),
-        State.FAIL,
+        Grade.FAIL,
         "goes to team, team and not to promheal; `promheal config alertmanager` prints the route",
     ),
     "other labels": (
         lambda c: _route(c).update(matchers=['service!=""']),
-        State.FAIL,
+        Grade.FAIL,
         "`promheal config alertmanager` prints the route",
     ),
     "another route before it": (
         lambda c: c["route"]["routes"].insert(0, {"receiver": "team"}),
-        State.FAIL,
+        Grade.FAIL,
         "`promheal config alertmanager` prints the route",
     ),
 }  # fmt: skip
@@ -178,9 +178,9 @@ def test_a_wrong_path_or_port_is_found_where_alertmanager_shows_it(
 ) -> None:
     nobody = f"http://127.0.0.1:{free_port()}"
     for url, state, remedy in (
-        (f"{promheal.url}/alerts", State.FAIL, f"write `url: {promheal.url}/webhook`"),
-        (f"{nobody}/webhook", State.WARN, "mend host and port in `url:`"),
-        (f"{nobody}/alerts", State.FAIL, "what answers there is not promheal; mend `url:`"),
+        (f"{promheal.url}/alerts", Grade.FAIL, f"write `url: {promheal.url}/webhook`"),
+        (f"{nobody}/webhook", Grade.WARN, "mend host and port in `url:`"),
+        (f"{nobody}/alerts", Grade.FAIL, "what answers there is not promheal; mend `url:`"),
     ):
         config = right(promheal.url)
         _hook(config)["url"] = url

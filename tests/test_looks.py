@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from receiver.policy.looks import End, Look, Wait, cleared_since, end_of, next_look, wait_of
+from receiver.policy.looks import End, Look, ProofWait, cleared_since, end_of, next_look, wait_of
 from receiver.policy.run import Doubt, Observation, Outcome, Plan
 from receiver.policy.signal import Signal
 
@@ -194,11 +194,11 @@ def test_until_when_the_alert_itself_says_nothing(
     ],
 )
 def test_the_next_look(now: float, within: float, at: float) -> None:
-    wait = Wait(start=100.0, reach=100.0, deadline=100.0 + within, hold=0.0)
+    wait = ProofWait(start=100.0, reach=100.0, deadline=100.0 + within, hold=0.0)
     assert next_look(now, wait, None) == at
 
 
 @pytest.mark.parametrize(("now", "at"), [(350.0, 353.0), (409.0, 410.0), (405.0, 408.0)])
 def test_while_it_must_hold_it_is_looked_at_until_then(now: float, at: float) -> None:
-    wait = Wait(start=100.0, reach=100.0, deadline=400.0, hold=60.0)
+    wait = ProofWait(start=100.0, reach=100.0, deadline=400.0, hold=60.0)
     assert next_look(now, wait, 350.0) == at

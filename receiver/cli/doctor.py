@@ -69,7 +69,7 @@ def command(
     from receiver.actions import discover  # noqa: PLC0415  100 ms, which --help does not need
     from receiver.config.files import load  # noqa: PLC0415
     from receiver.doctor.questions import count, examine  # noqa: PLC0415
-    from receiver.policy.finding import State  # noqa: PLC0415
+    from receiver.policy.finding import Grade  # noqa: PLC0415
     from receiver.yaml.diagnostics import InvalidConfig, format_problem  # noqa: PLC0415
 
     if not send and (strategy or yes):
@@ -93,9 +93,9 @@ def command(
         lambda: table([(each.state.upper(), each.subject, each.detail) for each in findings]),
     )
     states = {each.state for each in findings}
-    if State.FAIL in states:
+    if Grade.FAIL in states:
         return FINDINGS
-    return WARNINGS if State.WARN in states else FINE
+    return WARNINGS if Grade.WARN in states else FINE
 
 
 def _bar(label: str, length: int) -> Any:

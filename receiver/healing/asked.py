@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import msgspec
 
 from receiver.clock import Clock
+from receiver.config.in_force import Config
 from receiver.errors import ActionError
-from receiver.healing.case import Case, target_labels, variables
 from receiver.journal import Episode
+from receiver.policy.alert import Alert
 from receiver.policy.decay import FORGETS, Decay
 from receiver.policy.proof.binding import Binding
 from receiver.policy.proof.judgement import Judgement
@@ -18,7 +21,54 @@ from receiver.policy.signal import (
     SignalDoubt,
     UpstreamState,
 )
-from receiver.template import render_promql
+from receiver.policy.strategy import Strategy
+from receiver.policy.target import Key
+from receiver.template import Variables, render_promql
+
+
+class Case(msgspec.Struct, frozen=True):
+    """What is being decided, by which configuration."""
+
+    config: Config
+    strategy: Strategy
+    target: str
+
+    @property
+    def key(self) -> Key:
+        return Key(self.strategy.name, self.target)
+
+
+def variables(
+    strategy: Strategy,
+    target: str,
+    episode: Episode,
+    value: float | None,
+    expression: str | None,
+) -> Variables:
+    """Return what templates may name: *value* is what *expression* returned for the alert."""
+    return Variables(
+        labels=episode.alert.labels,
+        annotations=episode.alert.annotations,
+        alert=about(episode.alert, expression),
+        strategy=strategy.name,
+        target=target,
+        value=value,
+    )
+
+
+def about(alert: Alert, expression: str | None) -> dict[str, Any]:
+    """Return what actions and templates may know of an alert, as JSON."""
+    return {
+        "fingerprint": alert.fingerprint,
+        "labels": alert.labels,
+        "annotations": alert.annotations,
+        "starts_at": alert.starts_at,
+        "expression": expression,
+    }
+
+
+def target_labels(strategy: Strategy, labels: dict[str, str]) -> dict[str, str]:
+    return {name: labels[name] for name in strategy.target} or labels
 
 
 class Also(msgspec.Struct, frozen=True, kw_only=True):

@@ -13,8 +13,7 @@ from typing import Final
 
 import msgspec
 
-from receiver.healing.asked import Also, Asked, assumed
-from receiver.healing.case import Case
+from receiver.healing.asked import Also, Asked, Case, assumed
 from receiver.healing.facts import Facts
 from receiver.journal import Episode
 from receiver.policy.apart import apart

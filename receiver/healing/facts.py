@@ -10,10 +10,8 @@ from typing import Final
 import msgspec
 
 from receiver.clock import Clock
-from receiver.healing.asked import Asked, assumed, completed, confirmed, with_query
-from receiver.healing.case import Case
+from receiver.healing.asked import Asked, Case, assumed, completed, confirmed, with_query
 from receiver.journal import ActivePause, Episode, Illness, Transaction
-from receiver.policy.alert import Alert
 from receiver.policy.decide import OF_THE_OPERATOR, Decision, decide
 from receiver.policy.dormancy import backoff
 from receiver.policy.guards.reasons import INDEPENDENT_OF_UPSTREAM
@@ -32,7 +30,6 @@ from receiver.policy.run import Run
 from receiver.policy.signal import (
     OPTIMISTIC,
 )
-from receiver.policy.target import Key
 from receiver.policy.window import Window, active
 
 _REASON: Final = 500
@@ -93,9 +90,9 @@ class Facts:
                 enabled=settings.flags.auto_healing,
                 preventive=settings.flags.preventive_healing,
                 dry_run=config.dry_run,
-                pause=_pause(config.pause_file, history.pauses, key, now),
+                pause=_pause(config.pause_file, history.pauses, case, now),
                 rejected=history.veto,
-                maintenance=_maintenance(settings.maintenance, alert, now),
+                maintenance=_maintenance(settings.maintenance, episode, now),
             ),
             bounds=Bounds(
                 stale_after=engine.stale_after,
@@ -142,7 +139,7 @@ class Facts:
     def for_alert(self, situation: Situation, case: Case, episode: Episode) -> Situation:
         """Return *situation* as it is for another alert of the same target."""
         now = self._clock()
-        maintenance = _maintenance(case.config.settings.maintenance, episode.alert, now)
+        maintenance = _maintenance(case.config.settings.maintenance, episode, now)
         return msgspec.structs.replace(
             situation,
             now=now,
@@ -178,8 +175,8 @@ class Facts:
         return completed(case, episode, asked)
 
 
-def _pause(file: Path | None, pauses: Iterable[ActivePause], key: Key, now: float) -> Hold | None:
-    """Return the pause that is for *key* and lasts longest."""
+def _pause(file: Path | None, pauses: Iterable[ActivePause], case: Case, now: float) -> Hold | None:
+    """Return the pause that is for *case* and lasts longest."""
     if file is not None:
         try:
             with file.open(encoding="utf-8", errors="replace") as opened:
@@ -192,7 +189,7 @@ def _pause(file: Path | None, pauses: Iterable[ActivePause], key: Key, now: floa
         else:
             return Hold(f"{file} exists: {reason}".rstrip(": "), now + RETRY)
     longest = max(
-        (pause for pause in pauses if pause.covers(key)),
+        (pause for pause in pauses if pause.covers(case.key)),
         key=lambda pause: inf if pause.until is None else pause.until,
         default=None,
     )
@@ -201,8 +198,8 @@ def _pause(file: Path | None, pauses: Iterable[ActivePause], key: Key, now: floa
     return Hold(f"{longest.by}, {longest.scope}: {longest.reason}", longest.until)
 
 
-def _maintenance(windows: tuple[Window, ...], alert: Alert | None, now: float) -> Hold | None:
-    found = None if alert is None else active(windows, alert.labels, now)
+def _maintenance(windows: tuple[Window, ...], episode: Episode | None, now: float) -> Hold | None:
+    found = None if episode is None else active(windows, episode.alert.labels, now)
     return None if found is None else Hold(found[0].name, found[1])
 
 

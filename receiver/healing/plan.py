@@ -9,8 +9,7 @@ import msgspec
 
 from receiver.actions.parameters import render_params
 from receiver.errors import ActionError
-from receiver.healing.asked import Also, Asked
-from receiver.healing.case import Case, about, target_labels, variables
+from receiver.healing.asked import Also, Asked, Case, about, target_labels, variables
 from receiver.policy.role import UNBOUND
 from receiver.policy.run import Asker, Plan, PlannedStep
 from receiver.policy.strategy import OnFailure, Strategy, condition_holds

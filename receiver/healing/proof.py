@@ -12,7 +12,7 @@ from receiver.config.in_force import Config
 from receiver.healing import evidence
 from receiver.journal import Journal
 from receiver.policy.life import LifeEvent, Occurrence
-from receiver.policy.looks import Look, Wait, cleared_since, end_of, next_look, wait_of
+from receiver.policy.looks import Look, ProofWait, cleared_since, end_of, next_look, wait_of
 from receiver.policy.run import Observation, Outcome, Run
 from receiver.policy.signal import Signal
 
@@ -66,7 +66,7 @@ class Verification:
             forgets_at=end.forgets_at,
         )
 
-    def _cleared(self, run: Run, look: Look, wait: Wait) -> float | None:
+    def _cleared(self, run: Run, look: Look, wait: ProofWait) -> float | None:
         """Return since when every look, this one too, has found it cleared; None if not now."""
         if look.signal is not Signal.CLEARED:
             return None

@@ -15,8 +15,7 @@ import msgspec
 from receiver.clock import Clock
 from receiver.config.in_force import Config
 from receiver.healing.aftermath import Aftermath
-from receiver.healing.asked import Asked
-from receiver.healing.case import Case
+from receiver.healing.asked import Asked, Case
 from receiver.healing.choice import choose
 from receiver.healing.execution import Healing
 from receiver.healing.facts import Facts

@@ -34,7 +34,7 @@ _SET_BY_RULE: Final = frozenset({"__name__", "alertname"})
 _T = TypeVar("_T")
 
 
-class Source(Protocol):
+class RulesSource(Protocol):
     """Prometheus. All raise UpstreamError when there is no usable answer."""
 
     def query(self, expr: str, at: float | None = None) -> Samples: ...
@@ -44,7 +44,7 @@ class Source(Protocol):
 
 
 class Ruleset:
-    def __init__(self, source: Source, clock: Clock) -> None:
+    def __init__(self, source: RulesSource, clock: Clock) -> None:
         self._source = source
         self._clock = clock
         self._kept: dict[object, tuple[float, object]] = {}

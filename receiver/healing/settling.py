@@ -12,8 +12,7 @@ import msgspec
 from receiver.clock import Clock
 from receiver.healing import outcomes
 from receiver.healing.aftermath import Aftermath
-from receiver.healing.asked import Asked
-from receiver.healing.case import Case
+from receiver.healing.asked import Asked, Case
 from receiver.healing.choice import MOST
 from receiver.healing.facts import Facts
 from receiver.healing.plan import Planned

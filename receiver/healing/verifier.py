@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Mapping
 from typing import Final
 
@@ -17,9 +16,8 @@ from receiver.policy.decay import Decay
 from receiver.policy.promql import Rule, Samples, quote
 from receiver.policy.proof.bind import bind
 from receiver.policy.proof.binding import Binding
-from receiver.policy.proof.flow import places
 from receiver.policy.proof.judgement import UNBOUND_ALERT, Judgement, unanswered
-from receiver.policy.proof.syntax import parse
+from receiver.policy.proof.scraping import asks_about_scraping
 from receiver.policy.proof.verifier import look
 from receiver.policy.relabel import Sending
 from receiver.policy.signal import ConditionState, Signal, SignalDoubt
@@ -30,7 +28,6 @@ _NOBODY: Final = Judgement(
 )
 MOST: Final = 10
 """Rules of one name that are tried for an alert which none of them seems to make."""
-_SCRAPING: Final = re.compile(r"\bup\b|\babsent")
 
 
 class PrometheusVerifier:
@@ -199,7 +196,7 @@ class PrometheusVerifier:
         about = {name: alert_labels[name] for name in ("job", "instance") if name in alert_labels}
         if self._prometheus is None or not about or expression is None:
             return ""
-        if _is_about_scraping(expression):
+        if asks_about_scraping(expression):
             return ""
         matchers = ",".join(f"{name}={quote(value)}" for name, value in about.items())
         query = f"max(up{{{matchers}}}) == 0"
@@ -221,15 +218,3 @@ def _rules(prometheus: Prometheus, alert_labels: Mapping[str, str]) -> tuple[Rul
         if error.unknown_path:
             return None
         raise
-
-
-def _is_about_scraping(expression: str) -> bool:
-    """Whether it asks for a scrape that fails, or for what is absent."""
-    try:
-        tree = parse(expression)
-    except ValueError:  # MetricsQL: by its words
-        return _SCRAPING.search(expression) is not None
-    at = places(tree.root)
-    return all(at[each.index].optional for each in tree.selectors) or any(
-        each.metric == "up" for each in tree.selectors
-    )

@@ -36,7 +36,7 @@ _OPS: Final = {
 """By their names: the parser's own have no hash."""
 
 
-class Recorded(msgspec.Struct, frozen=True, kw_only=True):
+class Recording(msgspec.Struct, frozen=True, kw_only=True):
     """A rule of Prometheus as far as the series that it makes remember."""
 
     expression: str
@@ -47,7 +47,7 @@ class Recorded(msgspec.Struct, frozen=True, kw_only=True):
     """That all of its series have, besides those of the expression."""
 
 
-Recordings = Mapping[str, tuple[Recorded, ...]]
+Recordings = Mapping[str, tuple[Recording, ...]]
 """What makes the series of a name."""
 
 
@@ -79,13 +79,13 @@ def longest(decays: Iterable[Decay]) -> Decay:
 
 def recordings(rules: Iterable[Rule]) -> Recordings:
     """Return what makes series: recording rules, and alerting rules, which make `ALERTS`."""
-    found: dict[str, list[Recorded]] = {}
+    found: dict[str, list[Recording]] = {}
     for rule in rules:
         names = (rule.name,) if rule.records else ALERTS
         labels = {name: value for name, value in rule.labels.items() if "{{" not in value}
         if not rule.records:
             labels["alertname"] = rule.name
-        made = Recorded(
+        made = Recording(
             expression=rule.query, delay=rule.interval + rule.keep_firing_for, labels=labels
         )
         for name in names:
@@ -184,7 +184,7 @@ class _Reader:
         )
         return since + max(makers, default=0.0)
 
-    def _recording(self, name: str, rule: Recorded) -> float:
+    def _recording(self, name: str, rule: Recording) -> float:
         if rule.expression in self._known:
             return rule.delay + self._known[rule.expression]
         if len(self._within) == DEPTH:
@@ -228,5 +228,5 @@ def _text(name: str, literals: Mapping[str, str]) -> str:
     return literals[name][1:-1] if name in literals else name
 
 
-def _may_make(rule: Recorded, matchers: Iterable[Matcher]) -> bool:
+def _may_make(rule: Recording, matchers: Iterable[Matcher]) -> bool:
     return all(m.matches(rule.labels) for m in matchers if m.name in rule.labels)

@@ -7,7 +7,7 @@ from enum import StrEnum
 import msgspec
 
 
-class State(StrEnum):
+class Grade(StrEnum):
     OK = "ok"
     WARN = "warn"
     """It works, and is probably not what was meant."""
@@ -19,18 +19,18 @@ class Finding(msgspec.Struct, frozen=True, kw_only=True):
 
     subject: str
     """What was asked: `service checkout`, `prometheus`."""
-    state: State
+    state: Grade
     detail: str
     """What is so, and for a warning or failure what to mend."""
 
 
 def ok(subject: str, detail: str) -> Finding:
-    return Finding(subject=subject, state=State.OK, detail=detail)
+    return Finding(subject=subject, state=Grade.OK, detail=detail)
 
 
 def warn(subject: str, detail: str) -> Finding:
-    return Finding(subject=subject, state=State.WARN, detail=detail)
+    return Finding(subject=subject, state=Grade.WARN, detail=detail)
 
 
 def fail(subject: str, detail: str) -> Finding:
-    return Finding(subject=subject, state=State.FAIL, detail=detail)
+    return Finding(subject=subject, state=Grade.FAIL, detail=detail)

@@ -29,7 +29,7 @@ SHORTEST: Final = 1.0  # seconds between two looks
 LONGEST: Final = 15.0  # seconds between two looks
 
 
-class Wait(msgspec.Struct, frozen=True, kw_only=True):
+class ProofWait(msgspec.Struct, frozen=True, kw_only=True):
     """When what can be said of one run. Seconds since the epoch."""
 
     start: float
@@ -51,7 +51,7 @@ def waited(reach: float, *, within: float, settle: float, at_most: float) -> flo
     return max(within, 0.0 if reach == inf else min(reach + settle, at_most))
 
 
-def wait_of(plan: Plan, start: float) -> Wait:
+def wait_of(plan: Plan, start: float) -> ProofWait:
     """Return how the proof of a run is waited for, whose last step ended at *start*."""
     reach = inf if plan.decay is None else plan.decay + plan.scrape
     longest = waited(
@@ -60,7 +60,9 @@ def wait_of(plan: Plan, start: float) -> Wait:
         settle=plan.verify_settle,
         at_most=plan.verify_at_most,
     )
-    return Wait(start=start, reach=start + reach, deadline=start + longest, hold=plan.verify_hold)
+    return ProofWait(
+        start=start, reach=start + reach, deadline=start + longest, hold=plan.verify_hold
+    )
 
 
 class Look(msgspec.Struct, frozen=True, kw_only=True):
@@ -89,7 +91,7 @@ class End(msgspec.Struct, frozen=True, kw_only=True):
     """Until when the alert may fire although nothing has proven that the action was in vain."""
 
 
-def end_of(look: Look, plan: Plan, wait: Wait, cleared: float | None, *, heals: bool) -> End:
+def end_of(look: Look, plan: Plan, wait: ProofWait, cleared: float | None, *, heals: bool) -> End:
     """Return how a run ends by *look*.
 
     *cleared* is since when every look has found it cleared; *heals* whether a step was one that
@@ -113,7 +115,7 @@ def end_of(look: Look, plan: Plan, wait: Wait, cleared: float | None, *, heals: 
     return End(outcome=outcome, doubt=doubt, seen=seen, reason=reason, forgets_at=forgets_at)
 
 
-def _outcome(look: Look, wait: Wait, cleared: float | None) -> Outcome | None:
+def _outcome(look: Look, wait: ProofWait, cleared: float | None) -> Outcome | None:
     if look.signal is Signal.CLEARED:
         assert cleared is not None
         return Outcome.HEALED if look.at - cleared >= wait.hold else None
@@ -129,7 +131,7 @@ def _doubt(look: Look) -> Doubt:
     return Doubt.OLD_DATA if look.signal is Signal.FIRING else Doubt.UNKNOWN
 
 
-def next_look(now: float, wait: Wait, cleared: float | None) -> float:
+def next_look(now: float, wait: ProofWait, cleared: float | None) -> float:
     """Return when to look again: soon where little time is given, and once at its end."""
     start, end = (wait.start, wait.deadline) if cleared is None else (cleared, cleared + wait.hold)
     distance = min(max((end - start) / LOOKS, SHORTEST), LONGEST)
@@ -146,7 +148,7 @@ def cleared_since(looks: Sequence[Observation]) -> float | None:
     return since
 
 
-def _old_data(plan: Plan, wait: Wait, now: float, seen: float) -> str:
+def _old_data(plan: Plan, wait: ProofWait, now: float, seen: float) -> str:
     """Return why firing, as of *seen*, says nothing, and what to do about it; else nothing."""
     if seen >= wait.reach:
         return ""

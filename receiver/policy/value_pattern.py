@@ -22,7 +22,7 @@ import msgspec
 import re2
 
 from receiver.policy.value_grammar import Choice, OneOf, PatternError, Repeat, Sequence, Tree, parse
-from receiver.policy.value_promise import FIRST, KEPT, LATER, WORD, State, after, fault_of
+from receiver.policy.value_promise import FIRST, KEPT, LATER, WORD, ValueState, after, fault_of
 
 DEFAULT: Final = "[a-zA-Z0-9][a-zA-Z0-9._-]{0,62}"
 """What is proposed to somebody who has written none: names of hosts, units, containers, pods."""
@@ -175,8 +175,8 @@ _SORTS: Final = (WORD, frozenset("/"), frozenset("."), LATER - FIRST - {"."})
 def _broken(tree: Tree) -> str | None:
     """Return a short value that *tree* lets through and that breaks the promise, if any does."""
     automaton = _Automaton(tree)
-    first = (0, State.BEGUN)
-    came_from: dict[tuple[int, State], tuple[tuple[int, State], str]] = {}
+    first = (0, ValueState.BEGUN)
+    came_from: dict[tuple[int, ValueState], tuple[tuple[int, ValueState], str]] = {}
     seen = {first}
     queue = deque([first])
     while queue:

@@ -18,7 +18,7 @@ LATER: Final = FIRST | frozenset(".:@+,-")
 """What it may hold."""
 
 
-class State(Enum):
+class ValueState(Enum):
     """How far a value has been read that keeps the promise, or that it is broken."""
 
     BEGUN = auto()
@@ -30,40 +30,42 @@ class State(Enum):
     BROKEN = auto()
 
 
-KEPT: Final = frozenset({State.TEXT, State.SLASH})
+KEPT: Final = frozenset({ValueState.TEXT, ValueState.SLASH})
 """Where a value that keeps the promise may end."""
 
 
-def after(state: State, character: str) -> State:
+def after(state: ValueState, character: str) -> ValueState:
     """Return how far it is when *character* has been read too."""
-    if state is State.BROKEN or character not in (FIRST if state is State.BEGUN else LATER):
-        return State.BROKEN
+    if state is ValueState.BROKEN or character not in (
+        FIRST if state is ValueState.BEGUN else LATER
+    ):
+        return ValueState.BROKEN
     match state, character:
-        case ((State.DOT | State.DOTS), "/"):
-            return State.BROKEN
+        case ((ValueState.DOT | ValueState.DOTS), "/"):
+            return ValueState.BROKEN
         case _, "/":
-            return State.SLASH
-        case State.SLASH, ".":
-            return State.DOT
-        case State.DOT, ".":
-            return State.DOTS
+            return ValueState.SLASH
+        case ValueState.SLASH, ".":
+            return ValueState.DOT
+        case ValueState.DOT, ".":
+            return ValueState.DOTS
         case _:
-            return State.TEXT
+            return ValueState.TEXT
 
 
 def fault_of(value: str) -> str:
     """Return how *value* breaks the promise, as the end of a sentence, or an empty text."""
-    state = State.BEGUN
+    state = ValueState.BEGUN
     for character in value:
         then = after(state, character)
-        if then is State.BROKEN:
-            if state in {State.DOT, State.DOTS}:
+        if then is ValueState.BROKEN:
+            if state in {ValueState.DOT, ValueState.DOTS}:
                 break
             if character in LATER:
                 return f"may not begin with {character!r}"
             return f"may not hold {_named(character)}"
         state = then
-    if state is State.BEGUN:
+    if state is ValueState.BEGUN:
         return "may not be empty"
     return "" if state in KEPT else "may not lead out of where it stands, as `.` and `..` do"
 

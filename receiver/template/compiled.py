@@ -15,7 +15,7 @@ import msgspec
 
 from receiver.errors import TemplateError
 from receiver.template.language import refusals_of
-from receiver.template.values import FILTERS, MAX_OUTPUT, Named, short, text_of
+from receiver.template.values import FILTERS, MAX_OUTPUT, Fields, short, text_of
 
 if TYPE_CHECKING:
     from jinja2 import nodes
@@ -67,9 +67,9 @@ class Compiled:
         try:
             values = self._evaluate(
                 {
-                    "labels": Named("the alert has no label", variables.labels),
-                    "annotations": Named("the alert has no annotation", variables.annotations),
-                    "alert": Named("`alert` has no", variables.alert),
+                    "labels": Fields("the alert has no label", variables.labels),
+                    "annotations": Fields("the alert has no annotation", variables.annotations),
+                    "alert": Fields("`alert` has no", variables.alert),
                     "strategy": variables.strategy,
                     "target": variables.target,
                     "value": variables.value,

@@ -14,7 +14,7 @@ MAX_OUTPUT: Final = 65_536
 _NUMBER: Final = re.compile(r"\s*([+-]?\d{1,18})(\.\d{0,18})?(?:[eE][+-]?\d{1,3})?\s*", re.ASCII)
 
 
-class Named:
+class Fields:
     """Labels and the like as a template sees them: `labels.items` is the label of that name."""
 
     __slots__ = ("__values", "__what")
@@ -32,7 +32,7 @@ class Named:
         if name in self.__values:
             value = self.__values[name]
             if isinstance(value, Mapping):
-                return Named(f"`alert.{name}` has no", value)
+                return Fields(f"`alert.{name}` has no", value)
             return value
         known = ", ".join(sorted(map(short, self.__values))[:20]) or "none"
         return StrictUndefined(f"{self.__what} {short(name)}; it has: {known}")
@@ -51,7 +51,7 @@ def text_of(value: object) -> str:
             return str(int(value)) if value.is_integer() and abs(value) < 1e15 else repr(value)
         case None:
             raise TemplateError("a value is not known now; give one with the filter `default`")
-        case Named():
+        case Fields():
             raise TemplateError("an expression names many values; name one of them")
         case _:
             return str(value)  # a StrictUndefined raises, and says what is missing

@@ -6,7 +6,6 @@ from typing import Final
 
 from receiver.policy.proof.flow import COUNTERS
 from receiver.policy.proof.tree import (
-    CHOOSING,
     Aggregation,
     Binary,
     Call,
@@ -16,11 +15,6 @@ from receiver.policy.proof.tree import (
     Selector,
     walk,
 )
-
-
-def chooses(node: Expr) -> bool:
-    """Whether some of its series can be left out because others rank before them."""
-    return any(isinstance(each, Aggregation) and each.op in CHOOSING for each in walk(node))
 
 
 def compares(node: Expr) -> bool:

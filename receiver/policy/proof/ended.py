@@ -19,6 +19,7 @@ from receiver.policy.proof.lost import (
     PODS,
     Lost,
     Target,
+    identity,
     kube,
     left_by,
     object_of,
@@ -31,7 +32,7 @@ from receiver.policy.proof.question import MOST_LOST
 from receiver.policy.proof.value import EMPTY, Value, cut, unknown
 
 
-class Fate(msgspec.Struct, frozen=True):
+class Ending(msgspec.Struct, frozen=True):
     """What became of the lost series of one selector."""
 
     value: Value
@@ -50,7 +51,7 @@ class Explanation:
         self.fates: Final = {each.key: self._all_of(each) for each in asked.lost}
         """What became of the series of each selector, by `Lost.key`."""
 
-    def _all_of(self, lost: Lost) -> Fate:
+    def _all_of(self, lost: Lost) -> Ending:
         moved: frozenset[str] = frozenset()
         for row in lost.rows:
             found = self._one(lost, row)
@@ -61,11 +62,11 @@ class Explanation:
         # Where the successor has the same value, as a StatefulSet's pod its name, it is told by the
         # others; where it has all of them, its series count for this very alert.
         same = frozenset(n for n in carried if self._first.number(self._asked.still(lost, n)))
-        return Fate(EMPTY, moved - same)
+        return Ending(EMPTY, moved - same)
 
     def _one(  # noqa: PLR0911  one return a row of the table
         self, lost: Lost, row: Sample
-    ) -> Fate:
+    ) -> Ending:
         target = target_of(row)
         name = target[1] or target[0] or "its target"
         number = f"{row.value:.0f} series that fed the alert"
@@ -73,30 +74,30 @@ class Explanation:
         new = self._by_target(self._asked.up_new)
         known = target in then or target in now
         if target in new and new[target] == 0:
-            return Fate(unknown(f"{name} is down: {number} have no sample since the action"))
+            return Ending(unknown(f"{name} is down: {number} have no sample since the action"))
         if known and target not in new and target in now:
-            return Fate(unknown(f"{name} was not scraped since the action"))
+            return Ending(unknown(f"{name} was not scraped since the action"))
         gone = self._object_gone(lost, target)
         if gone is not None:
-            return Fate(gone, IDENTITY - EXPORTER | {kube(lost)})
+            return Ending(gone, IDENTITY - EXPORTER | {kube(lost)})
         if not known:
-            return Fate(unknown(f"no `up` tells why {number} have ended: {cut(lost.key)}"))
+            return Ending(unknown(f"no `up` tells why {number} have ended: {cut(lost.key)}"))
         if target not in new:
             return self._left(lost, target, name)
         if self._only_while_ill(lost, target) or self._counts_anew(lost, target):
-            return Fate(EMPTY)
+            return Ending(EMPTY)
         if not kube(lost) and self._pod_replaced(lost, row):
-            return Fate(EMPTY, PODS)
-        return Fate(unknown(f"{name} is up but does not expose {cut(lost.key)} any more"))
+            return Ending(EMPTY, PODS)
+        return Ending(unknown(f"{name} is up but does not expose {cut(lost.key)} any more"))
 
-    def _left(self, lost: Lost, target: Target, name: str) -> Fate:
+    def _left(self, lost: Lost, target: Target, name: str) -> Ending:
         """The target is not scraped any more: does another one have what it had?"""
         there, before = self._as_many(lost, target, left_by(lost))
         if there >= before:
-            return Fate(EMPTY, left_by(lost))
+            return Ending(EMPTY, left_by(lost))
         if self._asked.accept_gone:
-            return Fate(EMPTY)
-        return Fate(
+            return Ending(EMPTY)
+        return Ending(
             unknown(
                 f"{name} has left discovery and nothing took its place "
                 f"({there:.0f} of {before:.0f})"
@@ -156,6 +157,12 @@ class Explanation:
             if kind in lost.asked.labels and space not in new and not self._asked.accept_gone:
                 return unknown(f"the {object_of(lost)} {its} is gone and nothing took its place")
         return EMPTY if objects else None
+
+    def names(self) -> frozenset[str]:
+        """Return the labels of the alert's series that its successor has not."""
+        return frozenset().union(
+            *(identity(each, self.fates[each.key].moved) for each in self._asked.lost)
+        )
 
     def old(self) -> Mapping[str, tuple[str, ...]] | None:
         """Return what identified the targets of what moved, when the alert was bound, by label.

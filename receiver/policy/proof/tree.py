@@ -175,6 +175,13 @@ class Tree(msgspec.Struct, frozen=True):
     selectors: tuple[Selector, ...]
     """In the order in which they stand there; `index` counts them."""
 
+    @property
+    def chooses(self) -> bool:
+        """Whether some of its series can be left out because others rank before them."""
+        return any(
+            isinstance(each, Aggregation) and each.op in CHOOSING for each in walk(self.root)
+        )
+
 
 def walk(node: Expr) -> Iterator[Expr]:
     """Yield *node* and everything below it."""

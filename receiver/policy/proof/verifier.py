@@ -13,11 +13,9 @@ import msgspec
 from receiver.errors import UpstreamError
 from receiver.policy.promql import Rule, Sample
 from receiver.policy.proof.binding import ALWAYS_SET, Binding, differing
-from receiver.policy.proof.condition import chooses
 from receiver.policy.proof.ended import Explanation
 from receiver.policy.proof.judge import Judge
 from receiver.policy.proof.judgement import Judgement, unanswered, undecided
-from receiver.policy.proof.lost import identity
 from receiver.policy.proof.lost_questions import Questions
 from receiver.policy.proof.parts import TOLERANCE, PartAnswers, Parts
 from receiver.policy.proof.question import MOST_LOST, Timing, returned
@@ -67,7 +65,7 @@ class _Look:
     """One answer, and what is asked because of it, all at one moment."""
 
     _timing: Timing
-    answered: Restricted
+    _asked: Restricted
     _answer: PartAnswers
     lag: float = 0.0
     """Seconds by which the answer is about the past."""
@@ -129,7 +127,7 @@ class _Look:
     def _cleared(self, proven: Value) -> Judgement:
         """It is not returned, and nothing that it rests on is missing."""
         root = self._tree.root
-        if chooses(root) and self._answer.number(returned(self._asked, root)):
+        if self._tree.chooses and self._answer.number(returned(self._asked, root)):
             return undecided("still true for its series; only others rank before it")
         if proven.kind is Kind.PRESENT:
             return undecided("not returned, though no condition of it is false")
@@ -152,7 +150,7 @@ class _Look:
         second = self._more(lambda parts: questions.ask_about_objects(first, parts))
         became = Explanation(questions, first, second)
         self._old = became.old()
-        self._names = _NOTHING.union(*(identity(e, became.fates[e.key].moved) for e in judge.lost))
+        self._names = became.names()
         return Judge(self._timing, reading, lambda lost: became.fates[lost.key].value).root(asked)
 
     def _successor(self) -> Judgement | None:
@@ -222,7 +220,7 @@ def _parts(asked: Restricted, timing: Timing) -> Parts:
     """Return all parts that judging *asked* reads."""
     parts = Parts()
     Judge(timing, _Recorder(parts), lambda _: None).root(asked)
-    if chooses(asked.tree.root):
+    if asked.tree.chooses:
         parts.add(returned(asked, asked.tree.root))
     return parts
 
