@@ -14,14 +14,7 @@ from receiver.policy.authority import Speaker
 from receiver.policy.decay import FORGETS, Decay
 from receiver.policy.dormancy import Dormancy
 from receiver.policy.fingerprint import fingerprint
-from receiver.policy.guards.situation import (
-    Around,
-    Asking,
-    Bounds,
-    Past,
-    Situation,
-    Wishes,
-)
+from receiver.policy.guards.situation import Around, Asking, Bounds, Past, Situation, Wishes
 from receiver.policy.matcher import Matcher
 from receiver.policy.matcher_syntax import parse_item
 from receiver.policy.proof.binding import Binding
@@ -117,7 +110,7 @@ def situation(**changes: Any) -> Situation:
             holder=None,
             holder_reason="",
             acting=0,
-            ill=1,
+            affected=1,
             treated=0,
             breakers=(),
             dormancy=Dormancy(),

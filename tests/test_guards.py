@@ -202,10 +202,10 @@ TABLE: list[tuple[dict[str, Any], str, Answer, Reason | None, float | None]] = [
         "backoff", Answer.ALLOW, None, None,
     ),
     # It takes both: too many that are ill, and enough of them in treatment.
-    ({"ill": 11, "treated": 10}, "storm", Answer.WAIT, Reason.STORM, None),
-    ({"ill": 11, "treated": 9}, "storm", Answer.ALLOW, None, None),
-    ({"ill": 10, "treated": 10}, "storm", Answer.ALLOW, None, None),
-    ({"ill": 3, "treated": 2, "storm_targets": 2}, "storm", Answer.WAIT, Reason.STORM, None),
+    ({"affected": 11, "treated": 10}, "storm", Answer.WAIT, Reason.STORM, None),
+    ({"affected": 11, "treated": 9}, "storm", Answer.ALLOW, None, None),
+    ({"affected": 10, "treated": 10}, "storm", Answer.ALLOW, None, None),
+    ({"affected": 3, "treated": 2, "storm_targets": 2}, "storm", Answer.WAIT, Reason.STORM, None),
     (
         {"strategy": LIMITED, "latest_starts": (NOW - 50, NOW - 40, NOW - 30)},
         "storm", Answer.WAIT, Reason.BLAST_RADIUS, NOW + 20,
@@ -326,7 +326,7 @@ TOLD: list[tuple[dict[str, Any], str, str]] = [
         "backoff", "2 targets have failed since the last heal",
     ),
     (
-        {"ill": 11, "treated": 12},
+        {"affected": 11, "treated": 12},
         "storm", "more than 10 targets are ill, and 12 others are being treated",
     ),
     ({"strategy": LIMITED, "latest_starts": (NOW,) * 3}, "storm", "2 targets in 1m"),

@@ -5,9 +5,7 @@ from pathlib import Path
 
 import pytest
 from flask.testing import FlaskClient
-from prometheus_client.openmetrics.parser import (
-    text_string_to_metric_families as parse_openmetrics,
-)
+from prometheus_client.openmetrics.parser import text_string_to_metric_families as parse_openmetrics
 from prometheus_client.parser import text_string_to_metric_families as parse_text
 
 from receiver.app import Service

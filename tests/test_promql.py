@@ -9,13 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from receiver.policy.promql import (
-    MAX_EXPRESSION,
-    MAX_OPERATORS,
-    quote,
-    same_expression,
-    unquote,
-)
+from receiver.policy.promql import MAX_EXPRESSION, MAX_OPERATORS, quote, same_expression, unquote
 from receiver.policy.proof.flow import places
 from receiver.policy.proof.placement import Flow, Placement
 from receiver.policy.proof.syntax import parse

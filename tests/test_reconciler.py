@@ -17,16 +17,7 @@ from receiver.policy.strategy import Mode, OnFailure, Strategies, Verify, WhenBl
 from receiver.policy.target import Key
 from receiver.policy.value_pattern import ValuePattern
 from receiver.settings import EngineSettings, UndeclaredValues
-from tests.factories import (
-    NOW,
-    Spy,
-    alert,
-    notification,
-    parse_matcher,
-    resolved,
-    step,
-    strategy,
-)
+from tests.factories import NOW, Spy, alert, notification, parse_matcher, resolved, step, strategy
 from tests.world import KEY, World
 
 

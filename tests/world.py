@@ -21,15 +21,7 @@ from receiver.policy.target import Key
 from receiver.reporting.metrics import Metrics
 from receiver.services import Inventory
 from receiver.settings import PrometheusSettings, Settings
-from tests.factories import (
-    FakeClock,
-    ScriptedProver,
-    Spy,
-    actions,
-    alert,
-    notification,
-    strategy,
-)
+from tests.factories import FakeClock, ScriptedProver, Spy, actions, alert, notification, strategy
 
 KEY = Key("latency", 'service="checkout"')
 

@@ -1,4 +1,4 @@
-"""What do Prometheus and Alertmanager say of one alert, before a decision?"""
+"""What is asked about one alert before a decision, and what did Prometheus and Alertmanager say?"""
 
 from __future__ import annotations
 
@@ -14,13 +14,7 @@ from receiver.policy.alert import Alert
 from receiver.policy.decay import FORGETS, Decay
 from receiver.policy.proof.binding import Binding
 from receiver.policy.proof.judgement import Judgement
-from receiver.policy.signal import (
-    UNASKED,
-    ConditionState,
-    Signal,
-    SignalDoubt,
-    UpstreamState,
-)
+from receiver.policy.signal import UNASKED, ConditionState, Signal, SignalDoubt, UpstreamState
 from receiver.policy.strategy import Strategy
 from receiver.policy.target import Key
 from receiver.template import Variables, render_promql
@@ -72,13 +66,13 @@ def target_labels(strategy: Strategy, labels: dict[str, str]) -> dict[str, str]:
 
 
 class Also(msgspec.Struct, frozen=True, kw_only=True):
-    """Another alert that fires, and asks for the same act."""
+    """Another firing alert that asks for the same run."""
 
     episode: Episode
     value: float | None
     expression: str | None
     binding: Binding | None
-    """None where it is not known what would prove its end."""
+    """None where nothing could prove its end."""
     query: str | None
 
 
@@ -89,29 +83,29 @@ class Asked(msgspec.Struct, frozen=True, kw_only=True):
     """The alert that is decided on."""
     also: tuple[Also, ...] = ()
     over: tuple[int, ...] = ()
-    """Episodes of the target that are over, though their end was not told."""
+    """Episodes that are over although no notification said so."""
     left_out: str = ""
-    """Which others do not ask for the act, and why."""
+    """Which other alerts do not ask for the run, and why."""
     unproven: int = 0
-    """Others that were not asked, although it may be acted on."""
+    """Further alerts of the target that were not asked about."""
     upstream: UpstreamState = UNASKED
     expression: str | None = None
-    """By which it was judged; it is what a run is proven by."""
+    """The expression by which it was judged, and by which a run is proven."""
     binding: Binding | None = None
     """The alert's series, by which it is known again after the action."""
     value: float | None = None
     query: str | None = None
     """The strategy's `verify.query` for this alert; None where it has none."""
     query_fault: str = ""
-    """Why it cannot be rendered."""
+    """Why `verify.query` cannot be rendered."""
     answered: bool = False
     """The signal is Prometheus' own, of just now."""
     complete: bool = False
     """Nothing was left unasked: only then may it be acted on."""
     decay: Decay = FORGETS
-    """Of what will prove the heal."""
+    """How far back looks what will prove the heal."""
     alert_decay: Decay = FORGETS
-    """Of the alert's own expression."""
+    """How far back the alert's own expression looks."""
 
 
 def confirmed(case: Case, episode: Episode, clock: Clock) -> Asked:
@@ -143,7 +137,7 @@ def confirmed(case: Case, episode: Episode, clock: Clock) -> Asked:
 
 
 def completed(case: Case, episode: Episode, asked: Asked) -> Asked:
-    """Ask what only stands before an act: silences, scrapes, and how long queries remember."""
+    """Ask what matters only if a run may begin: silences, scrapes, how far back queries look."""
     labels, verifier, upstream = episode.alert.labels, case.config.verifier, asked.upstream
     alert_decay = verifier.decay(labels, asked.expression)
     decay = _decay(case, episode, asked, alert_decay)
@@ -187,7 +181,7 @@ def _by_own_query(
 
 
 def assumed(case: Case, episode: Episode, upstream: UpstreamState) -> Asked:
-    """Return what stands for an answer where nobody was asked."""
+    """Return what stands in for an answer where nobody was asked."""
     return with_query(case, Asked(episode=episode, upstream=upstream))
 
 

@@ -1,8 +1,8 @@
-"""On which of its alerts is a target decided?
+"""Which of its alerts is a target decided on?
 
 Several alerts may ask for one strategy on one target. Each is judged alone: whether it fires, is
-silenced, in maintenance, lets `when` hold. One that may be acted on is enough; the others that fire
-with it are asked about after the act, and those that are left out are named.
+silenced, is in maintenance, whether its `when` holds. One that may be acted on is enough. Those
+that fire with it are asked about after the action, and the decision names those that are left out.
 """
 
 from __future__ import annotations
@@ -23,13 +23,13 @@ from receiver.policy.guards.situation import Answer, Situation, Verdict
 from receiver.policy.signal import UNASKED, Signal, SignalDoubt, Silencing
 
 MOST: Final = 20
-"""Alerts of a target that are asked about before it is acted on."""
+"""Alerts of a target that are asked about before an action."""
 PROVEN: Final = 5
 """Alerts that a proof looks at."""
 _NAMED: Final = 5
-"""Alerts that are named when they are left out."""
+"""Alerts that a decision names as left out."""
 _REASON: Final = 120
-"""Characters of why one is left out."""
+"""Characters of the reason that is given for each."""
 
 _BEYOND: Final = msgspec.structs.replace(
     UNASKED,
@@ -38,23 +38,23 @@ _BEYOND: Final = msgspec.structs.replace(
 
 
 class _Judged(msgspec.Struct, frozen=True):
-    """One alert, and what would be decided if it stood alone."""
+    """One alert, and what would be decided if it were the only one."""
 
     name: str
     asked: Asked
     verdict: Verdict
     refused: Verdict | None
-    """Why it does not ask for the act, whatever else is in the way."""
+    """Why it does not ask for an action, apart from what its target says."""
 
 
 def choose(
     facts: Facts, case: Case, episodes: Sequence[Episode], situation: Situation | None
 ) -> Asked:
-    """Ask about the alerts of a target until one may be acted on, and then who asks with it.
+    """Ask about the alerts of a target until one may be acted on, and then which ask with it.
 
-    *episodes* are those that ask, the one said last first; of more than `MOST` the rest counts as
-    one that nobody can say anything of. *situation* is what a `glance` has seen of the first. Where
-    none may be acted on, the answer is of the one that is to be looked at again first.
+    *episodes* are those that ask, the latest first; beyond `MOST` the rest counts as one unknown
+    alert. *situation* is what a `glance` has seen of the first. Where none may be acted on, the
+    answer is of the one that can be decided anew first.
     """
     if situation is None or not episodes:
         return Asked()
@@ -76,14 +76,14 @@ def choose(
         if one.refused is None:
             standing.append(one)
             if not asked.complete or len(standing) == PROVEN:
-                break  # what is in the way is in the way of all
+                break  # the target's own obstacle stops all of them
         if asked.answered and _is_blind(asked):
             if standing:
                 break
             unasked = msgspec.structs.replace(asked.upstream, silencing=Silencing(), suspect="")
             blind = msgspec.structs.replace(asked, complete=False, upstream=unasked)
         if asked.upstream.silencing.unknown:
-            break  # Alertmanager is not waited for once more
+            break  # do not wait for Alertmanager again
     chosen = standing[0] if standing else _first(judged)
     also = [one for one in standing[1:] if one.asked.upstream.signal is Signal.FIRING]
     unproven = len(episodes) - len(judged) if chosen.asked.complete and standing else 0
@@ -100,7 +100,7 @@ def choose(
 
 
 def _first(judged: Iterable[_Judged]) -> _Judged:
-    """Return the refusal that is to be looked at again first; one that waits before a no."""
+    """Return the refusal that can be decided anew first; waiting ranks before denied."""
 
     def rank(one: _Judged) -> tuple[bool, float]:
         until = one.verdict.until

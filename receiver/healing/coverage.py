@@ -1,4 +1,4 @@
-"""What does a scope cover now? The strategies, the alerts that fire, and the runs in hand."""
+"""What does a scope cover now: strategies, alerts that fire, runs that are not finished?"""
 
 from __future__ import annotations
 
@@ -13,15 +13,15 @@ from receiver.policy.target import Key
 
 class Coverage(msgspec.Struct, frozen=True, kw_only=True):
     strategies: tuple[str, ...]
-    """Those that may have a target in it."""
+    """Strategies that may have a target in it."""
     targets: tuple[str, ...]
-    """Those for which something fires, or a run is not finished."""
+    """Targets for which something fires, or a run is not finished."""
     alerts: int
-    """How many fire that a strategy is asked for."""
+    """Firing alerts that ask for a strategy."""
     under_way: tuple[int, ...]
-    """Runs that have begun: they go on."""
+    """Runs that have begun to act, and go on."""
     waiting: tuple[int, ...]
-    """Runs that have not."""
+    """Runs that are pending."""
 
 
 def coverage(

@@ -1,7 +1,7 @@
-"""What do all the alerts that asked for an act say after it?
+"""Have all the alerts that asked for an action cleared?
 
-Healed is a target when none of them fires any more. One that fires is enough for the opposite, and
-while one cannot be judged nothing is proven.
+A target is healed when none of them fires any more. A single one that fires disproves it, and while
+one cannot be judged nothing is proven.
 """
 
 from __future__ import annotations
@@ -41,7 +41,7 @@ def look(verifier: Verifier, plan: Plan, *, acted_at: float, since: float) -> Ju
         )
         said.append((name, judgement))
         if judgement.signal is Signal.FIRING or judgement.unasked:
-            break  # which it is the others do not change
+            break  # the others cannot change the result
     return _together(said, len(bound), plan.unproven)
 
 
@@ -67,7 +67,7 @@ def _weight(said: tuple[str, Judgement]) -> int:
 
 
 def _every(plan: Plan, acted_at: float) -> list[_Bound]:
-    """Return what is asked about; a query that is the same for several is asked once."""
+    """Return what is asked about each alert; the same query for several is asked once."""
     first = _bound(plan, plan.binding, plan.verify_query, acted_at)
     found = [_Bound(plan.alert.get("labels", {}), first)]
     asked = {_question(first)}

@@ -27,9 +27,7 @@ from receiver.policy.guards.situation import (
 )
 from receiver.policy.role import UNBOUND
 from receiver.policy.run import Run
-from receiver.policy.signal import (
-    OPTIMISTIC,
-)
+from receiver.policy.signal import OPTIMISTIC
 from receiver.policy.window import Window, active
 
 _REASON: Final = 500
@@ -53,8 +51,7 @@ class Facts:
     ) -> Situation:
         """Return what a decision rests on, the history read in *transaction*.
 
-        *runs_on* is where the steps of what is planned are to be executed, *fault* why nothing can
-        be planned.
+        *runs_on* is where the planned steps would be executed, *fault* why there is no plan.
         """
         config, strategy, key = case.config, case.strategy, case.key
         settings = config.settings
@@ -71,7 +68,7 @@ class Facts:
             most=most,
             lately=lately,
         )
-        # To find out how many are ill costs more than all else here.
+        # Counting the affected targets costs more than everything else here.
         illness = Illness(0, 0)
         if history.touched >= most:
             illness = transaction.illness(key, limit=most, since=lately)
@@ -122,7 +119,7 @@ class Facts:
                 holder=history.holder,
                 holder_reason=history.holder_reason,
                 acting=history.acting,
-                ill=illness.ill,
+                affected=illness.ill,
                 treated=illness.treated,
                 breakers=history.breakers,
                 dormancy=history.dormancy,
@@ -159,9 +156,9 @@ class Facts:
     ) -> Asked:
         """Ask Prometheus and Alertmanager about one alert, unless the answer could not matter.
 
-        *situation* is what a `glance` has seen. In a storm most have to queue, and while everything
-        is paused nobody needs to know. *blind* is that Prometheus could not be asked a moment ago:
-        it is not waited for once more.
+        *situation* is what a `glance` has seen. In a storm most targets have to queue, and while
+        everything is paused no answer changes that. *blind* is the answer to another alert of the
+        target, if Prometheus could not be asked then: it is not waited for again.
         """
         if decide(situation).verdict.reason in INDEPENDENT_OF_UPSTREAM:
             return assumed(case, episode, OPTIMISTIC)
@@ -169,7 +166,7 @@ class Facts:
             asked = confirmed(case, episode, self._clock)
         else:
             asked = with_query(case, msgspec.structs.replace(blind, episode=episode))
-        # What only stands before the act is asked only then; also where a person is to judge it.
+        # The rest is asked only where a run may begin, or a person is to judge whether it may.
         if self.decide_by(situation, asked).refused_by - OF_THE_OPERATOR:
             return asked
         return completed(case, episode, asked)
@@ -184,7 +181,7 @@ def _pause(file: Path | None, pauses: Iterable[ActivePause], case: Case, now: fl
         except FileNotFoundError:
             pass
         except OSError as error:
-            # Whether it is there cannot be said, and who wrote it meant business.
+            # Whether it exists is unknown; whoever wrote it wanted everything to stop.
             return Hold(f"{file}: {error.strerror}", now + RETRY)
         else:
             return Hold(f"{file} exists: {reason}".rstrip(": "), now + RETRY)

@@ -1,6 +1,6 @@
-"""What may a person mean? The strategies and targets that are known, and the nearest to a name.
+"""Which strategies and targets exist, and which is nearest to a misspelt name?
 
-A pause of what does not exist stops nothing, and looks as if it did.
+A pause of something that does not exist stops nothing, and looks as if it did.
 """
 
 from __future__ import annotations
@@ -21,14 +21,14 @@ from receiver.template import names_in
 from receiver.yaml.diagnostics import quoted, suggestion
 
 UNKNOWN: Final = "unknown_scope"
-"""The code of the refusal of what is not known."""
+"""The error code for an unknown scope."""
 
 _OFFERED: Final = 5
-"""Targets that a refusal names."""
+"""Targets that an error offers."""
 _COMPARED: Final = 2_000
 """Targets that a name is compared with."""
 _LONGEST: Final = 200
-"""Characters of a target that is offered: it is to be written down."""
+"""Characters of an offered target: a person has to type it."""
 
 
 class Known(msgspec.Struct, frozen=True, kw_only=True):
@@ -36,13 +36,13 @@ class Known(msgspec.Struct, frozen=True, kw_only=True):
     services: tuple[str, ...]
     """The names in services.yml."""
     targets: tuple[str, ...]
-    """Those that fire, or were ever decided on."""
+    """Targets that fire, or were ever decided on."""
 
     def recognise(self, scope: Scope, *, even_if_unknown: bool) -> Scope:
-        """Return *scope* in the words that runs use.
+        """Return *scope* as runs spell it.
 
-        Raises RefusedError for what covers nothing that is known, with the nearest that is, and for
-        a value that may be of several labels.
+        Raises RefusedError for a scope that covers nothing that exists, with the nearest that does,
+        and for a value that several labels may have.
         """
         if scope.strategy:
             if not even_if_unknown and self.strategies.get(scope.strategy) is None:
@@ -68,7 +68,7 @@ class Known(msgspec.Struct, frozen=True, kw_only=True):
 
     @property
     def _labels(self) -> tuple[str, ...]:
-        """By which targets are named."""
+        """The labels by which targets are named."""
         return tuple(dict.fromkeys(label for one in self.strategies for label in one.named_by))
 
     def _labelled(self, scope: Scope, *, even_if_unknown: bool) -> Scope:
@@ -116,7 +116,7 @@ class Known(msgspec.Struct, frozen=True, kw_only=True):
         return bool(self.strategies_of(scope)) and any(map(scope.meets, self._all()))
 
     def _all(self) -> Iterator[dict[str, str]]:
-        """Yield the labels of the targets that there have been, and of those that may come."""
+        """Yield the labels of past targets, and of those that the configuration leads to expect."""
         for target in self.targets:
             labels = labels_of(target)
             if labels is not None:
@@ -163,10 +163,10 @@ def _admits(strategy: Strategy, label: str, value: str) -> bool:
 
 
 def _expected(strategy: Strategy, services: tuple[str, ...]) -> Iterator[dict[str, str]]:
-    """Yield what its targets may be like before there is any, each by one of its labels.
+    """Yield the targets to expect of *strategy* before there is any, each by one of its labels.
 
-    A label that chooses the service of a step has the names of services; one that the strategy
-    matches, the values that it spells out.
+    A label that selects the service of a step has the names of services; a label that the strategy
+    matches has the values that its matchers spell out.
     """
     for label in strategy.named_by:
         values = {

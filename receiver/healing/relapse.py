@@ -1,4 +1,4 @@
-"""Did a heal hold? What fires again soon after it was proven healed was healed for seconds only."""
+"""Did a heal hold? An alert that fires again soon after the proof was healed for seconds only."""
 
 from __future__ import annotations
 
@@ -8,19 +8,19 @@ from receiver.policy.signal import Signal
 
 
 def relapsed(healed: Run, episode: Episode, signal: Signal, within: float, now: float) -> bool:
-    """Whether *episode*, which fires at *now*, is a relapse of what *healed* has healed.
+    """Whether *episode*, which fires at *now*, is a relapse of the run *healed*.
 
-    It is a new firing that began within so many seconds of the heal. Or it is the same one, whose
-    end nobody has told (Alertmanager tells it at the next group_interval, and not while the rule's
-    `keep_firing_for` lasts): *signal*, what Prometheus says of its expression just now, tells that
-    it is true again, since it was proven false. That proof must have been of the same alert: a run
-    may have waited for another one of its target. And of the same expression: an operator's query
-    may see the heal long before the alert does.
+    Either it is a new firing that began within so many seconds of the heal. Or it is the same
+    firing, whose end was never notified (Alertmanager sends it at the next group_interval, and not
+    while the rule's `keep_firing_for` lasts), and *signal* says that the expression is true again
+    after it was proven false. That proof must have been of the same alert, since a run may have
+    waited for another alert of its target, and of the same expression, since an operator's query
+    may clear long before the alert does.
     """
     assert healed.finished_at is not None
     assert healed.plan is not None
     end = healed.finished_at
-    # The start is by the sender's clock, and what was told before the heal is not news after it.
+    # starts_at is by the sender's clock; what was notified before the heal is not new after it.
     if min(episode.first_seen, episode.alert.starts_at) > end:
         return episode.first_seen - end < within
     asked = episode.alert.fingerprint in _askers(healed.plan)
@@ -29,5 +29,5 @@ def relapsed(healed: Run, episode: Episode, signal: Signal, within: float, now: 
 
 
 def _askers(plan: Plan) -> set[str]:
-    """Return the fingerprints of the alerts that asked for it."""
+    """Return the fingerprints of the alerts that asked for the run."""
     return {plan.alert["fingerprint"], *(each.fingerprint for each in plan.also)}

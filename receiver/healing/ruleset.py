@@ -1,6 +1,6 @@
-"""How long does an alert's rule remember, here and now? Prometheus is asked for what it rests on.
+"""How long does an alert's rule remember, by what this Prometheus has recorded and scrapes?
 
-That is known once for many alerts, and changes seldom: answers are kept for some minutes.
+The answers are the same for many alerts and seldom change, so they are cached for some minutes.
 """
 
 from __future__ import annotations
@@ -20,13 +20,13 @@ from receiver.policy.proof.syntax import parse
 from receiver.policy.relabel import Sending
 
 KEPT: Final = 300.0
-"""Seconds for which an answer is believed."""
+"""Seconds for which an answer is cached."""
 MOST: Final = 1_000
-"""Answers that are kept."""
+"""Answers that are cached."""
 WINDOWS: Final = (30.0, 120.0, 600.0)
-"""Seconds in which samples are counted, to know how far they are apart."""
+"""Windows, in seconds, in which samples are counted to find the scrape interval."""
 LONGEST: Final = 300.0
-"""Seconds between two samples, beyond which Prometheus shows no value between them by default."""
+"""Longest interval between samples, in seconds: beyond it Prometheus' lookback ends."""
 SELECTORS: Final = 20
 """Selectors of one expression whose samples are counted."""
 _SET_BY_RULE: Final = frozenset({"__name__", "alertname"})
@@ -111,7 +111,7 @@ class Ruleset:
         for sample in counts:
             selector, _, window = sample.labels.get(MARK, "").partition(" ")
             if window and sample.value >= 2:  # else it is no answer to the question
-                # So many samples in a window are no further apart than this.
+                # The longest interval at which so many samples fit into the window.
                 apart = min(LONGEST, float(window) / (sample.value - 1))
                 found[selector] = min(found.get(selector, LONGEST), apart)
         return max(found.values(), default=SCRAPE)

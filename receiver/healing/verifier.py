@@ -1,4 +1,4 @@
-"""What does Prometheus say about this alert now? The questions of the proof, asked."""
+"""What does Prometheus say about this alert now?"""
 
 from __future__ import annotations
 
@@ -27,11 +27,11 @@ _NOBODY: Final = Judgement(
     Signal.UNKNOWN, None, "no prometheus in promheal.yml", doubt=SignalDoubt.NOBODY
 )
 MOST: Final = 10
-"""Rules of one name that are tried for an alert which none of them seems to make."""
+"""Rules of one name that are tried for an alert that none of them seems to raise."""
 
 
 class PrometheusVerifier:
-    """Asks one Prometheus; without one nothing is ever proven."""
+    """Asks one Prometheus; without one, nothing is ever proven."""
 
     def __init__(self, prometheus: Prometheus | None, clock: Clock) -> None:
         self._prometheus = prometheus
@@ -61,7 +61,7 @@ class PrometheusVerifier:
         asking = authority(rules, alert_labels, said, speaker)
         candidates = [asking]
         if asking.rule is None and rules and sending is not None and sending.chains:
-            # Relabelling may have taken away what the rule sets: then the series tells whose it is.
+            # Relabelling may have removed what the rule sets; the series still identifies it.
             candidates = [Authority(expression=r.query, rule=r) for r in rules[:MOST]] + candidates
         for each in candidates:
             judgement = self._confirmed(each, alert_labels, starts_at)
@@ -104,7 +104,7 @@ class PrometheusVerifier:
         rule: Rule | None,
         starts_at: float,
     ) -> float:
-        """A moment at which nothing that made the alert fire was there yet; 0: not known."""
+        """Return a moment before anything that made the alert fire; 0 where that is unknown."""
         assert self._ruleset is not None
         seconds = self._ruleset.decay(alert_labels, expression).seconds
         if rule is None or seconds is None or starts_at <= 0:
@@ -155,13 +155,13 @@ class PrometheusVerifier:
     def decay(
         self, alert_labels: Mapping[str, str], expression: str | None, *, own_query: bool = False
     ) -> Decay:
-        """How long what was before an action keeps it from being judged; as in `judge`."""
+        """Return how far back what is asked about the alert looks; see Ruleset.decay."""
         if self._ruleset is None:
             return Decay(None, "no prometheus in promheal.yml")
         return self._ruleset.decay(alert_labels, expression, own_query=own_query)
 
     def lists(self, alert_labels: Mapping[str, str]) -> bool | None:
-        """Whether Prometheus has the alert among those that fire; None when it cannot be asked."""
+        """Whether Prometheus lists the alert as firing; None when it cannot be asked."""
         name = alert_labels.get("alertname")
         if self._prometheus is None or not name:
             return False
@@ -171,12 +171,12 @@ class PrometheusVerifier:
         except UpstreamError as error:
             return False if error.unknown_path else None
         if sending is not None and sending.conflict(alert_labels):
-            return False  # the same alert fires here too, and is another one
+            return False  # an alert of the same labels fires here too, and is another one
         rule = rule_of(rules, alert_labels)
         return rule is not None and rule.health == "ok" and lists(rule.firing, alert_labels)
 
     def condition(self, query: str) -> tuple[ConditionState, str]:
-        """Whether *query* returns anything, and what was answered."""
+        """Return whether *query* returns anything, and what was answered."""
         if self._prometheus is None:
             return ConditionState.UNKNOWN, "no prometheus in promheal.yml"
         try:
@@ -188,10 +188,10 @@ class PrometheusVerifier:
         return ConditionState.FALSE, f"{query} returned nothing"
 
     def suspect(self, alert_labels: Mapping[str, str], expression: str | None) -> str:
-        """Why the alert may tell of its monitoring and not of its target; empty if it does not.
+        """Return why the alert may be about its monitoring and not its target, or an empty text.
 
-        The target's scrape fails, as far as the alert's `job` and `instance` name it. An expression
-        that asks for just that, or for what is absent, is believed.
+        That is so while the target's scrape fails, as far as the alert's `job` and `instance` name
+        it. An expression that asks for just that, or for absence, is believed.
         """
         about = {name: alert_labels[name] for name in ("job", "instance") if name in alert_labels}
         if self._prometheus is None or not about or expression is None:
@@ -208,7 +208,7 @@ class PrometheusVerifier:
 
 
 def _rules(prometheus: Prometheus, alert_labels: Mapping[str, str]) -> tuple[Rule, ...] | None:
-    """The rules of the alert's name; None when there is no rules API."""
+    """Return the rules of the alert's name; None when there is no rules API."""
     name = alert_labels.get("alertname")
     if not name:
         return ()

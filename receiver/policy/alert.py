@@ -20,7 +20,7 @@ from receiver.policy.fingerprint import fingerprint
 from receiver.policy.link import MAX_LINK, expression_of
 
 MAX_ALERTS: Final = 100_000
-"""More in one notification is refused: Alertmanager groups are bounded by what one can read."""
+"""A notification with more alerts is refused."""
 MAX_LABELS: Final = 256
 """Labels of one alert; Prometheus' own default limits are far below."""
 MAX_TEXT: Final = 65_536
@@ -57,7 +57,7 @@ class Alert(msgspec.Struct, frozen=True, kw_only=True):
 
     @property
     def expression(self) -> str | None:
-        """The PromQL that the sender says is the rule's: what a link says, and no proof."""
+        """The rule's PromQL as the sender's link gives it; it proves nothing."""
         return expression_of(self.generator_url)
 
 
@@ -81,7 +81,7 @@ class Notification(msgspec.Struct, frozen=True, kw_only=True):
     external_url: str = ""
     """Which Alertmanager sent it, as it says; differs between HA peers."""
     user: str = ""
-    """Who posted it, as it has shown itself; empty when nobody was asked who it is."""
+    """The authenticated sender; empty without authentication."""
     truncated: int = 0
     """Alerts that `max_alerts` cut off: they must be fetched from the sender."""
 
@@ -97,7 +97,7 @@ class _WireAlert(msgspec.Struct, rename="camel"):
 
 
 class _WireNotification(msgspec.Struct, rename="camel"):
-    """What every Alertmanager sends. Its `version` says nothing that the rest does not say."""
+    """What every Alertmanager sends. Its `version` adds nothing."""
 
     alerts: list[_WireAlert]
     receiver: str = ""
@@ -110,7 +110,7 @@ _NOTHING: Final = msgspec.Raw(b"null")
 
 
 class _LooseAlert(msgspec.Struct, rename="camel"):
-    """The same alert with what is not needed unread, should that be of another type or null."""
+    """The same alert; optional fields are unread, in case they have another type or are null."""
 
     status: Status
     labels: dict[str, str]
@@ -122,7 +122,7 @@ class _LooseAlert(msgspec.Struct, rename="camel"):
 
 
 class _LooseNotification(msgspec.Struct, rename="camel"):
-    """The same envelope with its alerts, and all that is not needed, unread."""
+    """The same envelope; alerts and optional fields are unread."""
 
     alerts: list[msgspec.Raw]
     receiver: msgspec.Raw = _NOTHING
@@ -220,7 +220,7 @@ def _sort_out(raws: list[msgspec.Raw]) -> tuple[tuple[Alert, ...], tuple[Quarant
 
 
 def _leniently(raw: msgspec.Raw) -> _WireAlert:
-    """Read an alert, and of what is not needed only what can be read."""
+    """Read an alert, and of its optional fields those that can be read."""
     loose = _decode_alert(raw)
     annotations = {
         name: _text(value)
@@ -239,7 +239,7 @@ def _leniently(raw: msgspec.Raw) -> _WireAlert:
 
 
 def _read(raw: msgspec.Raw, kind: type[T], default: U) -> T | U:
-    """Return what is not needed, or the default when it is nothing of that kind."""
+    """Return an optional field, or *default* when it has another type."""
     try:
         return msgspec.json.decode(raw, type=kind)
     except (msgspec.DecodeError, ValueError, RecursionError):
@@ -290,7 +290,7 @@ def _judge(wire: _WireAlert, *, long: bool) -> Alert:
 
 
 def _link(url: str) -> str:
-    """A link to store: SQL text would end at a NUL, and one that is so long is never read."""
+    """Return a link that can be stored: SQL text ends at a NUL, and longer ones are never read."""
     return "" if len(url) > MAX_LINK else url.replace("\0", "")
 
 

@@ -1,4 +1,4 @@
-"""How are alerts of one target told apart? By the labels that they do not share."""
+"""How do the alerts of one target differ? By the labels that they do not share."""
 
 from __future__ import annotations
 

@@ -1,8 +1,8 @@
-"""When does what keeps failing stop? The four-state machine, as a table.
+"""When must a strategy or a target that keeps failing stop? Circuit breakers, as a table.
 
-Who counts what is not known here: one breaker is for everything, one for each strategy and one for
-each target. The first counts targets and the others runs, as what they are told says. Time is an
-argument, so the passage from OPEN to HALF_OPEN needs nobody to make it.
+One breaker is for everything and counts failed targets; one for each strategy and one for each
+target count runs. Which of them gets an event is up to the caller. Time is an argument, so no timer
+has to move OPEN to HALF_OPEN.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ import msgspec
 from receiver.policy.duration import Duration
 
 MAIN: Final = "self-healing-main"
-"""The name of the breaker that is for everything failing: it counts the targets that fail."""
+"""The name of the main breaker, which counts failed targets."""
 PERMANENT_REASON: Final = "Exceeded permanent failure threshold"
 
 
@@ -57,27 +57,27 @@ class Thresholds(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_field
 
 
 class MainThresholds(Thresholds, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """Of everything: how many targets trip it, and so many trips that dormancy comes first."""
+    """Of the main breaker: so many trips that dormancy comes first."""
 
     failures: Annotated[int, msgspec.Meta(ge=1)] = 5
-    """Different targets that fail without a heal of any between, and so trip it."""
+    """Different targets that fail in a row, without a heal of any between."""
     permanent_after: Annotated[int, msgspec.Meta(ge=1)] = 10
 
 
 class StrategyThresholds(Thresholds, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """Of one strategy: also from when on what cannot be proven is a failure."""
+    """Of one strategy, whose inconclusive runs count too, from some point on."""
 
     inconclusive: Annotated[int, msgspec.Meta(ge=1)] = 3
-    """From so many inconclusive runs in a row on one target on, each is a failure."""
+    """From which inconclusive run in a row on one target on they count as failures."""
 
 
 class Breaker(msgspec.Struct, frozen=True, kw_only=True):
-    """What one breaker remembers; a new one has nothing to remember."""
+    """What one breaker remembers."""
 
     failures: int = 0
-    """Consecutive ones, since the last success or reset; a target that is told counts once."""
+    """In a row, since the last success or reset; a target counts once where targets are counted."""
     failing: tuple[str, ...] = ()
-    """The targets that are counted among them."""
+    """The targets that are counted in `failures`."""
     trips: int = 0
     """Since the last success or reset; 0 while it is closed."""
     tripped_at: float | None = None
@@ -87,9 +87,9 @@ class Breaker(msgspec.Struct, frozen=True, kw_only=True):
     trial: int | None = None
     """The run that is being tried."""
     healed: int | None = None
-    """The run whose success it heard of last, if that has made it forget anything."""
+    """The run whose success last cleared its counts, if there were any to clear."""
     forgot_failures: int = 0
-    """What it forgot then: should that heal not hold, it is remembered."""
+    """What was cleared then, and is restored should that heal not hold."""
     forgot_trips: int = 0
 
     def state(self, now: float) -> BreakerState:
@@ -101,7 +101,7 @@ class Breaker(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Happening(msgspec.Struct, frozen=True, kw_only=True):
-    """Something that a breaker hears of."""
+    """One event, as a breaker sees it."""
 
     event: BreakerEvent
     at: float
@@ -109,17 +109,17 @@ class Happening(msgspec.Struct, frozen=True, kw_only=True):
     started_at: float = 0.0
     """When the run whose outcome this is began to act."""
     target: str | None = None
-    """What failed, where it counts once however often it does; None where each failure counts. A
-    breaker that is told of targets is told of no relapse: there is none that it would take back."""
+    """The failed target, for the breaker that counts targets; None where each failure counts.
+    The main breaker gets no relapses, so it has nothing to restore."""
     thresholds: Thresholds = Thresholds()
     """Those in force at that moment: a reload may change them."""
 
 
 def after(breaker: Breaker, happening: Happening) -> Breaker:
-    """Return what *breaker* becomes; unchanged where the table has nothing.
+    """Return *breaker* after *happening*; unchanged where the table has no entry.
 
-    The outcome of a run that had begun at or before the last trip says nothing: it tells of the
-    time that led to it.
+    The outcome of a run that began at or before the last trip is ignored: it is part of what led to
+    that trip.
     """
     if (
         happening.event in {BreakerEvent.FAILURE, BreakerEvent.SUCCESS}
@@ -148,7 +148,7 @@ def _counted(breaker: Breaker, failure: Happening) -> Breaker:
 
 
 def _take_back(breaker: Breaker, relapse: Happening) -> Breaker:
-    """A heal has not held: it forgave nothing, and the trial that it was has failed."""
+    """A heal did not hold: restore what it cleared. If it was the trial, the trial has failed."""
     before = Breaker(
         failures=breaker.failures + breaker.forgot_failures,
         trips=breaker.forgot_trips,
@@ -208,4 +208,4 @@ MOVES: Final[dict[tuple[BreakerState, BreakerEvent], Callable[[Breaker, Happenin
     (_S.HALF_OPEN, _E.RESET): _reset,
     (_S.PERMANENT_OPEN, _E.RESET): _reset,
 }
-"""What stands not here changes nothing: nothing begins while it is open."""
+"""Every other pair changes nothing: while it is open, nothing begins."""

@@ -1,9 +1,10 @@
-"""When does it recur? Starts by cron and parts of the week, in their time zone.
+"""When does a window recur? Starts by cron and parts of the week, in their time zone.
 
-When the clocks change, a start by cron is as Debian's cron would start a job: one with a fixed hour
-and minute once, at the end of the hour that is left out or in the first of the two equal ones; with
-a `*` in either field, at each such minute that a clock shows. It ends by duration. A part of the
-week begins when a clock first shows its start, or would have, and ends when it last shows its end.
+When the clocks change, a window by cron begins as Debian's cron would start a job: one with a fixed
+hour and minute once, at the end of the hour that is left out or in the first of the two equal ones;
+one with a `*` in either field, at each such minute that a clock shows. It ends by duration. A part
+of the week begins when a clock first shows its start, or would have, and ends when it last shows
+its end.
 """
 
 from __future__ import annotations
@@ -25,7 +26,7 @@ DAYS: Final = ("mon", "tue", "wed", "thu", "fri", "sat", "sun")
 _DAY: Final = 1440
 """Minutes."""
 _JOINED: Final = 100
-"""Starts of a `cron` that are looked at for one that adjoins: every minute would never end."""
+"""Starts of a `cron` that are joined at most: `* * * * *` would never end."""
 _TIME: Final = "([0-9]{1,2}:[0-9]{2})"
 SPAN: Final = f"([A-Za-z]+)(?:-([A-Za-z]+))? +{_TIME} *- *(?:([A-Za-z]+) +)?{_TIME}"
 _COMPILED: Final = re.compile(SPAN)
@@ -127,9 +128,9 @@ _NEVER: Final = Stretch(inf, inf)
 
 
 class Stretches:
-    """Returns the first stretch of a window that ends after a time.
+    """The first stretch of a window that ends after a time.
 
-    It is remembered, and good until its end: a decision asks often and finding it takes 0.1 ms.
+    It is cached until its end: every decision asks, and finding it takes 0.1 ms.
     """
 
     def __init__(self, occurrences: Callable[[float], Iterable[Stretch]]) -> None:
@@ -181,7 +182,7 @@ def _fixed(cron: str, zone: tzinfo, after: float) -> Iterator[float]:
 
 
 def _starred(cron: str, zone: tzinfo, after: float) -> Iterator[float]:
-    """Yield each minute that a clock shows and that is meant.
+    """Yield each matching minute that a clock shows.
 
     cronsim would take steps of a whole hour, and begin days at a midnight that may be left out.
     """

@@ -1,10 +1,10 @@
-"""How long can data from before an action keep an alert firing? Until then its firing says nothing.
+"""How long can data from before an action keep an alert firing?
 
-Not the earliest moment matters at which an alert can clear: a rate may fall below its threshold at
-any time. It is the latest moment at which what was measured before the action still counts. It
-stands in the expression: `rate(x[5m])` reads five minutes, a subquery reads what its inner
-expression reads at each of its steps, a recorded series is as old as its rule's expression and one
-evaluation.
+Until then, that it fires proves nothing. What counts is not the earliest moment at which an alert
+can clear, since a rate may fall below its threshold at any time, but the latest at which data from
+before the action still matters. The expression tells: `rate(x[5m])` reads five minutes, a subquery
+reads what its inner expression reads at each of its steps, and a recorded series is as old as its
+rule's expression plus one evaluation.
 """
 
 from __future__ import annotations
@@ -37,14 +37,14 @@ _OPS: Final = {
 
 
 class Recording(msgspec.Struct, frozen=True, kw_only=True):
-    """A rule of Prometheus as far as the series that it makes remember."""
+    """A rule, as far as it says how old the data in its series may be."""
 
     expression: str
     delay: float
     """Seconds for which its series stay as they are: the interval of its group, and of an alert's
     series its `keep_firing_for`."""
     labels: Mapping[str, str] = {}
-    """That all of its series have, besides those of the expression."""
+    """Labels that it sets on all of its series."""
 
 
 Recordings = Mapping[str, tuple[Recording, ...]]
@@ -55,7 +55,7 @@ class Decay(msgspec.Struct, frozen=True):
     """How far back an expression looks."""
 
     seconds: float | None
-    """None: for ever, or it cannot be said; then `problem` says why."""
+    """None: for ever, or unknown; `problem` says why."""
     problem: str = ""
     scrape: float = SCRAPE
     """Seconds until each of its series has a sample from after a given moment, if it is scraped."""
@@ -67,7 +67,7 @@ class Decay(msgspec.Struct, frozen=True):
 
 
 FORGETS: Final = Decay(0.0, scrape=0.0)
-"""It looks at nothing but what is measured from now on."""
+"""It reads nothing from before now."""
 
 
 def longest(decays: Iterable[Decay]) -> Decay:
@@ -176,7 +176,7 @@ class _Reader:
         makers = (
             self._recording(made, rule)
             for made, rules in self._recordings.items()
-            # Who asks for everything does not ask for alerts, his own among them.
+            # A selector that names no metric does not mean ALERTS, which its own alert is among.
             if made == name or made not in ALERTS
             if all(m.matches({"__name__": made}) for m in matchers if m.name == "__name__")
             for rule in rules

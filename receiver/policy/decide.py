@@ -1,4 +1,4 @@
-"""May we act on this target now? The order in which the guards are asked is policy: it is here."""
+"""May we act on this target now? The guards, in the order in which they are asked."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ Guard = Callable[[Situation], Verdict]
 OF_THE_ALERT: Final = frozenset({"maintenance", "current", "monitoring"})
 """Guards that may answer otherwise for another alert of the same target."""
 OF_THE_OPERATOR: Final = frozenset({"mode", "approval"})
-"""Guards whose no says what would be done, for a person to judge."""
+"""Guards that say what would be done, for a person to judge."""
 
 GUARDS: Final[tuple[tuple[str, Guard], ...]] = (
     ("paused", paused),
@@ -59,7 +59,8 @@ class Decision(msgspec.Struct, frozen=True):
     verdict: Verdict
     """The first answer that is not Allow, or Allow."""
     answers: tuple[GuardAnswer, ...]
-    """What every guard said, in order: none is skipped, so that a no can be explained in full."""
+    """What every guard said, in order. None is skipped, so that a refusal can be explained in
+    full."""
 
     @property
     def refused_by(self) -> frozenset[str]:
@@ -68,8 +69,8 @@ class Decision(msgspec.Struct, frozen=True):
         )
 
     def refusal_of_the_alert(self, situation: Situation) -> Verdict | None:
-        """Return why this alert cannot ask for it, whatever is to be said of its target."""
-        # A grace period is the target's; that it still fires because of the past is the alert's.
+        """Return why this alert does not ask for an action, apart from what its target says."""
+        # The grace period is the target's; firing because of old data is the alert's own.
         own = OF_THE_ALERT if situation.past.forgets_at is None else OF_THE_ALERT | {"grace"}
         refusals = [
             each.verdict
@@ -81,7 +82,7 @@ class Decision(msgspec.Struct, frozen=True):
 
 
 def decide(situation: Situation) -> Decision:
-    """Ask every guard; what is over is not waited for, whatever else is in the way."""
+    """Ask every guard; an alert that is over is denied whatever else is in the way."""
     answers = tuple(GuardAnswer(name, guard(situation)) for name, guard in GUARDS)
     refusals = [answer for answer in answers if answer.verdict.answer is not Answer.ALLOW]
     over = [

@@ -1,8 +1,8 @@
-"""Is the whole engine at its wits' end? Targets that fail in a row, the pause after each, dormancy.
+"""Has the engine failed so often in a row that it must stop?
 
-A target that fails again and again is one: its own breaker stops that one, and nobody else waits.
-What counts as a failure says receiver.policy.run.FAILURES; `inconclusive` and `cancelled` count
-neither way. Dormant, nothing begins until a person with a reason resumes it.
+A target that fails again and again counts once: its own breaker stops it, and nobody else waits.
+receiver.policy.run.FAILURES says what a failure is; `inconclusive` and `cancelled` count neither
+way. While it is dormant nothing begins, until a person resumes it with a reason.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ BREAKER: Final = "Circuit breaker self-healing-main is PERMANENT_OPEN"
 
 
 class Dormancy(msgspec.Struct, frozen=True, kw_only=True):
-    """How the engine as a whole has fared lately."""
+    """How the engine as a whole has fared since the last heal."""
 
     failures: int = 0
     """Different targets that have failed, under whichever strategy, since one was healed."""
@@ -33,7 +33,7 @@ AWAKE: Final = Dormancy()
 
 
 def failed(dormancy: Dormancy, target: str, now: float, *, dormant_after: int) -> Dormancy:
-    """A run on *target* failed. Dormant already, it stays as it is: what was under way ends."""
+    """Count a failure on *target*. What is dormant stays as it is, while runs under way end."""
     if dormancy.since is not None:
         return dormancy
     counted = msgspec.structs.replace(dormancy, failed_at=now)
@@ -47,21 +47,21 @@ def failed(dormancy: Dormancy, target: str, now: float, *, dormant_after: int) -
 
 
 def anew(dormancy: Dormancy) -> Dormancy:
-    """A run healed, or a person has reset the main breaker: that ends the row, but wakes nobody."""
+    """Forget the failures, after a heal or a reset of the main breaker. Ends no dormancy."""
     return AWAKE if dormancy.since is None else dormancy
 
 
 def lulled(dormancy: Dormancy, reason: str, now: float) -> Dormancy:
-    """Return it dormant; the first reason stands."""
+    """Return it dormant; the first reason is kept."""
     if dormancy.since is not None:
         return dormancy
     return msgspec.structs.replace(dormancy, since=now, reason=reason)
 
 
 def backoff(failures: int, *, first: float, most: float) -> float:
-    """Return for how many seconds nothing begins after so many targets have failed in a row.
+    """Return the seconds for which nothing begins after so many failed targets in a row.
 
-    Without any it is what the first failure will cost.
+    Without any, those that the first failure will cost.
     """
-    # A shift would grow beyond all floats; 2**64 times the first is beyond every sensible most.
+    # More doublings would overflow a float; 2**64 times the first exceeds every sensible maximum.
     return min(most, first * 2.0 ** min(64, max(0, failures - 1)))

@@ -1,7 +1,7 @@
-"""Which expression does an alert's link carry? Of Prometheus, VMUI, Grafana Explore, OpenShift.
+"""Which expression does an alert's link carry? Links of Prometheus, VMUI, Grafana and OpenShift.
 
-A link is what its sender likes it to be, so only its text is used, never its host; it is bounded,
-and one that cannot be read carries nothing. Whose expression counts is said in authority.py.
+Anybody can send any link, so only its text is used, never its host; its length is bounded, and a
+link that cannot be read carries no expression. authority.py says whose expression counts.
 
 | from | where |
 | --- | --- |
@@ -20,14 +20,14 @@ from urllib.parse import parse_qs, urlsplit
 import msgspec
 
 MAX_LINK: Final = 65_536
-"""Characters of a link that is read: more than the longest expression takes, escaped."""
+"""Characters of a link that is read: more than the longest expression takes when escaped."""
 _MOST_FIELDS: Final = 64
 _PLAIN: Final = ("g0.expr", "query0")
 _EXPLORE: Final = ("panes", "left")
 
 
 def expression_of(link: str) -> str | None:
-    """Return the one expression that *link* carries; None for none, several, or no sense in it."""
+    """Return the expression that *link* carries; None for none, several or an unreadable link."""
     if len(link) > MAX_LINK:
         return None
     try:
@@ -47,7 +47,7 @@ def _expression_in(fields: Mapping[str, list[str]]) -> str | None:
             return _usable(fields[name][0])
     for name in _EXPLORE:
         if name in fields:
-            # Two queries side by side: it is not said which one is the alert's.
+            # Of two queries side by side, either may be the alert's.
             found = set(_explored(msgspec.json.decode(fields[name][0])))
             return _usable(found.pop()) if len(found) == 1 else None
     return None

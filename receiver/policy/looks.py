@@ -30,29 +30,29 @@ LONGEST: Final = 15.0  # seconds between two looks
 
 
 class ProofWait(msgspec.Struct, frozen=True, kw_only=True):
-    """When what can be said of one run. Seconds since the epoch."""
+    """What can be concluded about one run, and when. Seconds since the epoch."""
 
     start: float
     """When its last step had ended."""
     reach: float
-    """From here on nothing from before the action counts; infinite where that is not known."""
+    """From here on nothing from before the action counts; infinite where that is unknown."""
     deadline: float
-    """Here it ends, unless it is just being seen whether it holds."""
+    """The run ends here, unless it has cleared and only `hold` is left."""
     hold: float
     """Seconds."""
 
 
 def waited(reach: float, *, within: float, settle: float, at_most: float) -> float:
-    """Return for how many seconds a proof is waited for at most.
+    """Return the seconds for which a proof is waited for at most.
 
-    *reach* is after how many nothing old counts any more, infinite where that is not known. The
-    operator's *within* is never cut short; the rest is waited for up to *at_most*.
+    *reach* is when nothing old counts any more, infinite where that is unknown. The operator's
+    *within* is never cut short; beyond it, *at_most* is the limit.
     """
     return max(within, 0.0 if reach == inf else min(reach + settle, at_most))
 
 
 def wait_of(plan: Plan, start: float) -> ProofWait:
-    """Return how the proof of a run is waited for, whose last step ended at *start*."""
+    """Return how long the proof of a run may take, whose last step ended at *start*."""
     reach = inf if plan.decay is None else plan.decay + plan.scrape
     longest = waited(
         reach,
@@ -66,7 +66,7 @@ def wait_of(plan: Plan, start: float) -> ProofWait:
 
 
 class Look(msgspec.Struct, frozen=True, kw_only=True):
-    """What one look at Prometheus has shown."""
+    """What one look at Prometheus showed."""
 
     at: float
     signal: Signal
@@ -78,24 +78,23 @@ class Look(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class End(msgspec.Struct, frozen=True, kw_only=True):
-    """How a run ends, as far as it does."""
+    """How a run ends, if it does."""
 
     outcome: Outcome | None
     """None: look again."""
     doubt: Doubt | None = None
     seen: str
-    """What the look has shown, with what is to be said of it."""
+    """What the look showed, annotated for the operator."""
     reason: str
     """Why it ends so."""
     forgets_at: float | None = None
-    """Until when the alert may fire although nothing has proven that the action was in vain."""
+    """Until when data from before the action may keep the alert firing."""
 
 
 def end_of(look: Look, plan: Plan, wait: ProofWait, cleared: float | None, *, heals: bool) -> End:
-    """Return how a run ends by *look*.
+    """Return whether, and how, a run ends by *look*.
 
-    *cleared* is since when every look has found it cleared; *heals* whether a step was one that
-    heals.
+    *cleared* is since when every look has found it cleared; *heals*: one of its steps may heal.
     """
     outcome = _outcome(look, wait, cleared)
     doubt = _doubt(look) if outcome is Outcome.INCONCLUSIVE else None
@@ -132,7 +131,7 @@ def _doubt(look: Look) -> Doubt:
 
 
 def next_look(now: float, wait: ProofWait, cleared: float | None) -> float:
-    """Return when to look again: soon where little time is given, and once at its end."""
+    """Return when to look again: soon where little time is given, and once at the deadline."""
     start, end = (wait.start, wait.deadline) if cleared is None else (cleared, cleared + wait.hold)
     distance = min(max((end - start) / LOOKS, SHORTEST), LONGEST)
     return min(now + distance, end)

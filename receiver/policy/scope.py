@@ -1,8 +1,8 @@
-"""Where does what a person says hold? Everywhere, for one strategy, or for targets.
+"""What does a person's pause or reset cover? Everything, one strategy, or targets.
 
-Targets are written as `web`, the value of the one label that a strategy names its targets by; as
-runs show them, `service="web"`; or as matchers in Alertmanager's syntax, which the labels that make
-up a target must meet. A label that a target does not have is empty there.
+Targets are written as `web`, the value of the only label by which a strategy names its targets; as
+runs show them, `service="web"`; or as matchers in Alertmanager's syntax over the labels that make
+up a target. A label that a target does not have is empty.
 """
 
 from __future__ import annotations
@@ -24,24 +24,24 @@ TARGET: Final = "target:"
 
 
 class ScopeError(ValueError):
-    """A text says nowhere. The message tells the remedy."""
+    """A text is no scope. The message tells the remedy."""
 
 
 class Scope(msgspec.Struct, frozen=True, kw_only=True):
-    """As it is read; `text` is one spelling for all that mean the same.
+    """A scope; `text` is the one spelling of all that mean the same.
 
-    But for what earlier versions stored: that keeps its own.
+    Only those that earlier versions stored keep their own spelling.
     """
 
     text: str
     """`all`, `strategy:NAME` or `target:MATCHERS`."""
     strategy: str = ""
     value: str = ""
-    """Of the one label of a target, whichever that is."""
+    """The value of a target's only label, whichever that is."""
     matchers: tuple[Matcher, ...] = ()
 
     def covers(self, strategy: str, target: str) -> bool:
-        """Whether it holds for this strategy on this target."""
+        """Whether it covers this strategy on this target."""
         if self.strategy:
             return self.strategy == strategy
         if self.text in {ALL, TARGET + target}:
@@ -50,13 +50,13 @@ class Scope(msgspec.Struct, frozen=True, kw_only=True):
         return labels is not None and self.meets(labels)
 
     def meets(self, labels: dict[str, str]) -> bool:
-        """Whether it holds for targets that *labels* make up."""
+        """Whether it covers targets that *labels* make up."""
         if self.value:
             return [*labels.values()] == [self.value]
         return bool(self.matchers) and all(matcher.matches(labels) for matcher in self.matchers)
 
     def means(self, other: Scope) -> bool:
-        """Whether *other* is the same, in the words of somebody else."""
+        """Whether *other* covers the same, in whatever spelling."""
         if self.value and len(other.matchers) == 1:
             return other.matchers[0].op is MatchOp.EQUAL and other.matchers[0].value == self.value
         if self.matchers:
@@ -76,7 +76,7 @@ def of_target(labels: dict[str, str]) -> Scope:
 
 
 def parse_scope(text: str) -> Scope:
-    """Return what a person means. Raises ScopeError."""
+    """Return the scope that a person wrote. Raises ScopeError."""
     if len(text) <= MAX_SCOPE:
         if text == ALL:
             return EVERYWHERE
@@ -91,7 +91,7 @@ def parse_scope(text: str) -> Scope:
 
 
 def parse_target(text: str) -> Scope:
-    """Return the targets that a person means. Raises ScopeError."""
+    """Return the targets that a person wrote. Raises ScopeError."""
     written = text.strip()
     labels = labels_of(written)
     if labels is not None:
@@ -118,7 +118,7 @@ _WRITE: Final = 'write web, or service="web", or matchers as service=~"web.*"'
 
 @lru_cache(maxsize=1024)
 def stored_scope(text: str) -> Scope:
-    """Return what a stored scope means; a target that cannot be read is only that very one."""
+    """Return a stored scope; an unreadable target matches itself only."""
     try:
         return parse_scope(text)
     except ScopeError:

@@ -18,13 +18,13 @@ class Silencing(msgspec.Struct, frozen=True):
 
 
 class Signal(StrEnum):
-    """Does the alert's own expression still return its series? Asked of Prometheus just now."""
+    """Does the alert's own expression still return its series, by Prometheus' answer just now?"""
 
     FIRING = "firing"
     CLEARED = "cleared"
     """It does not, and the data behind it is there."""
     UNKNOWN = "unknown"
-    """Nobody can say; a SignalDoubt says why."""
+    """It cannot be told; a SignalDoubt says why."""
 
 
 class SignalDoubt(StrEnum):
@@ -35,7 +35,7 @@ class SignalDoubt(StrEnum):
     BLIND = "blind"
     """Prometheus cannot be asked: no connection, no answer in time, no permission."""
     RULE = "rule"
-    """Prometheus does not have the alert's rule, and no expression is one that may be asked."""
+    """Prometheus does not have the alert's rule, and there is no other expression to trust."""
     VOUCHED = "vouched"
     """As `RULE`, but the alert is from the operator's own file."""
     ELSEWHERE = "elsewhere"
@@ -56,7 +56,7 @@ class ConditionState(StrEnum):
 
 
 class UpstreamState(msgspec.Struct, frozen=True, kw_only=True):
-    """What both were asked about one alert, and answered."""
+    """What upstream answered about one alert."""
 
     signal: Signal
     doubt: SignalDoubt
@@ -65,7 +65,7 @@ class UpstreamState(msgspec.Struct, frozen=True, kw_only=True):
     detail: str
     """What Prometheus answered, for the operator."""
     suspect: str
-    """Why the monitoring and not the target may be ill; empty if it is not."""
+    """Why the monitoring may be broken and not the target; empty if it is not."""
     silencing: Silencing
 
 
@@ -80,4 +80,4 @@ UNASKED: Final = UpstreamState(
 OPTIMISTIC: Final = msgspec.structs.replace(
     UNASKED, signal=Signal.FIRING, condition=ConditionState.TRUE
 )
-"""What would let us act."""
+"""The answer under which everything upstream allows acting."""

@@ -20,7 +20,7 @@ from receiver.policy.target import FINGERPRINT, name_of
 from receiver.policy.value_pattern import ValuePatternText
 
 MAX_TARGET: Final = 1_024
-"""Bytes of a target's key; an alert with longer label values is not a thing we can name."""
+"""Bytes of a target's key; an alert with longer label values is not named, so not healed."""
 
 
 class Mode(StrEnum):
@@ -38,13 +38,13 @@ class OnFailure(StrEnum):
 
 class Expect(StrEnum):
     EMPTY = "empty"
-    """Like an alert's expression: it returns the series while it is ill."""
+    """It returns the series while the target is unhealthy, as an alert's expression does."""
     PRESENT = "present"
-    """It returns the series when it is healthy."""
+    """It returns the series while the target is healthy."""
 
 
 class WhenBlind(StrEnum):
-    """What to do while Prometheus cannot be asked whether the alert is true."""
+    """What to do while Prometheus cannot be asked whether the alert fires."""
 
     WAIT = "wait"
     ACT = "act"
@@ -53,9 +53,9 @@ class WhenBlind(StrEnum):
 
 class Gone(StrEnum):
     SUCCEEDED = "succeeded"
-    """What is gone for good counts as healed when something took its place, and that is well."""
+    """A target that is gone counts as healed when a healthy one took its place."""
     ACCEPT = "accept"
-    """It counts as healed: the strategy is meant to take targets away."""
+    """A target that is gone counts as healed: the strategy is meant to remove targets."""
 
 
 class Budget(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -81,13 +81,13 @@ class Verify(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     """How long it must have forgotten what was before the action, until it is called ineffective: a
     service needs time to warm up."""
     at_most: Duration = 3_600.0
-    """How long the proof is waited for at most because the rule looks far back."""
+    """The longest that a proof may take because the rule looks far back."""
     hold: Duration = 0.0
     """How long every look must find it cleared."""
     relapse: Duration = 600.0
     """How long after a heal it must not fire again, or the heal counts as a failure."""
     gone: Gone = Gone.SUCCEEDED
-    """What it proves that series have ended with what they were scraped from."""
+    """Whether a target that is gone counts as healed."""
     query: str | None = None
     """PromQL; the alert's own expression when left out. May hold templates."""
     expect: Expect = Expect.EMPTY
@@ -120,7 +120,7 @@ class Strategy(msgspec.Struct, frozen=True, kw_only=True):
     limits: Limits | None = None
     """How many targets it may act on in a time; without, as many as there are."""
     breaker: StrategyThresholds = StrategyThresholds()
-    """When it stops because it fails; each target has a breaker too, and so has everything."""
+    """Its breaker's thresholds. Each target has a breaker too, and there is a main one."""
     when: str | None = None
     """PromQL that must return something before acting. May hold templates."""
     when_blind: WhenBlind = WhenBlind.WAIT
@@ -145,10 +145,9 @@ class Strategy(msgspec.Struct, frozen=True, kw_only=True):
         )
 
     def target_of(self, alert: Alert) -> str | None:
-        """Return the target's key, `service="checkout"`, or None when a label of it is missing.
+        """Return the target's key, `service="checkout"`, or None when one of its labels is missing.
 
-        A target that cannot be named is not healed: a missing label would make one target out of
-        many, and lock them against each other.
+        Such an alert is not healed: its targets would share one key, and lock each other out.
         """
         if not self.target:
             return name_of({FINGERPRINT: alert.fingerprint})
@@ -160,10 +159,10 @@ class Strategy(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Strategies:
-    """The strategies of one configuration, in its order, quick to select from.
+    """The strategies of one configuration in their order, with an index by alert name.
 
-    Most alerts are no strategy's: those that name their alertname by `=` are found by it, since
-    regular expressions cost ten times a look-up (measured with RE2).
+    Most alerts match no strategy. Strategies with `alertname=` are found by it, since a regular
+    expression costs ten times a look-up (measured with RE2).
     """
 
     def __init__(self, strategies: Iterable[Strategy]) -> None:
@@ -176,7 +175,7 @@ class Strategies:
             if name is None:
                 self._generic.append(strategy)
             else:
-                # In the order of the file: the general ones before it stand before it.
+                # In the order of the file: general strategies that come first stay first.
                 self._candidates.setdefault(name, self._generic.copy()).append(strategy)
                 continue
             for candidates in self._candidates.values():
@@ -202,7 +201,7 @@ class Strategies:
 
 
 def _alertname(strategy: Strategy) -> str | None:
-    """The alert name that *strategy* is tied to by an equality, if it is."""
+    """The alert name that *strategy* requires by an equality matcher, if it does."""
     for matcher in strategy.match:
         if matcher.name == "alertname" and matcher.op == "=" and matcher.value:
             return matcher.value

@@ -1,6 +1,6 @@
-"""What is healed, by its name? `service="checkout"`: the labels that make it up, with their values.
+"""How is a target named? `service="checkout"`: the labels that make it up, with their values.
 
-A name is what matchers read alike, whose values are written as JSON has them.
+Values are quoted as in JSON, so that matchers read the same.
 """
 
 from __future__ import annotations
@@ -12,14 +12,14 @@ from typing import Final, NamedTuple
 import msgspec
 
 FINGERPRINT: Final = "fingerprint"
-"""What names a target where each alert is its own."""
+"""Names the target of a strategy without `target`: each alert is its own."""
 LABEL: Final = r"""[^\s{}!=~,\\"'`]+"""
-"""What may name a label: what a matcher reads without quotes, so that a target reads as one."""
+"""The label names that matchers read without quotes, so that a target reads as a matcher."""
 _PART: Final = re.compile(rf'({LABEL})=("(?:[^"\\]|\\.)*")(?:,|\Z)')
 
 
 class Key(NamedTuple):
-    """What is considered: a strategy on a target."""
+    """What is decided on: a strategy on a target."""
 
     strategy: str
     target: str
@@ -33,7 +33,7 @@ def name_of(labels: Mapping[str, str]) -> str:
 
 
 def labels_of(name: str) -> dict[str, str] | None:
-    """Return the labels that make up a target; None for a text that names none."""
+    """Return the labels that make up a target; None for a text that is no target's name."""
     labels: dict[str, str] = {}
     at = 0
     while part := _PART.match(name, at):

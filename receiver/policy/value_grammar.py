@@ -1,7 +1,7 @@
 r"""Which regular expressions can be reasoned about? A small part of RE2, as a tree.
 
-Each piece of it means here just what it means there: characters, `\.`, `\d`, `\w`, `[…]`,
-groups, `|`, `*`, `+`, `?` and `{m,n}`. All else is refused, with what to write instead.
+Each construct means what it means in RE2: characters, `\.`, `\d`, `\w`, `[…]`, groups, `|`, `*`,
+`+`, `?` and `{m,n}`. Anything else is refused, with what to write instead.
 """
 
 from __future__ import annotations
@@ -54,7 +54,7 @@ Tree = OneOf | Sequence | Choice | Repeat
 
 
 def parse(text: str) -> Tree:
-    """Return what *text* says. Raises PatternError."""
+    """Return the tree of *text*. Raises PatternError."""
     return _Parser(text).parse()
 
 

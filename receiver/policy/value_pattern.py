@@ -25,9 +25,9 @@ from receiver.policy.value_grammar import Choice, OneOf, PatternError, Repeat, S
 from receiver.policy.value_promise import FIRST, KEPT, LATER, WORD, ValueState, after, fault_of
 
 DEFAULT: Final = "[a-zA-Z0-9][a-zA-Z0-9._-]{0,62}"
-"""What is proposed to somebody who has written none: names of hosts, units, containers, pods."""
+"""The proposal where no pattern is declared: names of hosts, units, containers, pods."""
 LISTED: Final = "one|another"
-"""What is proposed where only values that are listed may stand."""
+"""The proposal where only listed values may stand."""
 MAX_VALUE: Final = 4_096
 """Characters of a value that is compared with a pattern."""
 _MAX_STATES: Final = 20_000
@@ -101,7 +101,7 @@ ValuePatternText = Annotated[
         },
     ),
 ]
-"""A pattern in memory, a text in YAML."""
+"""A pattern; in YAML a text."""
 
 
 # ── deciding ──
@@ -193,7 +193,7 @@ def _broken(tree: Tree) -> str | None:
             if there not in seen:
                 seen.add(there)
                 came_from[there] = here, character
-                # What reads nothing costs nothing.
+                # An empty piece needs no transition.
                 (queue.append if character else queue.appendleft)(there)
     return None
 

@@ -15,11 +15,11 @@ WORD: Final = frozenset(string.ascii_letters + string.digits + "_")
 FIRST: Final = WORD | {"/"}
 """What a value may begin with."""
 LATER: Final = FIRST | frozenset(".:@+,-")
-"""What it may hold."""
+"""What a value may hold after that."""
 
 
 class ValueState(Enum):
-    """How far a value has been read that keeps the promise, or that it is broken."""
+    """How far a value has been read, or that it breaks the promise."""
 
     BEGUN = auto()
     TEXT = auto()

@@ -1,4 +1,4 @@
-"""Is it a time at which nothing may begin? Maintenance windows, by cron or by the week."""
+"""Is this a time at which nothing may begin? Maintenance windows, by cron or by the week."""
 
 from __future__ import annotations
 
@@ -83,9 +83,9 @@ class Window(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     weekly: tuple[_Weekly, ...] = ()
     """Parts of each week; of `mon-fri 22:00 - 02:00` each ends on the next day."""
     timezone: _Timezone = "UTC"
-    """Whose clocks are meant."""
+    """The time zone of `cron` and `weekly`."""
     match: tuple[MatcherText, ...] = ()
-    """Only alerts with these labels; without any, all."""
+    """Only alerts with these labels; all alerts without any."""
 
     def __post_init__(self) -> None:
         if (self.cron is None) == (not self.weekly):
@@ -101,10 +101,10 @@ class Window(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
         self._stretches()
 
     def active_until(self, now: float) -> float | None:
-        """Return when it ends, in seconds since the epoch; None when it is not the time.
+        """Return when it ends, in seconds since the epoch; None while it is not active.
 
-        Occurrences that adjoin or overlap are one, within the weeks around *now* and for so many
-        starts of a cron: what never ends is given an end, at which to ask again.
+        Occurrences that adjoin or overlap are one, within the weeks around *now* and for a number
+        of starts of a cron: a window that never ends is given an end, at which to ask again.
         """
         stretch = self._stretches()(now)
         return stretch.end if stretch.start <= now else None
@@ -116,10 +116,7 @@ class Window(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
 def active(
     windows: Iterable[Window], labels: Mapping[str, str], now: float
 ) -> tuple[Window, float] | None:
-    """Return the window in which an alert with *labels* is now, and its end; of several the last.
-
-    None when it is in none.
-    """
+    """Return the active window of an alert with *labels* that ends last, and its end; else None."""
     found = None
     for window in windows:
         end = window.active_until(now)

@@ -44,7 +44,7 @@ _WORDS: Final = {
 
 
 def refusals_of(node: nodes.Node, depth: int = 0, *, whole: bool = False) -> Iterator[str]:
-    """Yield why an expression is not one of the few that cannot run long.
+    """Yield why an expression is refused: only those that cannot run long are allowed.
 
     *whole* says that a name of many values may stand here, as in `"zone" in labels`.
     """
@@ -99,7 +99,7 @@ def path_of(node: nodes.Node) -> tuple[str, ...]:
 
 
 def names_of(node: nodes.Expr) -> Iterator[str]:
-    """Yield whose values an expression's value is made of."""
+    """Yield the names of the values that an expression's value is made of."""
     for part in _made_of(node):
         path = path_of(part)
         path = path[1:] if path[:2] in _ALERTS_OWN else path
@@ -108,7 +108,7 @@ def names_of(node: nodes.Expr) -> Iterator[str]:
 
 
 def constants_of(node: nodes.Expr) -> Iterator[str]:
-    """Yield what the operator wrote to stand in a value's place, as "none" in `default("none")`."""
+    """Yield the constants that may be the whole value, as "none" in `default("none")`."""
     from jinja2 import nodes  # noqa: PLC0415
 
     for part in _made_of(node, whole=True):

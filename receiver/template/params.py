@@ -1,4 +1,4 @@
-"""What becomes of the templates in a parameter? Where a value stands decides what it may be."""
+"""How are the templates in a parameter rendered? Where a value stands decides what it may be."""
 
 from __future__ import annotations
 
@@ -21,19 +21,18 @@ VARIABLES: Final = {
     "target": "PROMHEAL_TARGET",
     "alert.fingerprint": "PROMHEAL_FINGERPRINT",
 }
-"""What stands in the environment of every program that a step starts."""
+"""Variables in the environment of every program that a step starts."""
 RESERVED: Final = frozenset(
     {*VARIABLES.values(), "PROMHEAL_RUN_ID", "PROMHEAL_STEP_EXIT"}
     | {"PROMHEAL_MESSAGE", "PROMHEAL_TOKEN", "PROMHEAL_URL"}
 )
-"""The names of all that promheal itself sets there, and of what its own programs read."""
+"""All variables that promheal itself sets there, or that its own programs read."""
 UrlText = Annotated[str, msgspec.Meta(extra={"template": "url"})]
 """A parameter that is a URL: values in it are percent-encoded."""
 ProseText = Annotated[str, msgspec.Meta(extra={"template": "prose"})]
 """A parameter that no program reads as an argument: any value may stand in it."""
 NameText = Annotated[str, msgspec.Meta(extra={"template": "name"})]
-"""A parameter by which one of the things that the operator has written is looked up, and nothing
-else is done with it: a label chooses."""
+"""A parameter that only looks up something that the operator has written: a label chooses."""
 PromqlText = Annotated[str, msgspec.Meta(extra={"template": "promql"})]
 """A parameter that is a query: no value can end the string that it stands in."""
 
@@ -49,9 +48,9 @@ def problems_in(text: str) -> str | None:
 
 
 def names_in(text: str) -> tuple[str, ...]:
-    """Return whose values the text of a good template is made of, as `labels.service` or `value`.
+    """Return the values that a good template's text is made of, as `labels.service` or `value`.
 
-    What a value is only compared with is none of them, nor is the strategy's name, which is the
+    A value that is only compared is not among them, nor is the strategy's name, which is the
     operator's.
     """
     if not is_template(text):
@@ -61,9 +60,9 @@ def names_in(text: str) -> tuple[str, ...]:
 
 
 def name_of_value(text: str) -> str:
-    """Return the one spelling of what `names_in` returns: `labels.service` for `service` too.
+    """Return the canonical spelling of a value's name: `labels.service` for `service`.
 
-    Raises ValueError for what is no name of a value, or of one that no pattern can describe.
+    Raises ValueError for what names no value, or one that no pattern can describe.
     """
     for field in ("labels", "annotations"):
         for prefix in (f"{field}.", f"alert.{field}."):
@@ -87,7 +86,7 @@ def name_of_value(text: str) -> str:
 
 
 def value_of(name: str, variables: Variables) -> str | None:
-    """Return the text of what *name*, as `names_in` returns it, stands for; None for nothing."""
+    """Return the text of the value *name*, spelt as by `names_in`; None where it is missing."""
     first, _, rest = name.partition(".")
     found = getattr(variables, first)
     value = found.get(rest) if rest else found
@@ -116,7 +115,7 @@ def render(text: str, variables: Variables, *, escape: Callable[[str], str] | No
 def render_url(text: str, variables: Variables) -> str:
     """Return a URL in which every value is percent-encoded, `/` too.
 
-    None is empty in the path: what is below a collection would become the collection, and DELETE
+    No value in the path may be empty: an item's path would become its collection's, and DELETE
     would be for all. Raises TemplateError.
     """
     _refuse_empty(text, variables)
@@ -140,10 +139,10 @@ def _refuse_empty(url: str, variables: Variables) -> None:
 
 
 def render_argument(text: str, variables: Variables) -> str:
-    """Return an argument of a program: what comes from an alert keeps the promise of every pattern.
+    """Return an argument of a program: values from an alert keep the promise of every pattern.
 
-    That it matches the one that is declared for it is seen to before; a filter could have changed
-    it. What the operator wrote in a value's place may be anything. Raises TemplateError.
+    That they match their declared pattern was checked before; a filter could have changed them. A
+    constant that the operator wrote may be anything. Raises TemplateError.
     """
     if not is_template(text):
         return text

@@ -1,4 +1,4 @@
-"""What is a value, how is it written, and what do the filters make of it?"""
+"""How is a value written, and what do the filters make of it?"""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from typing import Any, Final
 from receiver.errors import TemplateError
 
 MAX_OUTPUT: Final = 65_536
-"""Characters of what it renders to, and of every value on the way there."""
+"""Characters of a rendered text, and of every value on the way there."""
 _NUMBER: Final = re.compile(r"\s*([+-]?\d{1,18})(\.\d{0,18})?(?:[eE][+-]?\d{1,3})?\s*", re.ASCII)
 
 
@@ -39,7 +39,7 @@ class Fields:
 
 
 def text_of(value: object) -> str:
-    """Return how a value is written. Raises for what is not known or is no single value."""
+    """Return how a value is written. Raises for a missing value and for a name of many values."""
     match value:
         case str():
             return value

@@ -1,1 +1,1 @@
-"""May we? One question a file, one answer each: Allow, Wait or Deny, with a reason and a time."""
+"""May we? One question per file; each answers Allow, Wait or Deny, with a reason and a time."""

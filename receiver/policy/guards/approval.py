@@ -1,8 +1,8 @@
 """Must a person say yes first?
 
-A strategy with `mode: approve` asks for it, and so does any strategy where undoing failed the last
-time: what state the target is in is not known. Asked last, when nothing else is in the way: the yes
-is for what would be done now, and it holds for a time.
+A strategy with `mode: approve` asks for it, and so does any strategy whose last rollback on this
+target failed, since nobody knows what state the target is in. Asked last, when nothing else is in
+the way: the approval is for what would be done now, and it expires.
 """
 
 from __future__ import annotations

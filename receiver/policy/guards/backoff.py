@@ -1,7 +1,7 @@
-"""Did something fail a moment ago, anywhere?
+"""Did a heal fail a moment ago, on any target?
 
-What makes one heal fail often makes the next one fail: after each further target that fails, the
-whole engine waits twice as long. One that fails again and again is one target.
+What makes one heal fail often makes the next one fail: with each further target that fails, the
+whole engine waits twice as long. A target that fails again and again counts once.
 """
 
 from __future__ import annotations

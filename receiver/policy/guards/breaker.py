@@ -1,6 +1,7 @@
 """Does it keep failing, everywhere, for this strategy or on this target?
 
-An open breaker lets one run try after its time. The trial itself does not wait for its own end.
+When its time is over, an open breaker lets one run through as a trial. The trial does not wait for
+itself.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """Has this target been healed so often that healing is not the answer?
 
-Several windows at once ("3 an hour and 8 a day"). Every run that began to act counts, whatever came
-of it, also one whose end is unknown.
+There may be several windows ("3 an hour and 8 a day"). Every run that began to act counts, whatever
+its outcome.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """Is this target already being healed?
 
-Two runs on one service at once undo each other's work, and a run that is being verified still owns
-the effect that it waits for. The asking run itself does not count.
+Two runs on one service undo each other's work, and a run that is verifying still owns the effect
+that it waits for. The asking run itself does not count.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
-"""Are enough runs acting at once?
+"""Are as many runs acting as may act at once?
 
-A hundred alerts together are one cause and not a hundred: a bound on what acts at the same moment
-leaves the machine and the person in charge room to breathe. Runs that verify hold no slot.
+A hundred alerts at once usually have one cause. A bound on concurrent actions leaves the machine
+and the operator room to react. Runs that verify hold no slot.
 """
 
 from __future__ import annotations

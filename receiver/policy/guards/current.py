@@ -1,11 +1,11 @@
-"""Is it still true?
+"""Does the alert still fire?
 
-An action on a healthy service is the worst thing that a healer can do, and Alertmanager often says
+Acting on a healthy service is the worst thing that a healer can do, and Alertmanager often says
 nothing when an alert ends: silences, inhibition and restarts swallow `resolved`. So Prometheus is
 asked at the moment of acting, and unknown is not yes: what it does not confirm waits, unless the
-operator's own word stands for it. That is a `when` that holds, a file on the command line, or
-`when_blind: act` while Prometheus cannot be asked; without a `prometheus` there is nobody to ask. A
-`when` that cannot be answered is never taken for true.
+operator vouches for it by a `when` that holds, a file on the command line, or `when_blind: act`
+while Prometheus cannot be asked. Without a `prometheus` the notification is all there is. A `when`
+that cannot be evaluated is never true.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from receiver.policy.signal import ConditionState, Signal, SignalDoubt
 from receiver.policy.strategy import WhenBlind
 
 RULES: Final = 60.0
-"""Seconds until it is asked again for a rule that is not there: somebody must write it."""
+"""Seconds until Prometheus is asked again about a missing rule: somebody must write it."""
 
 
 def current(situation: Situation) -> Verdict:  # noqa: C901, PLR0911  one return an answer

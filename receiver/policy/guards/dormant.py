@@ -1,7 +1,7 @@
 """Has the engine stopped itself?
 
-After so many targets in a row that failed it is promheal that does not understand what is going on.
-Only a person ends that, with a reason; neither time nor a restart does.
+After so many failed targets in a row, promheal does not understand what is going on. Only a person
+ends that, with a reason; neither time nor a restart does.
 """
 
 from __future__ import annotations

@@ -1,8 +1,8 @@
 """Was this target healed too recently to judge the result?
 
 A service needs time to come back, and an alert's own window decays slowly; a second heal inside it
-hides what the first one did. Counts from the end of the last run, by whichever strategy. Where
-nothing has proven that run in vain, what was measured before it is no reason for another one.
+hides what the first one did. It counts from the end of the last run of any strategy. Unless that
+run was proven ineffective, data from before it is no reason for another one.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ def grace(situation: Situation) -> Verdict:
         return ALLOW
     until = last_end + situation.strategy.grace_period
     forgets_at, alert = situation.past.forgets_at, situation.alert
-    # An alert that has ended since then fires for a reason of its own.
+    # An alert that has ended in between fires for a new reason.
     same = alert is not None and alert.starts_at <= last_end
     if same and forgets_at is not None and situation.now < forgets_at > until:
         detail = "it may still fire because of what was measured before the last action"

@@ -1,7 +1,8 @@
-"""Is someone at work here, by plan or by a silence?
+"""Is somebody at work here, in a maintenance window or under a silence?
 
-Who silences an alert takes the matter into their own hands. Alertmanager is asked at the moment of
-acting, since the notification may be older than the silence; if it cannot say, nothing begins.
+Whoever silences an alert takes the matter into their own hands. Alertmanager is asked at the moment
+of acting, since a silence may be newer than the notification; while it cannot be asked, nothing
+begins.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """Is this strategy allowed to act at all?
 
-Asked after all that could be in the way: what is denied here is exactly what would have been done,
-so that a strategy can be watched before it is trusted.
+Asked after everything that could be in the way: what is denied here would have been done, so that a
+strategy can be watched before it is trusted.
 """
 
 from __future__ import annotations

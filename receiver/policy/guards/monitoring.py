@@ -1,7 +1,7 @@
-"""Is it the target that is ill, or what watches it?
+"""Is the target broken, or its monitoring?
 
-While a scrape fails or a rule cannot be evaluated, an alert tells of the past, and a heal could not
-be proven.
+While a scrape fails or a rule cannot be evaluated, an alert describes the past, and a heal could
+not be proven.
 """
 
 from __future__ import annotations

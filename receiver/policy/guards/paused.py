@@ -1,6 +1,6 @@
-"""Has someone said that nothing may begin here?
+"""Has somebody stopped it?
 
-Three levers: the flags, a pause with its reason and its end, and a person's no to what fires now.
+Three levers: the flags, a pause with a reason and an end, and a rejection of what fires now.
 """
 
 from __future__ import annotations

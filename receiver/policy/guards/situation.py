@@ -20,7 +20,7 @@ from receiver.policy.strategy import Strategy
 
 
 class Reason(StrEnum):
-    """Why not? One word each, the same in the journal, as metric label, in logs and in the API."""
+    """Why not? The same word in the journal, in metrics, in logs and in the API."""
 
     DISABLED = "disabled"
     PAUSED = "paused"
@@ -64,14 +64,14 @@ class Verdict(msgspec.Struct, frozen=True):
     reason: Reason | None = None
     until: float | None = None
     detail: str = ""
-    """What the operator wants to know besides: which run holds the target, which query failed."""
+    """For the operator: which run holds the target, which query failed."""
 
 
 ALLOW: Final = Verdict(Answer.ALLOW)
 
 
 RETRY: Final = 10.0
-"""Seconds until those are asked again who do not tell us when their answer changes."""
+"""Seconds until the next look at what does not announce changes: upstream, workers, a file."""
 
 
 def wait(reason: Reason, until: float | None = None, detail: str = "") -> Verdict:
@@ -80,7 +80,7 @@ def wait(reason: Reason, until: float | None = None, detail: str = "") -> Verdic
 
 
 def deny(reason: Reason, detail: str = "") -> Verdict:
-    """No: nothing is waited for; only news brings it up again."""
+    """No. Nothing is waited for: only news, a reload or the resync brings it up again."""
     return Verdict(Answer.DENY, reason, None, detail)
 
 
@@ -118,7 +118,7 @@ class Bounds(msgspec.Struct, frozen=True, kw_only=True):
     """Seconds for which a run waits for its approval, and for which that holds."""
     max_concurrent_runs: int
     storm_targets: int
-    """How many ill targets are a storm, and how many may be treated in one."""
+    """More affected targets than this are a storm, in which so many may be treated at once."""
     backoff: float
     """Seconds after the last failure for which nothing begins."""
 
@@ -132,10 +132,10 @@ class Asking(msgspec.Struct, frozen=True, kw_only=True):
     """When a person was asked to approve it."""
     approved_at: float | None
     fault: str
-    """That it would fail before its first step, and why, for people; as when a value is not what
-    it may be."""
+    """Why it would fail before its first step, in words for the operator: a value that does not
+    match its pattern, for example."""
     absent: str
-    """The host, or label, whose worker would execute the steps, and of which none lives."""
+    """The host or label that the steps are bound to, if it has no living worker; else empty."""
 
 
 class Past(msgspec.Struct, frozen=True, kw_only=True):
@@ -148,7 +148,7 @@ class Past(msgspec.Struct, frozen=True, kw_only=True):
     last_outcome: Outcome | None
     """How the last run that acted on this target ended."""
     forgets_at: float | None
-    """Until when the alert may fire because of what was before this strategy's last action here."""
+    """Until when data from before this strategy's last action here may keep the alert firing."""
     starts: tuple[float, ...]
     """When this strategy began to act on this target, oldest first, as far as the budgets reach."""
     latest_starts: tuple[float, ...]
@@ -164,8 +164,8 @@ class Around(msgspec.Struct, frozen=True, kw_only=True):
     """What that run waits for, and until when."""
     acting: int
     """Other runs that hold a slot."""
-    ill: int
-    """Targets that are ill for this strategy; none is counted beyond the limit and one more."""
+    affected: int
+    """Targets that fire for this strategy; none is counted beyond the limit and one more."""
     treated: int
     """Others of these that are being healed, or were in vain."""
     breakers: tuple[tuple[str, Breaker], ...]
@@ -174,7 +174,10 @@ class Around(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Situation(msgspec.Struct, frozen=True, kw_only=True):
-    """Nothing in it has a default: a fact that nobody feeds would be a guard that never answers."""
+    """What a decision rests on.
+
+    No field has a default: a fact that nobody feeds would be a guard that never answers.
+    """
 
     now: float
     """Seconds since the epoch, by promheal's clock, like every time here."""

@@ -1,8 +1,8 @@
-"""Is it one target that is ill, or everything?
+"""Is one target affected, or everything?
 
-Fifty targets ill at once have one cause, which no restart of the fifty will end. So few are treated
-at a time, each keeps its place until it is well, and the next one follows. And no strategy
-may touch more targets in a time than its `limits` say, storm or not.
+Fifty targets that fire at once have one cause, which fifty restarts do not remove. So few are
+treated at a time; each keeps its place until it is healthy, then the next one follows. Storm or
+not, a strategy touches no more targets in a time than its `limits` allow.
 """
 
 from __future__ import annotations
@@ -13,8 +13,8 @@ from receiver.policy.guards.situation import ALLOW, Reason, Situation, Verdict, 
 
 def storm(situation: Situation) -> Verdict:
     most = situation.bounds.storm_targets
-    ill, treated = situation.around.ill, situation.around.treated
-    if ill > most and treated >= most:
+    affected, treated = situation.around.affected, situation.around.treated
+    if affected > most and treated >= most:
         return wait(
             Reason.STORM,
             None,

@@ -1,4 +1,4 @@
-"""Who would do it? A run that is bound to a host waits for its worker, and runs nowhere else."""
+"""Is there a worker for it? A run that is bound to a host waits for that host's worker."""
 
 from __future__ import annotations
 

@@ -1,7 +1,7 @@
-"""Is it this Prometheus' alert, and which series is its?
+"""Is it this Prometheus' alert, and which series is its own?
 
-Asked before the action; the Binding is kept with the run. What the source answers, or does not, is
-`unknown`, with the reason: nothing is raised.
+Asked before the action; the Binding is kept with the run. Never raises for what the source answers
+or fails to answer: that is `unknown`, with the reason.
 """
 
 from __future__ import annotations
@@ -31,11 +31,11 @@ def bind(
     starts_at: float = 0.0,
     well_at: float = 0.0,
 ) -> Judgement:
-    """Say whether *source* returns the alert now, and bind it to its series.
+    """Return whether *source* returns the alert now, and bind it to its series.
 
     An alert that is not returned now is looked for at *starts_at*, and once more an evaluation
     later; only then can it be said that it has cleared. *expression* is the rule's where there is
-    one. *well_at* is a moment before it fired at all, 0 when that is not known.
+    one. *well_at* is a moment before it fired at all, 0 where that is unknown.
     """
     try:
         asking = _Asking(source, alert_labels, expression, rule)

@@ -23,9 +23,9 @@ def compares(node: Expr) -> bool:
 
 
 def guards(node: Expr, other: Expr) -> bool:
-    """Whether *node* only says when *other* is asked: with data, with traffic, in the daytime.
+    """Whether *node* only limits when *other* applies: with data, with traffic, in the daytime.
 
-    Recognised by its form: it compares nothing, or nothing that is measured; `x > 0` or `x != 0`
+    It is recognised by its form: it compares nothing, or nothing measured; `x > 0` or `x != 0`
     whose metrics all stand on the other side too; a rate against any number.
     """
     if not compares(other):

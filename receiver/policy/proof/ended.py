@@ -1,8 +1,8 @@
 """What became of series that fed the alert and have no sample since the action?
 
-A target that is down looks like health, and so does one that does not expose a series any more. A
-pod that was replaced, an object that is gone, a counter that has counted nothing since a restart,
-and a series that exists only while something is wrong do not come back, and need not.
+A target that is down looks like health, and so does one that no longer exposes a series. A replaced
+pod, a deleted object, a counter that has counted nothing since a restart, and a series that exists
+only while something is wrong do not come back, and need not.
 """
 
 from __future__ import annotations
@@ -151,7 +151,7 @@ class Explanation:
         new = {row.labels.get("namespace", "") for row in anew}
         for row in objects:
             space, its = row.labels.get("namespace", ""), row.labels.get(kind, "")
-            # Whoever told of it must tell of others: one that is up may have lost its sight.
+            # Its exporter must still expose other objects: one that is up may have lost its view.
             if not its or (space, its) in exist or (space, *target) not in tellers:
                 return None
             if kind in lost.asked.labels and space not in new and not self._asked.accept_gone:

@@ -52,7 +52,7 @@ from receiver.policy.proof.value import (
 
 
 class PartReader(Protocol):
-    """Answers by the text of the part."""
+    """The answers to parts, by their text."""
 
     def number(self, part: str) -> float | None: ...
 
@@ -60,11 +60,14 @@ class PartReader(Protocol):
 
 
 Explain = Callable[[Lost], Value | None]
-"""What became of series that are lost; None: that was not asked."""
+"""Explains series that are lost; None: that was not asked."""
 
 
 class Judge:
-    """Values an expression. Once with a reading that knows nothing, to see what it would read."""
+    """Gives every part of an expression its value.
+
+    A first pass, with a reader that only records, finds what it reads.
+    """
 
     def __init__(self, timing: Timing, reading: PartReader, explain: Explain) -> None:
         self._timing = timing

@@ -1,4 +1,4 @@
-"""Does the alert fire? What one Prometheus says, for a decision and for a proof."""
+"""Does the alert fire? One Prometheus' answer, for a decision and for a proof."""
 
 from __future__ import annotations
 
@@ -18,11 +18,11 @@ class Judgement(msgspec.Struct, frozen=True):
     detail: str = ""
     """For the operator: what is returned, what is missing."""
     suspect: str = ""
-    """Why the rule itself tells nothing now."""
+    """Why the rule's own state makes the answer unreliable."""
     doubt: SignalDoubt = SignalDoubt.DATA
     """Why, if the signal is unknown."""
     expression: str | None = None
-    """What was asked: the rule's, or of somebody who may stand for it."""
+    """The expression that was asked: the rule's, or one that somebody vouches for."""
     binding: Binding | None = None
     """The alert's series, where it is returned now or was when the alert began."""
     lag: float = 0.0

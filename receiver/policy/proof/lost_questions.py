@@ -1,4 +1,4 @@
-"""What must be known to explain why series have ended?"""
+"""What must be asked to explain why series have ended?"""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ _POD_NAMES: Final = ("container_id", "pod", "pod_name")
 
 
 class Questions:
-    """What must be known to explain why series have ended."""
+    """The parts to ask, and what the operator accepts."""
 
     def __init__(
         self, lost: Iterable[Lost], timing: Timing, well_at: float, *, accept_gone: bool

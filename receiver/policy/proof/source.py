@@ -29,7 +29,7 @@ def answered(source: ProofSource, parts: Parts, query: str, at: float | None = N
 
 
 def incomplete(warnings: Iterable[str]) -> str:
-    """Of the warnings, those about PromQL itself do not say that data is missing."""
+    """Return the first warning of missing data. Those about PromQL itself are none."""
     for text in warnings:
         if not text.startswith("PromQL "):
             return f"the answer may be incomplete: {text}"

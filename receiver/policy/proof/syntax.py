@@ -1,4 +1,4 @@
-"""Which tree is an expression? What the parser reads, as far as it can be asked about in parts."""
+"""Reads PromQL into a tree, as far as it can be asked about in parts."""
 
 from __future__ import annotations
 

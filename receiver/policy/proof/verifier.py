@@ -1,6 +1,6 @@
-"""Does what is bound still fire? The order of the questions: all about now, then what has ended.
+"""Does the bound alert still fire? Everything is asked about now first, then what has ended.
 
-What the source answers, or does not, is `unknown`, with the reason: nothing is raised.
+Never raises for what the source answers or fails to answer: that is `unknown`, with the reason.
 """
 
 from __future__ import annotations
@@ -40,11 +40,11 @@ def look(
     expect: Expect = Expect.EMPTY,
     accept_gone: bool = False,
 ) -> Judgement:
-    """Say whether the alert still fires, at *now* by promheal's clock.
+    """Return whether the alert still fires, at *now* by promheal's clock.
 
-    *since* is when the last action had ended, by the same clock; 0 before acting, when any sample
-    that the server still looks back to (5 minutes by default) will do. *accept_gone*: what is gone
-    for good need not have a successor.
+    *since* is when the last action ended, by the same clock; 0 before acting, when any sample
+    within the server's lookback (5 minutes by default) will do. *accept_gone*: what is gone for
+    good needs no successor.
     """
     try:
         tree = parse(binding.expression)
@@ -62,13 +62,13 @@ def look(
 
 
 class _Look:
-    """One answer, and what is asked because of it, all at one moment."""
+    """One answer and its follow-up questions, all about one moment."""
 
     _timing: Timing
     _asked: Restricted
     _answer: PartAnswers
     lag: float = 0.0
-    """Seconds by which the answer is about the past."""
+    """Seconds by which the answer lies in the past."""
 
     def __init__(
         self, source: ProofSource, binding: Binding, tree: Tree, *, accept_gone: bool
@@ -80,14 +80,14 @@ class _Look:
         self._recordings: Mapping[str, tuple[Rule, ...]] = {}
         self._old: Mapping[str, tuple[str, ...]] | None = {}
         self._names = _NOTHING
-        """Labels of the alert's series that its successor has not."""
+        """Labels that the alert's series has and its successor has not."""
 
     def ask(self, since: float, now: float) -> str:
-        """Ask everything about now; return why the answer is of no use, or an empty text."""
+        """Ask everything about now; return why the answer is unusable, or an empty text."""
         self._recordings = self._source.recordings()
         self._asked = restricted(self._tree, self._binding.labels, self._recordings)
         lag = self._binding.lag
-        # Where it answers for an older moment than it did, what counts as new is older too.
+        # A server that answers for an older moment than before moves what counts as new.
         for _ in range(2):
             self._timing = _timing_of(self._binding, since, now - lag)
             parts = _parts(self._asked, self._timing)
@@ -101,7 +101,7 @@ class _Look:
         return f"the server answers for {lag:.0f} s ago, and not steadily"
 
     def judgement(self, expect: Expect) -> Judgement:
-        """Say what the answer proves."""
+        """Return what the answer proves."""
         mine = _mine(self._binding, self._answer.returned)
         value = None if mine is None else mine.value
         if mine is not None and expect is Expect.EMPTY:
@@ -118,14 +118,14 @@ class _Look:
         return Judgement(signal=Signal.CLEARED, value=value, detail=detail)
 
     def _history(self) -> str:
-        """Why nothing that it reads tells of the time after the action; empty if something does."""
+        """Return why nothing that it reads is from after the action, or an empty text."""
         read = [place for place in self._asked.places.values() if not place.pinned]
         if not read or not all(map(self._timing.reads_history, read)):
             return ""
         return "all that it reads is from before the action as yet, for it has an offset"
 
     def _cleared(self, proven: Value) -> Judgement:
-        """It is not returned, and nothing that it rests on is missing."""
+        """Judge an alert that is not returned, with nothing missing that it rests on."""
         root = self._tree.root
         if self._tree.chooses and self._answer.number(returned(self._asked, root)):
             return undecided("still true for its series; only others rank before it")
@@ -154,7 +154,7 @@ class _Look:
         return Judge(self._timing, reading, lambda lost: became.fates[lost.key].value).root(asked)
 
     def _successor(self) -> Judgement | None:
-        """Judge what took the alert's place, if anything did; None: nothing speaks against health.
+        """Judge what took the alert's place; None where nothing speaks against health.
 
         Everything is asked once more without the labels that told the alert's series from others,
         and without the series that were there before.
@@ -202,7 +202,7 @@ class _Answered:
 
 
 class _Recorder:
-    """Notes what is read."""
+    """A PartReader that notes what is read."""
 
     def __init__(self, parts: Parts) -> None:
         self._parts = parts
@@ -231,7 +231,7 @@ def _timing_of(binding: Binding, since: float, at: float) -> Timing:
 
 
 def _mine(binding: Binding, samples: Iterable[Sample]) -> Sample | None:
-    """The alert's own series, if it is returned."""
+    """Return the alert's own series, if it is among *samples*."""
     for sample in samples:
         labels = {name: value for name, value in sample.labels.items() if name != "__name__"}
         if labels == binding.labels:
