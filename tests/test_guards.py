@@ -8,7 +8,13 @@ import pytest
 from receiver.policy.breaker import MAIN, Breaker
 from receiver.policy.decide import GUARDS, decide
 from receiver.policy.dormancy import Dormancy
-from receiver.policy.guards.reasons import VERDICTS
+from receiver.policy.guards.reasons import (
+    INDEPENDENT_OF_UPSTREAM,
+    MEANINGS,
+    PASSED_ON,
+    VERDICTS,
+    Wake,
+)
 from receiver.policy.guards.situation import (
     ALLOW,
     Answer,
@@ -425,6 +431,38 @@ def test_every_reason_that_a_guard_can_give_is_exported() -> None:
 
     assert given == set(VERDICTS)
     assert {reason for _, reason in VERDICTS} == {"", *Reason}
+
+
+def test_every_reason_has_its_row() -> None:
+    assert list(MEANINGS) == list(Reason)
+
+
+@pytest.mark.parametrize("reason", Reason)
+def test_a_time_is_named_where_a_time_wakes(reason: Reason) -> None:
+    named = any(until is not None for _, _, _, given, until in TABLE if given is reason)
+
+    assert named == bool({Wake.TIME, Wake.RETRY} & set(MEANINGS[reason].wakes))
+
+
+UPSTREAM = [
+    {"signal": signal, "doubt": doubt, "condition": condition, "silencing": silencing}
+    for signal in Signal
+    for doubt in SignalDoubt
+    for condition in ConditionState
+    for silencing in (Silencing(), Silencing(by="silence abc"), Silencing(unknown="refused"))
+]
+
+
+@pytest.mark.parametrize("reason", sorted(INDEPENDENT_OF_UPSTREAM))
+def test_what_is_independent_of_upstream_holds_whatever_it_says(reason: Reason) -> None:
+    for changes, guard, _, given, _ in TABLE:
+        if given is reason:
+            answers = {dict(GUARDS)[guard](situation(**{**changes, **said})) for said in UPSTREAM}
+            assert {answer.reason for answer in answers} == {reason}
+
+
+def test_a_place_is_handed_over_to_what_can_wait_for_one() -> None:
+    assert PASSED_ON == (Reason.CONCURRENCY, Reason.STORM)
 
 
 def test_every_guard_has_a_case_that_only_it_refuses() -> None:

@@ -1,4 +1,4 @@
-"""The one table of reasons, and what is held to it: guards, SQL and the pages."""
+"""What is held to the table of reasons outside of the guards: SQL and the pages."""
 
 from __future__ import annotations
 
@@ -8,19 +8,9 @@ from pathlib import Path
 import pytest
 
 import receiver.journal
-from receiver.policy.decide import GUARDS
-from receiver.policy.guards.reasons import (
-    INDEPENDENT_OF_UPSTREAM,
-    MEANINGS,
-    PASSED_ON,
-    Wake,
-    woken_by,
-)
+from receiver.policy.guards.reasons import MEANINGS, Wake, woken_by
 from receiver.policy.guards.situation import Answer, Reason
-from receiver.policy.signal import ConditionState, Signal, SignalDoubt, Silencing
-from tests.factories import situation
 from tests.test_docs import DECISIONS, DOCS, code, prose, table
-from tests.test_guards import TABLE
 
 OPERATIONS = DOCS / "operations.md"
 ENDS = {
@@ -33,38 +23,6 @@ ENDS = {
     "when someone resumes, resets, or approves": {Wake.PERSON},
 }
 """What operations.md says of the first wake of a reason."""
-
-
-def test_every_reason_has_its_row() -> None:
-    assert list(MEANINGS) == list(Reason)
-
-
-@pytest.mark.parametrize("reason", Reason)
-def test_a_time_is_named_where_a_time_wakes(reason: Reason) -> None:
-    named = any(until is not None for _, _, _, given, until in TABLE if given is reason)
-
-    assert named == bool({Wake.TIME, Wake.RETRY} & set(MEANINGS[reason].wakes))
-
-
-UPSTREAM = [
-    {"signal": signal, "doubt": doubt, "condition": condition, "silencing": silencing}
-    for signal in Signal
-    for doubt in SignalDoubt
-    for condition in ConditionState
-    for silencing in (Silencing(), Silencing(by="silence abc"), Silencing(unknown="refused"))
-]
-
-
-@pytest.mark.parametrize("reason", sorted(INDEPENDENT_OF_UPSTREAM))
-def test_what_is_independent_of_upstream_holds_whatever_it_says(reason: Reason) -> None:
-    for changes, guard, _, given, _ in TABLE:
-        if given is reason:
-            answers = {dict(GUARDS)[guard](situation(**{**changes, **said})) for said in UPSTREAM}
-            assert {answer.reason for answer in answers} == {reason}
-
-
-def test_a_place_is_handed_over_to_what_can_wait_for_one() -> None:
-    assert PASSED_ON == (Reason.CONCURRENCY, Reason.STORM)
 
 
 def test_the_reasons_that_sql_names_are_those_that_a_worker_wakes() -> None:
