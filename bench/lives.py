@@ -19,7 +19,8 @@ import msgspec
 import psycopg
 
 from bench import servers
-from receiver.app import PRUNE_ROWS, Service, build
+from receiver.app import Promheal, build
+from receiver.app.housekeeping import PRUNE_ROWS
 from receiver.bootstrap import Options
 from receiver.engine.postgres import PostgresEngine
 from receiver.healing.verifier import PrometheusVerifier
@@ -159,7 +160,7 @@ class _Traced:
         self._held: list[float] = []
 
     @contextmanager
-    def service(self, options: Options) -> Iterator[Service]:
+    def service(self, options: Options) -> Iterator[Promheal]:
         service = build(options)
         journal = service.journal
         atomically, read = journal.atomically, journal.read
@@ -185,7 +186,7 @@ class _Traced:
                 stack.enter_context(mock.patch.object(target, name, value))
             yield service
 
-    def carry(self, service: Service, key: Key) -> None:
+    def carry(self, service: Promheal, key: Key) -> None:
         """Give *service* the job of *key*, as procrastinate would."""
         row = self._connection.execute(
             "update procrastinate_jobs set status = 'doing'"
@@ -297,7 +298,7 @@ def _stored(connection: psycopg.Connection[Any]) -> Stored:
     )
 
 
-def _pruned(traced: _Traced, service: Service) -> float:
+def _pruned(traced: _Traced, service: Promheal) -> float:
     """Have retention delete all that has ended; return for how many seconds the lock was held."""
     before = service.clock() + 1.0
     while service.journal.atomically(lambda t: t.prune(before=before, limit=PRUNE_ROWS)):
@@ -312,7 +313,7 @@ def _one(connection: psycopg.Connection[Any], question: str) -> Any:
 
 
 def _life(
-    traced: _Traced, decides: Service, acts: Service, judge: mock.Mock, instance: str
+    traced: _Traced, decides: Promheal, acts: Promheal, judge: mock.Mock, instance: str
 ) -> Iterator[Phase]:
     key = Key(STRATEGY, f'instance="{instance}"')
     assert isinstance(acts.engine, PostgresEngine)
@@ -340,7 +341,7 @@ def _life(
     yield traced.taken("let go")
 
 
-def _alone(traced: _Traced, service: Service) -> Piece:
+def _alone(traced: _Traced, service: Promheal) -> Piece:
     service.journal.atomically(lambda transaction: transaction.count("bench"))
     (piece,) = traced.taken("alone").pieces
     return piece

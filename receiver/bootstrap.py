@@ -112,12 +112,6 @@ def _variables(options: Options) -> Mapping[str, str]:
     return {**dotenv(options.config_file.parent / ".env.local"), **options.environ}
 
 
-def log_file(options: Options, config: Config) -> Path | None:
-    """Return where the healing log is: relative to the journal's folder."""
-    name = config.settings.healing_log.file
-    return None if name is None else folder(options) / name
-
-
 def folder(options: Options) -> Path:
     """Return where the healing log and the snapshots are."""
     if options.data is not None:

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from receiver import redaction
-from receiver.app import Options, Service, build
+from receiver.app import Options, Promheal, build
 from receiver.errors import JournalError
 from receiver.journal import Journal, open_journal
 from receiver.policy.role import EVERYWHERE, ProcessRole
@@ -76,10 +76,10 @@ def config(tmp_path: Path) -> Path:
 
 
 @pytest.fixture
-def make_service(config: Path) -> Iterator[Callable[..., Service]]:
-    made: list[Service] = []
+def make_service(config: Path) -> Iterator[Callable[..., Promheal]]:
+    made: list[Promheal] = []
 
-    def make(*, dry_run: bool = False, role: ProcessRole = EVERYWHERE) -> Service:
+    def make(*, dry_run: bool = False, role: ProcessRole = EVERYWHERE) -> Promheal:
         service = build(
             Options(
                 config_file=config / "promheal.yml",
@@ -98,7 +98,7 @@ def make_service(config: Path) -> Iterator[Callable[..., Service]]:
 
 
 @pytest.fixture
-def service(make_service: Callable[..., Service]) -> Service:
+def service(make_service: Callable[..., Promheal]) -> Promheal:
     """Built, and not started."""
     return make_service()
 

@@ -13,7 +13,7 @@ import bcrypt
 import msgspec
 import pytest
 
-from receiver.app import Service
+from receiver.app import Promheal
 from receiver.web import create_app, webhook
 from receiver.web.access import WEBHOOK, Access, Asked, Denied, Granted
 from receiver.web.auth import AuthMiddleware, added, merged
@@ -464,13 +464,13 @@ def test_nothing_that_was_typed_is_logged(clock: Clock, caplog: pytest.LogCaptur
 # ── the gate ──
 
 
-def client(service: Service, access: Access) -> Any:
+def client(service: Promheal, access: Access) -> Any:
     app = create_app(service)
     app.wsgi_app = AuthMiddleware(app.wsgi_app, access)  # type: ignore[method-assign]
     return app.test_client()
 
 
-def test_the_gate_lets_through_whom_the_judge_grants_and_nobody_else(service: Service) -> None:
+def test_the_gate_lets_through_whom_the_judge_grants_and_nobody_else(service: Promheal) -> None:
     asker = client(service, Access(lambda: CONFIG, loopback=False))
     refused = asker.get("/api/status")
     assert refused.status_code == 401
@@ -510,7 +510,7 @@ def test_the_application_is_told_who_asks() -> None:
     assert seen == [("viewer-name", "viewer")]
 
 
-def test_the_operator_s_headers_are_on_every_answer(service: Service) -> None:
+def test_the_operator_s_headers_are_on_every_answer(service: Promheal) -> None:
     headers = (("X-Frame-Options", "deny"), ("Content-Security-Policy", "frame-ancestors 'none'"))
     config = msgspec.structs.replace(CONFIG, headers=headers)
     asker = client(service, Access(lambda: config, loopback=False))

@@ -10,7 +10,7 @@ import pytest
 from flask.testing import FlaskClient
 from werkzeug.exceptions import default_exceptions
 
-from receiver.app import Service
+from receiver.app import Promheal
 from receiver.web import create_app, create_worker_app
 from receiver.web.sparing import LINES
 
@@ -18,7 +18,7 @@ WAY = "Alertmanager's notifications go to POST /webhook; GET /openapi.yaml lists
 
 
 @pytest.fixture
-def client(service: Service) -> FlaskClient:
+def client(service: Promheal) -> FlaskClient:
     return create_app(service).test_client()
 
 
@@ -97,7 +97,7 @@ def test_a_prometheus_that_takes_promheal_for_an_alertmanager_is_told(
     assert "have Prometheus tell that" in said(client, "POST", f"/api/{version}/alerts", 404)
 
 
-def test_who_only_executes_steps_says_so(service: Service) -> None:
+def test_who_only_executes_steps_says_so(service: Promheal) -> None:
     client = create_worker_app(service).test_client()
 
     message = said(client, "POST", "/webhook", 404)
@@ -125,7 +125,7 @@ def test_it_is_logged_once_a_minute_for_each_address_and_never_more_than_some(
     assert len(caplog.records) == LINES
 
 
-def test_no_refusal_is_in_the_words_of_the_framework(service: Service) -> None:
+def test_no_refusal_is_in_the_words_of_the_framework(service: Promheal) -> None:
     """Whatever is asked with whatever method: its texts know neither the path nor a remedy."""
     app = create_app(service)
     client = app.test_client()

@@ -20,7 +20,7 @@ import apscheduler.triggers.date
 import pytest
 
 from receiver.clock import steady_clock
-from receiver.engine.background import THREADS, Background, Load, Task, TaskExists, load
+from receiver.engine.background import THREADS, Background, Load, PeriodicTask, TaskExists, load
 from receiver.errors import ActionError
 from tests.factories import FakeClock
 
@@ -66,15 +66,17 @@ def task(
     run: Callable[[], object],
     every: float | Callable[[], float] = HOUR,
     wanted: Callable[[], bool] = lambda: True,
-) -> Task:
-    return Task(id=id_, run=run, every=every if callable(every) else lambda: every, wanted=wanted)
+) -> PeriodicTask:
+    return PeriodicTask(
+        id=id_, run=run, every=every if callable(every) else lambda: every, wanted=wanted
+    )
 
 
 @pytest.fixture
 def make() -> Iterator[Callable[..., Background]]:
     made: list[Background] = []
 
-    def make_one(*tasks: Task, clock: Callable[[], float] | None = None) -> Background:
+    def make_one(*tasks: PeriodicTask, clock: Callable[[], float] | None = None) -> Background:
         background = Background(clock or steady_clock(), tasks)
         made.append(background)
         return background
@@ -671,13 +673,13 @@ def test_what_is_due_and_has_not_begun_does_not_begin_any_more(make: Make, then:
 def test_a_task_that_hangs_does_not_hold_up_the_end_of_the_process() -> None:
     code = """
 import threading, time
-from receiver.engine.background import Background, Task
+from receiver.engine.background import Background, PeriodicTask
 from receiver.clock import steady_clock
 began = threading.Event()
 def hang():
     began.set()
     time.sleep(1000)
-background = Background(steady_clock(), [Task(id="a", every=lambda: 0.01, run=hang)])
+background = Background(steady_clock(), [PeriodicTask(id="a", every=lambda: 0.01, run=hang)])
 background.start()
 began.wait()
 print(background.stop(0.1))
@@ -699,7 +701,7 @@ def test_many_threads_may_do_everything_at_once(make: Make) -> None:
     jobs = {f"t{n}": Job() for n in range(6)}
     off: set[str] = set()
 
-    def entry(name: str) -> Task:
+    def entry(name: str) -> PeriodicTask:
         return task(name, jobs[name], lambda: random.uniform(0.001, 0.01), lambda: name not in off)
 
     background = make(*map(entry, jobs))

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from receiver.app import Service
+from receiver.app import Promheal
 from receiver.cli import main
 from receiver.errors import JournalError, RefusedError, UnsoundError
 from receiver.healing.restoring import restore
@@ -234,7 +234,7 @@ def test_a_lost_or_damaged_journal_needs_no_force(
 
 
 def test_while_a_promheal_acts_on_it_nothing_is_restored(
-    make_service: Callable[..., Service], tmp_path: Path
+    make_service: Callable[..., Promheal], tmp_path: Path
 ) -> None:
     service = make_service()
     service.start()

@@ -23,7 +23,7 @@ import trustme
 import yaml
 from werkzeug.serving import make_server
 
-from receiver.app import Service
+from receiver.app import Promheal
 from receiver.cli import client, main, values
 from receiver.cli.called import COMMANDS as CALLED
 from receiver.cli.called import called
@@ -98,7 +98,7 @@ def serving(app: Any) -> Iterator[str]:
 
 
 @pytest.fixture
-def service(config: Path, make_service: Callable[..., Service]) -> Service:
+def service(config: Path, make_service: Callable[..., Promheal]) -> Promheal:
     """One that acts, with a strategy beside the log's that asks a person first."""
     path = config / "healing_strategies.yml"
     path.write_text(
@@ -122,13 +122,13 @@ def service(config: Path, make_service: Callable[..., Service]) -> Service:
 
 
 @pytest.fixture
-def real(service: Service, monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
+def real(service: Promheal, monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
     with serving(create_app(service)) as url:
         monkeypatch.setenv("PROMHEAL_URL", url)
         yield url
 
 
-def fire(service: Service, name: str, target: str = "shop") -> None:
+def fire(service: Promheal, name: str, target: str = "shop") -> None:
     alert = {
         "status": "firing",
         "labels": {"alertname": name, "service": target},
@@ -140,7 +140,7 @@ def fire(service: Service, name: str, target: str = "shop") -> None:
     assert answer.status_code == 202
 
 
-def run_in(service: Service, state: str) -> int:
+def run_in(service: Promheal, state: str) -> int:
     """The run that is in *state*, once there is one."""
     deadline = time.monotonic() + 10
     while time.monotonic() < deadline:
@@ -151,7 +151,7 @@ def run_in(service: Service, state: str) -> int:
     pytest.fail(f"no run is {state}")
 
 
-def trip(service: Service, name: str, times: int) -> None:
+def trip(service: Promheal, name: str, times: int) -> None:
     """Have a breaker fail so often that it opens, *times* times; 3 are for good."""
     now = service.clock()
 
@@ -170,7 +170,7 @@ def trip(service: Service, name: str, times: int) -> None:
     service.journal.atomically(write)
 
 
-def lull(service: Service) -> None:
+def lull(service: Promheal) -> None:
     dormancy = Dormancy(failures=10, failed_at=0.0, since=86_400.0, reason="Exceeded maximum")
     service.journal.atomically(lambda t: t.put_dormancy(dormancy))
 
@@ -192,7 +192,7 @@ def test_status_of_a_server_that_needs_a_prometheus(ask: Ask, real: str) -> None
     )
 
 
-def test_status_shows_what_stops_it_and_what_to_do(ask: Ask, real: str, service: Service) -> None:
+def test_status_shows_what_stops_it_and_what_to_do(ask: Ask, real: str, service: Promheal) -> None:
     fire(service, "Careful")
     run_in(service, "awaiting_approval")
     lull(service)
@@ -266,7 +266,7 @@ def test_json_and_yaml_are_the_answer_as_it_is(ask: Ask, real: str) -> None:
 
 
 def test_alerts_are_listed_with_who_would_heal_them_page_by_page(
-    ask: Ask, real: str, service: Service
+    ask: Ask, real: str, service: Promheal
 ) -> None:
     assert ask("alerts") == (0, "nothing fires\n", "")
     fire(service, "HighLatency")
@@ -280,7 +280,7 @@ def test_alerts_are_listed_with_who_would_heal_them_page_by_page(
 
 
 def test_pause_and_resume_of_everything_of_a_strategy_and_of_a_target(
-    ask: Ask, real: str, service: Service
+    ask: Ask, real: str, service: Promheal
 ) -> None:
     fire(service, "Careful")
     run_in(service, "awaiting_approval")
@@ -303,7 +303,7 @@ def test_pause_and_resume_of_everything_of_a_strategy_and_of_a_target(
 
 
 def test_a_pause_says_what_it_covers_and_a_resume_what_stays(
-    ask: Ask, real: str, service: Service
+    ask: Ask, real: str, service: Promheal
 ) -> None:
     fire(service, "Slow")
     slow = run_in(service, "waiting")
@@ -341,7 +341,7 @@ def test_a_pause_says_what_it_covers_and_a_resume_what_stays(
 
 
 def test_the_command_that_lifts_a_pause_works_when_it_is_followed(
-    ask: Ask, real: str, service: Service
+    ask: Ask, real: str, service: Promheal
 ) -> None:
     hostile = 'it\'s "a\\b",x={}\x1b[2J\n\u202e$(reboot)`!'
     fire(service, "Careful", hostile)
@@ -358,7 +358,7 @@ def test_the_command_that_lifts_a_pause_works_when_it_is_followed(
 
 
 def test_what_is_not_known_is_told_with_the_nearest_and_with_the_option(
-    ask: Ask, real: str, service: Service
+    ask: Ask, real: str, service: Promheal
 ) -> None:
     fire(service, "Careful")
     run_in(service, "awaiting_approval")
@@ -384,14 +384,14 @@ def test_an_older_server_does_not_say_what_a_pause_covers(ask: Ask) -> None:
         )
 
 
-def test_resume_ends_dormancy(ask: Ask, real: str, service: Service) -> None:
+def test_resume_ends_dormancy(ask: Ask, real: str, service: Promheal) -> None:
     lull(service)
 
     assert ask("resume", "--reason", "repaired")[:2] == (0, "dormancy has ended\n")
     assert service.journal.read(lambda t: t.dormancy()).since is None
 
 
-def test_breakers_are_listed_and_reset(ask: Ask, real: str, service: Service) -> None:
+def test_breakers_are_listed_and_reset(ask: Ask, real: str, service: Promheal) -> None:
     strange = 'target:service="a/b?c#d%2F é",zone="..\x1b[31m"'
     trip(service, strange, 3)
     trip(service, MAIN, 1)
@@ -410,7 +410,7 @@ def test_breakers_are_listed_and_reset(ask: Ask, real: str, service: Service) ->
     assert service.journal.read(lambda t: t.breaker(strange)).trips == 0
 
 
-def test_a_run_that_waits_is_approved_once(ask: Ask, real: str, service: Service) -> None:
+def test_a_run_that_waits_is_approved_once(ask: Ask, real: str, service: Promheal) -> None:
     fire(service, "Careful")
     number = str(run_in(service, "awaiting_approval"))
 
@@ -421,7 +421,7 @@ def test_a_run_that_waits_is_approved_once(ask: Ask, real: str, service: Service
     assert (code, "does not wait for approval" in err) == (1, True)
 
 
-def test_a_run_that_waits_is_rejected(ask: Ask, real: str, service: Service) -> None:
+def test_a_run_that_waits_is_rejected(ask: Ask, real: str, service: Promheal) -> None:
     fire(service, "Careful")
     number = str(run_in(service, "awaiting_approval"))
 
@@ -430,7 +430,7 @@ def test_a_run_that_waits_is_rejected(ask: Ask, real: str, service: Service) -> 
     assert (code, "cancelled" in out, "not during the sale" in out) == (0, True, True)
 
 
-def test_a_run_that_acts_is_cancelled(ask: Ask, real: str, service: Service) -> None:
+def test_a_run_that_acts_is_cancelled(ask: Ask, real: str, service: Promheal) -> None:
     fire(service, "Slow")
     number = str(run_in(service, "waiting"))
 
@@ -441,7 +441,7 @@ def test_a_run_that_acts_is_cancelled(ask: Ask, real: str, service: Service) -> 
 
 
 def test_tasks_are_listed_paused_resumed_removed_and_brought_back(
-    ask: Ask, real: str, service: Service
+    ask: Ask, real: str, service: Promheal
 ) -> None:
     assert ask("tasks")[1] == ask("tasks", "list")[1]
     assert "resync" in ask("tasks")[1]
@@ -521,7 +521,7 @@ def test_reasons_are_as_long_as_the_server_takes_them(ask: Ask, real: str) -> No
 
 
 @pytest.fixture
-def guarded(service: Service, monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
+def guarded(service: Promheal, monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
     """The same behind access control: the token `vivi` may look, `olga` may change."""
     tokens = {}
     for name, role in (("vivi", Role.VIEWER), ("olga", Role.OPERATOR)):

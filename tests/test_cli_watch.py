@@ -17,7 +17,7 @@ from typing import IO, Any
 import pytest
 from click.testing import CliRunner
 
-from receiver.app import Service
+from receiver.app import Promheal
 from receiver.cli.alert_file import read_alert_file
 from receiver.cli.once import acting_service, take
 from receiver.cli.watch import _Watch, command
@@ -269,7 +269,7 @@ def test_a_wrong_call_is_told(arguments: list[str], says: str) -> None:
 
 
 @pytest.fixture
-def service(config: Path) -> Iterator[Service]:
+def service(config: Path) -> Iterator[Promheal]:
     with acting_service(
         config / "promheal.yml", f"sqlite:///{config}/journal.db", dry_run=False
     ) as service:
@@ -278,7 +278,7 @@ def service(config: Path) -> Iterator[Service]:
 
 @pytest.fixture
 def passes(
-    service: Service, config: Path, caplog: pytest.LogCaptureFixture
+    service: Promheal, config: Path, caplog: pytest.LogCaptureFixture
 ) -> Callable[..., tuple[int | None, list[str]]]:
     """One pass over some content: how many results there are, and what is said."""
     file = config / "alerts.json"
@@ -309,7 +309,7 @@ def test_a_file_is_taken_once_however_often_it_is_written_the_same(passes: Passe
     assert passes([reading(now + 1)])[0] == 1
 
 
-def test_of_a_file_that_grows_only_what_is_new_is_taken(passes: Passes, service: Service) -> None:
+def test_of_a_file_that_grows_only_what_is_new_is_taken(passes: Passes, service: Promheal) -> None:
     now = time.time()
 
     assert passes([reading(now - 900, service="old"), reading(now, service="a")])[0] == 1
@@ -350,7 +350,7 @@ def test_the_same_trouble_is_said_once_and_other_trouble_again(passes: Passes) -
 
 
 def test_what_could_not_be_stored_is_taken_again(
-    passes: Passes, service: Service, monkeypatch: pytest.MonkeyPatch
+    passes: Passes, service: Promheal, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def full(work: Callable[[Transaction], object]) -> None:
         raise JournalError("the disk is full")
@@ -372,13 +372,13 @@ def test_alerts_that_no_strategy_wants_are_taken_once_too(passes: Passes) -> Non
 # -- once, whose way it goes
 
 
-def taken(service: Service, config: Path, content: Any) -> list[dict[str, Any]]:
+def taken(service: Promheal, config: Path, content: Any) -> list[dict[str, Any]]:
     write(config / "alerts.json", content)
     notification = read_alert_file(config / "alerts.json").notification
     return take(service, notification, dry_run=False)
 
 
-def test_what_has_ended_already_is_not_done_again(service: Service, config: Path) -> None:
+def test_what_has_ended_already_is_not_done_again(service: Promheal, config: Path) -> None:
     ended = payload("HighLatency")
     ended["alerts"][0] |= {"status": "resolved", "endsAt": "2026-11-22T04:41:42Z"}
     assert taken(service, config, payload("HighLatency"))[0]["result"] == "inconclusive"

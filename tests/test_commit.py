@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from receiver.app import Service
+from receiver.app import Promheal
 from receiver.errors import JournalError
 from receiver.healing.intake import Intake
 from receiver.journal import Admission, Journal, Stored, Transaction, not_stored, open_journal
@@ -161,9 +161,13 @@ def test_a_notification_whose_commit_fails_is_not_admitted_and_wakes_nobody(
 ) -> None:
     woken: list[object] = []
     intake = Intake(
-        spoilt.journal, FakeClock(), lambda: Strategies([strategy()]), woken.append,
-        lambda: None, lambda _: pytest.fail("nobody asks"),
-    )  # fmt: skip
+        journal=spoilt.journal,
+        clock=FakeClock(),
+        strategies=lambda: Strategies([strategy()]),
+        wake=woken.append,
+        fetch=lambda: None,
+        ask=lambda _: pytest.fail("nobody asks"),
+    )
     told: list[Stored[Any]] = []
     entered, leave = threading.Event(), threading.Event()
 
@@ -259,7 +263,7 @@ def test_what_comes_while_the_journal_closes_is_stored_or_refused(tmp_path: Path
 
 
 def test_a_reload_on_a_full_disk_is_taken_and_matches_what_fires_when_there_is_room(
-    service: Service, config: Path
+    service: Promheal, config: Path
 ) -> None:
     service.intake.admit(notification(alert()))
     disk = Failing(service.journal, all_of_them=True)

@@ -17,7 +17,7 @@ from prometheus_client.parser import text_string_to_metric_families
 
 from grafana.board import TITLES, WIDTH, text
 from grafana.boards import boards
-from receiver.app import Service
+from receiver.app import Promheal
 from receiver.policy.breaker import BreakerState
 from receiver.policy.run import Outcome
 from receiver.web import create_app
@@ -247,7 +247,7 @@ OTHERS = {"up"}
 
 
 @pytest.fixture
-def client(config: Path, make_service: Callable[..., Service]) -> FlaskClient:
+def client(config: Path, make_service: Callable[..., Promheal]) -> FlaskClient:
     """Of a receiver that tells somebody, since messages are counted by channel."""
     told = {"notify": {"channels": {"team": {"url": "json://127.0.0.1:9/"}}}}
     with (config / "promheal.yml").open("a") as file:

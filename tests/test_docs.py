@@ -607,7 +607,7 @@ def test_the_figures_of_the_pages_are_those_of_the_code() -> None:
 HTTP_API = DOCS / "reference/http-api.md"
 
 
-def test_every_route_is_documented(service: app.Service) -> None:
+def test_every_route_is_documented(service: app.Promheal) -> None:
     routes = {
         f"{method} {as_written(rule.rule)}"
         for rule in create_app(service).url_map.iter_rules()
@@ -651,7 +651,7 @@ def examples() -> dict[str, Any]:
     }
 
 
-def test_the_answers_of_the_page_have_the_keys_of_the_real_ones(service: app.Service) -> None:
+def test_the_answers_of_the_page_have_the_keys_of_the_real_ones(service: app.Promheal) -> None:
     client = create_app(service).test_client()
     alert = '{"version": "4", "alerts": [{"status": "firing", "startsAt": "2026-01-31T12:00:00Z",'
     alert += ' "labels": {"alertname": "HighLatency", "service": "shop"}}]}'
@@ -675,7 +675,7 @@ def test_the_answers_of_the_page_have_the_keys_of_the_real_ones(service: app.Ser
     service.clock = lambda: 1_769_860_800.0
     same("POST /api/system/heal/pause", "POST", "/api/system/heal/pause", {**why, "for": "30m"})
     service.reconciler.consider(Key("latency", 'service="shop"'))  # it waits, since all is paused
-    service.keys = Keys(PROVIDED, {}, service.clock)
+    service.current.keys = Keys(PROVIDED, {}, service.clock)
     for name in ("status", "alerts", "runs", "pauses", "breakers", "tasks", "flags", "services"):
         same(f"GET /api/{name}", "GET", f"/api/{name}")
     same("POST /api/system/heal/resume", "POST", "/api/system/heal/resume", why)

@@ -57,8 +57,10 @@ def make(journal: Journal, file: Path) -> Callable[..., healing_log.HealingLog]:
     """Makes a log as each start of promheal does."""
 
     def make(path: Path | None = file, **settings: Any) -> healing_log.HealingLog:
-        chosen = HealingLogSettings(**settings)
-        return healing_log.HealingLog(journal, lambda: path, lambda: chosen)
+        chosen = HealingLogSettings(file=None if path is None else str(path), **settings)
+        return healing_log.HealingLog(
+            journal=journal, settings=lambda: chosen, folder=Path("nowhere")
+        )
 
     return make
 
@@ -382,7 +384,8 @@ def test_the_runs_of_a_journal_before_this_one_are_others(
 ) -> None:
     before = open_journal(f"sqlite:///{tmp_path}/before.db")
     run = ended(before, NOW - 1_000)
-    healing_log.HealingLog(before, lambda: file, HealingLogSettings).write()
+    log = healing_log.HealingLog(journal=before, settings=HealingLogSettings, folder=file.parent)
+    log.write()
     before.close()
     assert ended(journal) == run, "numbers begin anew"
 
@@ -568,7 +571,9 @@ def test_what_cannot_be_written_waits_and_is_told_once_an_hour(
     file.parent.mkdir()
     obstacle(file)
     clock = FakeClock(5.0)
-    log = healing_log.HealingLog(journal, lambda: file, HealingLogSettings, clock)
+    log = healing_log.HealingLog(
+        journal=journal, settings=HealingLogSettings, folder=file.parent, uptime=clock
+    )
     run = ended(journal)
 
     log.write()

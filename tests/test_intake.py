@@ -31,12 +31,12 @@ class World:
         self.signal = Signal.UNKNOWN
         self.clock = FakeClock()
         self.intake = Intake(
-            journal,
-            self.clock,
-            lambda: self.strategies,
-            self.woken.append,
-            lambda: self._fetch if self.fetches else None,
-            lambda alert: self.signal,
+            journal=journal,
+            clock=self.clock,
+            strategies=lambda: self.strategies,
+            wake=self.woken.append,
+            fetch=lambda: self._fetch if self.fetches else None,
+            ask=lambda alert: self.signal,
         )
 
     def _fetch(self, of: Notification) -> Sequence[Alert]:

@@ -15,7 +15,7 @@ from pathlib import Path
 import pytest
 
 from bench.damage import KINDS, journal, sweep
-from receiver.app import Service
+from receiver.app import Promheal
 from receiver.errors import JournalError, RefusedError, UnsoundError
 from receiver.journal import (
     Admission,
@@ -334,7 +334,7 @@ def test_where_it_cannot_be_saved_the_remedy_does_not_say_so(
 
 
 def test_it_is_not_alive_only_because_a_person_must_see_to_its_journal(
-    make_service: Callable[..., Service], config: Path
+    make_service: Callable[..., Promheal], config: Path
 ) -> None:
     service = make_service()
     (config / "journal.db").unlink()

@@ -8,7 +8,7 @@ from flask.testing import FlaskClient
 from prometheus_client.openmetrics.parser import text_string_to_metric_families as parse_openmetrics
 from prometheus_client.parser import text_string_to_metric_families as parse_text
 
-from receiver.app import Service
+from receiver.app import Promheal
 from receiver.policy.guards.reasons import VERDICTS
 from receiver.policy.run import Outcome
 from receiver.reporting.metrics import DECISIONS, NOTICES, TOTALS, label_sets
@@ -18,7 +18,7 @@ from tests.factories import alert, notification
 
 
 @pytest.fixture
-def client(service: Service) -> FlaskClient:
+def client(service: Promheal) -> FlaskClient:
     return create_app(service).test_client()
 
 
@@ -31,7 +31,7 @@ def samples(client: FlaskClient) -> dict[tuple[str, tuple[tuple[str, str], ...]]
 
 
 def test_all_label_sets_are_there_at_0_from_the_start(
-    client: FlaskClient, service: Service
+    client: FlaskClient, service: Promheal
 ) -> None:
     found = samples(client)
 
@@ -46,7 +46,7 @@ def test_all_label_sets_are_there_at_0_from_the_start(
     assert len(list(label_sets(DECISIONS, ["a", "b"], []))) == 2 * len(VERDICTS)
 
 
-def test_distinct_alerts_add_no_series(client: FlaskClient, service: Service) -> None:
+def test_distinct_alerts_add_no_series(client: FlaskClient, service: Promheal) -> None:
     before = samples(client).keys()
     for start in range(0, 10_000, 1000):
         batch = [
@@ -83,7 +83,7 @@ def test_the_reference_and_the_exposition_name_the_same_metrics(client: FlaskCli
 
 
 def test_a_refusal_that_cannot_be_stored_is_counted_all_the_same_and_once(
-    client: FlaskClient, service: Service
+    client: FlaskClient, service: Promheal
 ) -> None:
     name = "promheal_notifications_total", (("code", "503"),)
     disk = Failing(service.journal, all_of_them=True)
@@ -103,7 +103,7 @@ def test_a_refusal_that_cannot_be_stored_is_counted_all_the_same_and_once(
 
 
 def test_while_refusals_pass_into_the_journal_none_is_shown_twice_or_missing(
-    client: FlaskClient, service: Service
+    client: FlaskClient, service: Promheal
 ) -> None:
     name = "promheal_notifications_total", (("code", "400"),)
     shown: list[float] = []

@@ -14,7 +14,7 @@ from pathlib import Path
 import msgspec
 import pytest
 
-from receiver.app import Options, Service, build
+from receiver.app import Options, Promheal, build
 from receiver.clients.channels import Channels
 from receiver.config.in_force import Config
 from receiver.errors import ActionError
@@ -73,8 +73,8 @@ class Told:
     @contextmanager
     def telling(self, *, apart: float = 0.01) -> Iterator[Notices]:
         notices = Notices(
-            self.world.journal,
-            self.config,
+            journal=self.world.journal,
+            config=self.config,
             url="https://heal.example/x/",
             apart=apart,
             again=self.again,
@@ -370,7 +370,7 @@ def options(config: Path, listener: Listener) -> Options:
     )
 
 
-def failed(service: Service) -> int:
+def failed(service: Promheal) -> int:
     """How many targets had a run that failed."""
     runs = service.journal.read(lambda t: t.runs(limit=100))
     return len({run.target for run in runs if run.outcome is Outcome.FAILED})

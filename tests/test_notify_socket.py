@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from receiver.app import Service
+from receiver import app
 from receiver.engine.embedded import EmbeddedEngine
 from receiver.web.notify_socket import NotifySocket
 from tests.acceptance.server import PATIENCE, Promheal
@@ -102,18 +102,18 @@ def test_without_systemd_nothing_runs() -> None:
     ours.close()
 
 
-def test_a_service_lives_though_another_process_acts(service: Service) -> None:
+def test_a_service_lives_though_another_process_acts(service: app.Promheal) -> None:
     assert service.ready()
     assert service.dead() == ""
 
 
-def test_a_service_whose_journal_has_ended_is_dead(service: Service) -> None:
+def test_a_service_whose_journal_has_ended_is_dead(service: app.Promheal) -> None:
     service.journal.close()
     assert service.dead() == "the journal's thread has ended"
 
 
 def test_a_service_whose_engine_lost_a_thread_is_dead(
-    service: Service, monkeypatch: pytest.MonkeyPatch
+    service: app.Promheal, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(EmbeddedEngine, "alive", False)
     assert service.dead() == "a thread of the engine has ended"

@@ -25,7 +25,7 @@ from schemathesis.specs.openapi.checks import negative_data_rejection
 from werkzeug.test import Client, TestResponse
 
 from receiver import snapshots
-from receiver.app import Service
+from receiver.app import Promheal
 from receiver.errors import JournalError
 from receiver.journal import Transaction
 from receiver.policy.breaker import BreakerEvent, Happening, Thresholds
@@ -207,7 +207,7 @@ def served(app: Flask) -> set[tuple[str, str]]:
 _CHOICE: Final = re.compile(r"<any\((.*)\):\w+>")
 
 
-def test_what_is_routed_is_what_the_contract_has(service: Service) -> None:
+def test_what_is_routed_is_what_the_contract_has(service: Promheal) -> None:
     written = {(re.sub(r"{\w+}", "{}", path), m.upper()) for path, m, _ in OPERATIONS}
 
     assert served(create_app(service)) == written
@@ -277,7 +277,7 @@ def trip(transaction: Transaction, name: str, now: float, *, for_good: bool = Fa
 
 
 @pytest.fixture
-def lived(config: Path, make_service: Callable[..., Service]) -> Service:
+def lived(config: Path, make_service: Callable[..., Promheal]) -> Promheal:
     """A service that has something of everything: run 1 waits for approval, run 2 has ended."""
     (config / "healing_strategies.yml").write_text(STRATEGIES)
     service = make_service()
@@ -308,11 +308,11 @@ def lived(config: Path, make_service: Callable[..., Service]) -> Service:
     return service
 
 
-def gate(service: Service) -> AuthMiddleware:
+def gate(service: Promheal) -> AuthMiddleware:
     return AuthMiddleware(create_app(service).wsgi_app, Access(lambda: ACCESS))
 
 
-def ask(service: Service, path: str, method: str, operation: Any, **changes: Any) -> TestResponse:
+def ask(service: Promheal, path: str, method: str, operation: Any, **changes: Any) -> TestResponse:
     """Send what the contract gives as an example."""
     for parameter in map(resolved, operation.get("parameters", ())):
         if parameter["in"] == "path":
@@ -338,7 +338,7 @@ def check(answer: TestResponse, path: str, method: str) -> None:
 
 @pytest.mark.parametrize(("path", "method", "operation"), OPERATIONS)
 def test_the_examples_of_the_contract_work_as_they_stand(
-    lived: Service, path: str, method: str, operation: dict[str, Any]
+    lived: Promheal, path: str, method: str, operation: dict[str, Any]
 ) -> None:
     answer = ask(lived, path, method, operation)
 
@@ -347,7 +347,7 @@ def test_the_examples_of_the_contract_work_as_they_stand(
 
 
 @pytest.mark.parametrize(("run", "state"), [(1, "pending"), (2, "finished")])
-def test_a_run_can_be_read_in_full(lived: Service, run: int, state: str) -> None:
+def test_a_run_can_be_read_in_full(lived: Promheal, run: int, state: str) -> None:
     path = "/api/runs/{run}"
     answer = ask(lived, path, "get", CONTRACT["paths"][path]["get"], value=run)
 
@@ -360,7 +360,7 @@ def test_a_run_can_be_read_in_full(lived: Service, run: int, state: str) -> None
 
 
 @pytest.mark.parametrize("name", STRANGE)
-def test_a_breaker_of_any_name_can_be_reset(lived: Service, name: str) -> None:
+def test_a_breaker_of_any_name_can_be_reset(lived: Promheal, name: str) -> None:
     path = "/api/breakers/{name}/reset"
 
     answer = ask(lived, path, "post", CONTRACT["paths"][path]["post"], value=name)
@@ -372,7 +372,7 @@ def test_a_breaker_of_any_name_can_be_reset(lived: Service, name: str) -> None:
 
 @pytest.mark.parametrize(("path", "method", "operation"), OPERATIONS)
 def test_a_journal_that_fails_is_a_503_where_the_contract_says_so_and_matters_nowhere_else(
-    lived: Service,
+    lived: Promheal,
     path: str,
     method: str,
     operation: dict[str, Any],
@@ -395,7 +395,7 @@ def test_a_journal_that_fails_is_a_503_where_the_contract_says_so_and_matters_no
     [one for one in OPERATIONS if "tasks" in one[2]["tags"] and one[1] != "get"],
 )
 def test_tasks_are_steered_only_when_the_audit_says_so(
-    lived: Service,
+    lived: Promheal,
     path: str,
     method: str,
     operation: dict[str, Any],
@@ -423,7 +423,7 @@ def test_tasks_are_steered_only_when_the_audit_says_so(
     [one for one in OPERATIONS if "requestBody" in one[2]],
 )
 def test_a_body_beyond_all_measure_is_a_413(
-    service: Service, path: str, method: str, operation: dict[str, Any]
+    service: Promheal, path: str, method: str, operation: dict[str, Any]
 ) -> None:
     answer = ask(service, path, method, operation, json={"reason": "x" * (8 << 20)})
 
@@ -461,7 +461,7 @@ def test_a_body_beyond_all_measure_is_a_413(
     ids=str,
 )
 def test_whatever_is_wrong_is_said_in_one_shape(
-    lived: Service, method: str, path: str, changes: dict[str, Any], status: int, code: str
+    lived: Promheal, method: str, path: str, changes: dict[str, Any], status: int, code: str
 ) -> None:
     headers = {**OPERATOR, **changes.get("headers", {})}
 
@@ -473,7 +473,7 @@ def test_whatever_is_wrong_is_said_in_one_shape(
     assert said["error"]["code"] == code
 
 
-def test_a_body_without_a_length_is_no_larger_than_others(lived: Service) -> None:
+def test_a_body_without_a_length_is_no_larger_than_others(lived: Promheal) -> None:
     answer = Client(gate(lived)).post(
         PAUSE,
         input_stream=BytesIO(b'{"reason": "x"' + b" " * 100_000 + b"}"),
@@ -487,7 +487,7 @@ def test_a_body_without_a_length_is_no_larger_than_others(lived: Service) -> Non
 
 
 @pytest.mark.parametrize("value", [math.inf, -math.inf, math.nan])
-def test_a_number_that_json_does_not_have_is_null(lived: Service, value: float) -> None:
+def test_a_number_that_json_does_not_have_is_null(lived: Promheal, value: float) -> None:
     seen = Observation(at=1.0, verdict="firing", value=value, detail="a division by zero")
     lived.journal.atomically(lambda t: t.put_observation(2, seen))
     path = "/api/runs/{run}"
@@ -500,7 +500,7 @@ def test_a_number_that_json_does_not_have_is_null(lived: Service, value: float) 
 @pytest.mark.parametrize(
     "accept", ["text/plain;version=x", "application/openmetrics-text;version=", "*/*;q=x", ";=,"]
 )
-def test_metrics_are_for_everybody_who_asks(service: Service, accept: str) -> None:
+def test_metrics_are_for_everybody_who_asks(service: Promheal, accept: str) -> None:
     answer = Client(gate(service)).get("/metrics", headers={**OPERATOR, "Accept": accept})
 
     assert answer.status_code == 200
@@ -520,7 +520,7 @@ STAGE: Final = Stage()
 
 
 @pytest.fixture
-def on_stage(lived: Service) -> None:
+def on_stage(lived: Promheal) -> None:
     STAGE.app = gate(lived)
 
 

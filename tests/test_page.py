@@ -13,7 +13,7 @@ import pytest
 from flask.testing import FlaskClient
 from werkzeug.test import TestResponse
 
-from receiver.app import Service
+from receiver.app import Promheal
 from receiver.journal import Admission, Transaction, Want
 from receiver.policy.breaker import BreakerEvent, Happening
 from receiver.policy.decide import GUARDS
@@ -28,7 +28,7 @@ TOKEN = re.compile(r'name="token" value="([^"]+)"')
 
 
 @pytest.fixture
-def service(make_service: Callable[..., Service], config: Path) -> Service:
+def service(make_service: Callable[..., Promheal], config: Path) -> Promheal:
     strategies = config / "healing_strategies.yml"
     text = strategies.read_text().replace("    grace_period", "    mode: approve\n    grace_period")
     strategies.write_text(text)
@@ -36,7 +36,7 @@ def service(make_service: Callable[..., Service], config: Path) -> Service:
 
 
 @pytest.fixture
-def client(service: Service) -> FlaskClient:
+def client(service: Promheal) -> FlaskClient:
     return create_app(service).test_client()
 
 
@@ -52,7 +52,7 @@ def send(client: FlaskClient, wish: str, **form: str) -> TestResponse:
     return client.post(f"/ui/{wish}", data={"token": token[1], **form})
 
 
-def asking(service: Service) -> int:
+def asking(service: Promheal) -> int:
     """Have a run wait for approval, and return its number."""
     service.intake.admit(notification(alert()))
     service.reconciler.consider(Key("latency", 'service="checkout"'))
@@ -60,7 +60,7 @@ def asking(service: Service) -> int:
     return run.id
 
 
-def test_it_shows_what_is_wrong_and_what_to_do(client: FlaskClient, service: Service) -> None:
+def test_it_shows_what_is_wrong_and_what_to_do(client: FlaskClient, service: Promheal) -> None:
     asleep = Dormancy(failures=10, failed_at=1.0, since=1.0, reason="worn out")
     service.journal.atomically(lambda t: t.put_dormancy(asleep))
 
@@ -88,7 +88,7 @@ def test_it_is_closed_to_scripts_frames_and_other_sites(client: FlaskClient) -> 
             assert file.status_code == 200
 
 
-def test_labels_are_text_and_no_markup(client: FlaskClient, service: Service) -> None:
+def test_labels_are_text_and_no_markup(client: FlaskClient, service: Promheal) -> None:
     hostile = '"><img src=x onerror=alert(1)>'
     service.intake.admit(notification(alert(labels={"alertname": "A", "team": hostile})))
 
@@ -98,7 +98,7 @@ def test_labels_are_text_and_no_markup(client: FlaskClient, service: Service) ->
     assert hostile in unescape(answer.text)
 
 
-def test_a_pause_is_made_shown_and_ended(client: FlaskClient, service: Service) -> None:
+def test_a_pause_is_made_shown_and_ended(client: FlaskClient, service: Promheal) -> None:
     made = send(client, "pause", scope="strategy:latency", reason="deploy", **{"for": "30m"})
     assert (made.status_code, made.headers["Location"]) == (303, "/")
     (pause,) = service.journal.read(lambda t: t.pauses(now=service.clock()))
@@ -111,7 +111,7 @@ def test_a_pause_is_made_shown_and_ended(client: FlaskClient, service: Service) 
 
 
 def test_a_target_is_paused_that_is_known_or_meant_all_the_same(
-    client: FlaskClient, service: Service
+    client: FlaskClient, service: Promheal
 ) -> None:
     asking(service)
     refused = send(client, "pause", scope="all", target="chekout", reason="deploy")
@@ -130,7 +130,7 @@ def test_a_target_is_paused_that_is_known_or_meant_all_the_same(
     ]
 
 
-def test_a_run_is_approved_with_a_reason(client: FlaskClient, service: Service) -> None:
+def test_a_run_is_approved_with_a_reason(client: FlaskClient, service: Promheal) -> None:
     number = asking(service)
     assert "awaiting_approval: mode: approve" in shown(client)
     assert "Approve now" in shown(client)
@@ -145,7 +145,7 @@ def test_a_run_is_approved_with_a_reason(client: FlaskClient, service: Service) 
 
 
 @pytest.mark.parametrize("wish", ["reject", "cancel"])
-def test_a_run_that_waits_is_ended(client: FlaskClient, service: Service, wish: str) -> None:
+def test_a_run_that_waits_is_ended(client: FlaskClient, service: Promheal, wish: str) -> None:
     number = asking(service)
 
     assert send(client, wish, run=str(number), reason="no").status_code == 303
@@ -156,7 +156,7 @@ def test_a_run_that_waits_is_ended(client: FlaskClient, service: Service, wish: 
 
 
 def test_a_breaker_that_is_open_for_good_needs_the_box_ticked(
-    client: FlaskClient, service: Service
+    client: FlaskClient, service: Promheal
 ) -> None:
     name = 'target:service="it\'s"'
 
@@ -201,7 +201,7 @@ def test_what_cannot_be_read_is_said_on_the_page(
 
 @pytest.mark.parametrize("token", ["", "forged", "WyJhbm9ueW1vdXMiXQ.forged"])
 def test_a_form_of_another_site_changes_nothing(
-    client: FlaskClient, service: Service, token: str
+    client: FlaskClient, service: Promheal, token: str
 ) -> None:
     answer = client.post("/ui/pause", data={"token": token, "scope": "all", "reason": "x"})
 
@@ -230,7 +230,7 @@ def test_who_may_only_look_is_shown_no_forms(client: FlaskClient) -> None:
 
 
 def test_a_page_on_which_nothing_changed_is_not_sent_again(
-    client: FlaskClient, service: Service
+    client: FlaskClient, service: Promheal
 ) -> None:
     tag = client.get("/runs").headers["ETag"]
     assert client.get("/runs", headers={"If-None-Match": tag}).status_code == 304
@@ -240,7 +240,7 @@ def test_a_page_on_which_nothing_changed_is_not_sent_again(
 
 
 def test_a_run_has_a_page_with_every_guard_and_its_form_leads_back(
-    client: FlaskClient, service: Service
+    client: FlaskClient, service: Promheal
 ) -> None:
     number = asking(service)
 
@@ -266,7 +266,7 @@ def test_a_form_leads_to_no_other_site(client: FlaskClient, elsewhere: str) -> N
 
 
 def test_a_strategy_has_a_page_that_keeps_the_values_of_headers_to_itself(
-    make_service: Callable[..., Service], config: Path
+    make_service: Callable[..., Promheal], config: Path
 ) -> None:
     (config / "healing_strategies.yml").write_text(WITH_HEADERS)
     (config / "promheal.yml").write_text(
@@ -293,7 +293,7 @@ def test_what_is_not_there_is_said_with_the_way_to_what_is(client: FlaskClient, 
     assert 'href="/runs"' in answer.text
 
 
-def test_runs_are_paged_and_chosen_by_strategy(client: FlaskClient, service: Service) -> None:
+def test_runs_are_paged_and_chosen_by_strategy(client: FlaskClient, service: Promheal) -> None:
     many_runs(service, 60)
 
     first = client.get("/runs").text
@@ -307,7 +307,7 @@ def test_runs_are_paged_and_chosen_by_strategy(client: FlaskClient, service: Ser
     assert client.get("/runs?before=x").status_code == 400
 
 
-def test_the_page_shows_what_is_done_about_an_alert(client: FlaskClient, service: Service) -> None:
+def test_the_page_shows_what_is_done_about_an_alert(client: FlaskClient, service: Promheal) -> None:
     asking(service)
 
     page = shown(client)
@@ -320,7 +320,7 @@ def test_the_page_shows_what_is_done_about_an_alert(client: FlaskClient, service
 
 @pytest.mark.alone
 def test_the_first_paint_with_ten_thousand_runs_takes_less_than_200_ms(
-    client: FlaskClient, service: Service
+    client: FlaskClient, service: Promheal
 ) -> None:
     many_runs(service, 10_000)
     client.get("/")
@@ -334,7 +334,7 @@ def test_the_first_paint_with_ten_thousand_runs_takes_less_than_200_ms(
     assert sorted(took)[2] < 0.2
 
 
-def many_runs(service: Service, number: int) -> None:
+def many_runs(service: Promheal, number: int) -> None:
     """Have as many finished runs of the first strategy, each of an alert of its own."""
     now = service.clock()
 

@@ -12,7 +12,7 @@ import promql_parser
 import pytest
 import yaml
 
-from receiver.app import Service
+from receiver.app import Promheal
 from receiver.policy.run import FAILURES, Outcome
 from receiver.web import create_app
 from tests.tools import REPOSITORY, tool
@@ -243,7 +243,7 @@ def test_a_tool_that_is_missing_fails_the_test() -> None:
 
 
 @pytest.fixture
-def service(make_service: Callable[..., Service]) -> Service:
+def service(make_service: Callable[..., Promheal]) -> Promheal:
     return make_service()
 
 
@@ -300,7 +300,7 @@ def test_the_rules_count_as_failures_what_the_code_does() -> None:
     }
 
 
-def test_the_rules_about_promheal_ask_for_what_it_exposes(service: Service) -> None:
+def test_the_rules_about_promheal_ask_for_what_it_exposes(service: Promheal) -> None:
     text = create_app(service).test_client().get("/metrics").text
     exposed = set(re.findall(r"^(\w+)", text, re.MULTILINE))
     of_others = {

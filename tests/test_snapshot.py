@@ -30,7 +30,7 @@ from receiver.actions.snapshot import (
     SnapshotParams,
     TakeSnapshot,
 )
-from receiver.app import Service as Promheal
+from receiver.app import Promheal
 from receiver.cli import run as cli_run
 from receiver.clients.prometheus import Prometheus
 from receiver.errors import ActionError, TemplateError
@@ -291,7 +291,7 @@ def test_it_goes_with_its_run(config: Path, service: Promheal) -> None:
     known = {run.id for run in world.read(lambda t: t.runs(limit=9))}
     assert 1 in known
     assert 2 not in known
-    service._prune()
+    service.housekeeping.prune()
     assert sorted(path.name for path in folder.iterdir()) == [
         "1-0.json.gz",
         "1-0.json.gz.new",

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 from flask.testing import FlaskClient
 
-from receiver.app import Service
+from receiver.app import Promheal
 from receiver.errors import JournalError
 from receiver.healing import outcomes
 from receiver.journal import Stored, Transaction, not_stored
@@ -38,7 +38,7 @@ UNPROVEN = "WARNING: there is no Prometheus to ask: no heal can be proven"
 
 
 @pytest.fixture
-def client(service: Service) -> FlaskClient:
+def client(service: Promheal) -> FlaskClient:
     return create_app(service).test_client()
 
 
@@ -52,25 +52,25 @@ def post(client: FlaskClient, body: Any, **headers: str) -> Any:
     return client.post("/webhook", data=raw, headers=headers)
 
 
-def total(service: Service, metric: str, *labels: str) -> float:
+def total(service: Promheal, metric: str, *labels: str) -> float:
     return service.journal.read(lambda t: t.stats()).totals.get((metric, labels), 0)
 
 
-def wait_for_total(service: Service, metric: str, *labels: str, value: float) -> None:
+def wait_for_total(service: Promheal, metric: str, *labels: str, value: float) -> None:
     deadline = time.monotonic() + 10
     while total(service, metric, *labels) != value and time.monotonic() < deadline:
         time.sleep(0.01)
     assert total(service, metric, *labels) == value
 
 
-def started(service: Service) -> Service:
+def started(service: Promheal) -> Promheal:
     service.start()
     assert service.acting.wait(10)
     return service
 
 
 def test_the_alerts_are_committed_when_202_is_answered(
-    client: FlaskClient, service: Service
+    client: FlaskClient, service: Promheal
 ) -> None:
     answer = post(client, PAYLOAD)
 
@@ -92,7 +92,7 @@ def test_the_alerts_are_committed_when_202_is_answered(
 )
 def test_what_can_never_be_read_is_refused_with_the_reason(
     client: FlaskClient,
-    service: Service,
+    service: Promheal,
     body: bytes,
     headers: dict[str, str],
     status: int,
@@ -121,7 +121,7 @@ ALERT: dict[str, Any] = {
     ],
 )
 def test_the_answer_says_what_was_set_aside_and_why(
-    client: FlaskClient, service: Service, bad: dict[str, Any], says: str
+    client: FlaskClient, service: Promheal, bad: dict[str, Any], says: str
 ) -> None:
     answer = client.post("/webhook", json={"version": "4", "alerts": [ALERT, bad, bad]})
 
@@ -136,7 +136,7 @@ def test_the_answer_says_what_was_set_aside_and_why(
 
 
 def test_alerts_that_are_set_aside_flood_neither_the_log_nor_the_journal_nor_the_answer(
-    client: FlaskClient, service: Service, caplog: pytest.LogCaptureFixture
+    client: FlaskClient, service: Promheal, caplog: pytest.LogCaptureFixture
 ) -> None:
     with caplog.at_level(logging.WARNING, logger="promheal.intake"):
         for _ in range(3):
@@ -157,7 +157,7 @@ def test_json_by_any_of_its_names_is_read(client: FlaskClient, kind: str) -> Non
 
 
 def test_503_says_that_it_cannot_be_stored_now(
-    client: FlaskClient, service: Service, monkeypatch: pytest.MonkeyPatch
+    client: FlaskClient, service: Promheal, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def full(work: object, done: Callable[[Stored[Any]], None]) -> None:
         done(not_stored(JournalError("the disk is full")))
@@ -171,7 +171,7 @@ def test_503_says_that_it_cannot_be_stored_now(
 
 def test_a_fault_of_ours_is_503_too_and_the_log_has_where_it_was(
     client: FlaskClient,
-    service: Service,
+    service: Promheal,
     monkeypatch: pytest.MonkeyPatch,
     caplog: pytest.LogCaptureFixture,
 ) -> None:
@@ -206,7 +206,7 @@ def test_other_methods_are_refused_as_json(client: FlaskClient, method: str) -> 
     assert "POST" in answer.headers["Allow"]
 
 
-def test_probes(client: FlaskClient, service: Service) -> None:
+def test_probes(client: FlaskClient, service: Promheal) -> None:
     assert client.get("/-/healthy").status_code == 200
     assert client.head("/-/healthy").status_code == 200
     not_yet = client.get("/-/ready")
@@ -218,7 +218,7 @@ def test_probes(client: FlaskClient, service: Service) -> None:
 
 
 def test_a_broken_file_keeps_the_old_configuration(
-    client: FlaskClient, service: Service, config: Path
+    client: FlaskClient, service: Promheal, config: Path
 ) -> None:
     before = service.config
     (config / "healing_strategies.yml").write_text("strategies:\n  x: {matsch: []}\n")
@@ -231,7 +231,7 @@ def test_a_broken_file_keeps_the_old_configuration(
     assert "promheal_config_last_reload_successful 0.0" in client.get("/metrics").text
 
 
-def test_a_good_file_is_taken_at_once(client: FlaskClient, service: Service, config: Path) -> None:
+def test_a_good_file_is_taken_at_once(client: FlaskClient, service: Promheal, config: Path) -> None:
     path = config / "healing_strategies.yml"
     path.write_text(path.read_text().replace("latency:", "renamed:"))
 
@@ -243,7 +243,7 @@ def test_a_good_file_is_taken_at_once(client: FlaskClient, service: Service, con
     )
 
 
-def test_a_run_can_be_followed(client: FlaskClient, service: Service) -> None:
+def test_a_run_can_be_followed(client: FlaskClient, service: Promheal) -> None:
     started(service)
     post(client, LATENCY)
     deadline = time.monotonic() + 10
@@ -274,7 +274,7 @@ def test_the_alerts_are_listed_in_pages_with_their_strategies(client: FlaskClien
     assert [a["strategies"] for a in first["alerts"] + second["alerts"]] == [["latency"], []]
 
 
-def test_runs_are_found_by_their_outcome(client: FlaskClient, service: Service) -> None:
+def test_runs_are_found_by_their_outcome(client: FlaskClient, service: Promheal) -> None:
     service.intake.admit(notification(alert()))
     failed = flapping(service, 1)
 
@@ -324,7 +324,7 @@ def test_what_is_asked_for_and_there_is_not_is_said_with_what_there_is(
     ],
 )
 def test_a_body_that_is_wrong_is_answered_with_one_that_is_right(
-    client: FlaskClient, service: Service, path: str, wrong: Any
+    client: FlaskClient, service: Promheal, path: str, wrong: Any
 ) -> None:
     answer: Any = client.post(path, json=wrong)
     said = answer.json["error"]["message"]
@@ -343,7 +343,7 @@ def test_a_file_of_the_page_that_there_is_not_is_said_in_our_words(client: Flask
 
 
 def test_a_strategy_that_is_no_more_is_found_by_what_it_did(
-    client: FlaskClient, service: Service, config: Path
+    client: FlaskClient, service: Promheal, config: Path
 ) -> None:
     service.intake.admit(notification(alert()))
     flapping(service, 1)
@@ -376,7 +376,7 @@ def test_what_is_not_there_is_said_as_json(client: FlaskClient) -> None:
     assert client.get("/api/runs/99999999999999999999999").status_code in {400, 404}
 
 
-def flapping(service: Service, times: int) -> int:
+def flapping(service: Promheal, times: int) -> int:
     """So many heals of one target that did not hold; the number of the last run."""
     world = World(service.journal)
     world.clock.now = service.clock()
@@ -397,7 +397,7 @@ def flapping(service: Service, times: int) -> int:
 
 
 def test_heals_that_do_not_hold_are_told(
-    client: FlaskClient, service: Service, monkeypatch: pytest.MonkeyPatch
+    client: FlaskClient, service: Promheal, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(service.reconciler, "consider", lambda _: None)  # the test does it all
     started(service)
@@ -423,7 +423,7 @@ def test_heals_that_do_not_hold_are_told(
 
 
 def test_the_status_has_the_shape_of_the_operations_guide(
-    client: FlaskClient, service: Service
+    client: FlaskClient, service: Promheal
 ) -> None:
     assert get(client, "/api/status")["status"] == "critical", "it does not act yet"
     started(service)
@@ -445,7 +445,7 @@ def test_the_status_has_the_shape_of_the_operations_guide(
 
 
 def test_a_fault_of_ours_is_a_500_without_details(
-    client: FlaskClient, service: Service, monkeypatch: pytest.MonkeyPatch
+    client: FlaskClient, service: Promheal, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def fault(work: object) -> None:
         raise ZeroDivisionError("secret")
@@ -459,7 +459,7 @@ def test_a_fault_of_ours_is_a_500_without_details(
 
 
 def test_a_worker_is_asked_for_its_own_health_and_metrics_and_for_nothing_else(
-    service: Service,
+    service: Promheal,
 ) -> None:
     app = create_worker_app(service)
 

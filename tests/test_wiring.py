@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from receiver import clock
-from receiver.app import Service
+from receiver.app import Promheal
 from receiver.errors import ConfigError
 from receiver.journal import Anchor
 from receiver.policy.role import ProcessRole
@@ -22,7 +22,7 @@ from tests.factories import alert, notification
 
 @pytest.mark.parametrize("step", [3600.0, -3600.0, 86_400.0, -86_400.0])
 def test_a_step_of_the_wall_clock_while_it_is_down_moves_nothing(
-    make_service: Callable[..., Service], monkeypatch: pytest.MonkeyPatch, step: float
+    make_service: Callable[..., Promheal], monkeypatch: pytest.MonkeyPatch, step: float
 ) -> None:
     first = make_service()
     before = first.clock()
@@ -37,7 +37,7 @@ def test_a_step_of_the_wall_clock_while_it_is_down_moves_nothing(
 
 
 def test_after_a_start_of_the_machine_it_goes_by_the_wall_clock_but_never_back(
-    make_service: Callable[..., Service],
+    make_service: Callable[..., Promheal],
 ) -> None:
     first = make_service()
     ahead = time.time() + 1000
@@ -61,7 +61,7 @@ def test_after_a_start_of_the_machine_it_goes_by_the_wall_clock_but_never_back(
 
 
 def test_without_auto_detection_alerts_are_recorded_and_no_strategy_is_asked(
-    make_service: Callable[..., Service], config: Path
+    make_service: Callable[..., Promheal], config: Path
 ) -> None:
     (config / ".env.local").write_text("FEATURE_AUTO_DETECTION_MONITORING=false\n")
     service = make_service()
@@ -76,7 +76,7 @@ def test_without_auto_detection_alerts_are_recorded_and_no_strategy_is_asked(
 
 
 def test_the_tasks_follow_the_configuration_without_a_restart(
-    make_service: Callable[..., Service], config: Path
+    make_service: Callable[..., Promheal], config: Path
 ) -> None:
     service = make_service()
     service.start()
@@ -95,7 +95,7 @@ def test_the_tasks_follow_the_configuration_without_a_restart(
     assert {task.id: task.interval for task in service.background.tasks} == {
         "resync": 30.0, "retention": 3600.0, "key_probe:mine": 300.0,
     }  # fmt: skip
-    wait_until(lambda: service.keys.summary().failed == 1, what="the key is tried at once")
+    wait_until(lambda: service.current.keys.summary().failed == 1, what="the key is tried at once")
 
     (config / "promheal.yml").write_text("{}\n")
     service.reload()
@@ -105,7 +105,7 @@ def test_the_tasks_follow_the_configuration_without_a_restart(
 
 
 def test_a_reload_that_fails_keeps_what_there_was_and_is_told(
-    make_service: Callable[..., Service], config: Path
+    make_service: Callable[..., Promheal], config: Path
 ) -> None:
     service = make_service()
     before = service.config
@@ -119,7 +119,7 @@ def test_a_reload_that_fails_keeps_what_there_was_and_is_told(
 
 
 def test_a_run_that_has_ended_stands_in_the_healing_log(
-    make_service: Callable[..., Service], config: Path
+    make_service: Callable[..., Promheal], config: Path
 ) -> None:
     service = make_service()
     service.start()
@@ -132,7 +132,7 @@ def test_a_run_that_has_ended_stands_in_the_healing_log(
 
 
 def test_a_dry_run_stands_there_too_once(
-    make_service: Callable[..., Service], config: Path
+    make_service: Callable[..., Promheal], config: Path
 ) -> None:
     service = make_service(dry_run=True)
     service.intake.admit(notification(alert()))
@@ -144,7 +144,7 @@ def test_a_dry_run_stands_there_too_once(
 
 
 def test_who_only_executes_steps_neither_asks_nor_looks_for_what_needs_a_person(
-    make_service: Callable[..., Service],
+    make_service: Callable[..., Promheal],
 ) -> None:
     """There may be one on each host."""
     service = make_service(role=ProcessRole(frozenset({"web-1"}), decides=False))

@@ -47,14 +47,14 @@ class World:
         self.inventory = Inventory({})
         self.assemble(actions(self.spy), role)
         self.intake = Intake(
-            journal,
-            self.clock,
-            lambda: self.strategies,
-            self.woken.append,
-            lambda: None,
-            lambda _: self.verifier.signal,
-            lambda sender: sender in self.trusted,
-            lambda alert: self.verifier.lists(alert.labels),
+            journal=journal,
+            clock=self.clock,
+            strategies=lambda: self.strategies,
+            wake=self.woken.append,
+            fetch=lambda: None,
+            ask=lambda _: self.verifier.signal,
+            trusts=lambda sender: sender in self.trusted,
+            lists=lambda alert: self.verifier.lists(alert.labels),
         )
 
     def assemble(self, actions: Actions, role: ProcessRole = EVERYWHERE) -> None:

@@ -10,7 +10,7 @@ from typing import Any
 
 import click
 
-from receiver.app import Service, build
+from receiver.app import Promheal, build
 from receiver.cli import options as shared
 from receiver.cli.alert_file import read_alert_file
 from receiver.cli.output import moment, show, table
@@ -43,7 +43,7 @@ def command(file: Path, config_file: Path, storage_url: str, output: str) -> Non
 
 
 @contextmanager
-def _service(config_file: Path, storage_url: str) -> Iterator[Service]:
+def _service(config_file: Path, storage_url: str) -> Iterator[Promheal]:
     """Yield a service that is never started, on an empty journal where there is none."""
     path = Path(storage_url.partition(":///")[2])
     with tempfile.TemporaryDirectory() as folder:
@@ -55,7 +55,7 @@ def _service(config_file: Path, storage_url: str) -> Iterator[Service]:
             service.journal.close()
 
 
-def _explain(service: Service, alert: Alert) -> dict[str, Any]:
+def _explain(service: Promheal, alert: Alert) -> dict[str, Any]:
     return {
         "fingerprint": alert.fingerprint,
         "status": alert.status,
@@ -66,7 +66,7 @@ def _explain(service: Service, alert: Alert) -> dict[str, Any]:
     }
 
 
-def _answers(service: Service, strategy: Strategy, alert: Alert) -> dict[str, Any]:
+def _answers(service: Promheal, strategy: Strategy, alert: Alert) -> dict[str, Any]:
     target = strategy.target_of(alert)
     aside = tells_the_way(alert)
     if aside or target is None or not strategy.matches(alert):

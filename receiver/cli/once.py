@@ -14,7 +14,7 @@ from typing import Any, Final
 import click
 import msgspec
 
-from receiver.app import Service, build
+from receiver.app import Promheal, build
 from receiver.cli import FINDINGS, FINE, values
 from receiver.cli import options as shared
 from receiver.cli.alert_file import read_alert_file
@@ -78,7 +78,7 @@ def command(
 
 
 @contextmanager
-def acting_service(config_file: Path, storage_url: str, *, dry_run: bool) -> Iterator[Service]:
+def acting_service(config_file: Path, storage_url: str, *, dry_run: bool) -> Iterator[Promheal]:
     """Yield a service that is not started, and that no other acts beside: we carry its runs.
 
     Raises JournalError while a server acts on the journal, and ConfigError where several may. A dry
@@ -107,7 +107,7 @@ def acting_service(config_file: Path, storage_url: str, *, dry_run: bool) -> Ite
 
 
 def take(
-    service: Service, notification: Notification, *, dry_run: bool, ending: Event | None = None
+    service: Promheal, notification: Notification, *, dry_run: bool, ending: Event | None = None
 ) -> list[dict[str, Any]]:
     """Take alerts through the whole way, or say what would be done; return how each ended.
 
@@ -122,7 +122,7 @@ def take(
 
 
 def _applying(
-    service: Service, notification: Notification
+    service: Promheal, notification: Notification
 ) -> list[tuple[Strategy, str, list[Alert]]]:
     """Return each strategy that applies, its target, and the alerts that it applies to."""
     found: dict[Key, tuple[Strategy, str, list[Alert]]] = {}
@@ -137,7 +137,7 @@ def _applying(
 
 
 def _weigh(
-    service: Service, strategy: Strategy, target: str, alerts: list[Alert]
+    service: Promheal, strategy: Strategy, target: str, alerts: list[Alert]
 ) -> dict[str, Any]:
     now = service.clock()
     episodes = [
@@ -167,7 +167,7 @@ def _weigh(
 
 
 def carry(
-    service: Service, keys: Iterable[Key], ending: Event | None = None
+    service: Promheal, keys: Iterable[Key], ending: Event | None = None
 ) -> list[dict[str, Any]]:
     """Carry each key to its end; targets in parallel, each target in turn."""
     ending = ending or Event()
@@ -186,7 +186,7 @@ def carry(
             raise
 
 
-def _carry(service: Service, key: Key, ending: Event) -> dict[str, Any]:
+def _carry(service: Promheal, key: Key, ending: Event) -> dict[str, Any]:
     before, wanted = service.journal.read(lambda t: (t.last_run(key), t.wanted(key)))
     if wanted is None and (before is None or before.outcome is not None):
         return _result(key, Answer.DENY, Reason.RESOLVED, None, None)  # the journal knows its end

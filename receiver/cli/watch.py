@@ -15,7 +15,7 @@ from typing import Any, Final
 import click
 import msgspec
 
-from receiver.app import Service
+from receiver.app import Promheal
 from receiver.cli import FINE, values
 from receiver.cli import options as shared
 from receiver.cli.alert_file import AlertFile, read_alert_file
@@ -92,7 +92,7 @@ class _Watch:
     """The file, and what of it was taken already."""
 
     def __init__(
-        self, service: Service, file: Path, max_age: float, *, dry_run: bool, ending: Event
+        self, service: Promheal, file: Path, max_age: float, *, dry_run: bool, ending: Event
     ) -> None:
         self._service = service
         self._file = file
@@ -159,7 +159,7 @@ def _said_at(alert: Alert, alerts: AlertFile) -> float:
     return max(alert.starts_at, alerts.said_at)
 
 
-def _under_way(service: Service) -> list[Key]:
+def _under_way(service: Promheal) -> list[Key]:
     """Return what whoever acted here before us has begun and not ended."""
     return service.journal.read(
         lambda t: [

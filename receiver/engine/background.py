@@ -46,7 +46,7 @@ def _always() -> bool:
     return True
 
 
-class Task(msgspec.Struct, frozen=True, kw_only=True):
+class PeriodicTask(msgspec.Struct, frozen=True, kw_only=True):
     id: str
     every: Callable[[], float]
     """Seconds between the starts of two executions. Asked after each and at a refresh: a reload may
@@ -85,7 +85,7 @@ class Background:
     `wanted` are called under the lock, and must not wait.
     """
 
-    def __init__(self, clock: Callable[[], float], tasks: Iterable[Task] = ()) -> None:
+    def __init__(self, clock: Callable[[], float], tasks: Iterable[PeriodicTask] = ()) -> None:
         self._clock = clock
         self._lock = threading.RLock()
         # All below is guarded by _lock. The thread that waits for the next time never takes it: it
@@ -133,7 +133,7 @@ class Background:
             thread.join(max(0.0, deadline - monotonic()))
         return not any(thread.is_alive() for thread in threads)
 
-    def register(self, task: Task) -> None:
+    def register(self, task: PeriodicTask) -> None:
         """Take *task*; it is run while it is wanted, as the last `cleanup` or `refresh` found.
 
         Raises TaskExists when one of its id is registered. One that was unregistered, or is not
@@ -291,7 +291,7 @@ class Background:
 class _Entry:
     """What is remembered of a task, registered or not, while promheal runs."""
 
-    def __init__(self, task: Task) -> None:
+    def __init__(self, task: PeriodicTask) -> None:
         self.task = task
         self.registered = False
         self.running = False
@@ -310,7 +310,7 @@ class _Entry:
         self.ticket += 1
 
 
-def _run(task: Task) -> str:
+def _run(task: PeriodicTask) -> str:
     """Return why it failed, or an empty text."""
     try:
         task.run()
@@ -325,7 +325,7 @@ def _run(task: Task) -> str:
     return ""
 
 
-def _interval(task: Task) -> float:
+def _interval(task: PeriodicTask) -> float:
     seconds = task.every()
     if not 0 < seconds < _LONGEST:
         raise ValueError(f"background task {task.id} every {seconds} seconds: must be more than 0")

@@ -54,6 +54,7 @@ Raises UpstreamError."""
 class Intake:
     def __init__(
         self,
+        *,
         journal: Journal,
         clock: Clock,
         strategies: Callable[[], Strategies],

@@ -192,15 +192,16 @@ class HealingLog:
 
     def __init__(
         self,
+        *,
         journal: Journal,
-        path: Callable[[], Path | None],
         settings: Callable[[], HealingLogSettings],
+        folder: Path,
         uptime: Callable[[], float] = time.monotonic,
     ) -> None:
-        """*path* and *settings* are asked each time: a reload may change them."""
+        """*settings* is asked each time: a reload may change it. Its file is in *folder*."""
         self._journal = journal
-        self._path = path
         self._settings = settings
+        self._folder = folder
         self._uptime = uptime
         self._told: float | None = None
         self._wanted = threading.Event()
@@ -237,7 +238,8 @@ class HealingLog:
 
     def _batch(self) -> bool:
         """Write a batch, no further than the file has room; True when there is more."""
-        path = self._path()
+        name = self._settings().file
+        path = None if name is None else self._folder / name
         untold = self._untold[:BATCH]
         lines = untold + self._journal.read(_unlogged)[: BATCH - len(untold)]
         if path is None:

@@ -19,7 +19,7 @@ EVERY: Final = 30.0
 class Lookout:
     """Looks from `start` until `stop`."""
 
-    def __init__(self, ask: Callable[[], None], needs: Callable[[], Iterable[Need]]) -> None:
+    def __init__(self, *, ask: Callable[[], None], needs: Callable[[], Iterable[Need]]) -> None:
         """*ask* asks those who are asked before each act; *needs* raises JournalError."""
         self._ask = ask
         self._needs = needs

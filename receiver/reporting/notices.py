@@ -131,9 +131,9 @@ class Notices:
 
     def __init__(
         self,
+        *,
         journal: Journal,
         config: Callable[[], Config],
-        *,
         url: str = "",
         apart: float = APART,
         again: Sequence[float] = AGAIN,

@@ -16,7 +16,7 @@ log: Final = logging.getLogger("promheal.reach")
 UPSTREAMS: Final = ("prometheus", "alertmanager")
 
 
-class Probed(Protocol):
+class Probeable(Protocol):
     """Prometheus or Alertmanager."""
 
     def probe(self) -> None:
@@ -35,11 +35,11 @@ class Reached(msgspec.Struct, frozen=True):
 
 
 class Reach:
-    def __init__(self, upstreams: Callable[[], Sequence[tuple[str, Probed]]], clock: Clock):
+    def __init__(self, *, upstreams: Callable[[], Sequence[tuple[str, Probeable]]], clock: Clock):
         """*upstreams* returns those that the configuration in force names."""
         self._upstreams = upstreams
         self._clock = clock
-        self._found: tuple[tuple[Probed, Reached], ...] = ()
+        self._found: tuple[tuple[Probeable, Reached], ...] = ()
 
     @property
     def found(self) -> tuple[Reached, ...]:
@@ -65,7 +65,7 @@ class Reach:
         self._found = tuple(found)
 
 
-def _problem(upstream: Probed) -> str:
+def _problem(upstream: Probeable) -> str:
     try:
         upstream.probe()
     except UpstreamError as error:

@@ -62,10 +62,10 @@ class _Look(msgspec.Struct, frozen=True):
 class Scrape(Collector):
     def __init__(
         self,
+        *,
         journal: Journal,
         present: Callable[[], Present],
         uncounted: Callable[[], AbstractContextManager[Mapping[str, int]]],
-        *,
         whole: bool = True,
     ) -> None:
         """*uncounted* lends the notifications, by answer, that the journal has not counted yet."""

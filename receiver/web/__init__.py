@@ -1,4 +1,4 @@
-"""What is served: the webhook, the status, the API, the probes. Thin edges on a Service."""
+"""What is served: the webhook, the status, the API, the probes. Thin edges on a Promheal."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from typing import Final
 from flask import Flask, Response, request
 from werkzeug.exceptions import HTTPException
 
-from receiver.app import Service
+from receiver.app import Promheal
 from receiver.errors import JournalError, RefusedError
 from receiver.healing.known import UNKNOWN
 from receiver.redaction import redact, redact_json
@@ -23,7 +23,7 @@ _CODES: Final = {413: "too_large"}
 _IN_QUOTES: Final = re.compile(r'"(?:[^"\\]|\\.)*"')
 
 
-def create_app(service: Service, receiving: webhook.Webhook | None = None) -> Flask:
+def create_app(service: Promheal, receiving: webhook.Webhook | None = None) -> Flask:
     """Return the WSGI application of a service. Errors are `{"error": {"code", "message"}}`."""
     receiving = receiving or webhook.Webhook(service)
     app = Flask("receiver.web", static_folder="static", template_folder="templates")
@@ -36,12 +36,12 @@ def create_app(service: Service, receiving: webhook.Webhook | None = None) -> Fl
     return _with_basics(app, service)
 
 
-def create_worker_app(service: Service) -> Flask:
+def create_worker_app(service: Promheal) -> Flask:
     """Return that of a process that executes steps and is asked nothing: its probes and metrics."""
     return _with_basics(Flask("receiver.web", static_folder=None), service)
 
 
-def _with_basics(app: Flask, service: Service) -> Flask:
+def _with_basics(app: Flask, service: Promheal) -> Flask:
     app.json.sort_keys = False  # type: ignore[attr-defined]  # the default provider's
     app.register_blueprint(probes.blueprint(service))
     app.register_error_handler(RefusedError, _refused)

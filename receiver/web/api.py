@@ -12,7 +12,7 @@ import msgspec
 from flask import Blueprint, Response, jsonify
 
 from receiver import snapshots
-from receiver.app import Service
+from receiver.app import Promheal
 from receiver.errors import RefusedError
 from receiver.journal import Audit, DecisionRecord, Episode
 from receiver.policy.looks import wait_of
@@ -23,7 +23,7 @@ from receiver.web.answers import error
 _CAMEL: Final = re.compile("_([a-z])")
 
 
-def blueprint(service: Service) -> Blueprint:  # noqa: C901  one function a route
+def blueprint(service: Promheal) -> Blueprint:  # noqa: C901  one function a route
     routes = Blueprint("api", __name__)
 
     @routes.get("/api/status")

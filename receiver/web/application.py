@@ -10,7 +10,7 @@ from time import monotonic, sleep
 from typing import Any, Final
 
 from receiver.actions import discover
-from receiver.app import Options, Service, build
+from receiver.app import Options, Promheal, build
 from receiver.config.files import load
 from receiver.errors import AwayError, ConfigError
 from receiver.journal import prepare_journal
@@ -126,7 +126,7 @@ class Application:
         *,
         loopback: bool,
     ) -> None:
-        self._service: Service = build(options, patient=True)
+        self._service: Promheal = build(options, patient=True)
         # Who only executes steps is posted nothing.
         self._webhook = Webhook(self._service) if options.receives else None
         self._web_config = watched.now if watched else WebConfig

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from flask import Blueprint, Response, jsonify, request
 
-from receiver.app import Service
+from receiver.app import Promheal
 from receiver.errors import ConfigError
 from receiver.web.answers import error
 
 
-def blueprint(service: Service) -> Blueprint:
+def blueprint(service: Promheal) -> Blueprint:
     routes = Blueprint("probes", __name__)
 
     @routes.get("/-/healthy")

@@ -8,7 +8,7 @@ from typing import Final
 from flask import request
 from werkzeug.exceptions import BadRequest
 
-from receiver.app import Service
+from receiver.app import Promheal
 from receiver.errors import RefusedError
 from receiver.journal import Transaction
 from receiver.policy.run import Outcome, State
@@ -64,7 +64,7 @@ def word(name: str) -> str | None:
     raise BadRequest(f"{name}: {quoted(text)} is none of {', '.join(_WORDS[name])}")
 
 
-def strategy(service: Service) -> str | None:
+def strategy(service: Promheal) -> str | None:
     """Return the strategy that is asked for.
 
     Raises RefusedError for one that neither the configuration knows nor the journal, which still

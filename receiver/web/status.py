@@ -8,7 +8,7 @@ from typing import Any
 
 import msgspec
 
-from receiver.app import Service
+from receiver.app import Promheal
 from receiver.clients.llm import Keys
 from receiver.engine.background import TaskState
 from receiver.journal import ActivePause, Stats, Worker
@@ -21,14 +21,14 @@ from receiver.reporting.present import Present, Seen
 from receiver.settings import EngineSettings
 
 
-def look(service: Service) -> tuple[Present, Seen]:
+def look(service: Promheal) -> tuple[Present, Seen]:
     present = service.present()
     return present, service.look(present)
 
 
-def status(service: Service, present: Present, seen: Seen) -> dict[str, Any]:
+def status(service: Promheal, present: Present, seen: Seen) -> dict[str, Any]:
     tasks, found = present.tasks, needs(present, seen)
-    keys, test = service.keys.summary(), service.intake.last_test
+    keys, test = service.current.keys.summary(), service.intake.last_test
     return {
         "status": worst(found),
         "needs": [need(one) for one in found],
@@ -45,7 +45,7 @@ def status(service: Service, present: Present, seen: Seen) -> dict[str, Any]:
                 "activeKeys": keys.active,
                 "failedKeys": keys.failed,
             },
-            "providers": _providers(service.keys),
+            "providers": _providers(service.current.keys),
         },
         "services": services(service),
         "flags": flags(service),
@@ -95,7 +95,7 @@ def need(one: Need) -> dict[str, Any]:
 
 
 def breakers(
-    service: Service, remembered: Mapping[str, Breaker], now: float
+    service: Promheal, remembered: Mapping[str, Breaker], now: float
 ) -> list[dict[str, Any]]:
     """Return those that there always are, and the others that have something to remember."""
     always = service.control.breaker_names()
@@ -125,7 +125,7 @@ def _worker(one: Worker) -> dict[str, Any]:
     return {"host": one.host, "runsOn": list(one.names), "version": one.version, "seen": one.seen}
 
 
-def _journal(service: Service) -> dict[str, Any]:
+def _journal(service: Promheal) -> dict[str, Any]:
     condition = service.journal.condition
     return {"state": condition.state, "problem": condition.problem or None}
 
@@ -134,15 +134,15 @@ def pause(one: ActivePause) -> dict[str, Any]:
     return msgspec.structs.asdict(one)
 
 
-def tasks(service: Service) -> list[dict[str, Any]]:
+def tasks(service: Promheal) -> list[dict[str, Any]]:
     return [_task(task, lambda at: at) for task in service.background.tasks]
 
 
-def flags(service: Service) -> dict[str, bool]:
+def flags(service: Promheal) -> dict[str, bool]:
     return msgspec.structs.asdict(service.config.settings.flags)
 
 
-def services(service: Service) -> list[dict[str, Any]]:
+def services(service: Promheal) -> list[dict[str, Any]]:
     return [
         {
             "name": sample.name,
@@ -172,7 +172,7 @@ def _providers(keys: Keys) -> list[dict[str, Any]]:
     ]
 
 
-def _self_healing(service: Service, seen: Seen) -> dict[str, Any]:
+def _self_healing(service: Promheal, seen: Seen) -> dict[str, Any]:
     dormancy, engine = seen.dormancy, service.config.settings.engine
     delay = _backoff(dormancy, engine)
     dormant = dormancy.since is not None

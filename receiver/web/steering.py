@@ -13,7 +13,7 @@ from flask import Blueprint, Response, jsonify, request
 from werkzeug.exceptions import BadRequest, RequestEntityTooLarge, UnsupportedMediaType
 from werkzeug.routing import BaseConverter
 
-from receiver.app import Service
+from receiver.app import Promheal
 from receiver.errors import RefusedError
 from receiver.healing.control import checked_reason
 from receiver.healing.coverage import Coverage
@@ -72,7 +72,7 @@ class TaskConverter(BaseConverter):
     regex = r"(?!(?:pause|resume|cleanup)\Z)[^/]+"
 
 
-def blueprint(service: Service) -> Blueprint:  # noqa: C901  one function a route
+def blueprint(service: Promheal) -> Blueprint:  # noqa: C901  one function a route
     routes = Blueprint("steering", __name__)
     control, background = service.control, service.background
 

@@ -19,7 +19,7 @@ from typing import IO, Final
 import msgspec
 from flask import Blueprint, Response, request
 
-from receiver.app import Service
+from receiver.app import Promheal
 from receiver.errors import JournalError, PayloadError
 from receiver.journal import Admitted, Stored, not_stored
 from receiver.policy.alert import Notification, Quarantined, parse_notification
@@ -46,7 +46,7 @@ Tell = Callable[[int, bytes], None]
 class Webhook:
     """`POST /webhook`, whoever serves it."""
 
-    def __init__(self, service: Service) -> None:
+    def __init__(self, service: Promheal) -> None:
         self._service = service
         self._sparing = Sparing(monotonic, LOG_AGAIN)
 

@@ -12,7 +12,7 @@ from typing import Any, Final
 from flask import Blueprint, Response, redirect, render_template, request
 from werkzeug.exceptions import BadRequest
 
-from receiver.app import Service
+from receiver.app import Promheal
 from receiver.errors import RefusedError
 from receiver.healing.control import MAX_REASON
 from receiver.healing.known import UNKNOWN
@@ -28,7 +28,7 @@ _POLICY: Final = (
 )
 
 
-def blueprint(service: Service) -> Blueprint:  # noqa: C901  one function a route
+def blueprint(service: Promheal) -> Blueprint:  # noqa: C901  one function a route
     routes = Blueprint("page", __name__)
     tokens = Tokens(service.journal.secret("forms"))
     possible = wishes(service)

@@ -13,7 +13,7 @@ from flask import current_app, request
 from itsdangerous import BadSignature, TimestampSigner, URLSafeTimedSerializer
 from werkzeug.exceptions import BadRequest, Forbidden, HTTPException
 
-from receiver.app import Service
+from receiver.app import Promheal
 from receiver.policy.run import Run
 from receiver.policy.scope import TARGET
 from receiver.web.steering import seconds, user
@@ -51,7 +51,7 @@ class Tokens:
             raise Forbidden("the form was shown to somebody else; load the page again")
 
 
-def wishes(service: Service) -> Mapping[str, Wish]:
+def wishes(service: Promheal) -> Mapping[str, Wish]:
     """Return what a form may wish for, by its name."""
     control = service.control
 

@@ -9,7 +9,7 @@ from typing import Any, Final
 
 import msgspec
 
-from receiver.app import Service
+from receiver.app import Promheal
 from receiver.journal import DecisionRecord, Episode, Transaction
 from receiver.policy.breaker import Breaker
 from receiver.policy.duration import format_duration
@@ -75,7 +75,7 @@ class Moment(msgspec.Struct, frozen=True):
     """A state or an outcome, which has a colour."""
 
 
-def overview(service: Service) -> dict[str, Any]:
+def overview(service: Promheal) -> dict[str, Any]:
     present, seen = status.look(service)
     strategies = service.config.strategies
 
@@ -107,7 +107,7 @@ def overview(service: Service) -> dict[str, Any]:
 
 
 def listed(
-    service: Service, *, strategy: str | None, outcome: str | None, before: int
+    service: Promheal, *, strategy: str | None, outcome: str | None, before: int
 ) -> dict[str, Any]:
     found = service.journal.read(
         lambda t: t.runs(limit=PAGE + 1, before=before, strategy=strategy, outcome=outcome)
@@ -123,7 +123,7 @@ def listed(
     }
 
 
-def one_run(service: Service, number: int) -> dict[str, Any] | None:
+def one_run(service: Promheal, number: int) -> dict[str, Any] | None:
     """Return all about a run; None when the journal does not know it."""
 
     def read(t: Transaction) -> tuple[Run | None, list[DecisionRecord], list[Observation]]:
@@ -150,7 +150,7 @@ def one_run(service: Service, number: int) -> dict[str, Any] | None:
     }  # fmt: skip
 
 
-def one_strategy(service: Service, name: str) -> dict[str, Any] | None:
+def one_strategy(service: Promheal, name: str) -> dict[str, Any] | None:
     """Return all about a strategy; None when there is none of this name."""
     strategy = service.config.strategies.get(name)
     if strategy is None:
@@ -193,7 +193,7 @@ def word(value: Any) -> str:
     return value if isinstance(value, str) else msgspec.json.encode(value, enc_hook=str).decode()
 
 
-def _wanted(transaction: Transaction, service: Service, episode: Episode) -> Iterator[Wanted]:
+def _wanted(transaction: Transaction, service: Promheal, episode: Episode) -> Iterator[Wanted]:
     for strategy in service.config.strategies.select(episode.alert):
         target = strategy.target_of(episode.alert)
         assert target is not None  # it was selected
