@@ -13,6 +13,7 @@ from receiver.engine import Consider, Engine, embedded
 from receiver.engine import postgres as on_postgres
 from receiver.engine.embedded import EmbeddedEngine
 from receiver.engine.postgres import PostgresEngine
+from receiver.engine.timers import Timers
 from receiver.errors import JournalError
 from receiver.journal.postgres import PostgresJournal
 from receiver.policy.role import EVERYWHERE, At, HandOver, Next, Rest
@@ -57,6 +58,11 @@ class Considered:
         assert len(self.calls) >= count, self.calls
 
 
+def embedded_engine(threads: int) -> EmbeddedEngine:
+    clock = steady_clock()
+    return EmbeddedEngine(threads=lambda: threads, clock=clock, timers=Timers(clock))
+
+
 @pytest.fixture
 def considered() -> Considered:
     return Considered()
@@ -72,7 +78,7 @@ def start(request: pytest.FixtureRequest, considered: Considered) -> Iterator[St
         clock = steady_clock()
         engine: Engine
         if request.param == "embedded":
-            engine = EmbeddedEngine(threads=lambda: threads, clock=clock)
+            engine = embedded_engine(threads)
         else:
             journal = PostgresJournal(request.getfixturevalue("database"))
             journals.append(journal)
@@ -279,7 +285,7 @@ def test_what_is_brought_up_all_together_need_not_wait_for_its_time(
 
 
 def test_before_the_start_nothing_is_considered(considered: Considered) -> None:
-    engine = EmbeddedEngine(threads=lambda: 1, clock=steady_clock())
+    engine = embedded_engine(1)
 
     engine.wake(Key("s", "t"))
 
@@ -289,7 +295,7 @@ def test_before_the_start_nothing_is_considered(considered: Considered) -> None:
 
 
 def test_an_idle_engine_does_not_run(considered: Considered) -> None:
-    engine = EmbeddedEngine(threads=lambda: 4, clock=steady_clock())
+    engine = embedded_engine(4)
     engine.start(considered)
     engine.wake(Key("s", "t"))
     engine.wake(Key("s", "later"), steady_clock()() + 3600)

@@ -14,6 +14,7 @@ from receiver.clock import Clock, LateClock
 from receiver.config.files import load
 from receiver.engine import Engine
 from receiver.engine.embedded import EmbeddedEngine
+from receiver.engine.timers import Timers
 from receiver.errors import JournalError
 from receiver.journal import Journal, open_journal
 from receiver.reporting.metrics import Metrics
@@ -49,6 +50,7 @@ def build(options: Options, *, patient: bool = False) -> Promheal:
     except JournalError:
         if not patient:
             raise
+    timers = Timers(clock)
     current = CurrentConfig(loaded, options=options, actions=actions, clock=clock)
     return Promheal(
         options=options,
@@ -57,12 +59,21 @@ def build(options: Options, *, patient: bool = False) -> Promheal:
         journal=journal,
         metrics=metrics,
         clock=clock,
-        engine=_engine(options, current=current, journal=journal, metrics=metrics, clock=clock),
+        timers=timers,
+        engine=_engine(
+            options, current=current, journal=journal, metrics=metrics, clock=clock, timers=timers
+        ),
     )
 
 
 def _engine(
-    options: Options, *, current: CurrentConfig, journal: Journal, metrics: Metrics, clock: Clock
+    options: Options,
+    *,
+    current: CurrentConfig,
+    journal: Journal,
+    metrics: Metrics,
+    clock: Clock,
+    timers: Timers,
 ) -> Engine:
     """Return the carrier for this journal; it may not be started yet."""
 
@@ -73,6 +84,7 @@ def _engine(
         return EmbeddedEngine(
             threads=lambda: acting() + DECIDING,
             clock=clock,
+            timers=timers,
             observe_wait=metrics.queue_wait.observe,
         )
     from receiver.engine.postgres import PostgresEngine  # noqa: PLC0415  what is not installed

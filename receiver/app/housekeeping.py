@@ -9,7 +9,8 @@ from typing import Final
 from receiver import snapshots
 from receiver.app.configuration import CurrentConfig
 from receiver.clock import Clock
-from receiver.engine.background import Background, PeriodicTask
+from receiver.engine.background import Background
+from receiver.engine.periodic_task import PeriodicTask
 from receiver.healing.intake import Intake
 from receiver.healing.reconciler import Reconciler
 from receiver.journal import Journal

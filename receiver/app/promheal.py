@@ -21,6 +21,7 @@ from receiver.clock import Clock, LateClock, lead_of_wall
 from receiver.config.in_force import Config
 from receiver.engine import Engine
 from receiver.engine.background import Background
+from receiver.engine.timers import Timers
 from receiver.errors import JournalError
 from receiver.healing.intake import Intake
 from receiver.healing.parts import assemble
@@ -56,6 +57,7 @@ class Promheal:
         journal: Journal,
         metrics: Metrics,
         clock: LateClock,
+        timers: Timers,
         engine: Engine,
     ) -> None:
         role = options.role
@@ -67,6 +69,7 @@ class Promheal:
         self.clock: Clock = clock
         self.sampling = Sampling(current.inventory, clock)
         self.reach = Reach(upstreams=current.upstreams, clock=clock)
+        self._timers = timers
         self.engine = engine
         self.intake = Intake(
             journal=journal,
@@ -103,7 +106,7 @@ class Promheal:
             would_have=outbox.would_have,
             asked=outbox.send,
         )
-        self.background = Background(clock)
+        self.background = Background(clock=clock, timers=timers)
         self.housekeeping = Housekeeping(
             background=self.background,
             current=current,
@@ -228,6 +231,7 @@ class Promheal:
             log.warning("ended while background tasks were running")
         if not self.engine.stop(timeout):
             log.warning("ended while actions were running; they are looked at again at the start")
+        self._timers.stop()
         self.intake.settle()
         self._notices.stop(SENDING)
         self._lookout.stop(SENDING)

@@ -1,81 +1,33 @@
 """What happens by the clock and not by an event: resync, retention, probes, the process monitor.
 
-A registry of tasks in front of APScheduler, which waits for the next one that is due; a few threads
-execute them. A task is armed for one time only, and anew when it has run. So two executions of one
-task never overlap, and the runs that a slow one missed are one run, at once.
+A registry of tasks. Each has a timer for its next time, and a few threads execute what is due. The
+timer is set for one time only, and anew when the task has run. So two executions of one task never
+overlap, and the runs that a slow one missed are one run, at once.
 """
 
 from __future__ import annotations
 
 import logging
-import re
 import threading
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
+from functools import partial
 from queue import SimpleQueue
 from time import monotonic
-from typing import Final, Literal
+from typing import Final
 
-import msgspec
-
-from receiver.engine.timetable import Timetable
+from receiver.clock import Clock
+from receiver.engine.periodic_task import PeriodicTask, TaskState, interval_of
+from receiver.engine.timers import Timers
 from receiver.errors import PromhealError
 
 log: Final = logging.getLogger("promheal.background")
 
 THREADS: Final = 4
 """Tasks that may run at the same moment: a slow one does not delay the others."""
-CAUTION_FROM: Final = 6
-OVERLOAD_FROM: Final = 11
-_LONGEST: Final = 1e10  # seconds; a time beyond it has no date
-
-Load = Literal["normal", "caution", "overload"]
-
-
-def load(total: int) -> Load:
-    """Say whether *total* registered tasks are as many as there should be; 3 to 5 are normal."""
-    if total >= OVERLOAD_FROM:
-        return "overload"
-    return "caution" if total >= CAUTION_FROM else "normal"
 
 
 class TaskExists(PromhealError):  # noqa: N818  named for what is the case
     """A task of this id is registered already."""
-
-
-def _always() -> bool:
-    return True
-
-
-class PeriodicTask(msgspec.Struct, frozen=True, kw_only=True):
-    id: str
-    every: Callable[[], float]
-    """Seconds between the starts of two executions. Asked after each and at a refresh: a reload may
-    change it."""
-    run: Callable[[], object]
-    wanted: Callable[[], bool] = _always
-    """Whether the configuration asks for it now."""
-
-    def __post_init__(self) -> None:
-        if not re.fullmatch(r"[a-z0-9_:-]{1,64}", self.id):
-            raise ValueError(f"{self.id!r} is no id of a task: 1 to 64 of a-z, 0-9, `_`, `:`, `-`")
-
-
-class TaskState(msgspec.Struct, frozen=True, kw_only=True):
-    """A registered task as it is now. Times are seconds since the epoch, others seconds."""
-
-    id: str
-    interval: float
-    paused: bool
-    last_run: float | None
-    """When its last execution began."""
-    next_run: float | None
-    """None while it is paused, and before the start."""
-    runs: int
-    """Executions that have ended, since promheal started; of them `failures` raised."""
-    failures: int
-    last_error: str
-    """Why the last one failed, or empty when it did not."""
-    last_duration: float | None
 
 
 class Background:
@@ -85,15 +37,15 @@ class Background:
     `wanted` are called under the lock, and must not wait.
     """
 
-    def __init__(self, clock: Callable[[], float], tasks: Iterable[PeriodicTask] = ()) -> None:
+    def __init__(self, *, clock: Clock, timers: Timers, tasks: Iterable[PeriodicTask] = ()) -> None:
         self._clock = clock
+        self._timers = timers
         self._lock = threading.RLock()
-        # All below is guarded by _lock. The thread that waits for the next time never takes it: it
-        # holds locks of its own, for which callers of ours wait.
+        # All below is guarded by _lock.
         self._known: dict[str, _Entry] = {}  # in order of registration
         self._paused = False
         self._stopped = False
-        self._timetable: Timetable | None = None  # from start to stop
+        self._started = False
         self._due: SimpleQueue[tuple[str, int] | None] = SimpleQueue()
         self._threads: list[threading.Thread] = []
         for task in tasks:
@@ -101,12 +53,11 @@ class Background:
 
     def start(self) -> None:
         """Begin: each task runs for the first time when its interval has passed."""
-        timetable = Timetable(self._clock, self._due.put)
         with self._lock:
-            if self._stopped or self._timetable is not None:
+            if self._stopped or self._started:
                 return
-            self._timetable = timetable
-            timetable.start()
+            self._started = True
+            self._timers.start()
             for number in range(THREADS):
                 thread = threading.Thread(
                     target=self._work, name=f"background-{number}", daemon=True
@@ -120,12 +71,9 @@ class Background:
         """Begin nothing new, ever; True when all that ran has ended within *timeout* seconds."""
         with self._lock:
             self._stopped = True
-            timetable, self._timetable = self._timetable, None
             for entry in self._known.values():
-                entry.ticket += 1
+                self._disarm(entry)
             threads = list(self._threads)
-        if timetable is not None:
-            timetable.stop()
         for _ in threads:
             self._due.put(None)
         deadline = monotonic() + timeout
@@ -145,7 +93,7 @@ class Background:
                 raise TaskExists(
                     f"the background task {task.id!r} is registered already; unregister it first"
                 )
-            interval = _interval(task) if task.wanted() else None
+            interval = interval_of(task) if task.wanted() else None
             if entry is None:
                 entry = self._known[task.id] = _Entry(task)
             entry.task = task
@@ -158,7 +106,7 @@ class Background:
             entry = self._known.get(task_id)
             if entry is None or not entry.registered:
                 return False
-            entry.leave()
+            self._leave(entry)
             return True
 
     def cleanup(self) -> tuple[tuple[str, ...], tuple[str, ...]]:
@@ -171,9 +119,9 @@ class Background:
             known = list(self._known.values())
             removed = [e for e in known if e.registered and not wanted[e.task.id]]
             missing = [e for e in known if not e.registered and wanted[e.task.id]]
-            intervals = [_interval(entry.task) for entry in missing]  # raises before any change
+            intervals = [interval_of(entry.task) for entry in missing]  # raises before any change
             for entry in removed:
-                entry.leave()
+                self._leave(entry)
             for entry, interval in zip(missing, intervals, strict=True):
                 self._enter(entry, interval)
             return tuple(e.task.id for e in removed), tuple(e.task.id for e in missing)
@@ -183,7 +131,9 @@ class Background:
         with self._lock:
             self.cleanup()
             entries = list(self._registered())
-            for entry, interval in zip(entries, [_interval(e.task) for e in entries], strict=True):
+            for entry, interval in zip(
+                entries, [interval_of(e.task) for e in entries], strict=True
+            ):
                 entry.interval = interval
                 if entry.due > self._clock():  # else it runs at once, and counts from there
                     self._arm(entry, entry.since + interval)
@@ -193,7 +143,7 @@ class Background:
         with self._lock:
             self._paused = True
             for entry in self._registered():
-                entry.ticket += 1
+                self._disarm(entry)
 
     def resume_all(self) -> None:
         """Go on; a task whose time has come during the pause runs once, at once."""
@@ -214,7 +164,7 @@ class Background:
             entry = self._known.get(task_id)
             if entry is None or not entry.registered or entry.running:
                 return False
-            if self._paused or self._timetable is None:
+            if not self._runs:
                 return False
             self._arm(entry, self._clock())
             return True
@@ -223,7 +173,7 @@ class Background:
     def tasks(self) -> tuple[TaskState, ...]:
         """Those that are registered, in the order in which they were."""
         with self._lock:
-            idle = self._paused or self._timetable is None
+            idle = not self._runs
             return tuple(
                 TaskState(
                     id=entry.task.id,
@@ -238,6 +188,10 @@ class Background:
                 )
                 for entry in self._registered()
             )
+
+    @property
+    def _runs(self) -> bool:
+        return self._started and not self._stopped and not self._paused
 
     def _registered(self) -> Iterable[_Entry]:
         return (entry for entry in self._known.values() if entry.registered)
@@ -254,10 +208,19 @@ class Background:
 
     def _arm(self, entry: _Entry, at: float) -> None:
         entry.due = at
-        if self._timetable is None or self._paused or entry.running:
+        if entry.running or not self._runs:
             return  # `start`, `resume_all` or the end of its execution will
         entry.ticket += 1
-        self._timetable.set(entry.task.id, at, entry.ticket)
+        due = entry.task.id, entry.ticket
+        self._timers.set(entry.task.id, at, partial(self._due.put, due))
+
+    def _disarm(self, entry: _Entry) -> None:
+        entry.ticket += 1  # it may be in the line already
+        self._timers.cancel(entry.task.id)
+
+    def _leave(self, entry: _Entry) -> None:
+        entry.registered = False
+        self._disarm(entry)
 
     def _work(self) -> None:
         while (due := self._due.get()) is not None:
@@ -281,7 +244,7 @@ class Background:
             entry.last_duration = self._clock() - began
             if entry.registered:
                 try:
-                    entry.interval = _interval(entry.task)
+                    entry.interval = interval_of(entry.task)
                 except Exception:
                     # Without a next time the task would be over for good.
                     log.exception("background task %s keeps its interval", task_id)
@@ -305,10 +268,6 @@ class _Entry:
         self.runs = 0
         self.failures = 0
 
-    def leave(self) -> None:
-        self.registered = False
-        self.ticket += 1
-
 
 def _run(task: PeriodicTask) -> str:
     """Return why it failed, or an empty text."""
@@ -323,10 +282,3 @@ def _run(task: PeriodicTask) -> str:
         log.exception("background task %s failed", task.id)
         return f"{type(error).__name__}; the log says more"
     return ""
-
-
-def _interval(task: PeriodicTask) -> float:
-    seconds = task.every()
-    if not 0 < seconds < _LONGEST:
-        raise ValueError(f"background task {task.id} every {seconds} seconds: must be more than 0")
-    return seconds

@@ -1,4 +1,4 @@
-"""The carrier inside one process: a line for each target, a heap of timers and a few threads.
+"""The carrier inside one process: a line for each target, timers and a few threads.
 
 Event-driven: a wake starts a thread's work at once, a timer costs nothing while it waits, and an
 idle engine does not run. Two keys of one target are never considered at the same time.
@@ -6,17 +6,18 @@ idle engine does not run. Two keys of one target are never considered at the sam
 
 from __future__ import annotations
 
-import heapq
 import logging
 import threading
 from collections import deque
 from collections.abc import Callable, Iterable
+from functools import partial
 from queue import SimpleQueue
 from time import monotonic, perf_counter
 from typing import Final
 
 from receiver.clock import Clock
 from receiver.engine import Consider
+from receiver.engine.timers import Timers
 from receiver.errors import JournalError
 from receiver.policy.role import At, HandOver, Next, Rest
 from receiver.policy.target import Key
@@ -33,49 +34,45 @@ class EmbeddedEngine:
         *,
         threads: Callable[[], int],
         clock: Clock,
+        timers: Timers,
         observe_wait: Callable[[float], None] | None = None,
     ) -> None:
         self._most = threads  # asked each time: a reload may change it
         self._clock = clock
+        self._timers = timers
         self._observe_wait = observe_wait
         self._consider: Consider | None = None
-        self._changed = threading.Condition()
-        # All below is guarded by _changed.
-        self._timers: list[tuple[float, Key]] = []
-        self._due: dict[Key, float] = {}  # the earliest timer of a key; others in the heap are void
+        self._lock = threading.Lock()
+        # All below is guarded by _lock.
         self._lines: dict[str, deque[Key]] = {}  # targets being considered, and who waits for them
         self._waiting: set[Key] = set()  # keys that are ready or stand in a line
         self._ready: SimpleQueue[tuple[Key, float] | None] = SimpleQueue()
         self._given = 0  # keys given to threads and not yet done with
         self._threads: list[threading.Thread] = []
         self._stopping = False
-        self._timer = threading.Thread(target=self._tick, name="timers", daemon=True)
 
     def start(self, consider: Consider) -> None:
-        with self._changed:
+        with self._lock:
             self._consider = consider
-            self._timer.start()
+        self._timers.start()
 
     def wake(self, key: Key, at: float | None = None) -> None:
-        with self._changed:
+        with self._lock:
             if self._stopping or self._consider is None:
                 return  # the start brings up everything there is
             if at is None or at <= self._clock():
-                self._due.pop(key, None)
+                self._timers.cancel(key)
                 self._enter(key)
-            elif at < self._due.get(key, float("inf")):
-                self._due[key] = at
-                heapq.heappush(self._timers, (at, key))
-                self._changed.notify()
+            else:
+                self._timers.set_earlier(key, at, partial(self._due, key))
 
     def wake_all(self, keys: Iterable[Key], *, idle: bool = False) -> None:  # noqa: ARG002  it costs nothing
         for key in keys:
             self.wake(key)
 
     def stop(self, timeout: float) -> bool:
-        with self._changed:
+        with self._lock:
             self._stopping = True
-            self._changed.notify()
             threads = list(self._threads)
             for _ in threads:
                 self._ready.put(None)
@@ -86,10 +83,10 @@ class EmbeddedEngine:
 
     @property
     def alive(self) -> bool:
-        with self._changed:
+        with self._lock:
             if self._consider is None or self._stopping:
                 return True
-            return all(thread.is_alive() for thread in (self._timer, *self._threads))
+            return self._timers.alive and all(thread.is_alive() for thread in self._threads)
 
     @property
     def trouble(self) -> str:
@@ -97,8 +94,13 @@ class EmbeddedEngine:
 
     @property
     def length(self) -> int:
-        with self._changed:
+        with self._lock:
             return len(self._waiting)
+
+    def _due(self, key: Key) -> None:
+        with self._lock:
+            if not self._stopping:
+                self._enter(key)
 
     def _enter(self, key: Key) -> None:
         if key in self._waiting:
@@ -134,7 +136,7 @@ class EmbeddedEngine:
             if given is None:
                 return
             key, since = given
-            with self._changed:
+            with self._lock:
                 self._waiting.discard(key)
                 if self._stopping:
                     return
@@ -150,7 +152,7 @@ class EmbeddedEngine:
             except Exception:
                 log.exception("considering %s on %s failed; again in %g s", *key, RETRY)
                 again = At(self._clock() + RETRY)
-            with self._changed:
+            with self._lock:
                 self._given -= 1
                 self._leave(key)
             match again:
@@ -161,14 +163,3 @@ class EmbeddedEngine:
                     self.wake(key, self._clock() + RETRY)
                 case Rest():
                     pass
-
-    def _tick(self) -> None:
-        with self._changed:
-            while not self._stopping:
-                now = self._clock()
-                while self._timers and self._timers[0][0] <= now:
-                    at, key = heapq.heappop(self._timers)
-                    if self._due.get(key) == at:
-                        del self._due[key]
-                        self._enter(key)
-                self._changed.wait(self._timers[0][0] - now if self._timers else None)

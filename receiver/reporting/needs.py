@@ -15,7 +15,7 @@ from urllib.parse import quote
 
 import msgspec
 
-from receiver.engine.background import load
+from receiver.engine.periodic_task import load
 from receiver.journal import JournalState
 from receiver.log import escape
 from receiver.policy.breaker import Breaker, BreakerState

@@ -8,7 +8,7 @@ from typing import Final
 import msgspec
 
 from receiver.clients.llm import KeySummary
-from receiver.engine.background import TaskState
+from receiver.engine.periodic_task import TaskState
 from receiver.journal import ActivePause, JournalCondition, Stats, Transaction
 from receiver.policy.breaker import Breaker
 from receiver.policy.dormancy import Dormancy

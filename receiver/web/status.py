@@ -10,7 +10,7 @@ import msgspec
 
 from receiver.app import Promheal
 from receiver.clients.llm import Keys
-from receiver.engine.background import TaskState
+from receiver.engine.periodic_task import TaskState
 from receiver.journal import ActivePause, Stats, Worker
 from receiver.policy.breaker import PERMANENT_REASON, Breaker, BreakerState
 from receiver.policy.dormancy import Dormancy, backoff
