@@ -20,7 +20,7 @@ import pytest
 
 import receiver.process
 from receiver.errors import ActionError
-from receiver.process import Finished, run, spawn_detached, supervise
+from receiver.process import Finished, run, spawn_detached, supervise, supervision
 
 ROOT = Path(receiver.process.__file__).parents[1]
 MAIN = [sys.executable, "-I", "-S", "-c"]
@@ -420,7 +420,7 @@ def test_children_are_found_with_and_without_the_help_of_the_kernel() -> None:
 def test_the_loss_of_the_supervisor_is_an_error_and_leaves_no_group(
     number: signal.Signals, marked: Marked, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(receiver.process, "_END_LIMIT", 0.5)
+    monkeypatch.setattr(supervision, "END_LIMIT", 0.5)
     with ThreadPoolExecutor() as pool:
         future = pool.submit(
             run, ["sh", "-c", "echo so far; sleep 1000 & sleep 1000"], timeout=1, env=marked.env
