@@ -21,9 +21,11 @@ import pytest
 from receiver.clock import Clock
 from receiver.demo import chain as chain_module
 from receiver.demo.chain import Chain, DemoError, Programs, find_programs
+from receiver.demo.faults import FAULTS
 from receiver.demo.narrator import Narrator, Tone
+from receiver.demo.run_view import RunView, StepView
 from receiver.demo.story import Story
-from receiver.demo.watch import SICKNESSES, Seen, Step, Watch
+from receiver.demo.watch import Watch
 from receiver.errors import ConfigError
 from receiver.policy.promql import Rule, Sample, Samples
 from receiver.policy.run import Observation, Outcome, Phase, StepState
@@ -194,7 +196,7 @@ def test_the_rules_are_sound() -> None:
     done = subprocess.run([tool("promtool"), "check", "rules", str(rules)], check=False)
     assert done.returncode == 0
     text = rules.read_text()
-    assert all(f"alert: {sickness.alert}\n" in text for sickness in SICKNESSES.values())
+    assert all(f"alert: {sickness.alert}\n" in text for sickness in FAULTS.values())
 
 
 # --- the service ----------------------------------------------------------------------------------
@@ -295,12 +297,12 @@ class _Watch:
         return ""
 
 
-def _run(outcome: Outcome) -> Seen:
-    step = Step(
+def _run(outcome: Outcome) -> RunView:
+    step = StepView(
         index=1, phase=Phase.RUN, action="restart_service", state=StepState.DONE,
         started_at=1012.0125, finished_at=1013.5, attempt=1, result={}, error="",
     )  # fmt: skip
-    return Seen(
+    return RunView(
         id=1, strategy="restart", target='service="shop"', outcome=outcome, reason="still returned",
         notified_at=1012.0, acted_at=1012.01, verify_from=1013.5, finished_at=1018.0,
         alert={"startsAt": 1011.9, "labels": {}}, steps=(step,), decisions=(),
@@ -314,7 +316,7 @@ def _told(watch: _Watch, monkeypatch: pytest.MonkeyPatch) -> Any:
     clock: Clock = lambda: float(next(times))  # noqa: E731
     narrator = Narrator(io.StringIO(), {})
     story = Story(cast("Chain", _Chain()), cast("Watch", watch), narrator, clock)
-    return story.tell(SICKNESSES["latency"])
+    return story.tell(FAULTS["latency"])
 
 
 def test_the_figures_are_differences_of_the_times_that_promheal_wrote_down(

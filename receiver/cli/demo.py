@@ -16,9 +16,10 @@ import msgspec
 from receiver.cli import FINDINGS, FINE
 from receiver.clock import steady_clock
 from receiver.demo.chain import Chain, DemoError, find_programs
+from receiver.demo.faults import FAULTS, Fault
 from receiver.demo.narrator import Narrator, Tone
 from receiver.demo.story import Figures, Story, report
-from receiver.demo.watch import SICKNESSES, Sickness, Watch
+from receiver.demo.watch import Watch
 from receiver.settings import environment
 
 _ENDING: Final = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
@@ -28,7 +29,7 @@ _ENDING: Final = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 @click.option(
     "--sick",
     "name",
-    type=click.Choice(list(SICKNESSES)),
+    type=click.Choice(list(FAULTS)),
     default="latency",
     show_default=True,
     help="What goes wrong with the service.",
@@ -65,12 +66,10 @@ def command(name: str, *, keep: bool, as_json: bool) -> int:
         chain = Chain(folder, programs)
         stack.callback(chain.close)
         stack.callback(_ignore)  # the clean-up comes to its end
-        return _tell(chain, narrator, SICKNESSES[name], keep=keep, as_json=as_json)
+        return _tell(chain, narrator, FAULTS[name], keep=keep, as_json=as_json)
 
 
-def _tell(
-    chain: Chain, narrator: Narrator, sickness: Sickness, *, keep: bool, as_json: bool
-) -> int:
+def _tell(chain: Chain, narrator: Narrator, fault: Fault, *, keep: bool, as_json: bool) -> int:
     story: Story | None = None
     figures: Figures | None = None
     problem: DemoError | None = None
@@ -80,8 +79,8 @@ def _tell(
         clock = steady_clock()
         watch = Watch(chain.url("prometheus"), chain.url("promheal"), clock)
         story = Story(chain, watch, narrator, clock)
-        story.wait_well(sickness)
-        figures = story.tell(sickness)
+        story.wait_well(fault)
+        figures = story.tell(fault)
     except DemoError as error:
         problem = error
     if figures is not None:
@@ -89,7 +88,7 @@ def _tell(
     elif problem is not None:
         _blame(narrator, chain, problem)
     if as_json:
-        answer = _answer(chain, sickness, story, figures, problem)
+        answer = _answer(chain, fault, story, figures, problem)
         click.echo(msgspec.json.format(msgspec.json.encode(answer)).decode())
     if keep and story is not None:
         _keep(narrator, chain, story)
@@ -127,7 +126,7 @@ def _keep(narrator: Narrator, chain: Chain, story: Story) -> None:
 
 def _answer(
     chain: Chain,
-    sickness: Sickness,
+    fault: Fault,
     story: Story | None,
     figures: Figures | None,
     problem: DemoError | None,
@@ -137,8 +136,8 @@ def _answer(
     return {
         # Who claims to have healed and cannot prove it here, has not.
         "outcome": "healed" if figures else "unproven" if told == "healed" else told or "failed",
-        "sick": sickness.name,
-        "alert": sickness.alert,
+        "sick": fault.name,
+        "alert": fault.alert,
         "error": None if problem is None else str(problem),
         **{
             field: None if figures is None else msgspec.to_builtins(getattr(figures, field))

@@ -1,6 +1,7 @@
 """Everything that a heal needs, started for real: what `promheal demo` shows.
 
     service.py    the web service that can be made sick
+    faults.py     how, and which alert sees it
     visitors.py   those who use it meanwhile
     chain.py      both, supervisord, Prometheus, Alertmanager and promheal, in one temporary folder
     watch.py      what each of them says now, and what of it is news

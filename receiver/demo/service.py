@@ -80,7 +80,7 @@ class Statistics:
         return "\n".join([*lines, ""])
 
 
-class Sickness:
+class FaultInjector:
     """What is wrong with it. Lost at a restart, like most of what goes wrong in a process."""
 
     def __init__(self) -> None:
@@ -89,7 +89,7 @@ class Sickness:
         self._held: list[bytes] = []
 
     def begin(self, how: str) -> bool:
-        """Fall ill; False when there is no such sickness."""
+        """Begin to fail; False when no fault has that name."""
         match how:
             case "latency":
                 self.delay = SLOW
@@ -109,13 +109,13 @@ class Sickness:
 
 class Handler(BaseHTTPRequestHandler):
     statistics: Statistics
-    sickness: Sickness
+    faults: FaultInjector
 
     def do_GET(self) -> None:
         match self.path:
             case "/":
                 began = time.perf_counter()
-                time.sleep(self.sickness.delay)
+                time.sleep(self.faults.delay)
                 self._answer(HTTPStatus.OK, "The shop is open.\n")
                 self.statistics.answered(HTTPStatus.OK, time.perf_counter() - began)
             case "/metrics":
@@ -131,7 +131,7 @@ class Handler(BaseHTTPRequestHandler):
             threading.Thread(target=self.server.shutdown).start()
             return
         how = parse_qs(parts.query).get("how", [""])[0]
-        if parts.path == "/sick" and self.sickness.begin(how):
+        if parts.path == "/sick" and self.faults.begin(how):
             self._answer(HTTPStatus.OK, f"It is sick now: {how}.\n")
         else:
             self._answer(HTTPStatus.NOT_FOUND, _POSTS)
@@ -150,7 +150,7 @@ class Handler(BaseHTTPRequestHandler):
 
 def main(port: int, host: str = "127.0.0.1") -> None:
     """Serve until a signal, or a request, ends the process."""
-    Handler.statistics, Handler.sickness = Statistics(), Sickness()
+    Handler.statistics, Handler.faults = Statistics(), FaultInjector()
     server = ThreadingHTTPServer((host, port), Handler)
     server.daemon_threads = True
     server.serve_forever()

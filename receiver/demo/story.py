@@ -15,8 +15,10 @@ import msgspec
 
 from receiver.clock import Clock
 from receiver.demo.chain import Chain, DemoError
+from receiver.demo.faults import SERVICE, Fault
 from receiver.demo.narrator import Narrator, Tone
-from receiver.demo.watch import FIRING, INACTIVE, PENDING, SERVICE, Seen, Sickness, Watch
+from receiver.demo.run_view import RunView
+from receiver.demo.watch import FIRING, INACTIVE, PENDING, Watch
 from receiver.errors import UpstreamError
 from receiver.policy.run import Outcome
 
@@ -76,12 +78,12 @@ class Story:
         self._began = clock()  # what the lines count from
         self._proof: Proof | None = None
 
-    def wait_well(self, sickness: Sickness) -> None:
+    def wait_well(self, fault: Fault) -> None:
         """Return when Prometheus has seen the service well for some scrapes; raises DemoError."""
         query = f'count_over_time(http_request_duration_seconds_count{{service="{SERVICE}"}}[1m])'
 
         def well() -> bool:
-            rule = self._watch.rules.get(sickness.alert)
+            rule = self._watch.rules.get(fault.alert)
             answer = self._watch.prometheus.query(query)
             return (
                 rule is not None
@@ -91,16 +93,16 @@ class Story:
             )
 
         stage = _Stage("healthy", 30.0, well, f"{SCRAPES} scrapes of the service", "prometheus")
-        self._reach(stage, sickness, self._clock() + stage.seconds)
-        self._narrator.note(f"The service is well: {self._watch.gauge(sickness)}.")
+        self._reach(stage, fault, self._clock() + stage.seconds)
+        self._narrator.note(f"The service is well: {self._watch.gauge(fault)}.")
 
-    def tell(self, sickness: Sickness) -> Figures:
+    def tell(self, fault: Fault) -> Figures:
         """Make the service sick and return how it was healed; raises DemoError when it was not."""
         began = self._began = self._clock()
-        _post(self._chain.addresses["shop"], f"/sick?how={sickness.name}")
-        self._narrator.line(0.0, "demo", f"makes the service sick: {sickness.words}", Tone.ILL)
-        for stage in self._stages(sickness):
-            self._reach(stage, sickness, began + LIMIT)
+        _post(self._chain.addresses["shop"], f"/sick?how={fault.name}")
+        self._narrator.line(0.0, "demo", f"makes the service sick: {fault.words}", Tone.ILL)
+        for stage in self._stages(fault):
+            self._reach(stage, fault, began + LIMIT)
             self._give_up_if_not_healed()
         run, proof = self._watch.run, self._proof
         assert run is not None
@@ -118,8 +120,8 @@ class Story:
         """What promheal says of its newest run."""
         return None if self._watch.run is None else self._watch.run.outcome
 
-    def _stages(self, sickness: Sickness) -> tuple[_Stage, ...]:
-        watch, alert = self._watch, sickness.alert
+    def _stages(self, fault: Fault) -> tuple[_Stage, ...]:
+        watch, alert = self._watch, fault.alert
         expecting = "Prometheus to see it"
 
         def fires() -> bool:
@@ -139,11 +141,11 @@ class Story:
                    "the rule to be inactive", "prometheus"),
             _Stage("resolved", 10.0, lambda: not watch.open,
                    "Alertmanager to say that it is over", "alertmanager"),
-            _Stage("proof", 10.0, lambda: self._proven(sickness),
+            _Stage("proof", 10.0, lambda: self._proven(fault),
                    "Prometheus' own word", "prometheus"),
         )  # fmt: skip
 
-    def _reach(self, stage: _Stage, sickness: Sickness, limit: float) -> None:
+    def _reach(self, stage: _Stage, fault: Fault, limit: float) -> None:
         deadline = min(self._clock() + stage.seconds, limit)
         while True:
             self._look()
@@ -153,7 +155,7 @@ class Story:
                     return
             except UpstreamError as error:
                 trouble = str(error)
-            gauge = self._watch.gauge(sickness)
+            gauge = self._watch.gauge(fault)
             what = "; ".join(filter(None, (stage.waiting, gauge, trouble)))
             if self._clock() >= deadline:
                 raise DemoError(f"{stage.name}: waited in vain for {what}", program=stage.program)
@@ -173,10 +175,10 @@ class Story:
                 f"run {run.id} ended as {run.outcome}: {run.reason}", program="promheal"
             )
 
-    def _proven(self, sickness: Sickness) -> bool:
+    def _proven(self, fault: Fault) -> bool:
         """Ask Prometheus itself, by questions of our own."""
         prometheus = self._watch.prometheus
-        rule = next(rule for rule in prometheus.rules(sickness.alert))
+        rule = next(rule for rule in prometheus.rules(fault.alert))
         returned = prometheus.query(rule.query)
         up = f'up{{service="{SERVICE}"}}'
         # timestamp() knows a sample's own time only right at its selector.
@@ -193,7 +195,7 @@ class Story:
         return True
 
 
-def _figures(run: Seen, proof: Proof, began: float) -> Figures:
+def _figures(run: RunView, proof: Proof, began: float) -> Figures:
     assert run.starts_at is not None
     assert run.acted_at is not None
     assert run.healing is not None

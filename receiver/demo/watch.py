@@ -7,24 +7,22 @@ their time, not that of the question.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator
-from typing import Any, Final, TypeVar
+from collections.abc import Iterator
+from typing import Final, TypeVar
 
 import msgspec
 
 from receiver.clients.prometheus import Prometheus
 from receiver.clients.upstream import Upstream
 from receiver.clock import Clock
+from receiver.demo.faults import BY_ALERT, Fault
 from receiver.demo.narrator import Tone
+from receiver.demo.run_view import DecisionView, RunView, StepView
 from receiver.errors import UpstreamError
 from receiver.policy.promql import Rule
-from receiver.policy.run import Observation, Outcome, Phase, StepState
+from receiver.policy.run import Observation, Outcome, StepState
 from receiver.policy.signal import Signal
 from receiver.settings import PrometheusSettings
-
-SERVICE: Final = "shop"
-RESTART: Final = "restart_service"
-"""The action that heals; those before it only say something."""
 
 _ASK: Final = 5.0  # seconds for one question
 _SHORT: Final = 0.1
@@ -37,121 +35,12 @@ INACTIVE: Final = "inactive"
 _T = TypeVar("_T")
 
 
-class Sickness(msgspec.Struct, frozen=True, kw_only=True):
-    """One way to be sick."""
-
-    name: str
-    """As the service knows it."""
-    alert: str
-    """The alert of rules.yml that sees it."""
-    words: str
-    gauge: str
-    """PromQL for what the alert's expression compares with its threshold."""
-    show: Callable[[float], str]
-
-
-def _percentile(value: float) -> str:
-    return f"p95 is {value:.2f} s"
-
-
-def _memory(value: float) -> str:
-    return f"{value / 1e6:.0f} MB are held"
-
-
-def _cores(value: float) -> str:
-    return f"{value:.2f} cores are used"
-
-
-SICKNESSES: Final = {
-    sickness.name: sickness
-    for sickness in (
-        Sickness(
-            name="latency",
-            alert="HighLatency",
-            words="every answer takes 0.8 s",
-            gauge="histogram_quantile(0.95, sum by (le) (rate("
-            f'http_request_duration_seconds_bucket{{service="{SERVICE}"}}[5s])))',
-            show=_percentile,
-        ),
-        Sickness(
-            name="memory",
-            alert="HighMemory",
-            words="it leaks 200 MB",
-            gauge=f'max_over_time(process_resident_memory_bytes{{service="{SERVICE}"}}[3s])',
-            show=_memory,
-        ),
-        Sickness(
-            name="cpu",
-            alert="HighCPU",
-            words="a thread of it spins",
-            gauge=f'rate(process_cpu_seconds_total{{service="{SERVICE}"}}[5s])',
-            show=_cores,
-        ),
-    )
-}
-_BY_ALERT: Final = {sickness.alert: sickness for sickness in SICKNESSES.values()}
-
-
 class News(msgspec.Struct, frozen=True):
     at: float
     """Seconds since the epoch."""
     who: str
     what: str
     tone: Tone = Tone.PLAIN
-
-
-class Decision(msgspec.Struct, frozen=True):
-    at: float
-    verdict: str
-    reason: str
-    detail: str
-
-
-class Step(msgspec.Struct, frozen=True, rename="camel"):
-    """A step of a run, as `GET /api/runs/ID` shows it."""
-
-    index: int
-    phase: Phase
-    action: str
-    state: StepState
-    started_at: float
-    finished_at: float | None
-    attempt: int
-    result: dict[str, Any]
-    error: str
-
-
-class Seen(msgspec.Struct, frozen=True, rename="camel"):
-    """A run, as `GET /api/runs/ID` shows it."""
-
-    id: int
-    strategy: str
-    target: str
-    outcome: Outcome | None
-    reason: str
-    notified_at: float
-    acted_at: float | None
-    verify_from: float | None
-    finished_at: float | None
-    alert: dict[str, Any] | None
-    steps: tuple[Step, ...]
-    decisions: tuple[Decision, ...]
-    observations: tuple[Observation, ...]
-
-    @property
-    def starts_at(self) -> float | None:
-        """When the alert began to fire, as Prometheus says."""
-        return None if self.alert is None else float(self.alert["startsAt"])
-
-    @property
-    def healing(self) -> Step | None:
-        """The step that heals, once it was started."""
-        return next((step for step in self.steps if step.action == RESTART), None)
-
-    @property
-    def proof(self) -> Observation | None:
-        """The look at Prometheus that proved the heal."""
-        return next((one for one in self.observations if one.verdict == Signal.CLEARED), None)
 
 
 class _Listed(msgspec.Struct):
@@ -181,7 +70,7 @@ class Watch:
         """By the names of their alerts."""
         self.states: set[tuple[str, str]] = set()
         """Every alert and state that was seen."""
-        self.run: Seen | None = None
+        self.run: RunView | None = None
         """The newest."""
         self.open = 0
         """Alerts of which promheal has not been told that they ended."""
@@ -202,15 +91,15 @@ class Watch:
                 self.trouble = str(error)
         return sorted(news, key=lambda one: one.at)
 
-    def gauge(self, sickness: Sickness) -> str:
-        """Return how sick it is, in words; empty while that is not known."""
+    def gauge(self, fault: Fault) -> str:
+        """Return how bad it is, in words; empty while that is not known."""
         try:
-            samples = self.prometheus.query(sickness.gauge)
+            samples = self.prometheus.query(fault.gauge)
         except UpstreamError:
             return ""
         # Without a request in the window a percentile is not a number.
         known = [sample.value for sample in samples if not math.isnan(sample.value)]
-        return sickness.show(known[0]) if known else ""
+        return fault.show(known[0]) if known else ""
 
     def _rules(self) -> Iterator[News]:
         for rule in self.prometheus.rules():
@@ -222,7 +111,7 @@ class Watch:
             at = min(rule.last_evaluation, self._clock(), self._fires_since(rule))
             what = f"{rule.name} is {rule.state}"
             if rule.state == PENDING:
-                gauge = self.gauge(_BY_ALERT[rule.name])
+                gauge = self.gauge(BY_ALERT[rule.name])
                 yield News(at, "Prometheus", f"{what}{gauge and ': ' + gauge}", Tone.WARNING)
             elif rule.state == FIRING:
                 what += f", after {rule.duration:g} s of patience"
@@ -242,7 +131,7 @@ class Watch:
         listed = self._ask("/api/runs?limit=1", _Runs).runs
         if not listed:
             return
-        run = self.run = self._ask(f"/api/runs/{listed[0].id}", Seen)
+        run = self.run = self._ask(f"/api/runs/{listed[0].id}", RunView)
         if self._first("notified", run.id):
             yield News(run.notified_at, "Alertmanager", "has notified promheal")
         for decision in run.decisions:
@@ -262,7 +151,7 @@ class Watch:
             what = f"run {run.id} has ended: {run.outcome}{reason}"
             yield News(run.finished_at, "promheal", what, Tone.WELL if healed else Tone.ILL)
 
-    def _step(self, run: Seen, step: Step) -> Iterator[News]:
+    def _step(self, run: RunView, step: StepView) -> Iterator[News]:
         name = f"step {step.index + 1} of run {run.id}, {step.action}"
         key = (run.id, step.phase, step.index, step.attempt)
         end = step.finished_at
@@ -302,15 +191,15 @@ class Watch:
             raise UpstreamError(f"promheal's {path}: {error}") from None
 
 
-def _decided(run: Seen, decision: Decision) -> str:
+def _decided(run: RunView, decision: DecisionView) -> str:
     why = " ".join(filter(None, (decision.reason, decision.detail)))
     return f"decides: {decision.verdict} {run.strategy} on {run.target}{why and ': ' + why}"
 
 
-def _observed(run: Seen, one: Observation) -> News:
-    sickness = _BY_ALERT.get(run.alert["labels"].get("alertname", "")) if run.alert else None
+def _observed(run: RunView, one: Observation) -> News:
+    fault = BY_ALERT.get(run.alert["labels"].get("alertname", "")) if run.alert else None
     if one.verdict == Signal.CLEARED:
         return News(one.at, "promheal", f"proven: {one.detail}", Tone.WELL)
-    if one.verdict == Signal.FIRING and one.value is not None and sickness is not None:
-        return News(one.at, "promheal", f"not yet: {sickness.show(one.value)}", Tone.WARNING)
+    if one.verdict == Signal.FIRING and one.value is not None and fault is not None:
+        return News(one.at, "promheal", f"not yet: {fault.show(one.value)}", Tone.WARNING)
     return News(one.at, "promheal", f"not yet: {one.detail}", Tone.WARNING)
