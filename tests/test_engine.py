@@ -230,7 +230,7 @@ def test_a_journal_that_cannot_store_is_no_fault_of_promheal(
 def test_what_another_process_must_look_at_is_not_asked_for_in_a_circle(
     considered: Considered, caplog: pytest.LogCaptureFixture
 ) -> None:
-    engine = EmbeddedEngine(threads=lambda: 1, clock=steady_clock())
+    engine = embedded_engine(1)
     considered.again[Key("s", "t")] = HandOver("web-1")
     engine.start(considered)
     with caplog.at_level("WARNING", logger="promheal.engine"):

@@ -34,7 +34,7 @@ from receiver.policy.run import Run
 from receiver.policy.target import Key
 from receiver.reporting.healing_log import HealingLog, would_have
 from receiver.reporting.lookout import Lookout
-from receiver.reporting.needs import CLOCK_LEAD
+from receiver.reporting.needs.process import CLOCK_LEAD
 from receiver.reporting.notices import Notices
 
 log: Final = logging.getLogger("promheal")

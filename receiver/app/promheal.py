@@ -30,7 +30,8 @@ from receiver.policy.target import Key
 from receiver.reporting.healing_log import HealingLog
 from receiver.reporting.lookout import Lookout
 from receiver.reporting.metrics import Metrics
-from receiver.reporting.needs import Need, needs
+from receiver.reporting.needs import needs
+from receiver.reporting.needs.need import Need
 from receiver.reporting.notices import Notices
 from receiver.reporting.present import Present, Seen, see
 from receiver.reporting.reach import Reach

@@ -14,7 +14,7 @@ from receiver.cli.output import show
 from receiver.cli.pause import Pause, scope_of, scope_options
 from receiver.cli.pause import text as paused_text
 from receiver.errors import RefusedError
-from receiver.reporting.needs import resuming
+from receiver.reporting.needs.engine import resuming
 
 
 class _Pauses(msgspec.Struct, frozen=True):

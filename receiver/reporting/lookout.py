@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterable
 from typing import Final
 
 from receiver.errors import JournalError
-from receiver.reporting.needs import Need
+from receiver.reporting.needs.need import Need
 
 log: Final = logging.getLogger("promheal.needs")
 

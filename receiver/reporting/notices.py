@@ -23,8 +23,8 @@ from receiver.policy.breaker import BreakerEvent, BreakerState
 from receiver.policy.guards.situation import Reason
 from receiver.policy.run import Outcome, Run
 from receiver.policy.target import Key
-from receiver.reporting import needs
 from receiver.reporting.metrics import NOTICES
+from receiver.reporting.needs import engine, runs
 
 log: Final = logging.getLogger("promheal.notices")
 
@@ -114,15 +114,15 @@ class Notice(msgspec.Struct, frozen=True, kw_only=True):
             case Event.RELAPSED:
                 return f"It treats a symptom, so look for the cause: promheal run {run.id}"
             case Event.DORMANT:
-                return f"Nothing acts until a person says: {needs.dormant('').command}"
+                return f"Nothing acts until a person says: {engine.dormant('').command}"
             case Event.BREAKER_PERMANENT_OPEN:
-                command = needs.open_for_good(self.subject).command
+                command = engine.open_for_good(self.subject).command
                 return f"Nothing passes it until a person says: {command}"
             case Event.APPROVAL_NEEDED:
-                yes = needs.approval(run).command
+                yes = runs.approval(run).command
                 return f"Say yes or no: {yes}, or {yes.replace('approve', 'reject', 1)}"
             case _:
-                need = needs.in_vain(run)
+                need = runs.in_vain(run)
                 return f"{need.advice}: {need.command}"
 
 

@@ -30,7 +30,8 @@ from receiver.policy.duration import format_duration
 from receiver.policy.run import FAILURES, Outcome
 from receiver.policy.strategy import Budget, Mode, Strategy
 from receiver.reporting.metrics import HEALS, NOTIFICATIONS, RELAPSES, TOTALS, label_sets
-from receiver.reporting.needs import Severity, needs
+from receiver.reporting.needs import needs
+from receiver.reporting.needs.need import Severity
 from receiver.reporting.present import LISTED, Present, Seen, see
 from receiver.reporting.reach import UPSTREAMS
 

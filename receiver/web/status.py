@@ -16,7 +16,8 @@ from receiver.policy.breaker import PERMANENT_REASON, Breaker, BreakerState
 from receiver.policy.dormancy import Dormancy, backoff
 from receiver.policy.run import FAILURES, Outcome, State
 from receiver.reporting.metrics import HEALS
-from receiver.reporting.needs import Need, needs, worst
+from receiver.reporting.needs import needs, worst
+from receiver.reporting.needs.need import Need
 from receiver.reporting.present import Present, Seen
 from receiver.settings import EngineSettings
 

@@ -20,6 +20,7 @@ import sys
 import threading
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
+from itertools import chain
 from pathlib import Path
 from typing import Any, Final, NamedTuple
 
@@ -453,8 +454,9 @@ def test_every_issue_of_the_status_has_its_place_in_the_guide() -> None:
 
 def titles_of_needs() -> Iterator[tuple[str, str]]:
     """Yield (severity, title) of each need in the code, with … for what is put in."""
-    tree = ast.parse((REPOSITORY / "receiver/reporting/needs.py").read_text(encoding="utf-8"))
-    for node in ast.walk(tree):
+    files = sorted((REPOSITORY / "receiver/reporting/needs").glob("*.py"))
+    trees = [ast.parse(file.read_text(encoding="utf-8")) for file in files]
+    for node in chain.from_iterable(map(ast.walk, trees)):
         if not isinstance(node, ast.Call) or not isinstance(node.func, ast.Name):
             continue
         if node.func.id == "_first":

@@ -23,7 +23,7 @@ from typing import Any, Final, NamedTuple
 import pytest
 import yaml
 
-from receiver.reporting.needs import NeedReason
+from receiver.reporting.needs.need import NeedReason
 from tests.acceptance.disk import disk
 from tests.acceptance.server import PATIENCE, Promheal, ask, notification, only_in_a_file, strategy
 from tests.acceptance.terminal import Ward, ward_in
