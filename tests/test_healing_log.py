@@ -33,7 +33,13 @@ from receiver.policy.alert import Alert
 from receiver.policy.run import Outcome, Phase, Run, State, Step, StepState
 from receiver.policy.target import Key
 from receiver.reporting import healing_log, rotating_file
-from receiver.reporting.healing_log import Line, encode, line_in, would_have
+from receiver.reporting.healing_log_line import (
+    MAX_TEXT,
+    HealingLogLine,
+    encode,
+    line_in,
+    would_have,
+)
 from receiver.services import Inventory
 from receiver.settings import HealingLogSettings
 from tests.factories import NOW, FakeClock, alert, step, strategy
@@ -266,8 +272,8 @@ def test_hostile_labels_are_one_line_of_printable_and_bounded_text(
     (line,) = lines(file)
     assert line["metric"] == HOSTILE
     assert line["success"] is False
-    assert line["severity"] == labels["severity"][: healing_log.MAX_TEXT - 1] + "…"
-    assert len(line["reason"]) == healing_log.MAX_TEXT
+    assert line["severity"] == labels["severity"][: MAX_TEXT - 1] + "…"
+    assert len(line["reason"]) == MAX_TEXT
 
 
 def test_a_batch_is_never_longer_than_what_is_looked_at_after_a_crash() -> None:
@@ -483,7 +489,7 @@ def begun_in(t: Any, name: str) -> Any:
     )
 
 
-def all_lines(journal: Journal) -> list[Line]:
+def all_lines(journal: Journal) -> list[HealingLogLine]:
     found = journal.read(lambda t: [line_in(t, run) for run in t.unlogged(limit=1_000)])
     return [line for line in found if line is not None]
 
@@ -534,7 +540,7 @@ def test_where_no_file_is_wanted_nothing_piles_up(journal: Journal, make: Make, 
     log.add(would_have(Key("latency", "t"), alert(), value=None, actions=1, now=NOW))
 
     assert unlogged(journal) == []
-    assert log._untold == []
+    assert log._pending == []
     assert not file.parent.exists()
 
 
@@ -671,13 +677,13 @@ def test_lines_without_a_run_wait_for_the_file_too_but_not_without_bound(
     log = make()
     file.mkdir(parents=True)
     line = would_have(Key("latency", "t"), alert(), value=None, actions=3, now=NOW)
-    for n in range(healing_log.MOST_UNTOLD + 5):
-        log._untold.append(line) if 0 < n < healing_log.MOST_UNTOLD else log.add(line)
+    for n in range(healing_log.MOST_PENDING + 5):
+        log._pending.append(line) if 0 < n < healing_log.MOST_PENDING else log.add(line)
     file.rmdir()
 
     log.write()
 
-    assert len(lines(file)) == healing_log.MOST_UNTOLD
+    assert len(lines(file)) == healing_log.MOST_PENDING
 
 
 def test_lines_without_a_run_do_not_hide_that_one_is_in_doubt(
@@ -687,7 +693,7 @@ def test_lines_without_a_run_do_not_hide_that_one_is_in_doubt(
     dies(journal, monkeypatch, make())
     log = make()
     line = would_have(Key("latency", "t"), alert(), value=None, actions=3, now=NOW)
-    log._untold += [line] * healing_log.BATCH  # a whole batch is before the run's
+    log._pending += [line] * healing_log.BATCH  # a whole batch is before the run's
 
     log.write()
 
@@ -923,10 +929,10 @@ def test_the_page_tells_every_field_in_its_order_and_shows_a_real_line() -> None
     fields, _, rest = page.partition("## Settings")
 
     assert tuple(re.findall(r"^\| `(\w+)` \|", fields, re.MULTILINE)) == FIELDS
-    assert Line.__struct_fields__ == FIELDS
+    assert HealingLogLine.__struct_fields__ == FIELDS
     (shown,) = re.findall(r"```json\n(.*)\n```", fields)
-    assert encode(msgspec.json.decode(shown, type=Line)).decode() == shown + "\n"
+    assert encode(msgspec.json.decode(shown, type=HealingLogLine)).decode() == shown + "\n"
     told = dict(re.findall(r"^\| `(\w+)` \| `(\S+)` \|", rest, re.MULTILINE))
     assert told == {name: str(value) for name, value in
                     msgspec.structs.asdict(HealingLogSettings()).items()}  # fmt: skip
-    assert f"cut at {healing_log.MAX_TEXT} characters" in page
+    assert f"cut at {MAX_TEXT} characters" in page

@@ -32,7 +32,8 @@ from receiver.policy.alert import Alert
 from receiver.policy.guards.situation import Reason
 from receiver.policy.run import Run
 from receiver.policy.target import Key
-from receiver.reporting.healing_log import HealingLog, would_have
+from receiver.reporting.healing_log import HealingLog
+from receiver.reporting.healing_log_line import would_have
 from receiver.reporting.lookout import Lookout
 from receiver.reporting.needs.process import CLOCK_LEAD
 from receiver.reporting.notices import Notices

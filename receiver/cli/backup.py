@@ -15,7 +15,7 @@ from receiver.config.files import load
 from receiver.errors import ConfigError
 from receiver.journal import file_of
 from receiver.journal.backup import Backup, make, verify
-from receiver.reporting.healing_log import timestamp
+from receiver.reporting.healing_log_line import timestamp
 from receiver.settings import environment
 
 

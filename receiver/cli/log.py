@@ -22,7 +22,7 @@ from receiver.clock import steady_clock
 from receiver.errors import ConfigError, JournalError
 from receiver.journal import Journal, open_journal
 from receiver.log import escape
-from receiver.reporting.healing_log import Line, encode, line_in
+from receiver.reporting.healing_log_line import HealingLogLine, encode, line_in
 from receiver.yaml.diagnostics import quoted, suggestion
 
 PAGE: Final = 10_000
@@ -65,12 +65,12 @@ def export(
     All runs that acted and have ended and that the journal still keeps. A server may go on running.
     Exit code 3 when the journal has no run of the strategy that is named.
     """
-    encoded: Callable[[Line], bytes] = _csv if output == "csv" else encode
+    encoded: Callable[[HealingLogLine], bytes] = _csv if output == "csv" else encode
     journal = _open(storage_url)
     try:
         with _destination(file) as destination:
             if output == "csv":
-                destination.write(_row(Line.__struct_fields__))
+                destination.write(_row(HealingLogLine.__struct_fields__))
             for line in _counted(_lines(journal, since, strategy), destination):
                 destination.write(encoded(line))
             destination.flush()
@@ -104,7 +104,7 @@ def _destination(file: Path | None) -> Iterator[BinaryIO]:
         raise ConfigError(f"--out {file}: {error.strerror}") from None
 
 
-def _lines(journal: Journal, since: float | None, strategy: str | None) -> Iterator[Line]:
+def _lines(journal: Journal, since: float | None, strategy: str | None) -> Iterator[HealingLogLine]:
     after = (0.0, 0)
     if since is not None:
         # By the wall clock, but not before what promheal's own clock, which may be ahead, has seen.
@@ -121,12 +121,12 @@ def _page(
     return journal.read(lambda t: t.acted_runs(after=after, limit=PAGE, strategy=strategy))
 
 
-def _chunk(journal: Journal, runs: list[tuple[float, int]]) -> list[Line]:
+def _chunk(journal: Journal, runs: list[tuple[float, int]]) -> list[HealingLogLine]:
     lines = journal.read(lambda t: [line_in(t, run) for _, run in runs])
     return [line for line in lines if line is not None]
 
 
-def _counted(lines: Iterator[Line], destination: BinaryIO) -> Iterator[Line]:
+def _counted(lines: Iterator[HealingLogLine], destination: BinaryIO) -> Iterator[HealingLogLine]:
     """Tell on a terminal how far it is, unless the lines themselves are seen there."""
     if not sys.stderr.isatty() or destination.isatty():
         yield from lines
@@ -140,7 +140,7 @@ def _counted(lines: Iterator[Line], destination: BinaryIO) -> Iterator[Line]:
     click.echo(f"\r{number:,} runs\033[K", err=True)
 
 
-def _csv(line: Line) -> bytes:
+def _csv(line: HealingLogLine) -> bytes:
     return _row([_cell(value) for value in msgspec.structs.astuple(line)])
 
 
