@@ -42,7 +42,7 @@ from receiver.policy.looks import LONGEST, LOOKS, SHORTEST
 from receiver.policy.run import Outcome, State, StepState
 from receiver.policy.strategy import Strategy
 from receiver.policy.target import Key
-from receiver.reporting import scrape
+from receiver.reporting.journal_metrics import MAX_TARGETS
 from receiver.reporting.needs.engine import WARN_FAILURES
 from receiver.reporting.needs.process import CLOCK_LEAD
 from receiver.services import Inventory, Service
@@ -563,7 +563,7 @@ def test_the_engine_says_what_the_pages_say_that_it_does() -> None:
     assert f"the file `{engine.pause_file}`" in page
     assert f"From {WARN_FAILURES} targets in a row on" in page
     assert f"Beyond {CLOCK_LEAD:g} seconds" in page
-    assert f"up to {scrape.MAX_TARGETS} of targets" in text_of(DOCS / "reference/metrics.md")
+    assert f"up to {MAX_TARGETS} of targets" in text_of(DOCS / "reference/metrics.md")
 
 
 def test_every_table_of_the_journal_is_documented() -> None:

@@ -18,7 +18,7 @@ from receiver.policy.run import FAILURES, Doubt, Outcome, State
 from receiver.policy.signal import Signal
 from receiver.policy.strategy import Budget, Strategy, Verify
 from receiver.policy.target import Key
-from receiver.reporting.scrape import effectiveness
+from receiver.reporting.journal_metrics import effectiveness
 from tests.factories import NOW, strategy
 from tests.world import KEY, World
 

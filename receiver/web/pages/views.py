@@ -18,8 +18,8 @@ from receiver.policy.looks import wait_of
 from receiver.policy.run import FAILURES, Observation, Outcome, Phase, Run, State
 from receiver.policy.strategy import Strategy
 from receiver.policy.target import Key
+from receiver.reporting.journal_metrics import budget_left
 from receiver.reporting.present import Seen
-from receiver.reporting.scrape import budget_left
 from receiver.web import status
 from receiver.web.pages import chart
 
