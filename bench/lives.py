@@ -317,7 +317,7 @@ def _life(
 ) -> Iterator[Phase]:
     key = Key(STRATEGY, f'instance="{instance}"')
     assert isinstance(acts.engine, PostgresEngine)
-    acts.engine._say_alive()  # noqa: SLF001  what it does every few seconds
+    acts.engine._leases.beat()  # noqa: SLF001  what it does every few seconds
     decides.intake.admit(notification(instance))
     yield traced.taken("notified")
     judge.return_value = FIRING

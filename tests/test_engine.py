@@ -82,7 +82,9 @@ def start(request: pytest.FixtureRequest, considered: Considered) -> Iterator[St
         else:
             journal = PostgresJournal(request.getfixturevalue("database"))
             journals.append(journal)
-            engine = PostgresEngine(journal, EVERYWHERE, threads=lambda: threads, clock=clock)
+            engine = PostgresEngine(
+                journal=journal, role=EVERYWHERE, threads=lambda: threads, clock=clock
+            )
         engine.start(consider)
         engines.append(engine)
         return engine

@@ -16,7 +16,7 @@ import pytest
 from procrastinate.schema import SchemaManager
 
 from receiver.clock import steady_clock
-from receiver.engine import Consider
+from receiver.engine import Consider, leases
 from receiver.engine import postgres as engines
 from receiver.engine.postgres import PostgresEngine
 from receiver.errors import FencedError, JournalError
@@ -41,7 +41,7 @@ def start(database: str) -> Iterator[Start]:
 
     def make(consider: Consider, role: ProcessRole = EVERYWHERE) -> PostgresEngine:
         engine = PostgresEngine(
-            PostgresJournal(database), role, threads=lambda: 4, clock=steady_clock()
+            journal=PostgresJournal(database), role=role, threads=lambda: 4, clock=steady_clock()
         )
         engine.start(consider)
         started.append(engine)
@@ -56,9 +56,10 @@ def start(database: str) -> Iterator[Start]:
 @pytest.fixture
 def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
     """Leases of a second."""
+    monkeypatch.setattr(leases, "LEASE", 1.0)
     monkeypatch.setattr(engines, "LEASE", 1.0)
     monkeypatch.setattr(claims, "LEASE", 1.0)
-    monkeypatch.setattr(engines, "BEAT", 0.2)
+    monkeypatch.setattr(leases, "BEAT", 0.2)
 
 
 @pytest.fixture
@@ -308,7 +309,7 @@ def test_what_a_dead_process_left_is_considered_anew_and_it_cannot_come_back(
 
     zombie = start(dies)
     # As if it were cut off: its heartbeats and its renewals reach nobody.
-    monkeypatch.setattr(zombie, "_say_alive", lambda: None)
+    monkeypatch.setattr(zombie._leases, "beat", lambda: None)
     zombie.wake(KEY)
     assert taken.wait(10)
     with psycopg.connect(journal.url, options="-c search_path=promheal") as connection:
@@ -338,7 +339,10 @@ def test_what_a_process_that_has_ended_left_on_this_machine_waits_for_no_lease(
         "from receiver.journal.postgres import PostgresJournal\n"
         "from receiver.policy.role import EVERYWHERE\n"
         "journal = PostgresJournal(sys.argv[1])\n"
-        "engine = PostgresEngine(journal, EVERYWHERE, threads=lambda: 1, clock=steady_clock())\n"
+        "clock = steady_clock()\n"
+        "engine = PostgresEngine(\n"
+        "    journal=journal, role=EVERYWHERE, threads=lambda: 1, clock=clock\n"
+        ")\n"
         "engine.start(lambda key: os.kill(os.getpid(), signal.SIGKILL))\n"
         "engine.wake(('latency', 't'))\n"
         "time.sleep(60)\n"
@@ -373,6 +377,7 @@ def test_what_could_not_be_stored_is_considered_again(
     start: Start, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(engines, "RETRY", 0.1)
+    monkeypatch.setattr(leases, "LEASE", 0.5)
     monkeypatch.setattr(engines, "LEASE", 0.5)
     monkeypatch.setattr(claims, "LEASE", 0.5)
     failures = iter([True] * 4)  # each is tried once more, alone

@@ -92,8 +92,8 @@ def _engine(
 
     assert isinstance(journal, PostgresJournal)
     return PostgresEngine(
-        journal,
-        options.role,
+        journal=journal,
+        role=options.role,
         threads=lambda: acting() + (DECIDING if options.role.decides else 0),
         clock=clock,
         observe_wait=metrics.queue_wait.observe,

@@ -10,54 +10,45 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import os
-import socket
 import threading
-from collections.abc import Awaitable, Callable, Iterable
+from collections.abc import Callable, Iterable
 from contextlib import suppress
-from importlib.metadata import version
-from math import inf
-from secrets import token_hex
-from time import monotonic, perf_counter
-from typing import Any, Final
+from time import perf_counter
+from typing import Final
 
 import psycopg
 from procrastinate import App, JobContext, PsycopgConnector
 from procrastinate.exceptions import ConnectorException
-from procrastinate.jobs import Job, Status
-from procrastinate.manager import JobManager
 
 from receiver.clock import Clock
-from receiver.engine import Consider
+from receiver.engine import Consider, leases
+from receiver.engine.leases import Leases
+from receiver.engine.procrastinate_jobs import ProcrastinateJobs
 from receiver.errors import FencedError, JournalError
-from receiver.journal import Worker
-from receiver.journal.jobs import CHANNEL, KNOCK, TASK, engine_version, queue_of
+from receiver.journal.jobs import CHANNEL, KNOCK, TASK, queue_of
 from receiver.journal.postgres import PostgresJournal
 from receiver.journal.postgres_server import CONNECT, SCHEMA
 from receiver.journal.postgres_transaction import PostgresTransaction
 from receiver.policy.role import LEASE, At, HandOver, ProcessRole, Rest
 from receiver.policy.target import Key
-from receiver.process.table import born, machine
 
 log: Final = logging.getLogger("promheal.engine")
-logging.getLogger("procrastinate").setLevel(logging.WARNING)  # it tells of each job at its start
+logging.getLogger("procrastinate").setLevel(logging.WARNING)  # it logs each job
 
-BEAT: Final = 5.0
-"""Seconds between two signs of life."""
 RETRY: Final = 5.0
 """Seconds until a key is considered again after an error that was not the target's."""
 AGAIN: Final = 0.5
 """Seconds until procrastinate's worker is run again when it has ended."""
 POLL: Final = 5.0
-"""Seconds between two looks for jobs, should a notification have been lost."""
+"""Seconds between two polls for jobs, in case a notification was lost."""
 
 
 class PostgresEngine:
     def __init__(
         self,
+        *,
         journal: PostgresJournal,
         role: ProcessRole,
-        *,
         threads: Callable[[], int],
         clock: Clock,
         observe_wait: Callable[[float], None] | None = None,
@@ -66,23 +57,10 @@ class PostgresEngine:
         self._threads = threads
         self._clock = clock
         self._observe_wait = observe_wait
-        host = socket.gethostname()
-        self.worker = Worker(
-            id=f"{host}:{os.getpid()}:{token_hex(4)}",
-            host=host,
-            machine=machine(),
-            pid=os.getpid(),
-            born=born(os.getpid()),
-            names=tuple(sorted(role.executes)),
-            version=version("promheal"),
-            seen=0.0,
-        )
+        self._leases = Leases(journal=journal, role=role)
+        self.worker = self._leases.worker
         self._queues = sorted(queue_of(name) for name in role.executes)
         self._consider: Consider | None = None
-        self._number = 0  # procrastinate's for this process
-        self._in_touch = inf  # since when the server has been answering, by the monotonic clock
-        self._epochs: set[int] = set()  # of the claims in hand; guarded by _lock
-        self._lock = threading.Lock()
         self._stopping = threading.Event()
         self._loop: asyncio.AbstractEventLoop | None = None
         self._running: asyncio.Task[None] | None = None
@@ -93,8 +71,8 @@ class PostgresEngine:
 
     def start(self, consider: Consider) -> None:
         self._consider = consider
-        self._say_alive()
-        self._bury()
+        self._leases.beat()
+        self._leases.bury()
         self._thread.start()
         self._pulse.start()
 
@@ -108,7 +86,7 @@ class PostgresEngine:
         try:
             queues = self._journal.atomically(lambda t: t.wake(wanted, at, idle=idle))
         except JournalError as error:
-            log.warning("not woken, which the next resync makes good: %s", error)
+            log.warning("wake-up failed, retried at next resync: %s", error)
         else:
             self._set_timers(queues, at)
 
@@ -123,7 +101,7 @@ class PostgresEngine:
                 loop.call_soon_threadsafe(running.cancel)
         self._thread.join(timeout)
         with suppress(JournalError):
-            self._journal.atomically(lambda t: t.leave(self.worker.id))
+            self._leases.leave()
         return not self._thread.is_alive()
 
     @property
@@ -174,12 +152,12 @@ class PostgresEngine:
             timeout=5.0,
         )
         app = App(connector=connector)
-        app.job_manager = jobs = _Jobs(connector, self._called)
+        app.job_manager = jobs = ProcrastinateJobs(connector, self._registered)
         app.task(name=TASK, pass_context=True)(self._carry)
         async with app.open_async():
             self._app = app
             beside = [
-                asyncio.create_task(self._take_over(app)),
+                asyncio.create_task(self._leases.take_over(app)),
                 asyncio.create_task(self._until_heard(jobs)),
             ]
             try:
@@ -189,7 +167,7 @@ class PostgresEngine:
                     concurrency=self._threads(),
                     install_signal_handlers=False,
                     fetch_job_polling_interval=POLL,
-                    update_heartbeat_interval=BEAT,
+                    update_heartbeat_interval=leases.BEAT,
                     stalled_worker_timeout=LEASE,
                     delete_jobs="always",
                 )
@@ -198,10 +176,8 @@ class PostgresEngine:
                 for task in beside:
                     task.cancel()
 
-    async def _called(self, number: int) -> None:
-        """Procrastinate calls this process by a number now; what it begins carries that."""
-        self._number = number
-        await asyncio.to_thread(self._say_alive)
+    async def _registered(self, number: int) -> None:
+        await asyncio.to_thread(self._leases.registered, number)
 
     async def _carry(self, context: JobContext, strategy: str, target: str) -> None:
         """Consider a key in a thread of its own: a daemon, so that nobody waits for it at exit."""
@@ -235,20 +211,14 @@ class PostgresEngine:
         return True
 
     def _consider_job(self, job: int, key: Key) -> None:
-        claimed = self._journal.atomically(lambda t: _claim(t, key.target, self.worker.id))
+        claimed = self._leases.claim(key.target)
         if isinstance(claimed, float):  # a lease that has not ended
             queues = self._journal.atomically(lambda t: t.end_job(job, key, claimed))
             self._set_timers(queues, claimed)
             return
-        with self._lock:
-            self._epochs.add(claimed)
-        try:
-            with self._journal.fenced(key.target, claimed):
-                again = self._look(key)
-                queues = self._journal.atomically(lambda t: _end(t, job, key, again, claimed))
-        finally:
-            with self._lock:
-                self._epochs.discard(claimed)
+        with self._leases.held(key.target, claimed):
+            again = self._look(key)
+            queues = self._journal.atomically(lambda t: _end(t, job, key, again, claimed))
         self._set_timers(queues, again)
 
     def _look(self, key: Key) -> float | None:
@@ -296,132 +266,19 @@ class PostgresEngine:
                     payload=KNOCK,
                 )
 
-    async def _until_heard(self, jobs: _Jobs) -> None:
+    async def _until_heard(self, jobs: ProcrastinateJobs) -> None:
         """Knock at our own door, to find what came after the first look and before we listened."""
         while not jobs.heard:
             await asyncio.sleep(0.1)
             await self._knocked(self._queues)
 
-    # -- who lives, and whose work is left
-
     def _beat(self) -> None:
-        while not self._stopping.wait(BEAT):
-            self._say_alive()
-            self._bury()
+        while not self._stopping.wait(leases.BEAT):
+            self._leases.beat()
+            self._leases.bury()
         while self._thread.is_alive():  # what is in hand is not taken over while it ends
-            self._say_alive()
-            self._thread.join(BEAT)
-
-    def _say_alive(self) -> None:
-        with self._lock:
-            epochs = list(self._epochs)
-        try:
-            self._journal.aside(
-                lambda t: t.beat(self.worker, engine_version(), self._number, epochs)
-            )
-        except JournalError as error:
-            self._in_touch = inf
-            log.warning("cannot say that we live: %s", error)
-        else:
-            self._in_touch = min(self._in_touch, monotonic())
-
-    def _bury(self) -> None:
-        """See which processes of this machine have ended: nobody need wait for their leases."""
-        try:
-            neighbours = self._journal.read(lambda t: t.neighbours(self.worker))
-            for worker, pid, since in neighbours:
-                if born(pid) != since:
-                    left = self._journal.atomically(lambda t, w=worker: t.bury(w))  # type: ignore[misc]
-                    for key in left:
-                        log.warning("%s on %s was left by a process that has ended", *key)
-        except JournalError as error:
-            log.warning("whether others live is not known: %s", error)
-
-    async def _take_over(self, app: App) -> None:
-        """End the jobs of processes that are not heard of, and have their keys considered anew.
-
-        Not before the server has been answering for a lease: when it was away, the others need as
-        long as we do to be heard again.
-        """
-        while True:
-            await asyncio.sleep(LEASE / 2)
-            if monotonic() - self._in_touch < LEASE:
-                continue
-            try:
-                left = await app.job_manager.get_stalled_jobs(seconds_since_heartbeat=LEASE)
-            except ConnectorException:
-                continue
-            for job in left:
-                await asyncio.to_thread(self._take, job)
-
-    def _take(self, job: Job) -> None:
-        assert job.id is not None
-        number = job.id
-        key = Key(str(job.task_kwargs["strategy"]), str(job.task_kwargs["target"]))
-
-        def take(transaction: PostgresTransaction) -> bool:
-            if transaction.claimed_until(key.target) is not None:
-                return False
-            transaction.end_job(number, key, 0.0)
-            return True
-
-        try:
-            taken = self._journal.atomically(take)
-        except JournalError:
-            return
-        if taken:
-            log.warning(
-                "%s on %s was left by a process that is not heard of; considered anew", *key
-            )
-
-
-class _Jobs(JobManager):
-    """procrastinate's way to its jobs, but for how they are ended, and for a wake that it loses.
-
-    A notification that comes while it looks for a job is forgotten when the look finds none
-    (measured with 3.10), and the job would wait for the next poll.
-    """
-
-    def __init__(
-        self, connector: PsycopgConnector, called: Callable[[int], Awaitable[None]]
-    ) -> None:
-        """*called* is told what procrastinate calls this process, before it begins anything."""
-        super().__init__(connector)
-        self.heard = 0
-        self._called = called
-
-    async def register_worker(self) -> int:
-        number = await super().register_worker()
-        await self._called(number)
-        return number
-
-    async def listen_for_jobs(self, *, on_notification: Any, queues: Any = None) -> None:
-        async def heard(**notification: Any) -> None:
-            self.heard += 1
-            await on_notification(**notification)
-
-        while True:
-            with suppress(ConnectorException):  # a server that is away at once ends its listening
-                await super().listen_for_jobs(on_notification=heard, queues=queues)
-            await asyncio.sleep(AGAIN)
-
-    async def fetch_job(self, queues: Iterable[str] | None, worker_id: int) -> Job | None:
-        while True:
-            before = self.heard
-            job = await super().fetch_job(queues, worker_id)
-            if job is not None or self.heard == before:
-                return job
-
-    async def finish_job(self, job: Job, status: Status, delete_job: bool) -> None:  # noqa: FBT001  as it is called
-        """Leave it: a job is ended in the transaction of the journal that says what comes next."""
-
-
-def _claim(transaction: PostgresTransaction, target: str, worker: str) -> int | float:
-    """Take the target in hand: the epoch, or as a float when the lease of who has it ends."""
-    epoch = transaction.claim(target, worker)
-    if epoch is not None:
-        return epoch
-    return transaction.claimed_until(target) or 0.0
+            self._leases.beat()
+            self._thread.join(leases.BEAT)
 
 
 def _end(
