@@ -49,11 +49,11 @@ def fields(record: logging.LogRecord) -> dict[str, Any]:
     }
     if record.exc_info:
         found["error"] = logging.Formatter().formatException(record.exc_info)
-    return {name: _told(value) for name, value in found.items()}
+    return {name: _redacted(value) for name, value in found.items()}
 
 
-def _told(value: object) -> object:
-    """Return *value* without secrets: itself where there is none in it."""
+def _redacted(value: object) -> object:
+    """Return *value* with secrets redacted."""
     match value:
         case str():
             return redact(value)
@@ -71,7 +71,7 @@ class JsonFormatter(logging.Formatter):
         line = msgspec.json.encode(
             {name: _plain(value) for name, value in fields(record).items()}, enc_hook=str
         )
-        return escape(line.decode())  # inside a JSON string the escapes mean what they replace
+        return escape(line.decode())  # in a JSON string the escapes mean the same
 
 
 class LogfmtFormatter(logging.Formatter):

@@ -1,4 +1,4 @@
-"""What was kept of a moment: one compressed JSON for each step that asked for it.
+"""What did things look like when a step ran? One compressed JSON for each `snapshot` step.
 
 The files are `RUN-STEP.json.gz` in a folder of their own beside the journal, readable by promheal's
 user alone: log lines and labels may hold anything.
@@ -35,26 +35,26 @@ class Metric(msgspec.Struct, frozen=True, kw_only=True):
     step: float
     """Seconds from one point to the next."""
     series: tuple[Range, ...]
-    """Those that have most labels of the alert come first."""
+    """Those that share most labels with the alert come first."""
     left_out: int = 0
-    """Series that were too many."""
+    """Series beyond the limit, which are not kept."""
 
 
 class Machine(msgspec.Struct, frozen=True, kw_only=True):
-    """Where promheal runs."""
+    """The machine that promheal runs on."""
 
     cpus: int
     load: tuple[float, ...]
     """The average of 1, 5 and 15 minutes."""
     memory_bytes: int
     available_bytes: int
-    """What could be had without swapping, as the kernel estimates it."""
+    """MemAvailable, the kernel's estimate of what can be had without swapping."""
     processes: tuple[ProcessFigures, ...]
-    """Those that use most CPU and memory, in the order of their CPU use."""
+    """Those that use most CPU or memory, by CPU use."""
 
 
 class ServiceWord(msgspec.Struct, frozen=True, kw_only=True):
-    """How the service was."""
+    """The state of the service."""
 
     name: str
     state: str
@@ -62,7 +62,7 @@ class ServiceWord(msgspec.Struct, frozen=True, kw_only=True):
     detail: str
     pid: int | None
     health: str = ""
-    """What its health URL answered, or why it did not; empty without one."""
+    """What its health URL answered, or why there was no answer; empty without a URL."""
 
 
 class Logs(msgspec.Struct, frozen=True, kw_only=True):
@@ -73,14 +73,14 @@ class Logs(msgspec.Struct, frozen=True, kw_only=True):
     """Seconds since the epoch, by the wall clock."""
     size: int
     lines: tuple[str, ...]
-    """The last ones; what is no UTF-8 is replaced."""
+    """The last ones; bytes that are not UTF-8 are replaced."""
 
 
 class Snapshot(msgspec.Struct, frozen=True, kw_only=True):
-    """How it was when a step of a run asked, as far as it could be had."""
+    """What a step found, as far as it could be had."""
 
     version: int = 1
-    """Of this form."""
+    """Of this format."""
     run: int
     step: int
     """From 0."""
@@ -91,15 +91,15 @@ class Snapshot(msgspec.Struct, frozen=True, kw_only=True):
     alert: dict[str, Any]
     """Fingerprint, labels, annotations, start and expression."""
     value: float | None = None
-    """What the expression returned when it was decided."""
+    """What the expression returned at the decision."""
     decisions: tuple[dict[str, Any], ...] = ()
-    """What was decided about the run until then: verdict, reason, and `answers` of every guard."""
+    """Decisions about the run so far: verdict, reason, and `answers` of every guard."""
     metrics: tuple[Metric, ...] = ()
     machine: Machine | None = None
     service: ServiceWord | None = None
     logs: Logs | None = None
     missing: dict[str, str] = {}
-    """Why a part is not there, by the part's name."""
+    """Why a part is missing, by its name."""
 
 
 class Kept(NamedTuple):
@@ -119,7 +119,7 @@ def keep(folder: Path, snapshot: Snapshot) -> Kept:
     content = gzip.compress(text.encode(), mtime=0)
     new = path.with_name(f"{path.name}.new")
     with suppress(FileNotFoundError):
-        new.unlink()  # of a promheal that was killed
+        new.unlink()  # left by a promheal that was killed
     descriptor = os.open(new, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
     with open(descriptor, "wb") as file:  # noqa: PTH123  a descriptor
         file.write(content)
@@ -135,7 +135,7 @@ def keep(folder: Path, snapshot: Snapshot) -> Kept:
 
 
 def path_of(folder: Path, run: int, step: int) -> Path:
-    """Return where the snapshot of a step is kept below *folder*, if there is one."""
+    """Return the path of a step's snapshot below *folder*; it need not exist."""
     return folder / FOLDER / f"{run}-{step}.json.gz"
 
 
@@ -145,7 +145,7 @@ def read(path: Path) -> Snapshot:
 
 
 def prune(folder: Path, is_known: Callable[[int], bool]) -> int:
-    """Delete the snapshots of runs that the journal does not know any more; return how many."""
+    """Delete snapshots of runs that are no longer in the journal; return how many."""
     gone = 0
     try:
         found = list((folder / FOLDER).iterdir())

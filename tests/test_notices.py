@@ -330,7 +330,7 @@ def test_a_channel_that_comes_back_is_told_and_one_that_does_not_is_counted(
     told.tell()
     assert told.channels.tries == 1 + len(told.again)
     assert told.world.totals(NOTICES.name) == {("team", "sent"): 1, ("team", "failed"): 1}
-    assert "nobody was told: channel 'team': it answered 503" in caplog.text
+    assert "notification not delivered: channel 'team': it answered 503" in caplog.text
 
 
 # ── with Apprise, a server, and promheal itself ──

@@ -75,7 +75,7 @@ def _engine(
     clock: Clock,
     timers: Timers,
 ) -> Engine:
-    """Return the carrier for this journal; it may not be started yet."""
+    """Return the engine for this journal, not started."""
 
     def acting() -> int:
         return options.threads or current.config().settings.engine.max_concurrent_runs

@@ -196,7 +196,7 @@ class Leadership:
             self._reconciler.resync()
             self._notices.start()
         except JournalError as error:
-            log.warning("the resync comes later: %s", error)
+            log.warning("resync failed, retried: %s", error)
         self._outbox.send()
 
 

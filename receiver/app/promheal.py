@@ -205,10 +205,10 @@ class Promheal:
         return unreadable or self.engine.trouble
 
     def dead(self) -> str:
-        """Return what only a new process mends, or an empty text.
+        """Return why this process must be restarted, or an empty text.
 
-        Not what it lives with: a full disk, another process that acts on the journal, a journal
-        that a person must see to, or a server that is away.
+        Not for what a restart does not mend: a full disk, another process that acts on the
+        journal, a journal that needs a person, or a server that is away.
         """
         if not self.journal.alive:
             return "the journal's thread has ended"
@@ -231,7 +231,7 @@ class Promheal:
         if not self.housekeeping.stop(min(timeout, 5.0)):
             log.warning("ended while background tasks were running")
         if not self.engine.stop(timeout):
-            log.warning("ended while actions were running; they are looked at again at the start")
+            log.warning("ended while actions were running; the next start takes them up")
         self._timers.stop()
         self.intake.settle()
         self._notices.stop(SENDING)

@@ -1,4 +1,4 @@
-"""What happens by the clock and not by an event: resync, retention, probes, the process monitor.
+"""Background tasks: what runs by the clock and not by an event.
 
 A registry of tasks. Each has a timer for its next time, and a few threads execute what is due. The
 timer is set for one time only, and anew when the task has run. So two executions of one task never
@@ -215,7 +215,7 @@ class Background:
         self._timers.set(entry.task.id, at, partial(self._due.put, due))
 
     def _disarm(self, entry: _Entry) -> None:
-        entry.ticket += 1  # it may be in the line already
+        entry.ticket += 1  # it may be queued already
         self._timers.cancel(entry.task.id)
 
     def _leave(self, entry: _Entry) -> None:
@@ -230,7 +230,7 @@ class Background:
         with self._lock:
             entry = self._known[task_id]
             if entry.ticket != ticket:
-                return  # since it was set, it was unregistered, paused or set anew
+                return  # unregistered, paused or rescheduled since
             entry.running = True
             entry.since = entry.last_run = began = self._clock()
             entry.due = began + entry.interval
@@ -246,21 +246,21 @@ class Background:
                 try:
                     entry.interval = interval_of(entry.task)
                 except Exception:
-                    # Without a next time the task would be over for good.
+                    # Without a next time it would never run again.
                     log.exception("background task %s keeps its interval", task_id)
                 self._arm(entry, entry.since + entry.interval)
 
 
 class _Entry:
-    """What is remembered of a task, registered or not, while promheal runs."""
+    """The state of a task, registered or not."""
 
     def __init__(self, task: PeriodicTask) -> None:
         self.task = task
         self.registered = False
         self.running = False
-        self.ticket = 0  # of the time that counts: what was set with an earlier one is void
+        self.ticket = 0  # of the timer that counts; earlier ones are void
         self.interval = 0.0
-        self.since = 0.0  # when it began last, or else was registered or started
+        self.since = 0.0  # of the last execution, else of the registration or start
         self.due = 0.0
         self.last_run: float | None = None
         self.last_duration: float | None = None

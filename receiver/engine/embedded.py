@@ -44,8 +44,10 @@ class EmbeddedEngine:
         self._consider: Consider | None = None
         self._lock = threading.Lock()
         # All below is guarded by _lock.
-        self._lines: dict[str, deque[Key]] = {}  # targets being considered, and who waits for them
-        self._waiting: set[Key] = set()  # keys that are ready or stand in a line
+        self._lines: dict[
+            str, deque[Key]
+        ] = {}  # targets being considered, and keys that wait for them
+        self._waiting: set[Key] = set()  # keys that are ready or in a line
         self._ready: SimpleQueue[tuple[Key, float] | None] = SimpleQueue()
         self._given = 0  # keys given to threads and not yet done with
         self._threads: list[threading.Thread] = []
@@ -59,7 +61,7 @@ class EmbeddedEngine:
     def wake(self, key: Key, at: float | None = None) -> None:
         with self._lock:
             if self._stopping or self._consider is None:
-                return  # the start brings up everything there is
+                return  # the start considers everything
             if at is None or at <= self._clock():
                 self._timers.cancel(key)
                 self._enter(key)
@@ -146,7 +148,7 @@ class EmbeddedEngine:
             try:
                 assert self._consider is not None
                 again = self._consider(key)
-            except JournalError as error:  # the disk is full, and everybody says so
+            except JournalError as error:  # the disk is full, which everything reports
                 log.warning("considering %s on %s is put off: %s", *key, error)
                 again = At(self._clock() + RETRY)
             except Exception:
@@ -158,7 +160,7 @@ class EmbeddedEngine:
             match again:
                 case At(time):
                     self.wake(key, time)
-                case HandOver(runs_on):  # of a journal that many processes had shared
+                case HandOver(runs_on):  # the journal was a shared one before
                     log.warning("%s on %s is left to %s, which is not here", *key, runs_on)
                     self.wake(key, self._clock() + RETRY)
                 case Rest():

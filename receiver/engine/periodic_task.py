@@ -1,4 +1,4 @@
-"""What is done every so often? A periodic task, how it is now, and how many are too many."""
+"""A periodic task, its state, and how many are too many."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ Load = Literal["normal", "caution", "overload"]
 
 
 def load(total: int) -> Load:
-    """Say whether *total* registered tasks are as many as there should be; 3 to 5 are normal."""
+    """Classify the number of registered tasks; 3 to 5 are normal."""
     if total >= OVERLOAD_FROM:
         return "overload"
     return "caution" if total >= CAUTION_FROM else "normal"

@@ -2,8 +2,7 @@
 
 A key that is to be considered is a job with its target as the lock, so that two keys of one target
 are never considered at the same time, by whichever process. Jobs are put and ended in the journal's
-transactions. Who begins one claims the target: from then on its writes carry the claim's epoch, and
-once it was not heard of for a lease another process ends the job and has the key considered anew.
+transactions. Whoever begins one claims the target for a lease, as `receiver.engine.leases` says.
 """
 
 from __future__ import annotations
@@ -38,7 +37,7 @@ logging.getLogger("procrastinate").setLevel(logging.WARNING)  # it logs each job
 RETRY: Final = 5.0
 """Seconds until a key is considered again after an error that was not the target's."""
 AGAIN: Final = 0.5
-"""Seconds until procrastinate's worker is run again when it has ended."""
+"""Seconds until procrastinate's worker is restarted when it has ended."""
 POLL: Final = 5.0
 """Seconds between two polls for jobs, in case a notification was lost."""
 
@@ -120,7 +119,7 @@ class PostgresEngine:
         try:
             return self._journal.read(lambda t: t.jobs_due())
         except JournalError:
-            return 0  # that it is away is said elsewhere
+            return 0  # an outage is reported elsewhere
 
     # -- procrastinate
 
@@ -136,9 +135,9 @@ class PostgresEngine:
             except asyncio.CancelledError:
                 pass  # by `stop`
             except (ConnectorException, psycopg.Error, OSError) as error:
-                log.warning("the engine is run again: %s", " ".join(str(error).split()))
+                log.warning("worker ended, restarted: %s", " ".join(str(error).split()))
             except Exception:
-                log.exception("the engine is run again")
+                log.exception("worker ended, restarted")
             if not self._stopping.is_set():
                 await asyncio.sleep(AGAIN)
 
@@ -204,7 +203,7 @@ class PostgresEngine:
         try:
             self._consider_job(job, key)
         except JournalError as error:
-            log.warning("considering %s on %s is not at its end: %s", *key, error)
+            log.warning("result of considering %s on %s not stored, retried: %s", *key, error)
             return False
         except FencedError as error:
             log.warning("%s", error)
@@ -234,13 +233,13 @@ class PostgresEngine:
                     return None
         except FencedError:
             raise
-        except JournalError as error:  # the server is away, and everybody says so
+        except JournalError as error:  # the server is away, which everything reports
             log.warning("considering %s on %s is put off: %s", *key, error)
         except Exception:
             log.exception("considering %s on %s failed; again in %g s", *key, RETRY)
         return self._clock() + RETRY
 
-    # -- timers: procrastinate looks for what has become due only now and then
+    # -- timers: procrastinate itself finds what has become due only by polling
 
     def _set_timers(self, queues: set[str], at: float | None) -> None:
         loop = self._loop
@@ -253,7 +252,7 @@ class PostgresEngine:
     def _knock(self, queues: Iterable[str]) -> None:
         if self._loop is not None:
             knocking = self._loop.create_task(self._knocked(queues))
-            self._knocking.add(knocking)  # or nobody would hold it until its end
+            self._knocking.add(knocking)  # the loop holds tasks only weakly
             knocking.add_done_callback(self._knocking.discard)
 
     async def _knocked(self, queues: Iterable[str]) -> None:
@@ -267,7 +266,7 @@ class PostgresEngine:
                 )
 
     async def _until_heard(self, jobs: ProcrastinateJobs) -> None:
-        """Knock at our own door, to find what came after the first look and before we listened."""
+        """Notify ourselves, to find what came between the first fetch and the first LISTEN."""
         while not jobs.heard:
             await asyncio.sleep(0.1)
             await self._knocked(self._queues)
@@ -276,7 +275,7 @@ class PostgresEngine:
         while not self._stopping.wait(leases.BEAT):
             self._leases.beat()
             self._leases.bury()
-        while self._thread.is_alive():  # what is in hand is not taken over while it ends
+        while self._thread.is_alive():  # or it would be taken over while it ends
             self._leases.beat()
             self._thread.join(leases.BEAT)
 

@@ -18,7 +18,7 @@ from receiver.clock import Clock
 log: Final = logging.getLogger("promheal.engine")
 
 _VOID: Final = 64
-"""Void entries that the heap may hold beyond as many as there are valid ones."""
+"""Void entries that the heap may hold in addition to as many as there are valid ones."""
 
 Ring = Callable[[], object]
 """What is called when a time has come, by the thread that all timers share: it must not wait."""
@@ -31,11 +31,11 @@ class _Timer(NamedTuple):
 
 
 class TimerHeap:
-    """At most one timer a name. Not safe for threads, and without a clock of its own."""
+    """At most one timer for each name. Not thread-safe, and without a clock."""
 
     def __init__(self) -> None:
         self._rings: dict[Hashable, tuple[_Timer, Ring]] = {}
-        # What was replaced or cancelled stays in the heap until it comes up, or is too much.
+        # Replaced and cancelled timers stay here until they come up, or are too many.
         self._heap: list[tuple[_Timer, Hashable]] = []
         self._numbers = count()
 

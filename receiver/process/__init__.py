@@ -34,7 +34,7 @@ class Finished(msgspec.Struct, frozen=True, kw_only=True):
     timed_out: bool
     cancelled: bool = False
     killed: int
-    """How many processes we had to end: at the deadline, and what the main process left behind."""
+    """Processes that had to be killed, at the deadline or left behind by the main process."""
     seconds: float
     output: str
     """stdout and stderr as they came, head and tail; undecodable bytes and NUL are U+FFFD."""

@@ -49,7 +49,7 @@ class _Report(msgspec.Struct, frozen=True):
 
 
 class Output:
-    """The head and the tail of what is fed, in half of *limit* bytes each."""
+    """Keeps the head and the tail of what is fed, half of *limit* bytes each."""
 
     def __init__(self, limit: int) -> None:
         self._half = limit // 2
@@ -77,7 +77,7 @@ class Output:
 
 
 class Supervision:
-    """A supervisor that runs, seen from here."""
+    """The receiver's end of a running supervisor."""
 
     def __init__(
         self,
@@ -103,7 +103,7 @@ class Supervision:
 
     def send(self, order: bytes) -> None:
         self._channel.settimeout(_START_LIMIT)
-        with suppress(OSError):  # it died, or hangs: `_next` tells
+        with suppress(OSError):  # it died, or hangs: `_next` finds out
             self._channel.sendall(order)
 
     def started(self) -> int:
@@ -148,7 +148,7 @@ class Supervision:
                     self._ask_at = now + _CANCEL_INTERVAL
                     if cancelled():
                         self._cancelling = True
-                        with suppress(OSError):  # it died at this moment, which is read below
+                        with suppress(OSError):  # it has just died, which is read below
                             self._channel.shutdown(socket.SHUT_WR)
                 wait = min(wait, _CANCEL_INTERVAL)
             for key, _ in self._selector.select(wait):

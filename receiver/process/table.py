@@ -1,4 +1,4 @@
-"""Which processes are there, and which use this machine most? From /proc, without arguments."""
+"""Which processes run, and which use most of the machine? From /proc, without arguments."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ class ProcessFigures(msgspec.Struct, frozen=True, kw_only=True):
     """A letter as in proc_pid_stat(5): R runs, S sleeps, D waits for a disk, Z is a zombie."""
     threads: int
     cpu_percent: float
-    """Of one core, while we looked."""
+    """Share of one core, during the sample."""
     cpu_seconds: float
     """Since it was started."""
     resident_bytes: int
@@ -83,12 +83,12 @@ def top(most: int, *, over: float) -> tuple[ProcessFigures, ...]:
 
 
 def machine() -> str:
-    """Return what tells this machine, since its start, and a container on it from every other."""
+    """Return what identifies this boot of the machine, or this container on it."""
     return f"{boot()}/{Path('/proc/self/ns/pid').stat().st_ino}"
 
 
 def born(pid: int) -> int:
-    """Return when a process was started, in ticks since the machine was; 0 when it has ended."""
+    """Return when a process was started, in clock ticks since boot; 0 when it has ended."""
     try:
         fields = stat_fields(pid)
     except OSError:

@@ -1,4 +1,4 @@
-"""How is a gauge made that is read at scrape?"""
+"""Gauges that are made anew at each scrape."""
 
 from __future__ import annotations
 

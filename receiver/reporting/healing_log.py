@@ -1,7 +1,7 @@
 """What did promheal do? `healing_log.jsonl`: one JSON line for each run that acted and has ended.
 
-The journal knows which runs have no line yet, so none is forgotten, whatever ends promheal or fills
-the disk; and the end of the file is looked at before a doubtful line is written a second time.
+The journal knows which runs have no line yet, so none is lost, whatever ends promheal or fills the
+disk; and before a line is written that may be there already, the end of the file is read.
 """
 
 from __future__ import annotations
@@ -32,11 +32,11 @@ BATCHES: Final = 100
 MOST_PENDING: Final = 1_000
 """Lines without a run that wait in memory while the file cannot be written."""
 LOG_EVERY: Final = 3_600.0
-"""Seconds between two log lines that it cannot be written."""
+"""Seconds between two log lines about a file that cannot be written."""
 
 
 class _Id(msgspec.Struct, frozen=True):
-    """What tells a run from that of another journal, whose numbers begin with 1 too."""
+    """Identifies a run, also among those of an earlier journal, whose ids began with 1 too."""
 
     run: int | None = None
     timestamp: str = ""
@@ -67,8 +67,8 @@ class HealingLog:
         self._writing = threading.Lock()
         # Only appended to by those who add, and only shortened by the one who writes.
         self._pending: list[HealingLogLine] = []
-        # Runs, with their end, that stand in the file though the journal does not know it. None:
-        # the file must be asked, since this or an earlier process may have ended in between.
+        # Runs whose lines are in the file, though the journal does not know it yet. None: unknown,
+        # so the file is read, since a process may have ended between the line and the commit.
         self._doubtful: frozenset[_Id] | None = None
 
     def add(self, line: HealingLogLine) -> None:
@@ -96,7 +96,7 @@ class HealingLog:
                 self._writing.release()
 
     def _batch(self) -> bool:
-        """Write a batch, no further than the file has room; True when there is more."""
+        """Write a batch, as far as the file has room; True when there is more."""
         name = self._settings().file
         path = None if name is None else self._folder / name
         pending = self._pending[:BATCH]
@@ -127,7 +127,7 @@ class HealingLog:
     def _append(self, path: Path, lines: Sequence[HealingLogLine]) -> int:
         """Append the lines that the file has room for, and return their number.
 
-        None of them: the file was full, and a new one is to be begun.
+        When it is 0, the file was full and has been rotated.
         """
         if not lines:
             return 0
@@ -166,7 +166,7 @@ def _unlogged(transaction: Transaction) -> list[HealingLogLine]:
 
 
 def _written(path: Path) -> frozenset[_Id]:
-    """Return which runs the last lines of the file are about."""
+    """Return the runs of the last lines of the file."""
     found = set()
     with rotating_file.opened(path) as file:
         _mend(file)
@@ -177,9 +177,9 @@ def _written(path: Path) -> frozenset[_Id]:
 
 
 def _mend(file: int) -> int:
-    """Have the file end with the end of a line, and return its size.
+    """Cut off a line that was not completed, and return the file's size.
 
-    We may have died in the middle of one: its run is not marked as written, so it is cut off.
+    promheal may have died while writing it: its run is not marked as written, so it comes again.
     """
     size = os.fstat(file).st_size
     if not size or os.pread(file, 1, size - 1) == b"\n":
@@ -191,4 +191,4 @@ def _mend(file: int) -> int:
         if torn.startswith(b'{"timestamp":'[: len(torn)]):
             os.ftruncate(file, size - len(torn))
             return size - len(torn)
-    return size + os.write(file, b"\n")  # somebody's editor: nothing of it is lost
+    return size + os.write(file, b"\n")  # not ours, an editor's: keep it

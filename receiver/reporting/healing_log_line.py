@@ -18,7 +18,7 @@ from receiver.policy.target import Key
 from receiver.redaction import redact_json
 
 MAX_TEXT: Final = 300
-"""Characters of a text; labels are as long as their sender likes."""
+"""Characters of a text: labels can have any length."""
 
 
 class HealingLogLine(msgspec.Struct, frozen=True, kw_only=True):
@@ -33,32 +33,32 @@ class HealingLogLine(msgspec.Struct, frozen=True, kw_only=True):
     """What the expression returned when it was decided, else what the alert said; or None."""
     severity: str
     actions_executed: int
-    """Steps that were done, those of a rollback not among them."""
+    """Steps that were done, without those of a rollback."""
     actions_total: int
-    """Steps of the plan, those too that were skipped for this alert."""
+    """Steps of the plan, including those that were skipped for this alert."""
     success: bool
     """The outcome is `healed`."""
     dry_run: bool
-    """Nothing was done: it would have been."""
+    """Nothing was done, only logged."""
     run: int | None = None
     target: str
     outcome: Outcome | None = None
     reason: str
     fingerprint: str
     duration_seconds: float | None = None
-    """From the first step to the outcome: the verification and the rollback too."""
+    """From the first step to the outcome, including verification and rollback."""
     rolled_back: bool = False
     """Whether all that had been done was undone."""
     doubt: Doubt | None = None
-    """Why it is inconclusive."""
+    """Why the outcome is inconclusive."""
     relapsed: bool = False
-    """It fired again so soon that the heal is known not to have held, when the line was written."""
+    """When the line was written, the alert was known to have fired again within the hold."""
 
 
 def line_of(run: Run, alert: Alert | None = None) -> HealingLogLine:
     """Return the line of a run that has ended.
 
-    *alert* is what it was about, for a run that failed before it could be planned.
+    *alert* is needed for a run that failed before it was planned.
     """
     assert run.finished_at is not None
     about: Mapping[str, Any] = {}
@@ -134,7 +134,7 @@ def _cut(text: str) -> str:
 
 
 def _number(value: float | str | None) -> float | None:
-    """Return what JSON has a number for: an alert's own value is a text, of any kind."""
+    """Return a finite number, or None: an alert's own value may be any text."""
     try:
         number = math.nan if value is None else float(value)
     except ValueError:
@@ -143,12 +143,12 @@ def _number(value: float | str | None) -> float | None:
 
 
 def encode(line: HealingLogLine) -> bytes:
-    """Return the line as JSON, with its end; nothing in it ends a line or steers a terminal."""
+    """Return the line as JSON with its line feed; control characters are escaped."""
     return escape(redact_json(msgspec.json.encode(line).decode())).encode() + b"\n"
 
 
 def line_in(transaction: Transaction, run_id: int) -> HealingLogLine | None:
-    """Return the line of a run of the journal; None when it is not there any more."""
+    """Return the line of a run in the journal; None when it is no longer there."""
     run = transaction.run(run_id)
     if run is None:
         return None

@@ -18,7 +18,7 @@ from receiver.reporting.metrics import HEALS, RELAPSES
 from receiver.reporting.present import LISTED, Present, Seen
 
 _NOT_BOUND: Final = "(unbound)"
-"""Stands for what is bound to no host or label; none can be called so."""
+"""The label value for work that is bound to no host or label; none can have this name."""
 MAX_TARGETS: Final = 100
 """Breakers of targets that are shown."""
 
@@ -26,7 +26,7 @@ MAX_TARGETS: Final = 100
 def budget_left(
     transaction: Transaction, strategy: Strategy, *, now: float
 ) -> Iterator[tuple[Budget, int]]:
-    """Yield each window of a budget with the runs left on the target that has fewest."""
+    """Yield each window of a budget, with the runs that are left on the target with fewest."""
     for window in strategy.budget:
         starts = transaction.most_starts(strategy.name, since=now - window.per)
         yield window, max(0, window.runs - starts)
@@ -108,7 +108,7 @@ def of_journal(
 def effectiveness(snapshot: Stats, strategy: str) -> float:
     """Return the heals that held, of the runs that healed or failed: 0 to 1, NaN without any.
 
-    What is inconclusive or was cancelled says nothing of the strategy.
+    What was inconclusive or cancelled says nothing about the strategy.
     """
     totals = snapshot.totals
     healed, *failed = (

@@ -1,4 +1,4 @@
-"""Who notices what needs a person, when nobody asks? A thread that looks, and logs it."""
+"""When does something need a person? A thread checks now and then, and logs what has changed."""
 
 from __future__ import annotations
 
@@ -13,32 +13,32 @@ from receiver.reporting.needs.need import Need
 log: Final = logging.getLogger("promheal.needs")
 
 EVERY: Final = 30.0
-"""Seconds between two looks."""
+"""Seconds between two checks."""
 
 
 class Lookout:
-    """Looks from `start` until `stop`."""
+    """Checks from `start` until `stop`."""
 
     def __init__(self, *, ask: Callable[[], None], needs: Callable[[], Iterable[Need]]) -> None:
-        """*ask* asks those who are asked before each act; *needs* raises JournalError."""
+        """*ask* probes the upstreams; *needs* may raise JournalError."""
         self._ask = ask
         self._needs = needs
-        self._told: dict[str, Need] = {}  # by id, as it was logged last
+        self._logged: dict[str, Need] = {}  # by id, as it was logged last
         self._wanted = threading.Event()
         self._ending = False
         self._thread = threading.Thread(target=self._watch, name="lookout", daemon=True)
 
     def start(self) -> None:
-        """Look now, and from now on. Once more does nothing."""
+        """Check now, and from now on. Idempotent."""
         if self._thread.ident is None:
             self._thread.start()
 
     def wake(self) -> None:
-        """Something may be otherwise now. Never waits."""
+        """Check soon: something may have changed. Never waits."""
         self._wanted.set()
 
     def stop(self, timeout: float) -> None:
-        """End, waiting no longer than *timeout* seconds for who is being asked."""
+        """End; wait at most *timeout* seconds for a probe that is under way."""
         self._ending = True
         self._wanted.set()
         if self._thread.is_alive():
@@ -49,21 +49,21 @@ class Lookout:
             self._wanted.clear()
             try:
                 self._ask()
-                self._tell({need.id: need for need in self._needs()})
+                self._log({need.id: need for need in self._needs()})
             except JournalError:
-                pass  # which its own log tells
+                pass  # which the journal logs itself
             except Exception:
-                log.exception("what needs a person is not known; it is looked at again")
+                log.exception("checking what needs a person failed, retried")
             self._wanted.wait(EVERY)
 
-    def _tell(self, found: dict[str, Need]) -> None:
-        for id_ in found.keys() - self._told.keys():
+    def _log(self, found: dict[str, Need]) -> None:
+        for id_ in found.keys() - self._logged.keys():
             need = found[id_]
             log.warning(
                 "needs a person: %s",
                 need.title,
                 extra={"need": id_, "severity": need.severity, "why": need.why, "do": need.command},
             )
-        for id_ in self._told.keys() - found.keys():
-            log.info("needs nobody any more: %s", self._told[id_].title, extra={"need": id_})
-        self._told = found
+        for id_ in self._logged.keys() - found.keys():
+            log.info("no longer needs a person: %s", self._logged[id_].title, extra={"need": id_})
+        self._logged = found

@@ -1,4 +1,4 @@
-"""Every metric: what is counted for ever, what is timed here, and what is read at scrape.
+"""Every metric: lifetime totals, histograms of this process, and what is read at scrape.
 
 Lifetime totals and gauges are read from the journal at scrape, so they survive restarts and
 replicas agree; a total is shown only once it is stored, since a counter that went backwards would
@@ -25,7 +25,7 @@ from receiver.policy.run import Outcome, StepState
 disable_created_metrics()  # type: ignore[no-untyped-call]
 
 CODES: Final = ("202", "400", "401", "403", "408", "413", "415", "431", "501", "503")
-"""What POST /webhook answers, and the worker before it: 408 too slow, 431 and 501 not for us."""
+"""What POST /webhook answers, or the worker before it: 408 too slow, 431 and 501 not for us."""
 STATUSES: Final = ("firing", "resolved")
 DUPLICATES: Final = ("repeat", "late", "not_open")
 """Why an alert changed nothing: said again, of an ended episode, ended before it was known."""

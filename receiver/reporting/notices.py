@@ -1,8 +1,8 @@
-"""Who is told what without being a step? The events of `notify.on`, from the journal to channels.
+"""Which messages are sent without a `notify` step? The events of `notify.on`, to their channels.
 
-What may have to be told is written down in the transaction that makes it true, so it is told at
-least once, whatever ends promheal. One thread tells, and nobody waits for it. What gathers while it
-sends, waits or tries again becomes one message for each channel.
+What may have to be sent is stored in the transaction that makes it true, so it is sent at least
+once, whatever ends promheal. One thread sends, and nobody waits for it. What gathers while it
+sends, waits or retries becomes one message for each channel.
 """
 
 from __future__ import annotations
@@ -31,19 +31,19 @@ log: Final = logging.getLogger("promheal.notices")
 TIMEOUT: Final = 20.0
 """Seconds for one message."""
 AGAIN: Final = (2.0, 10.0, 30.0)
-"""Seconds between the attempts to tell one channel; then it is given up."""
+"""Seconds between the attempts to send to one channel; then it is given up."""
 APART: Final = 10.0
-"""Seconds between two messages to a channel, in which what happens gathers."""
+"""Seconds between two messages to a channel; what happens meanwhile is gathered."""
 BATCH: Final = 500
-"""Rows that are read, and become a message for each channel, together."""
+"""Rows that are read at once, to become one message for each channel."""
 SHOWN: Final = 15
-"""Events of a digest that are told one by one."""
+"""Events that a digest lists one by one."""
 MAX_TEXT: Final = 300
 """Characters of a target, a reason or a label: they are as long as their sender likes."""
 
 
 class Event(StrEnum):
-    """What can be told: the keys of `notify.on`."""
+    """What a message can be about: the keys of `notify.on`."""
 
     FAILED = "failed"
     INEFFECTIVE = "ineffective"
@@ -66,7 +66,7 @@ _OF: Final = {
 
 
 class Notice(msgspec.Struct, frozen=True, kw_only=True):
-    """One thing to tell."""
+    """One event of one run."""
 
     event: Event
     run: Run
@@ -92,7 +92,7 @@ class Notice(msgspec.Struct, frozen=True, kw_only=True):
                 return f"approval needed: {about}"
 
     def text(self, url: str) -> str:
-        """Return all that is to be told, in lines. *url*: where the status page is, or nothing."""
+        """Return the body of a message about it. *url* is that of the status page, or empty."""
         run = self.run
         where = "waiting" if self.event is Event.APPROVAL_NEEDED else "runs"
         lines = [
@@ -108,7 +108,7 @@ class Notice(msgspec.Struct, frozen=True, kw_only=True):
         return "\n".join(line for line in lines if line)
 
     def _remedy(self) -> str:
-        """What to do, with the command that the list of needs has for it."""
+        """Return what to do, with the command that the list of needs has for it."""
         run = self.run
         match self.event:
             case Event.RELAPSED:
@@ -127,7 +127,7 @@ class Notice(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Notices:
-    """Tells, from `start` until `stop`."""
+    """Sends, from `start` until `stop`."""
 
     def __init__(
         self,
@@ -146,27 +146,27 @@ class Notices:
         self._again = tuple(again)
         self._wanted = threading.Event()
         self._ending = threading.Event()
-        self._owed: Callable[[Transaction], None] | None = None  # told, and not written down yet
-        self._thread = threading.Thread(target=self._tell, name="notices", daemon=True)
+        self._owed: Callable[[Transaction], None] | None = None  # sent, and not stored yet
+        self._thread = threading.Thread(target=self._work, name="notices", daemon=True)
 
     def start(self) -> None:
-        """Tell what is untold, since the last promheal too, and what will be."""
+        """Send what is pending, also from before the start, and what will be."""
         self._wanted.set()
         if self._thread.ident is None:
             self._thread.start()
 
     def wake(self) -> None:
-        """There may be something to tell. Never waits."""
+        """Look for something to send. Never waits."""
         self._wanted.set()
 
     def stop(self, timeout: float) -> None:
-        """End; what is not told within *timeout* seconds is told at the next start."""
+        """End; what is not sent within *timeout* seconds is sent after the next start."""
         self._ending.set()
         self._wanted.set()
         if self._thread.is_alive():
             self._thread.join(timeout)
 
-    def _tell(self) -> None:
+    def _work(self) -> None:
         while True:
             self._wanted.wait()
             self._wanted.clear()
@@ -175,16 +175,16 @@ class Notices:
                 try:
                     more = self._batch()
                 except JournalError as error:
-                    log.warning("notices wait for the journal: %s", error)
+                    log.warning("messages wait for the journal: %s", error)
                 except Exception:
-                    log.exception("notices were not told; they are tried again")
+                    log.exception("sending messages failed, retried")
                 if self._ending.is_set():
                     return
                 if more and self._ending.wait(self._apart):
                     return
 
     def _batch(self) -> bool:
-        """Tell what is untold now; True when there was something."""
+        """Send what is pending; True when there was something."""
         if self._owed is not None:
             self._store(self._owed)
         rows = self._journal.read(lambda t: t.pending_messages(limit=BATCH))
@@ -198,22 +198,22 @@ class Notices:
                 to.setdefault(channel, []).append(notice)
         results = self._send(config, {name: self._message(found) for name, found in to.items()})
 
-        def told(transaction: Transaction) -> None:
+        def sent(transaction: Transaction) -> None:
             transaction.messages_sent([row.id for row in rows])
             for channel, result in results.items():
                 transaction.count(NOTICES.name, channel, result)
 
         if len(results) == len(to):
-            self._store(told)
+            self._store(sent)
         return True
 
-    def _store(self, told: Callable[[Transaction], None]) -> None:
-        """Write down what was told; until that is done nothing is told, or it would be once more.
+    def _store(self, sent: Callable[[Transaction], None]) -> None:
+        """Store what was sent; until then nothing is sent, or it would be sent twice.
 
         Raises JournalError.
         """
-        self._owed = told
-        self._journal.atomically(told)
+        self._owed = sent
+        self._journal.atomically(sent)
         self._owed = None
 
     def _message(self, notices: Sequence[Notice]) -> tuple[str, str]:
@@ -232,9 +232,9 @@ class Notices:
         return f"promheal: {title}", "\n".join(lines)
 
     def _send(self, config: Config, messages: Mapping[str, tuple[str, str]]) -> dict[str, str]:
-        """Tell each channel, once and then those again that failed; return how it ended.
+        """Send to each channel, and retry those that failed; return the result of each.
 
-        A channel that promheal's end left untold is not in it.
+        Channels that were still pending when promheal ended are left out.
         """
         results: dict[str, str] = {}
         problems: dict[str, str] = {}
@@ -255,14 +255,14 @@ class Notices:
                 return results
         for channel in messages.keys() - results.keys():
             results[channel] = "failed"
-            log.error("nobody was told: %s", problems[channel], extra={
+            log.error("notification not delivered: %s", problems[channel], extra={
                 "channel": channel, "title": messages[channel][0],
             })  # fmt: skip
         return results
 
 
 def _notices(transaction: Transaction, rows: Sequence[PendingMessage]) -> Iterator[Notice]:
-    """Yield what there is to tell about these runs, each thing once."""
+    """Yield the events of these rows, each once."""
     for what, number in dict.fromkeys((row.what, row.run) for row in rows):
         run = transaction.run(number)
         if run is None:
@@ -293,6 +293,6 @@ def _why(transaction: Transaction, run: Run) -> str:
 
 
 def _cut(text: str) -> str:
-    """Return it on one line, so that no label looks like one of ours."""
+    """Return it on one line, so that no label can pass for a line of the message."""
     line = " ".join(text.split())
     return line if len(line) <= MAX_TEXT else line[: MAX_TEXT - 1] + "…"

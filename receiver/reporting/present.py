@@ -1,4 +1,4 @@
-"""What is known now? By this process, and from the journal: one value each."""
+"""What is the state now? One value of what this process knows, and one of the journal."""
 
 from __future__ import annotations
 
@@ -20,9 +20,9 @@ from receiver.reporting.reach import Reached
 from receiver.settings import EngineSettings
 
 LATELY: Final = 3_600.0
-"""Seconds for which a heal that did not hold is shown."""
+"""Seconds for which a relapse is shown."""
 LISTED: Final = 100
-"""Runs of one kind that are read to be named; there may be thousands in a storm."""
+"""Runs of one kind that are read, to be listed; in a storm there may be thousands."""
 
 
 class Present(msgspec.Struct, frozen=True, kw_only=True):
@@ -48,21 +48,21 @@ class Present(msgspec.Struct, frozen=True, kw_only=True):
     condition: JournalCondition
     """The journal's."""
     trouble: str
-    """Why the journal cannot store, or nothing."""
+    """Why the journal cannot store, or empty."""
     journal_writable: bool
     unready: str
-    """Why it is not ready, or nothing."""
+    """Why it is not ready, or empty."""
     acting: bool
-    """Whether this process holds the journal's lock and so is the one that acts."""
+    """Whether this process holds the journal's lock, and so acts."""
     config_hash: str
     reload_successful: bool
     reload_success_at: float
     clock_lead: float
     """Seconds by which the wall clock is ahead of promheal's."""
     upstreams: tuple[Reached, ...]
-    """Those that were asked, by what came of the last question."""
+    """Those that were probed, with the results."""
     proves: bool
-    """Whether there is a Prometheus to ask."""
+    """Whether a Prometheus is configured, which heals are proven by."""
     tasks: tuple[TaskState, ...]
     keys: KeySummary
     version: str
@@ -77,13 +77,13 @@ class Seen(msgspec.Struct, frozen=True, kw_only=True):
     breakers: Mapping[str, Breaker]
     pauses: tuple[ActivePause, ...]
     relapses: Mapping[Key, int]
-    """Heals that did not hold, lately."""
+    """Heals that did not hold, within LATELY."""
     asking: tuple[Run, ...]
-    """Those that wait for a person's approval, oldest first; no more than LISTED."""
+    """Runs that wait for approval, oldest first, at most LISTED."""
     unhealed: tuple[Run, ...]
-    """The last on their target that acted, in vain: its alert fires on. Newest first, LISTED."""
+    """The last runs on their targets that acted in vain: the alert still fires. At most LISTED."""
     storms: frozenset[str]
-    """Strategies of which more targets are ill than are treated at once."""
+    """Strategies with more affected targets than may be healed at once."""
     now: float
 
 
@@ -108,7 +108,7 @@ def see(transaction: Transaction, present: Present) -> Seen:
 
 def _storms(transaction: Transaction, present: Present, snapshot: Stats, strategy: str) -> bool:
     most = present.engine.storm.targets
-    # Each target that is ill has an alert, or is held; so few need not be counted.
+    # Each affected target has an alert, or is held; so few need not be counted.
     if snapshot.firing.get(strategy, 0) + snapshot.in_progress.get(strategy, 0) <= most:
         return False
     since = present.now - present.engine.stale_after

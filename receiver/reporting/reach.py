@@ -1,4 +1,4 @@
-"""Do those whom promheal asks answer? Each is asked a small question now and then."""
+"""Are the upstreams up? Prometheus and Alertmanager are probed now and then."""
 
 from __future__ import annotations
 
@@ -20,18 +20,18 @@ class Probeable(Protocol):
     """Prometheus or Alertmanager."""
 
     def probe(self) -> None:
-        """Ask something small. Raises UpstreamError when the answer is none of theirs."""
+        """Ask something small. Raises UpstreamError unless the answer is what it should be."""
 
 
 class Reached(msgspec.Struct, frozen=True):
-    """What came of the last question."""
+    """The result of the last probe."""
 
     name: str
     """One of UPSTREAMS."""
     problem: str
-    """Why there was no answer; empty when there was."""
+    """Why it failed; empty when it did not."""
     since: float
-    """Since when it is so, seconds since the epoch."""
+    """Since when the result has been the same, seconds since the epoch."""
 
 
 class Reach:
@@ -43,12 +43,12 @@ class Reach:
 
     @property
     def found(self) -> tuple[Reached, ...]:
-        """Return what is known of those in force; who has not been asked yet is not in it."""
+        """Return the last results of those in force that have been probed."""
         asked = dict(self._found)
         return tuple(asked[one] for _, one in self._upstreams() if one in asked)
 
     def look(self) -> None:
-        """Ask them all; what has changed since the last time is logged."""
+        """Probe them all; log what has changed since the last time."""
         before = dict(self._found)
         found = []
         for name, upstream in self._upstreams():

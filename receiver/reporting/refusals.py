@@ -1,4 +1,4 @@
-"""How many notifications were refused lately? Counted by the minute, so that it stays small."""
+"""How many notifications were refused lately? Counted by the minute, to bound the memory."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from typing import Final
 from receiver.clock import Clock
 
 WITHIN: Final = 900.0
-"""Seconds for which a refusal counts, or up to a minute more."""
+"""Seconds for which a refusal counts, give or take a minute."""
 SET_ASIDE: Final = "set_aside"
 """Stands among the codes for alerts that could not be read in a notification that was accepted."""
 CANNOT_STORE: Final = "503"

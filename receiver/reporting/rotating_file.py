@@ -17,13 +17,13 @@ from pathlib import Path
 from typing import Final
 
 TAIL: Final = 1024 * 1024
-"""Bytes of the file's end that are looked at."""
+"""Bytes at the end of the file that are read."""
 _TRIES: Final = 50
 _PAUSE: Final = 0.02  # seconds
 
 _FLAGS: Final = (
     os.O_RDWR | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC
-    | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_NOCTTY  # whatever stands there instead of a file
+    | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_NOCTTY  # a directory, a FIFO or a link
 )  # fmt: skip
 
 
@@ -98,7 +98,7 @@ def _older(path: Path, number: int) -> Path:
 
 
 def sync(folder: Path) -> None:
-    """Have the names in a folder on the disk."""
+    """Flush the names in a folder to the disk."""
     file = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
     try:
         os.fsync(file)

@@ -1,7 +1,7 @@
 """What is read at scrape: lifetime totals and the present, from the journal and this process.
 
 What comes from the journal is the same in every replica; what is a process' own differs. While the
-journal cannot be read only the latter is shown, and that it is so.
+journal cannot be read, only the latter is shown, and `promheal_journal_writable` is 0.
 """
 
 from __future__ import annotations
@@ -88,7 +88,7 @@ class Scrape(Collector):
 
 
 def _with(uncounted: Mapping[str, int], totals: Mapping[_Total, float]) -> Mapping[_Total, float]:
-    """Return the totals with what could not be stored: of a full disk the answers tell."""
+    """Add the answers that could not be stored yet: on a full disk they are the news."""
     more = {(NOTIFICATIONS.name, (code,)): number for code, number in uncounted.items()}
     return {**totals, **{key: totals.get(key, 0.0) + number for key, number in more.items()}}
 

@@ -1,7 +1,7 @@
 """What needs a person now? One list, for the status, the metrics, the log and the messages.
 
-Nothing else says that all is well: promheal is healthy when the list is empty. The titles and the
-advice that the operations guide has are its own, so that what is written for it works as it stands.
+promheal is healthy when the list is empty, and only then. Titles and advice are quoted from the
+operations guide, whose `jq` lines must work as they stand.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from receiver.reporting.present import Present, Seen
 
 
 def needs(present: Present, seen: Seen | None) -> tuple[Need, ...]:
-    """Return what needs a person, the worst first; *seen* is None while nothing can be read."""
+    """Return what needs a person, critical first; without *seen* the journal cannot be read."""
     found = [*of_process(present), *of_notifications(present), *of_settings(present)]
     if seen is not None:
         found += [*of_engine(present, seen), *of_runs(present, seen)]
@@ -27,7 +27,7 @@ def needs(present: Present, seen: Seen | None) -> tuple[Need, ...]:
 
 
 def worst(found: Iterable[Need]) -> str:
-    """Return the status that the list stands for: `healthy` only when it is empty."""
+    """Return the worst severity in the list, or `healthy` when it is empty."""
     severities = {need.severity for need in found}
     if not severities:
         return "healthy"

@@ -12,7 +12,7 @@ from receiver.reporting.needs.need import WHY, Need, NeedReason, Severity, word
 from receiver.reporting.present import Present, Seen
 
 WARN_FAILURES: Final = 5
-"""Targets that have failed in a row, from which it is said how near dormancy is."""
+"""Consecutive failures from which a warning says how near dormancy is."""
 
 
 def of_engine(present: Present, seen: Seen) -> Iterator[Need]:
@@ -92,6 +92,6 @@ def open_for_good(name: str) -> Need:
 def resuming(scope: str) -> str:
     """Return the command that lifts the pauses of a scope."""
     kind, _, name = scope.partition(":")
-    # What escape() writes for a control character, a target's name has too.
+    # A target's name has control characters escaped as escape() does.
     narrowed = f" --{kind} {shlex.quote(escape(name))}" if name else ""
     return f"promheal resume{narrowed} {WHY}"

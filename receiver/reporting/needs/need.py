@@ -10,20 +10,20 @@ from urllib.parse import quote
 import msgspec
 
 MAX_WORD: Final = 300
-"""Characters of a name that is repeated in a command."""
+"""Characters of a name that a command repeats."""
 WHY: Final = "--reason WHY"
-"""Of a command: what only a person can say."""
+"""In a command, stands for what only a person can fill in."""
 
 
 class Severity(StrEnum):
     CRITICAL = "critical"
-    """It does not heal, or not here."""
+    """Nothing is healed, or not in this process."""
     WARNING = "warning"
-    """It heals, or would; a person should know something."""
+    """Healing goes on; a person should know something."""
 
 
 class NeedReason(StrEnum):
-    """What kind of need is it? The codes of the API and of docs/reference/states.md."""
+    """The codes of the API and of docs/reference/states.md."""
 
     JOURNAL = "journal"
     NOT_READY = "not_ready"
@@ -59,16 +59,16 @@ class NeedReason(StrEnum):
 
 
 class Need(msgspec.Struct, frozen=True, kw_only=True):
-    """One thing that a person should see to."""
+    """One thing that a person should look at."""
 
     severity: Severity
     reason: NeedReason
     title: str
     """What is wrong, in a sentence."""
     subject: str = ""
-    """What it is about, if there may be several of its kind: a breaker, a target, an upstream."""
+    """A breaker, a target, an upstream: set where there may be several of a kind."""
     why: str = ""
-    """What is known of the cause; may be somebody else's words."""
+    """What is known of the cause; may be quoted from elsewhere."""
     advice: str = ""
     """What to do, in a sentence."""
     command: str = ""
@@ -78,17 +78,17 @@ class Need(msgspec.Struct, frozen=True, kw_only=True):
 
     @property
     def id(self) -> str:
-        """What makes it this need and no other, for as long as it stands."""
+        """Identifies it for as long as it lasts."""
         return f"{self.reason}:{self.subject}" if self.subject else str(self.reason)
 
     @property
     def issue(self) -> str:
-        """The sentence of the operations guide."""
+        """As the operations guide quotes it."""
         return f"{self.severity.upper()}: {self.title}"
 
     @property
     def links(self) -> dict[str, str]:
-        """Paths of this server's pages, by what they show."""
+        """Paths of pages of this server, by what they show."""
         links = {}
         if self.run is not None:
             links["run"] = f"/runs/{self.run}"
@@ -98,5 +98,5 @@ class Need(msgspec.Struct, frozen=True, kw_only=True):
 
 
 def word(text: str) -> str:
-    """Return it as a word of a command that people may copy: it may come from a label."""
+    """Return it quoted for a shell, or NAME: it may come from a label, and people copy commands."""
     return shlex.quote(text) if text.isprintable() and len(text) <= MAX_WORD else "NAME"

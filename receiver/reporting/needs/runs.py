@@ -11,9 +11,9 @@ from receiver.reporting.needs.need import WHY, Need, NeedReason, Severity, word
 from receiver.reporting.present import LATELY, Present, Seen
 
 FLAPPING: Final = 2
-"""Heals of one target that did not hold lately, from which it is said."""
+"""Relapses of one target within LATELY, from which it is listed."""
 SHOWN: Final = 5
-"""Needs of one kind that are listed one by one; the others are counted."""
+"""Needs of one kind that are listed; the others are counted."""
 
 
 def of_runs(present: Present, seen: Seen) -> Iterator[Need]:
@@ -71,7 +71,7 @@ _IN_VAIN: Final = {
 
 
 def in_vain(run: Run) -> Need:
-    """Of a run that has ended and has not healed."""
+    """Return the need of a run that has ended and did not heal."""
     assert run.outcome is not None
     return Need(
         severity=Severity.WARNING,
