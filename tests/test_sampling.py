@@ -117,7 +117,7 @@ def states(found: Sampling) -> dict[str, str]:
 
 
 def one(manager: Manager) -> ServiceSample:
-    found = Sampling(lambda: inventory(it=manager), steady_clock())
+    found = Sampling(inventory=lambda: inventory(it=manager), clock=steady_clock())
     found.sample()
     (sample,) = found.samples
     return sample
@@ -145,7 +145,7 @@ def test_the_state_of_each_service_is_what_its_manager_says(
         untold=UNTOLD,
     )
     clock = FakeClock()
-    found = Sampling(lambda: services, clock)
+    found = Sampling(inventory=lambda: services, clock=clock)
     assert states(found) == {}
 
     def settled() -> bool:
@@ -244,8 +244,8 @@ def test_a_manager_that_says_nothing_is_given_up_by_itself_before_we_do(tmp_path
         mute.listen()
         began = time.monotonic()
         found = Sampling(
-            lambda: inventory(mute=Supervisor(process="web", socket=str(path)), up=UP),
-            steady_clock(),
+            inventory=lambda: inventory(mute=Supervisor(process="web", socket=str(path)), up=UP),
+            clock=steady_clock(),
         )
 
         found.sample()
@@ -260,7 +260,7 @@ def test_services_that_hang_hold_up_no_other_and_are_not_asked_again(
 ) -> None:
     monkeypatch.setattr(sampling, "PATIENCE", 0.3)
     hanging = {f"hang{n}": stuck() for n in range(AT_ONCE + 2)}
-    found = Sampling(lambda: inventory(**hanging, up=UP, down=DOWN), steady_clock())
+    found = Sampling(inventory=lambda: inventory(**hanging, up=UP, down=DOWN), clock=steady_clock())
     began = time.monotonic()
 
     found.sample()
@@ -299,7 +299,7 @@ def test_a_pass_ends_and_the_next_begins_with_those_that_were_not_asked(
     monkeypatch.setattr(sampling, "PASS", 0.3)
     hanging = {f"hang{n}": stuck() for n in range(AT_ONCE)}
     services = inventory(**hanging, up=UP)
-    found = Sampling(lambda: services, steady_clock())
+    found = Sampling(inventory=lambda: services, clock=steady_clock())
     began = time.monotonic()
 
     found.sample()
@@ -332,7 +332,7 @@ def test_no_more_than_a_few_are_asked_at_once(monkeypatch: pytest.MonkeyPatch) -
 
     monkeypatch.setattr(Command, "status", status)
     services = inventory(**{f"s{n}": UP for n in range(3 * AT_ONCE)})
-    found = Sampling(lambda: services, steady_clock())
+    found = Sampling(inventory=lambda: services, clock=steady_clock())
 
     found.sample()
 
@@ -343,7 +343,7 @@ def test_no_more_than_a_few_are_asked_at_once(monkeypatch: pytest.MonkeyPatch) -
 
 def test_after_a_reload_only_services_of_the_inventory_are_told_in_its_order() -> None:
     services = inventory(a=UP, b=UP, c=UP)
-    found = Sampling(lambda: services, steady_clock())
+    found = Sampling(inventory=lambda: services, clock=steady_clock())
     found.sample()
     assert list(states(found)) == ["a", "b", "c"]
 
@@ -362,7 +362,7 @@ def test_a_service_with_a_new_manager_is_asked_though_its_old_one_hangs(
     monkeypatch.setattr(sampling, "PATIENCE", 0.2)
     old = stuck()
     services = inventory(a=old)
-    found = Sampling(lambda: services, steady_clock())
+    found = Sampling(inventory=lambda: services, clock=steady_clock())
     found.sample()
 
     monkeypatch.setattr(sampling, "PATIENCE", 5.0)
@@ -383,7 +383,7 @@ def test_a_service_with_a_new_manager_is_asked_though_its_old_one_hangs(
 
 
 def test_nothing_is_asked_of_no_services() -> None:
-    found = Sampling(inventory, steady_clock())
+    found = Sampling(inventory=inventory, clock=steady_clock())
     found.sample()
     assert found.samples == ()
 

@@ -68,7 +68,7 @@ class Promheal:
         self.journal = journal
         self.metrics = metrics
         self.clock: Clock = clock
-        self.sampling = Sampling(current.inventory, clock)
+        self.sampling = Sampling(inventory=current.inventory, clock=clock)
         self.reach = Reach(upstreams=current.upstreams, clock=clock)
         self._timers = timers
         self.engine = engine

@@ -44,9 +44,7 @@ class EmbeddedEngine:
         self._consider: Consider | None = None
         self._lock = threading.Lock()
         # All below is guarded by _lock.
-        self._lines: dict[
-            str, deque[Key]
-        ] = {}  # targets being considered, and keys that wait for them
+        self._lines: dict[str, deque[Key]] = {}  # by target in hand: the keys that wait for it
         self._waiting: set[Key] = set()  # keys that are ready or in a line
         self._ready: SimpleQueue[tuple[Key, float] | None] = SimpleQueue()
         self._given = 0  # keys given to threads and not yet done with

@@ -52,7 +52,7 @@ class ServiceSample(msgspec.Struct, frozen=True, kw_only=True):
 class Sampling:
     """The newest sample of each service."""
 
-    def __init__(self, inventory: Callable[[], Inventory], clock: Clock) -> None:
+    def __init__(self, *, inventory: Callable[[], Inventory], clock: Clock) -> None:
         self._inventory = inventory  # asked each time: a reload may change it
         self._clock = clock
         self._changed = threading.Condition()
