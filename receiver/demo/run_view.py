@@ -6,8 +6,8 @@ from typing import Any, Final
 
 import msgspec
 
-from receiver.policy.guards.situation import Signal
 from receiver.policy.run import Observation, Outcome, Phase, StepState
+from receiver.policy.signal import Signal
 
 RESTART: Final = "restart_service"
 """The action that heals; those before it only say something."""
