@@ -10,45 +10,27 @@ from __future__ import annotations
 import hashlib
 import re
 from collections.abc import Mapping
+from functools import cache
 from pathlib import Path
 from typing import Any, Final
 
 import msgspec
 
 from receiver.actions import Actions
+from receiver.config.kinds import service_kinds
 from receiver.config.strategies import read_strategies
 from receiver.errors import ConfigError
 from receiver.policy.strategy import Strategies
 from receiver.redaction import known, learn, learn_url
-from receiver.services import Health, HostLabel, Inventory, Llm, LogPath, RunsOn, Service
-from receiver.services.caches import CACHES
+from receiver.services import Inventory, Service
 from receiver.services.managers import MANAGERS
-from receiver.services.queues import QUEUES
-from receiver.services.settings_file import SettingsFile
-from receiver.services.workers.kinds import WORKERS
 from receiver.settings import Settings, UndeclaredValues, dotenv, with_environment
 from receiver.template import KNOWN
-from receiver.yaml.diagnostics import (
-    Diagnostic,
-    InvalidConfig,
-    Report,
-    Severity,
-    by_place,
-    quoted,
-    suggestion,
-)
-from receiver.yaml.nodes import Node, Pairs, parse, read_file
-from receiver.yaml.scalars import BAD, Read, expected, key_text, mark, read_text
-from receiver.yaml.values import (
-    MappingKey,
-    Readers,
-    construct,
-    entries,
-    optional,
-    read_keys,
-    tagged,
-    told_by_key,
-)
+from receiver.yaml.diagnostics import Diagnostic, InvalidConfig, Report, Severity, by_place
+from receiver.yaml.keys import MappingKey, construct, entries, read_keys
+from receiver.yaml.nodes import Node, parse, read_file
+from receiver.yaml.scalars import BAD, mark, read_text
+from receiver.yaml.values import Readers
 
 _READERS: Final = Readers()
 _TEMPLATE: Final = re.compile(rf"\{{\{{-?\s*(?:{'|'.join(KNOWN)})\b")
@@ -266,22 +248,15 @@ def _read_literal(node: Node, report: Report) -> Any:
     return text
 
 
-_LITERAL: Final = Readers(_read_literal)
-
-
 def service_keys(managers: Mapping[str, type[msgspec.Struct]]) -> Mapping[str, MappingKey]:
     """Return the keys of a service, as they are read."""
-    return {
-        "manager": MappingKey(read=_manager(managers), required=True, field="manager"),
-        "health": MappingKey(read=optional(_LITERAL.of(Health)), field="health"),
-        "workers": MappingKey(read=optional(tagged("scale", WORKERS, _LITERAL)), field="workers"),
-        "settings": MappingKey(read=optional(_LITERAL.of(SettingsFile)), field="settings"),
-        "llm": MappingKey(read=optional(_LITERAL.of(Llm)), field="llm"),
-        "cache": MappingKey(read=optional(told_by_key(CACHES, _LITERAL)), field="cache"),
-        "queue": MappingKey(read=optional(told_by_key(QUEUES, _LITERAL)), field="queue"),
-        "logs": MappingKey(read=optional(_LITERAL.of(LogPath)), field="logs"),
-        "runs_on": MappingKey(read=optional(_read_runs_on), field="runs_on"),
-    }
+    return _service_keys(tuple(managers.items()))
+
+
+@cache
+def _service_keys(managers: tuple[tuple[str, type[msgspec.Struct]], ...]) -> dict[str, MappingKey]:
+    own = {part: kinds.reader for part, kinds in service_kinds(dict(managers)).items()}
+    return Readers(_read_literal, own).keys(Service, omit=("name",))
 
 
 def _read_services(
@@ -295,29 +270,3 @@ def _read_services(
             if service is not BAD:
                 found[name] = service
     return found
-
-
-def _read_runs_on(node: Node, report: Report) -> Any:
-    return _LITERAL.of(HostLabel if isinstance(node, Pairs) else RunsOn)(node, report)
-
-
-def _manager(managers: Mapping[str, type[msgspec.Struct]]) -> Read:
-    known = ", ".join(managers)
-
-    def read(node: Node, report: Report) -> Any:
-        if not isinstance(node, Pairs):
-            return expected("a mapping with one manager", node, report, f"known: {known}")
-        if not node.pairs:
-            return mark(node, report, f"a manager is missing; known: {known}")
-        for key, _ in node.pairs[1:]:
-            mark(key, report, "a second manager; a service has one")
-        key, value = node.pairs[0]
-        name = key_text(key, report)
-        if name is None:
-            return BAD
-        if name not in managers:
-            return mark(key, report, f"unknown manager {quoted(name)}{suggestion(name, managers)}")
-        manager = _LITERAL.of(managers[name])(value, report)
-        return manager if len(node.pairs) == 1 else BAD
-
-    return read

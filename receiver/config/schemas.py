@@ -12,7 +12,7 @@ import inspect as source
 import json
 import sys
 import textwrap
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from functools import cache
 from pathlib import Path
 from typing import Any, Final
@@ -20,23 +20,16 @@ from typing import Any, Final
 import msgspec
 from msgspec import inspect
 
-from receiver.actions import Actions, discover
+from receiver.actions import Action, Actions, discover
+from receiver.config.kinds import Schema, service_kinds
 from receiver.config.strategies import NAME
 from receiver.errors import ConfigError
-from receiver.policy.duration import Duration, format_duration, parse_duration
-from receiver.policy.matcher_syntax import MatcherText
-from receiver.policy.strategy import Strategy
-from receiver.policy.target import LABEL
-from receiver.services import Health, HostLabel, Llm, LogPath, RunsOn
-from receiver.services.caches import CACHES
+from receiver.policy.duration import format_duration, parse_duration
+from receiver.policy.strategy import StepKeys, StepSpec, Strategy
+from receiver.services import Service
 from receiver.services.managers import MANAGERS
-from receiver.services.queues import QUEUES
-from receiver.services.settings_file import SettingsFile
-from receiver.services.workers.kinds import WORKERS
 from receiver.settings import Settings
 from receiver.snapshots import Snapshot
-
-Schema = dict[str, Any]
 
 _DIALECT: Final = "http://json-schema.org/draft-07/schema#"  # what editors of YAML know best
 _LIMITS: Final = {
@@ -52,14 +45,19 @@ def schemas(
     actions: Actions, managers: Mapping[str, type[msgspec.Struct]] = MANAGERS
 ) -> dict[str, Schema]:
     """Return the schema of each file by the file's name without its ending."""
+    own: dict[type, Callable[[_Schemas], Schema]] = {StepSpec: _steps(actions)}
+    for part, kinds in service_kinds(managers).items():
+        own[part] = lambda of, kinds=kinds: kinds.schema(of.struct)  # type: ignore[misc]
+    of = _Schemas(own)
+    service, strategy = (of.struct(cls, omit=("name",)) for cls in (Service, Strategy))
     return {
-        "promheal": _file("promheal.yml", _struct(Settings)),
-        "services": _file("services.yml", _section("services", _service(managers))),
+        "promheal": _file("promheal.yml", of.struct(Settings)),
+        "services": _file("services.yml", _section("services", service)),
         "healing_strategies": _file(
             "healing_strategies.yml",
-            _section("strategies", _strategy(actions), propertyNames={"pattern": f"^{NAME}$"}),
+            _section("strategies", strategy, propertyNames={"pattern": f"^{NAME}$"}),
         ),
-        "snapshot": _file("snapshots/RUN-STEP.json.gz", _struct(Snapshot)),
+        "snapshot": _file("snapshots/RUN-STEP.json.gz", of.struct(Snapshot)),
     }
 
 
@@ -84,87 +82,98 @@ def _object(properties: Schema, required: list[str]) -> Schema:
     return schema
 
 
-def _service(managers: Mapping[str, type[msgspec.Struct]]) -> Schema:
-    manager = {
-        "type": "object",
-        "properties": {name: _struct(cls) for name, cls in managers.items()},
-        "additionalProperties": False,
-        "minProperties": 1,
-        "maxProperties": 1,
-    }
-    properties = {
-        "manager": manager,
-        "health": _optional(_struct(Health)),
-        "workers": _optional(
-            {"anyOf": [_tagged("scale", name, _struct(cls)) for name, cls in WORKERS.items()]}
-        ),
-        "settings": _optional(_struct(SettingsFile)),
-        "llm": _optional(_struct(Llm)),
-        "cache": _optional({"anyOf": [_struct(cls) for cls in CACHES.values()]}),
-        "queue": _optional({"anyOf": [_struct(cls) for cls in QUEUES.values()]}),
-        "logs": _optional(_of(LogPath)),
-        "runs_on": _optional({"anyOf": [_of(RunsOn), _struct(HostLabel)]}),
-    }
-    return _object(properties, ["manager"])
+class _Schemas:
+    """The schemas of types. *own* gives those of classes whose fields do not say it."""
+
+    def __init__(self, own: Mapping[type, Callable[[_Schemas], Schema]]) -> None:
+        self._own = own
+
+    def of(self, type_: Any) -> Schema:
+        return self._of(inspect.type_info(type_))
+
+    def struct(self, cls: type[msgspec.Struct], *, omit: tuple[str, ...] = ()) -> Schema:
+        info = inspect.type_info(cls)
+        assert isinstance(info, inspect.StructType)
+        docs = field_docs(cls)
+        properties: Schema = {}
+        required = []
+        for field in info.fields:
+            if field.name in omit:
+                continue
+            schema = self._of(field.type)
+            if field.name in docs:
+                schema = {"description": docs[field.name], **schema}
+            default = _default(field)
+            if default is not None:
+                schema["default"] = default
+            properties[field.encode_name] = schema
+            if field.required:
+                required.append(field.encode_name)
+        return _object(properties, required)
+
+    def _of(self, info: inspect.Type) -> Schema:  # noqa: C901, PLR0911, PLR0912  a case a type
+        match info:
+            case inspect.Metadata():
+                extra = info.extra_json_schema or {}
+                if "parse" in (info.extra or {}):
+                    return {"type": "string", **extra}
+                return {**self._of(info.type), **extra}
+            case inspect.StrType():
+                return {"type": "string", **_limits(info, "Length")}
+            case inspect.BoolType():
+                return {"type": "boolean"}
+            case inspect.IntType():
+                return {"type": "integer", **_limits(info)}
+            case inspect.FloatType():
+                return {"type": "number", **_limits(info)}
+            case inspect.EnumType():
+                return {"enum": [member.value for member in info.cls]}
+            case inspect.LiteralType():
+                return {"enum": list(info.values)}
+            case inspect.VarTupleType() | inspect.ListType():
+                items = self._of(info.item_type)
+                return {"type": "array", "items": items, **_limits(info, "Items")}
+            case inspect.DictType():
+                return {
+                    "type": "object",
+                    "additionalProperties": self._of(info.value_type),
+                    **_limits(info, "Properties"),
+                }
+            case inspect.StructType() | inspect.CustomType() if info.cls in self._own:
+                return self._own[info.cls](self)
+            case inspect.StructType():
+                return self.struct(info.cls)
+            case inspect.UnionType():
+                rest = [each for each in info.types if not isinstance(each, inspect.NoneType)]
+                found = [self._of(each) for each in rest]
+                schema = found[0] if len(found) == 1 else {"anyOf": found}
+                return _optional(schema) if len(rest) < len(info.types) else schema
+            case inspect.AnyType():
+                return {}
+            case _:
+                pass
+        raise ConfigError(f"there is no schema of a parameter of type {info}")
 
 
-def _tagged(tag: str, name: str, schema: Schema) -> Schema:
-    """Return the schema of a struct that is told by *tag* being *name*."""
-    return _object(
-        {tag: {"const": name}, **schema["properties"]}, [tag, *schema.get("required", ())]
-    )
+def _steps(actions: Actions) -> Callable[[_Schemas], Schema]:
+    """Return what gives the schema of a step: the keys of every one, and its action's own."""
+
+    def steps(schemas: _Schemas) -> Schema:
+        return {"anyOf": [_step(actions.get(name), schemas) for name in actions.names]}
+
+    return steps
 
 
-def _strategy(actions: Actions) -> Schema:
-    schema = _struct(Strategy, omit=("name", "actions"))
-    properties = schema["properties"]
-    properties["match"]["minItems"] = 1
-    properties["target"]["items"]["pattern"] = f"^{LABEL}$"
-    steps = [_step(name, actions) for name in actions.names]
-    properties["actions"] = {"type": "array", "minItems": 1, "items": {"anyOf": steps}}
-    schema["required"] = [*schema.get("required", ()), "actions"]
-    return schema
-
-
-def _step(name: str, actions: Actions) -> Schema:
-    action = actions.get(name)
-    params = _struct(action.Params)
-    own: Schema = {
-        "action": {"const": name},
-        "if": {
-            "type": "array",
-            "items": _of(MatcherText),
-            "description": "The step is skipped unless the alert has these labels.",
-        },
-        "timeout": {**_of(Duration), "default": format_duration(action.timeout)},
-    }
+def _step(action: Action, schemas: _Schemas) -> Schema:
+    keys, params = schemas.struct(StepKeys), schemas.struct(action.Params)
+    own = {**keys["properties"], "action": {"const": action.name}}
+    own["timeout"] = {**own["timeout"], "default": format_duration(action.timeout)}
     step = _object(
-        {"action": own.pop("action"), **params["properties"], **own},
-        ["action", *params.get("required", ())],
+        {"action": own["action"], **params["properties"], **own},
+        [*keys["required"], *params.get("required", ())],
     )
     doc = type(action).__doc__
-    return {"description": _words(doc), **step} if doc else step
-
-
-def _struct(cls: type[msgspec.Struct], *, omit: tuple[str, ...] = ()) -> Schema:
-    info = inspect.type_info(cls)
-    assert isinstance(info, inspect.StructType)
-    docs = _field_docs(cls)
-    properties: Schema = {}
-    required = []
-    for field in info.fields:
-        if field.name in omit:
-            continue
-        schema = _schema(field.type)
-        if field.name in docs:
-            schema = {"description": docs[field.name], **schema}
-        default = _default(field)
-        if default is not None:
-            schema["default"] = default
-        properties[field.encode_name] = schema
-        if field.required:
-            required.append(field.encode_name)
-    return _object(properties, required)
+    return {"description": first_paragraph(doc), **step} if doc else step
 
 
 def _default(field: inspect.Field) -> Any:
@@ -176,47 +185,6 @@ def _default(field: inspect.Field) -> Any:
     if extra and extra.get("parse") is parse_duration:
         return format_duration(float(value))
     return str(value) if isinstance(value, str) else value
-
-
-def _of(type_: Any) -> Schema:
-    return _schema(inspect.type_info(type_))
-
-
-def _schema(info: inspect.Type) -> Schema:  # noqa: C901, PLR0911, PLR0912  a case a type
-    match info:
-        case inspect.Metadata():
-            extra = info.extra_json_schema or {}
-            if "parse" in (info.extra or {}):
-                return {"type": "string", **extra}
-            return {**_schema(info.type), **extra}
-        case inspect.StrType():
-            return {"type": "string", **_limits(info, "Length")}
-        case inspect.BoolType():
-            return {"type": "boolean"}
-        case inspect.IntType():
-            return {"type": "integer", **_limits(info)}
-        case inspect.FloatType():
-            return {"type": "number", **_limits(info)}
-        case inspect.EnumType():
-            return {"enum": [member.value for member in info.cls]}
-        case inspect.LiteralType():
-            return {"enum": list(info.values)}
-        case inspect.VarTupleType() | inspect.ListType():
-            return {"type": "array", "items": _schema(info.item_type), **_limits(info, "Items")}
-        case inspect.DictType():
-            values = _schema(info.value_type)
-            return {"type": "object", "additionalProperties": values, **_limits(info, "Properties")}
-        case inspect.StructType():
-            return _struct(info.cls)
-        case inspect.UnionType():
-            rest = [option for option in info.types if not isinstance(option, inspect.NoneType)]
-            if len(rest) == 1:
-                return _optional(_schema(rest[0]))
-        case inspect.AnyType():
-            return {}
-        case _:
-            pass
-    raise ConfigError(f"there is no schema of a parameter of type {info}")
 
 
 def _optional(schema: Schema) -> Schema:
@@ -236,12 +204,12 @@ def _limits(info: inspect.Type, counted: str = "") -> Schema:
 
 
 @cache
-def _field_docs(cls: type[msgspec.Struct]) -> dict[str, str]:
+def field_docs(cls: type[msgspec.Struct]) -> dict[str, str]:
     """Return the docstrings below the fields of a struct, which Python itself forgets."""
     docs: dict[str, str] = {}
     for base in cls.__bases__:
         if issubclass(base, msgspec.Struct) and base is not msgspec.Struct:
-            docs |= _field_docs(base)
+            docs |= field_docs(base)
     tree = ast.parse(textwrap.dedent(source.getsource(cls))).body[0]
     assert isinstance(tree, ast.ClassDef)
     for field, below in zip(tree.body, tree.body[1:], strict=False):
@@ -249,13 +217,13 @@ def _field_docs(cls: type[msgspec.Struct]) -> dict[str, str]:
             case ast.AnnAssign(target=ast.Name(id=name)), ast.Expr(
                 value=ast.Constant(value=str(doc))
             ):
-                docs[name] = _words(doc)
+                docs[name] = first_paragraph(doc)
             case _:
                 pass
     return docs
 
 
-def _words(doc: str) -> str:
+def first_paragraph(doc: str) -> str:
     """Return the first paragraph of a docstring on one line."""
     return " ".join(doc.split("\n\n", maxsplit=1)[0].split())
 

@@ -7,9 +7,10 @@ The keys of a strategy are the fields of receiver.policy.strategy.Strategy; thos
 from __future__ import annotations
 
 import re
-from typing import Annotated, Any, Final, NamedTuple
+from typing import Any, Final, NamedTuple, get_type_hints
 
 import msgspec
+from msgspec import inspect
 
 from receiver.actions import Action, Actions
 from receiver.actions.parameters import Path, Values, names_used
@@ -17,27 +18,16 @@ from receiver.config.undeclared import undeclared
 from receiver.errors import ConfigError
 from receiver.policy import promql
 from receiver.policy.duration import Duration
-from receiver.policy.matcher_syntax import MatcherText
 from receiver.policy.proof.syntax import parse
-from receiver.policy.strategy import Expect, StepSpec, Strategy, Verify, WhenBlind
-from receiver.policy.target import LABEL
+from receiver.policy.strategy import Expect, StepKeys, StepSpec, Strategy, Verify, WhenBlind
 from receiver.policy.value_pattern import ValuePatternText
 from receiver.services import Inventory
 from receiver.template import is_template, name_of_value, problems_in, problems_in_promql, sample
 from receiver.yaml.diagnostics import Report, Severity, quoted
+from receiver.yaml.keys import MappingKey, construct, entries, read_keys, value_of
 from receiver.yaml.nodes import Items, Node, Pairs
 from receiver.yaml.scalars import BAD, Read, bounded, expected, key_text, mark, parsed, read_text
-from receiver.yaml.values import (
-    MappingKey,
-    Readers,
-    construct,
-    entries,
-    mapping,
-    optional,
-    read_keys,
-    sequence,
-    value_of,
-)
+from receiver.yaml.values import Readers, mapping, optional, sequence
 
 MIN_WITHIN: Final = 1.0
 """Seconds; no rule is evaluated and no target scraped in less."""
@@ -45,8 +35,7 @@ NAME: Final = "[a-zA-Z0-9_-]{1,64}"
 """What may name a strategy."""
 
 _NAME: Final = re.compile(NAME)
-_LABEL: Final = re.compile(LABEL)
-_NOT_EMPTY: Final = msgspec.inspect.ListType(msgspec.inspect.AnyType(), min_length=1)
+_STEPS: Final = inspect.type_info(get_type_hints(Strategy, include_extras=True)["actions"])
 
 
 def read_strategies(
@@ -71,7 +60,7 @@ def read_strategies(
         patterns = {} if declared is None else _read_values(declared, report)
         # Of values that could not be read every step would say that they are missing.
         judge = None if patterns is BAD else _Judge(patterns, severity)
-        steps = bounded(sequence(_step(actions, inventory, judge)), _NOT_EMPTY)
+        steps = bounded(sequence(_step(actions, inventory, judge)), _STEPS)
         keys = STRATEGY_KEYS | {"actions": MappingKey(read=steps, required=True, field="actions")}
         values = read_keys(node, report, keys)
         if values is not None:
@@ -185,7 +174,7 @@ def _step(actions: Actions, inventory: Inventory | None, judge: _Judge | None) -
             action=name,
             params=params,
             timeout=own["timeout"] or action.timeout,
-            condition=own["if"] or (),
+            condition=own["condition"] or (),
         )
 
     return read
@@ -257,13 +246,6 @@ def _read_templated(node: Node, report: Report) -> Any:
     return text
 
 
-def _read_label(node: Node, report: Report) -> Any:
-    text = read_text(node, report)
-    if text is BAD or _LABEL.fullmatch(text):
-        return text
-    return mark(node, report, f"{quoted(text)} is no label's name; write for example service")
-
-
 _READERS: Final = Readers()
 _TEMPLATED: Final = Readers(_read_templated)
 
@@ -272,22 +254,9 @@ _VERIFY: Final = _READERS.keys(Verify, within=_read_within, query=optional(_read
 STRATEGY_KEYS: Final = _READERS.keys(
     Strategy,
     omit=("name", "actions"),
-    match=_READERS.of(
-        Annotated[
-            tuple[MatcherText, ...],
-            msgspec.Meta(min_length=1, examples=[['alertname="HighLatency"']]),
-        ]
-    ),
-    target=sequence(_read_label),
     when=optional(_read_query),
     verify=_read_verify,
     values=_read_values,
 )
 """But for `actions`, whose reader must know them. The name is the key of the whole."""
-_STEP: Final = {
-    "action": MappingKey(read=_TEMPLATED.of(str), required=True, field="action"),
-    "timeout": MappingKey(
-        read=_READERS.of(Annotated[Duration, msgspec.Meta(gt=0)]), field="timeout"
-    ),
-    "if": MappingKey(read=_READERS.of(tuple[MatcherText, ...]), field="if"),
-}
+_STEP: Final = _READERS.keys(StepKeys)

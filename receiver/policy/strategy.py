@@ -16,7 +16,7 @@ from receiver.policy.breaker import StrategyThresholds
 from receiver.policy.duration import Duration
 from receiver.policy.matcher import Matcher
 from receiver.policy.matcher_syntax import MatcherText
-from receiver.policy.target import FINGERPRINT, name_of
+from receiver.policy.target import FINGERPRINT, LabelName, name_of
 from receiver.policy.value_pattern import ValuePatternText
 
 MAX_TARGET: Final = 1_024
@@ -94,23 +94,34 @@ class Verify(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     """What the query answers for this target when it is healthy."""
 
 
-class StepSpec(msgspec.Struct, frozen=True, kw_only=True):
-    """One step as the operator wrote it, its parameters checked but not yet rendered."""
+class StepKeys(msgspec.Struct, frozen=True, kw_only=True):
+    """The keys of every step; the parameters of its action stand beside them."""
 
     action: str
+    timeout: Annotated[Duration, msgspec.Meta(gt=0)] = 0.0
+    """For all of it; the action's own when left out."""
+    condition: tuple[MatcherText, ...] = msgspec.field(name="if", default=())
+    """The step is skipped unless the alert has these labels."""
+
+
+class StepSpec(StepKeys, frozen=True, kw_only=True):
+    """One step as the operator wrote it, its parameters checked but not yet rendered."""
+
     params: msgspec.Struct
     timeout: float
-    condition: tuple[MatcherText, ...] = ()
-    """`if:`, matchers over the alert's labels; empty: always."""
+    """Seconds: the operator's, or the action's own."""
 
 
 class Strategy(msgspec.Struct, frozen=True, kw_only=True):
     name: str
-    match: tuple[MatcherText, ...]
+    match: Annotated[
+        tuple[MatcherText, ...],
+        msgspec.Meta(min_length=1, examples=[['alertname="HighLatency"']]),
+    ]
     """All must hold."""
-    actions: tuple[StepSpec, ...]
+    actions: Annotated[tuple[StepSpec, ...], msgspec.Meta(min_length=1)]
     description: str = ""
-    target: tuple[str, ...] = ()
+    target: tuple[LabelName, ...] = ()
     """Labels whose values name what is healed; without any, each alert is its own target."""
     mode: Mode = Mode.AUTO
     grace_period: Duration = 300.0

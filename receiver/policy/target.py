@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
-from typing import Final, NamedTuple
+from typing import Annotated, Final, NamedTuple
 
 import msgspec
 
@@ -15,7 +15,19 @@ FINGERPRINT: Final = "fingerprint"
 """Names the target of a strategy without `target`: each alert is its own."""
 LABEL: Final = r"""[^\s{}!=~,\\"'`]+"""
 """The label names that matchers read without quotes, so that a target reads as a matcher."""
+_NAME: Final = re.compile(LABEL)
 _PART: Final = re.compile(rf'({LABEL})=("(?:[^"\\]|\\.)*")(?:,|\Z)')
+
+
+def _label(text: str) -> str:
+    if not _NAME.fullmatch(text):
+        raise ValueError(f"{text!r} is no label's name; write for example service")
+    return text
+
+
+LabelName = Annotated[
+    str, msgspec.Meta(extra={"parse": _label}, extra_json_schema={"pattern": f"^{LABEL}$"})
+]
 
 
 class Key(NamedTuple):

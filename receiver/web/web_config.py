@@ -25,18 +25,10 @@ from receiver.web import tls
 from receiver.web.config_redaction import discreet
 from receiver.web.tls import Tls
 from receiver.yaml.diagnostics import InvalidConfig, Report, suggestion
+from receiver.yaml.keys import MappingKey, construct, read_keys, value_of
 from receiver.yaml.nodes import Items, Node, Pairs, Scalar, parse, read_file
 from receiver.yaml.scalars import BAD, Read, key_text, mark, read_bool, read_text
-from receiver.yaml.values import (
-    MappingKey,
-    Readers,
-    construct,
-    mapping,
-    optional,
-    read_keys,
-    sequence,
-    value_of,
-)
+from receiver.yaml.values import Readers, mapping, optional, sequence
 
 MOST_ROUNDS: Final = 18
 """Of bcrypt, as the power of 2: some ten seconds."""

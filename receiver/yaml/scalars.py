@@ -235,6 +235,15 @@ def expected(what: str, node: Node, report: Report, remedy: str = "") -> Any:
     return mark(node, report, f"expected {what}, found {found}" + (f"; {remedy}" if remedy else ""))
 
 
+def instead(node: Node, empty: str) -> str:
+    """Return what to write where a collection belongs."""
+    if not isinstance(node, Scalar):
+        return ""
+    if node.is_null:
+        return f"remove the key, or write {empty}"
+    return ""
+
+
 def mark(node: Node, report: Report, message: str) -> Any:
     """Report *message* at *node* and return BAD."""
     report.add(message, node.line, node.column, node.length)

@@ -2,14 +2,13 @@
 
 The types are those that msgspec describes, so a struct is all that a mapping needs. A type with
 `Meta(extra={"parse": f})` is read by f(text), whose ValueError is the problem; with `"spread":
-True` an item of a list gives f's values, one or more, to the list. Scalars are read in
-yaml_scalars.py.
+True` an item of a list gives f's values, one or more, to the list.
 """
 
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import cache
 from typing import Any, Final
 
@@ -17,7 +16,8 @@ import msgspec
 from msgspec import inspect
 
 from receiver.errors import ConfigError
-from receiver.yaml.diagnostics import Report, nearest, quoted, suggestion
+from receiver.yaml.diagnostics import Report
+from receiver.yaml.keys import MappingKey, read_struct
 from receiver.yaml.nodes import Items, Node, Pairs, Scalar
 from receiver.yaml.scalars import (
     BAD,
@@ -26,8 +26,7 @@ from receiver.yaml.scalars import (
     choice,
     core,
     expected,
-    key_text,
-    mark,
+    instead,
     parsed,
     read_bool,
     read_float,
@@ -42,98 +41,18 @@ _WORDS: Final = re.compile(r"(?:\{\{.*?\}\}|[^\s])+")
 """Of a command line; a template is never torn apart."""
 
 
-class MappingKey(msgspec.Struct, frozen=True, kw_only=True):
-    """A key that a mapping may have."""
-
-    read: Read
-    required: bool = False
-    field: str
-    """What the struct calls it."""
-
-
-def read_keys(node: Node, report: Report, keys: Mapping[str, MappingKey]) -> dict[str, Any] | None:
-    """Return the values of a mapping by field; one that is wrong or missing is BAD.
-
-    None when the node is no mapping.
-    """
-    if not isinstance(node, Pairs):
-        expected("a mapping", node, report, _instead(node, "{}"))
-        return None
-    values: dict[str, Any] = {}
-    meant = set()
-    for key_node, value_node in node.pairs:
-        name = key_text(key_node, report)
-        if name is None:
-            continue
-        key = keys.get(name)
-        if key is None:
-            mark(key_node, report, f"unknown key {quoted(name)}{suggestion(name, keys)}")
-            meant.add(nearest(name, keys))
-        else:
-            values[key.field] = key.read(value_node, report)
-    for name, key in keys.items():
-        if key.required and key.field not in values:
-            values[key.field] = BAD
-            if name not in meant:  # a slip of the pen is one problem, not two
-                mark(node, report, f"missing key {name!r}")
-    return values
-
-
-def read_struct(cls: type[msgspec.Struct], keys: Mapping[str, MappingKey]) -> Read:
-    """Return the reader of a struct that has *keys*."""
-
-    def read(node: Node, report: Report) -> Any:
-        values = read_keys(node, report, keys)
-        return BAD if values is None else construct(cls, values, node, report)
-
-    return read
-
-
-def construct(
-    cls: type[msgspec.Struct], values: Mapping[str, Any], node: Node, report: Report
-) -> Any:
-    """Return *cls* of *values*, or BAD; what its __post_init__ refuses is reported at *node*."""
-    if any(value is BAD for value in values.values()):
-        return BAD
-    try:
-        return cls(**values)
-    except (ValueError, TypeError, ConfigError) as error:
-        return mark(node, report, str(error))
-
-
-def entries(tree: Node | None, section: str, report: Report) -> Iterator[tuple[str, Node, Node]]:
-    """Yield name, key and value of what stands under *section*, the only key of a file."""
-    if tree is None:
-        return
-    only = {section: MappingKey(read=lambda node, _: node, required=True, field=section)}
-    node = (read_keys(tree, report, only) or {section: BAD})[section]
-    if node is BAD:
-        return
-    if not isinstance(node, Pairs):
-        named = isinstance(node, Items) and node.items
-        remedy = "write NAME: before each, without the dash" if named else "write {} for none"
-        expected("a mapping", node, report, remedy)
-        return
-    for key, value in node.pairs:
-        name = key_text(key, report)
-        if name is not None:
-            yield name, key, value
-
-
-def value_of(node: Node, name: str) -> Node | None:
-    """Return what a mapping has under *name*."""
-    assert isinstance(node, Pairs)
-    for key, value in node.pairs:
-        if isinstance(key, Scalar) and key.value == name:
-            return value
-    return None
-
-
 class Readers:
-    """The readers of types. *text* reads every field that is a text: some may hold templates."""
+    """The readers of types.
 
-    def __init__(self, text: Read | None = None) -> None:
+    *text* reads every field that is a text: some may hold templates. *own* gives the readers of
+    classes whose fields do not say how they are read, such as protocols.
+    """
+
+    def __init__(
+        self, text: Read | None = None, own: Mapping[type, Callable[[Readers], Read]] | None = None
+    ) -> None:
         self._text = text or read_text
+        self._own = {cls: reader(self) for cls, reader in (own or {}).items()}
         self.of: Callable[[Any], Read] = cache(self._of)
         self.keys: Callable[..., dict[str, MappingKey]] = cache(self._keys)
 
@@ -191,15 +110,29 @@ class Readers:
                 )
             case inspect.StructType():
                 return read_struct(info.cls, self.keys(info.cls))
+            case inspect.CustomType() if info.cls in self._own:
+                return self._own[info.cls]
             case inspect.UnionType():
-                rest = [option for option in info.types if not isinstance(option, inspect.NoneType)]
-                if len(rest) == 1:
-                    return optional(self._compile(rest[0]))
+                return self._compile_union(info)
             case inspect.AnyType():
                 return self._read_anything
             case _:
                 pass
-        raise ConfigError(f"a parameter of type {info} cannot be read from YAML")
+        raise _unreadable(info)
+
+    def _compile_union(self, info: inspect.UnionType) -> Read:
+        """Return the reader of a type or nothing, or of a mapping or a scalar."""
+        rest = [option for option in info.types if not isinstance(option, inspect.NoneType)]
+        structs = [self._compile(each) for each in rest if isinstance(each, inspect.StructType)]
+        others = [self._compile(each) for each in rest if not isinstance(each, inspect.StructType)]
+        match structs, others:
+            case ([read], []) | ([], [read]):
+                pass
+            case [struct], [other]:
+                read = _mapping_or(struct, other)
+            case _:
+                raise _unreadable(info)
+        return optional(read) if len(rest) < len(info.types) else read
 
     def _read_anything(self, node: Node, report: Report) -> Any:
         """Return what JSON can say too."""
@@ -214,43 +147,13 @@ class Readers:
                 return self._text(node, report)
 
 
-def tagged(tag: str, kinds: Mapping[str, type[msgspec.Struct]], readers: Readers) -> Read:
-    """Return the reader of a mapping whose key *tag* says which of *kinds* its other keys make."""
+def _unreadable(info: inspect.Type) -> ConfigError:
+    return ConfigError(f"a parameter of type {info} cannot be read from YAML")
 
+
+def _mapping_or(struct: Read, other: Read) -> Read:
     def read(node: Node, report: Report) -> Any:
-        if not isinstance(node, Pairs):
-            return expected(
-                "a mapping", node, report, f"write {tag}: and one of {', '.join(kinds)}"
-            )
-        named = value_of(node, tag)
-        if named is None:
-            return mark(node, report, f"missing key {tag!r}; known: {', '.join(kinds)}")
-        kind = choice(kinds)(named, report)
-        if kind is BAD:
-            return BAD
-        own = {tag: MappingKey(read=lambda *_: None, required=True, field=tag)}
-        values = read_keys(node, report, own | readers.keys(kind))
-        if values is None:
-            return BAD
-        del values[tag]
-        return construct(kind, values, node, report)
-
-    return read
-
-
-def told_by_key(kinds: Mapping[str, type[msgspec.Struct]], readers: Readers) -> Read:
-    """Return the reader of a mapping that is of the kind whose name is one of its keys."""
-
-    def read(node: Node, report: Report) -> Any:
-        known = ", ".join(kinds)
-        if not isinstance(node, Pairs):
-            return expected("a mapping", node, report, f"with one of the keys {known}")
-        found = [name for name in kinds if value_of(node, name) is not None]
-        if not found:
-            return mark(node, report, f"it must have one of the keys {known}")
-        if len(found) > 1:
-            return mark(node, report, f"{' and '.join(found)} are two kinds; write one")
-        return readers.of(kinds[found[0]])(node, report)
+        return (struct if isinstance(node, Pairs) else other)(node, report)
 
     return read
 
@@ -280,7 +183,7 @@ def sequence(
 def mapping(read_key: Read, read_value: Read) -> Read:
     def read(node: Node, report: Report) -> Any:
         if not isinstance(node, Pairs):
-            return expected("a mapping", node, report, _instead(node, "{}"))
+            return expected("a mapping", node, report, instead(node, "{}"))
         found = [(read_key(key, report), read_value(value, report)) for key, value in node.pairs]
         return BAD if any(BAD is half for pair in found for half in pair) else dict(found)
 
@@ -296,20 +199,11 @@ def optional(read: Read) -> Read:
     return read_or_none
 
 
-def _instead(node: Node, empty: str) -> str:
-    """Return what to write where a collection belongs."""
-    if not isinstance(node, Scalar):
-        return ""
-    if node.is_null:
-        return f"remove the key, or write {empty}"
-    return ""
-
-
 def _listed(node: Node, read_item: Read, example: Sequence[Any] | None) -> str:
     """Return what to write where a list belongs, and that can be read there."""
     other = "" if example is None else f"write for example {msgspec.json.encode(example).decode()}"
     if not isinstance(node, Scalar) or node.is_null:
-        return other or _instead(node, "[]")
+        return other or instead(node, "[]")
     for items in (_WORDS.findall(node.value), [node.value]):
         scratch = Report("")
         for item in items:
@@ -327,4 +221,5 @@ def _in_flow(text: str) -> str:
 
 
 def _all(values: list[Any]) -> Any:
+    """Return *values*, or BAD when one of them was reported."""
     return BAD if any(value is BAD for value in values) else values
