@@ -139,7 +139,7 @@ check: develop upstreams ## Lint, types, layers, formats, generated files, shipp
 	$(BIN)/python -m bench.house >/dev/null
 	$(BIN)/promheal check --config.file configs/promheal.yml
 	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict --quiet
-	$(BIN)/python -m pytest --quiet tests/test_docs.py tests/test_schemas.py tests/test_deploy.py \
+	$(BIN)/python -m pytest --quiet tests/test_docs.py tests/test_schemas.py tests/test_reference.py tests/test_deploy.py \
 	  tests/test_dashboards.py tests/test_dashboard_types.py
 
 house: $(VENV)/developed ## Measure the packages: rooms, arrows, layers, sizes, names that stand in two files
@@ -187,6 +187,7 @@ lock: $(VENV)/developed ## Choose the newest versions again, with their hashes
 
 generate: $(VENV)/developed ## Write the generated files anew
 	$(BIN)/python -m receiver.config.schemas docs/schemas
+	$(BIN)/python -m receiver.config.reference docs/reference
 	$(BIN)/python -m grafana
 	$(BIN)/python -m deploy.generate
 

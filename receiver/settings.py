@@ -20,13 +20,8 @@ from receiver.policy.breaker import MainThresholds, Thresholds
 from receiver.policy.duration import Duration
 from receiver.policy.window import Window
 from receiver.redaction import learn_variables
+from receiver.yaml.types import FilePath, Url
 
-_Url = Annotated[
-    str,
-    msgspec.Meta(
-        pattern="^https?://", examples=["http://127.0.0.1:9090"], extra={"amend": "http://{}"}
-    ),
-]
 _ProviderName = Annotated[str, msgspec.Meta(pattern="^[a-z0-9_-]{1,54}$", examples=["openai"])]
 """It becomes the id of a task."""
 _ChannelName = Annotated[str, msgspec.Meta(pattern="^[a-z0-9_-]{1,54}$", examples=["oncall"])]
@@ -44,7 +39,7 @@ def _variable(text: str) -> str:
     return text
 
 
-_Variable = Annotated[str, msgspec.Meta(extra={"parse": _variable})]
+_Variable = Annotated[str, msgspec.Meta(extra={"type": "variable", "parse": _variable})]
 
 
 def _sender(name: str) -> str:
@@ -58,58 +53,75 @@ def _sender(name: str) -> str:
     return name
 
 
-_Sender = Annotated[str, msgspec.Meta(extra={"parse": _sender})]
+_Sender = Annotated[str, msgspec.Meta(extra={"type": "name", "parse": _sender})]
+_Channels = tuple[Annotated[str, msgspec.Meta(extra={"type": "channel"})], ...]
 
 
 class PrometheusSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """Where heals are proven."""
 
-    url: _Url
-    """For example http://127.0.0.1:9090, with its route prefix if it has one."""
+    url: Url
+    """Where heals are proven, with its route prefix if it has one. Without the section `prometheus`
+    nothing is proven: every run whose steps succeed ends as `inconclusive`, and every `when` is
+    unknown."""
     timeout: _Positive = 5.0
-    """For one question; an answer that comes later proves nothing."""
-    bearer_token_file: str | None = None
-    external_labels: dict[str, str] = {}
-    """Its external labels, for a server that does not show its configuration."""
+    """For one question; a later answer proves nothing."""
+    bearer_token_file: FilePath | None = None
+    """A file that holds a token; read at each question."""
+    external_labels: Annotated[dict[str, str], msgspec.Meta(extra={"type": "labels"})] = {}
+    """The external labels of this Prometheus, for a server that does not show its configuration at
+    `/api/v1/status/config` (Thanos, Mimir, VictoriaMetrics). An alert with another value of one of
+    them is [another Prometheus'](../explanation/verification.md#which-series-is-this-alerts), and
+    is not judged here."""
     trusted_senders: tuple[_Sender, ...] = ()
-    """Users, tokens and client certificates of `--web.config.file`, by name, whose alerts may be
-    proven by the expression in their link where no rule is known."""
+    """Users, tokens and client certificates of [`--web.config.file`](access.md), by name: where
+    Prometheus [does not have an alert's rule](decisions.md#rule_unknown), the expression in their
+    link may confirm it. It is evaluated on your Prometheus, so name only who may choose what that
+    works on."""
 
 
 class AlertmanagerSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """Who is asked for silences, and for the alerts that `max_alerts` cut off."""
 
-    url: _Url
+    url: Url
+    """Who is asked whether an alert is silenced, before each act, and for the alerts that
+    `max_alerts` cut off. While it cannot be asked [nothing begins](decisions.md#silence_unknown).
+    Without the section `alertmanager` silences stop nothing, and those alerts are never known."""
     timeout: _Positive = 5.0
-    bearer_token_file: str | None = None
+    """For one question."""
+    bearer_token_file: FilePath | None = None
+    """A file that holds a token; read at each question."""
 
 
 class BackoffSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """After a failure nothing begins for a while, twice as long after each further one."""
 
     first: _Positive = 5.0
+    """After a failure nothing begins for so long, twice as long after each further target that
+    fails: [backoff](decisions.md#backoff-1)."""
     most: _Positive = 320.0
+    """The longest that nothing begins for."""
 
 
 class StormSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     targets: Annotated[int, msgspec.Meta(ge=1)] = 10
-    """While more targets than this are ill for one strategy, only so many are treated at once, and
-    one that was treated in vain keeps its place."""
+    """While more targets than this are ill for one strategy, only so many are treated at a time:
+    [storm](decisions.md#storm-1)."""
 
 
 class EngineSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     max_concurrent_runs: Annotated[int, msgspec.Meta(ge=1, le=256)] = 8
-    """Runs that act at the same moment; those that verify do not count."""
+    """Runs that act at the same moment, over all targets. Runs that wait or verify do not count. A
+    reload changes it."""
     resync: _Positive = 60.0
-    """How often everything that fires is considered again without being told."""
+    """How often everything that fires, and every run under way, is looked at again without being
+    told."""
     stale_after: _Positive = 18_000.0
-    """How long a notification is believed when Prometheus cannot confirm it.
-
-    Above Alertmanager's repeat_interval (4 h by default), which is how often it says so again.
-    """
+    """How long an alert is believed while Prometheus cannot be asked. Keep it above Alertmanager's
+    `repeat_interval`, which is 4h by default."""
     dormant_after: Annotated[int, msgspec.Meta(ge=1)] = 10
-    """Different targets that fail, with no heal of any between, after which the whole engine stops
-    until a person resumes it."""
+    """Different targets that have failed, with no heal of any between, after which the engine is
+    [dormant](decisions.md#dormancy)."""
     backoff: BackoffSettings = BackoffSettings()
     storm: StormSettings = StormSettings()
     main_breaker: MainThresholds = MainThresholds()
@@ -117,60 +129,69 @@ class EngineSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_f
     target_breaker: Thresholds = Thresholds()
     """Of each target; a strategy's stands in `healing_strategies.yml`."""
     approval: _Positive = 3_600.0
-    """How long a run that needs a person's approval waits for it, and how long that holds."""
-    pause_file: str = "promheal.paused"
-    """While this file exists nothing begins; its first line is the reason. Path, relative to
-    `promheal.yml`."""
+    """How long a run waits for a person's [approval](decisions.md#approval), and how long a yes
+    holds."""
+    pause_file: FilePath = "promheal.paused"
+    """While this file exists [nothing begins](decisions.md#pauses); its first line is the
+    reason."""
 
 
 class FlagSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     auto_healing: bool = True
-    """Off: alerts are recorded and decided, nothing acts."""
+    """`false`: alerts are recorded and decided, nothing acts."""
     auto_detection: bool = True
-    """Off: alerts are recorded, and no strategy is asked for them."""
+    """`false`: alerts are recorded, and no strategy is asked for them."""
     preventive_healing: bool = False
     """Whether strategies that are marked `preventive` may act."""
     process_monitoring: bool = True
-    """Whether the state of every service in `services.yml` is sampled."""
+    """Whether the state of every service is [sampled](tasks.md)."""
 
 
 class JournalSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     retention: _Positive = 7_776_000.0
-    """Finished runs, decisions and closed episodes older than this are deleted (90 days)."""
+    """What is over for longer than this is [deleted](journal.md#retention), once an hour."""
 
 
 class HttpSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    allow: tuple[_Url, ...] = ()
-    """URL prefixes that the action `http` may call: scheme, host, port and path."""
+    allow: tuple[Annotated[Url, msgspec.Meta(extra={"type": "URL prefix"})], ...] = ()
+    """What the action `http` may call: scheme, host, port, and the beginning of the path up to a
+    `/`. `check` does not find a prefix without a scheme; it allows nothing."""
 
 
 class LlmProvider(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """One provider of language models, and where its keys are."""
 
-    base_url: _Url
-    """For example https://api.openai.com/v1; `/models` below it is asked."""
+    base_url: Url
+    """`https://api.openai.com/v1`; `/models` below it is asked."""
     keys: Annotated[tuple[_Variable, ...], msgspec.Meta(min_length=1)]
-    """Names of environment variables, or of variables in `.env.local`; never the keys."""
+    """Of variables in the environment or in `.env.local`, in capital letters; never the keys
+    themselves."""
     header: str = "Authorization"
-    """Carries the key: `Authorization` as `Bearer KEY`, any other, as `x-api-key`, as it is."""
+    """Carries the key: `Authorization` as `Bearer KEY`, any other, such as `x-api-key`, as it
+    is."""
 
 
 class LlmSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    providers: dict[_ProviderName, LlmProvider] = {}
+    providers: Annotated[
+        dict[_ProviderName, LlmProvider],
+        msgspec.Meta(extra={"type": "mapping of [providers](configuration.md#a-provider)"}),
+    ] = {}
+    """Providers of language models whose keys are [tried](llm-keys.md), by name."""
     probe: _Positive = 300.0
     """How often each key is tried."""
     timeout: _Positive = 10.0
+    """For one try."""
 
 
 class NotifyChannel(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """Where people are told something. It has one of the three, each an Apprise URL."""
 
-    url: str | None = None
-    """For example json://127.0.0.1:8080/told; for one without a secret."""
-    url_file: str | None = None
-    """Path of a file that holds the URL, relative to `promheal.yml`; read at each message."""
+    url: Annotated[str, msgspec.Meta(extra={"type": "URL of Apprise"})] | None = None
+    """For one without a secret."""
+    url_file: FilePath | None = None
+    """A file that holds the URL, relative to `promheal.yml`; read at each message."""
     url_env: _Variable | None = None
-    """Name of the environment variable, or of the variable in `.env.local`, that holds it."""
+    """The name of the variable that holds it, in the environment or in `.env.local`."""
 
     def __post_init__(self) -> None:
         if sum(one is not None for one in (self.url, self.url_file, self.url_env)) != 1:
@@ -180,27 +201,31 @@ class NotifyChannel(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fi
 class NotifyEvents(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """Which channels are told that this happened."""
 
-    failed: tuple[str, ...] = ()
-    """A run failed, and was undone as far as it can be; or it is not known how it ended."""
-    ineffective: tuple[str, ...] = ()
-    """All steps were done, and it still fires."""
-    inconclusive: tuple[str, ...] = ()
-    """All steps were done and nothing is proven, again and again on one target; or Prometheus could
-    not be asked."""
-    relapsed: tuple[str, ...] = ()
-    """A heal did not hold: it fires again."""
-    rollback_failed: tuple[str, ...] = ()
-    """A run could not be undone: what it left is for a person to see to."""
-    dormant: tuple[str, ...] = ()
-    """The engine stopped itself."""
-    breaker_permanent_open: tuple[str, ...] = ()
-    """A breaker opened for good."""
-    approval_needed: tuple[str, ...] = ()
-    """A run waits for a person's yes."""
+    failed: _Channels = ()
+    """Who is told that a run failed, was undone after a failure, or ended unknown."""
+    ineffective: _Channels = ()
+    """Who is told that all steps were done and it still fires."""
+    inconclusive: _Channels = ()
+    """Who is told that nothing could be proven, from the third time in a row on a target on, or
+    because Prometheus could not be asked."""
+    relapsed: _Channels = ()
+    """Who is told that a heal did not hold."""
+    rollback_failed: _Channels = ()
+    """Who is told that a run could not be undone."""
+    dormant: _Channels = ()
+    """Who is told that the engine is [dormant](decisions.md#dormant)."""
+    breaker_permanent_open: _Channels = ()
+    """Who is told that a [breaker](decisions.md#breakers) opened for good."""
+    approval_needed: _Channels = ()
+    """Who is told that a run waits for a person's [approval](decisions.md#approval)."""
 
 
 class NotifySettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    channels: dict[_ChannelName, NotifyChannel] = {}
+    channels: Annotated[
+        dict[_ChannelName, NotifyChannel],
+        msgspec.Meta(extra={"type": "mapping of [channels](configuration.md#a-channel)"}),
+    ] = {}
+    """Where people are told something, by name."""
     on: NotifyEvents = NotifyEvents()
 
     @property
@@ -217,12 +242,13 @@ class NotifySettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_f
 
 
 class HealingLogSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    file: str | None = "healing_log.jsonl"
-    """One line a finished run. Path, relative to the journal's folder; null: none is written."""
+    file: FilePath | None = "healing_log.jsonl"
+    """One line for each run that acted and has ended, and for what `--dry-run` would have done: the
+    [healing log](healing-log.md). `null`: none is written."""
     max_bytes: Annotated[int, msgspec.Meta(ge=4096)] = 10_485_760
-    """When the file would grow beyond this it becomes `.1`, and a new one is begun."""
+    """When it would grow beyond this it becomes `.1`, and a new one is begun."""
     keep: Annotated[int, msgspec.Meta(ge=1, le=100)] = 5
-    """Older files that are kept."""
+    """How many older files are kept."""
 
 
 class UndeclaredValues(StrEnum):
@@ -233,13 +259,15 @@ class UndeclaredValues(StrEnum):
 class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """`promheal.yml`."""
 
-    strategies: str = "healing_strategies.yml"
-    """Path, relative to this file."""
-    services: str = "services.yml"
-    """Path, relative to this file."""
+    strategies: FilePath = "healing_strategies.yml"
+    """The file of strategies."""
+    services: FilePath = "services.yml"
+    """The file of services."""
     undeclared_values: UndeclaredValues = UndeclaredValues.REFUSE
-    """`warn`, in this release only: values that no `values` of their strategy describes may go on
-    standing in arguments of programs, and `check` warns of them."""
+    """What becomes of a configuration in which values stand in arguments of programs that no
+    [`values`](templates.md#values) describes. `warn` is for moving, and goes with the next release:
+    `check` warns of them, and they are let through. What is code for a shell or another interpreter
+    is refused in either case."""
     prometheus: PrometheusSettings | None = None
     alertmanager: AlertmanagerSettings | None = None
     engine: EngineSettings = EngineSettings()
@@ -248,7 +276,10 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     http: HttpSettings = HttpSettings()
     llm: LlmSettings = LlmSettings()
     notify: NotifySettings = NotifySettings()
-    maintenance: tuple[Window, ...] = ()
+    maintenance: Annotated[
+        tuple[Window, ...],
+        msgspec.Meta(extra={"type": "list of [windows](configuration.md#a-maintenance-window)"}),
+    ] = ()
     """When nothing begins."""
     healing_log: HealingLogSettings = HealingLogSettings()
 

@@ -111,7 +111,7 @@ def test_where_a_service_is_touched_may_be_written_in_an_editor(where: str) -> N
 def test_the_docstring_of_a_field_becomes_its_description() -> None:
     timeout = schemas(ACTIONS)["promheal"]["properties"]["prometheus"]
     described = json.dumps(timeout)
-    assert "For one question; an answer that comes later proves nothing." in described
+    assert "For one question; a later answer proves nothing." in described
 
 
 def nodes(schema: Any) -> Any:

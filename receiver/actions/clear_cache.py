@@ -18,7 +18,7 @@ from receiver.template import NameText, is_template
 
 class ClearCacheParams(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     service: NameText
-    """A name in services.yml, as a rule from a label: `{{ labels.service }}`."""
+    """A name in `services.yml`, as a rule from a label."""
 
 
 class ClearCache(Action):

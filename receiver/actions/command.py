@@ -21,24 +21,30 @@ from receiver.errors import ActionError
 from receiver.process.interpreters import Reading, readings
 from receiver.services import Inventory
 from receiver.template import RESERVED, ProseText, is_template
+from receiver.yaml.types import Argv, FilePath
 
 _VARIABLE: Final = re.compile("PROMHEAL_[A-Z0-9_]{1,64}")
 
 
 class CommandParams(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    argv: Annotated[tuple[str, ...], msgspec.Meta(min_length=1)]
-    """The program and its arguments. A template in one needs `values` in the strategy."""
-    undo: tuple[str, ...] = ()
-    """What takes it back; it finds the exit code of `argv` in PROMHEAL_STEP_EXIT."""
+    argv: Annotated[Argv, msgspec.Meta(min_length=1)]
+    """The program and its arguments. The program is written out: a full path, or a name that is
+    looked for in `/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin`."""
+    undo: Argv = ()
+    """What takes it back. It finds the exit code of `argv` in `PROMHEAL_STEP_EXIT`, when that is
+    known."""
     env: dict[str, ProseText] = {}
-    """Variables for both, by names that begin with PROMHEAL_; any text, and templates, may stand in
-    them."""
-    cwd: str | None = None
+    """Variables for `argv` and `undo`. Their names begin with `PROMHEAL_`, of `A-Z`, `0-9` and `_`;
+    their values are any texts, also templates."""
+    cwd: FilePath | None = None
+    """Where it runs; `/` when left out. No template."""
     idempotent: bool = False
-    """Whether it may be run again when we died while it ran."""
+    """Whether it may be run again when promheal died while it ran."""
     leave_running: bool = False
-    """Leave processes that it started and that outlive it, as a daemon does."""
+    """Leave processes that it started and that outlive it, as a daemon does. By default they are
+    killed."""
     expect_exit: int = 0
+    """The exit code that means success."""
 
 
 class Command(Action):

@@ -24,6 +24,7 @@ from receiver.errors import ActionError
 from receiver.redaction import known, learn_url
 from receiver.services import Inventory
 from receiver.template import ProseText, UrlText, is_template, problems_in, sample
+from receiver.yaml.types import FilePath
 
 _LITERAL_HOST: Final = re.compile(r"https?://[^/?#{]+(?:[/?].*)?", re.IGNORECASE | re.DOTALL)
 _HEADER_NAME: Final = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")  # RFC 9110, 5.6.2
@@ -46,22 +47,30 @@ class Undo(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True
     """The request that takes it back, with the same headers."""
 
     url: UrlText
+    """Of the request that takes it back, with the same headers and token."""
     method: Method = Method.POST
+    """Its method."""
     json: dict[str, Any] | None = None
+    """Its body."""
 
 
 class HttpParams(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     url: UrlText
+    """Below one of `http.allow` in `promheal.yml`. Scheme, host and port take no template; values
+    elsewhere are percent-encoded."""
     method: Method = Method.POST
+    """The request's method."""
     json: dict[str, Any] | None = None
-    """The body; strings in it may be templates."""
+    """The body; texts in it may be templates."""
     headers: dict[str, ProseText] = {}
-    bearer_token_file: str | None = None
-    """Path of a file with a token, read at each call: headers are kept in the journal."""
+    """Not `Connection`, `Content-Length`, `Host`, `Transfer-Encoding`. They are kept in the
+    journal: no secrets."""
+    bearer_token_file: FilePath | None = None
+    """A file with a token; read at each call, kept nowhere. No template."""
     expect_status: tuple[int, ...] = ()
-    """Any 2xx when left out."""
+    """The answers that mean success; any 2xx when empty."""
     idempotent: bool | None = None
-    """Whether it may be sent again when we died meanwhile; by its method when left out."""
+    """Whether it may be sent again when promheal died meanwhile; by its method when left out."""
     undo: Undo | None = None
 
 

@@ -30,7 +30,9 @@ _NUMBERS: Final = {
 
 class LogParams(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     message: ProseText
+    """Up to 65,536 characters; control characters are shown as `\\uXXXX`."""
     level: Level = Level.INFO
+    """The level of the record."""
 
 
 class Log(Action):

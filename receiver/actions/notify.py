@@ -19,11 +19,14 @@ _log: Final = logging.getLogger("promheal.action")
 
 class NotifyParams(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     channel: NameText
-    """One of `notify.channels` in `promheal.yml`."""
+    """One of `notify.channels` in `promheal.yml`. No template."""
     message: ProseText
+    """Plain text, cut off at 4,000 characters."""
     title: ProseText = "{{ strategy }}: {{ target }}"
+    """One line, cut off at 250 characters."""
     must_arrive: bool = False
-    """Whether the run fails, and what it did is undone, when the message cannot be sent."""
+    """Whether the run fails, and what it did is undone, when the message cannot be sent. By default
+    that is a warning in the log, and `sent: false` in the run."""
 
 
 class Notify(Action):

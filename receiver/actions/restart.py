@@ -21,7 +21,7 @@ _MAX_DETAIL: Final = 2_000  # characters
 
 class RestartParams(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     service: NameText
-    """A name in services.yml, as a rule from a label: `{{ labels.service }}`."""
+    """A name in `services.yml`, as a rule from a label."""
 
 
 class RestartService(Action):

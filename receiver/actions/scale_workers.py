@@ -17,11 +17,12 @@ from receiver.template import NameText
 
 class ScaleParams(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     service: NameText
-    """A name in services.yml, as a rule from a label: `{{ labels.service }}`."""
+    """A name in `services.yml` that has [`workers`](configuration.md#workers), as a rule from a
+    label."""
     by: Annotated[int, msgspec.Meta(ge=-MOST, le=MOST)] | None = None
     """So many more, or with a minus fewer."""
     to: Annotated[int, msgspec.Meta(ge=0, le=MOST)] | None = None
-    """Or so many."""
+    """Or so many. One of the two."""
 
     def __post_init__(self) -> None:
         if (self.by is None) == (self.to is None) or self.by == 0:

@@ -20,7 +20,7 @@ from receiver.template import NameText
 
 class SettingParams(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     service: NameText
-    """A name in services.yml, as a rule from a label: `{{ labels.service }}`."""
+    """A name in `services.yml` that has `settings`, as a rule from a label."""
 
 
 class _Setting(Action):

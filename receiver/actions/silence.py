@@ -22,10 +22,12 @@ _MAX_TARGET: Final = 300  # characters of it in the comment
 
 class SilenceParams(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     duration: Annotated[Duration, msgspec.Meta(gt=0, le=MOST)]
-    """From the step's start; at most a day."""
-    labels: tuple[Annotated[str, msgspec.Meta(min_length=1)], ...] = ()
-    """Names of labels; what has the same values as the alert in these is silenced. Those of the
-    strategy's target and `alertname` when left out."""
+    """From the step's start; at most `1d`."""
+    labels: tuple[
+        Annotated[str, msgspec.Meta(min_length=1, extra={"type": "label name"})], ...
+    ] = ()
+    """What has the same values as the alert in these labels is silenced. `[]`: `alertname` and the
+    labels of the strategy's `target`; without a `target`, all labels of the alert."""
 
 
 class SilenceAlerts(Action):

@@ -45,11 +45,16 @@ _T = TypeVar("_T")
 
 class SnapshotParams(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     service: NameText | None = None
-    """A name in services.yml whose state and log are kept, as `{{ labels.service }}`."""
-    queries: Annotated[tuple[PromqlText, ...], msgspec.Meta(max_length=10)] = ()
-    """PromQL besides the alert's own expression."""
+    """A name in `services.yml`, as a rule from a label: its state and the end of its log are
+    kept."""
+    queries: Annotated[
+        tuple[PromqlText, ...],
+        msgspec.Meta(max_length=10, extra={"type": "list of up to 10 PromQL queries"}),
+    ] = ()
+    """Besides the alert's own expression. Values of templates are escaped, as in
+    [`when`](templates.md)."""
     window: Annotated[Duration, msgspec.Meta(ge=60, le=86_400)] = 900.0
-    """How much of the time before the alert is kept."""
+    """How much of the time before the alert is kept; 1m to 1d."""
 
 
 class TakeSnapshot(Action):

@@ -12,6 +12,8 @@ from receiver.policy.duration import Duration
 
 class WaitParams(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     duration: Duration
+    """Counted from the start of the step; a wait that was interrupted is not begun again. The
+    step's `timeout` does not bound it."""
 
 
 class Wait(Action):

@@ -30,6 +30,10 @@ StructSchema = Callable[[type[msgspec.Struct]], Schema]
 class Kinds(Protocol):
     """The kinds that may stand at one place."""
 
+    @property
+    def structs(self) -> Structs:
+        """All of them."""
+
     def reader(self, readers: Readers) -> Read:
         """Return the reader of whichever kind is written there."""
 

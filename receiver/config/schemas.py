@@ -7,13 +7,9 @@ field means is told by the docstring below it.
 
 from __future__ import annotations
 
-import ast
-import inspect as source
 import json
 import sys
-import textwrap
 from collections.abc import Callable, Mapping
-from functools import cache
 from pathlib import Path
 from typing import Any, Final
 
@@ -21,10 +17,11 @@ import msgspec
 from msgspec import inspect
 
 from receiver.actions import Action, Actions, discover
+from receiver.config.fields import as_yaml, field_docs, first_paragraph, without_links
 from receiver.config.kinds import Schema, service_kinds
 from receiver.config.strategies import NAME
 from receiver.errors import ConfigError
-from receiver.policy.duration import format_duration, parse_duration
+from receiver.policy.duration import format_duration
 from receiver.policy.strategy import StepKeys, StepSpec, Strategy
 from receiver.services import Service
 from receiver.services.managers import MANAGERS
@@ -102,7 +99,7 @@ class _Schemas:
                 continue
             schema = self._of(field.type)
             if field.name in docs:
-                schema = {"description": docs[field.name], **schema}
+                schema = {"description": without_links(docs[field.name]), **schema}
             default = _default(field)
             if default is not None:
                 schema["default"] = default
@@ -173,7 +170,7 @@ def _step(action: Action, schemas: _Schemas) -> Schema:
         [*keys["required"], *params.get("required", ())],
     )
     doc = type(action).__doc__
-    return {"description": first_paragraph(doc), **step} if doc else step
+    return {"description": without_links(first_paragraph(doc)), **step} if doc else step
 
 
 def _default(field: inspect.Field) -> Any:
@@ -181,10 +178,9 @@ def _default(field: inspect.Field) -> Any:
     value = field.default
     if not isinstance(value, str | bool | int | float):
         return None
-    extra = field.type.extra if isinstance(field.type, inspect.Metadata) else None
-    if extra and extra.get("parse") is parse_duration:
-        return format_duration(float(value))
-    return str(value) if isinstance(value, str) else value
+    if isinstance(value, str):
+        return str(value)
+    return as_yaml(value, field.type) if isinstance(value, float) else value
 
 
 def _optional(schema: Schema) -> Schema:
@@ -201,31 +197,6 @@ def _limits(info: inspect.Type, counted: str = "") -> Schema:
         for name, keyword in names.items()
         if (limit := getattr(info, name, None)) is not None
     }
-
-
-@cache
-def field_docs(cls: type[msgspec.Struct]) -> dict[str, str]:
-    """Return the docstrings below the fields of a struct, which Python itself forgets."""
-    docs: dict[str, str] = {}
-    for base in cls.__bases__:
-        if issubclass(base, msgspec.Struct) and base is not msgspec.Struct:
-            docs |= field_docs(base)
-    tree = ast.parse(textwrap.dedent(source.getsource(cls))).body[0]
-    assert isinstance(tree, ast.ClassDef)
-    for field, below in zip(tree.body, tree.body[1:], strict=False):
-        match field, below:
-            case ast.AnnAssign(target=ast.Name(id=name)), ast.Expr(
-                value=ast.Constant(value=str(doc))
-            ):
-                docs[name] = first_paragraph(doc)
-            case _:
-                pass
-    return docs
-
-
-def first_paragraph(doc: str) -> str:
-    """Return the first paragraph of a docstring on one line."""
-    return " ".join(doc.split("\n\n", maxsplit=1)[0].split())
 
 
 def write_schemas(folder: Path, actions: Actions) -> None:

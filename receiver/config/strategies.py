@@ -14,6 +14,7 @@ from msgspec import inspect
 
 from receiver.actions import Action, Actions
 from receiver.actions.parameters import Path, Values, names_used
+from receiver.config.fields import bare
 from receiver.config.undeclared import undeclared
 from receiver.errors import ConfigError
 from receiver.policy import promql
@@ -35,7 +36,7 @@ NAME: Final = "[a-zA-Z0-9_-]{1,64}"
 """What may name a strategy."""
 
 _NAME: Final = re.compile(NAME)
-_STEPS: Final = inspect.type_info(get_type_hints(Strategy, include_extras=True)["actions"])
+_STEPS: Final = bare(inspect.type_info(get_type_hints(Strategy, include_extras=True)["actions"]))
 
 
 def read_strategies(

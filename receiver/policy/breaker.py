@@ -49,26 +49,31 @@ def names(strategy: str, target: str) -> tuple[str, str, str]:
 
 class Thresholds(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     failures: Annotated[int, msgspec.Meta(ge=1)] = 5
-    """Consecutive failures that trip it."""
+    """Failures in a row that open it: of the [breaker](decisions.md#breakers) of a target, or of a
+    strategy on whichever targets."""
     open_for: Annotated[Duration, msgspec.Meta(gt=0)] = 60.0
-    """From a trip to the next trial."""
+    """From its opening until one run may try."""
     permanent_after: Annotated[int, msgspec.Meta(ge=1)] = 3
-    """Trips without a success between, the last of which is for good."""
+    """Openings without a success between, the last of which is for good."""
 
 
 class MainThresholds(Thresholds, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """Of the main breaker: so many trips that dormancy comes first."""
 
     failures: Annotated[int, msgspec.Meta(ge=1)] = 5
-    """Different targets that fail in a row, without a heal of any between."""
+    """Of the [breaker](decisions.md#breakers) `self-healing-main`: different targets that have
+    failed, with no heal of any between, and so open it."""
     permanent_after: Annotated[int, msgspec.Meta(ge=1)] = 10
+    """Openings without a success between, the last of which is for good; then the engine is
+    dormant."""
 
 
 class StrategyThresholds(Thresholds, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """Of one strategy, whose inconclusive runs count too, from some point on."""
 
     inconclusive: Annotated[int, msgspec.Meta(ge=1)] = 3
-    """From which inconclusive run in a row on one target on they count as failures."""
+    """From so many runs in a row on one target on that prove nothing, each is a failure for the
+    breakers of the strategy and the target."""
 
 
 class Breaker(msgspec.Struct, frozen=True, kw_only=True):

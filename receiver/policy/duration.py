@@ -61,7 +61,7 @@ def format_duration(seconds: float) -> str:
 Duration = Annotated[
     float,
     msgspec.Meta(
-        extra={"parse": parse_duration},
+        extra={"type": "duration", "parse": parse_duration},
         extra_json_schema={
             "type": "string",
             "pattern": f"^(?:0|{_PATTERN})$",

@@ -258,7 +258,7 @@ def parse_item(text: str) -> tuple[Matcher, ...]:
 MatcherText = Annotated[
     Matcher,
     msgspec.Meta(
-        extra={"parse": parse_item, "spread": True},
+        extra={"type": "[matcher](matchers.md)", "parse": parse_item, "spread": True},
         extra_json_schema={
             "type": "string",
             "minLength": 1,

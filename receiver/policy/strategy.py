@@ -23,6 +23,9 @@ MAX_TARGET: Final = 1_024
 """Bytes of a target's key; an alert with longer label values is not named, so not healed."""
 
 
+_Query = Annotated[str, msgspec.Meta(extra={"type": "PromQL"})]
+
+
 class Mode(StrEnum):
     OBSERVE = "observe"
     """Decide and record, never act."""
@@ -62,46 +65,58 @@ class Budget(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     """At most `runs` runs on a target within any window of `per`."""
 
     runs: Annotated[int, msgspec.Meta(ge=1)]
+    """At most so many runs of this strategy on one target."""
     per: Annotated[Duration, msgspec.Meta(gt=0)]
+    """Within any such time."""
 
 
 class Limits(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """The blast radius: at most `targets` targets acted on within any window of `per`."""
 
     targets: Annotated[int, msgspec.Meta(ge=1)]
+    """The [blast radius](decisions.md#blast_radius): this strategy begins on at most so many
+    targets. Without the section `limits`, on as many as there are."""
     per: Annotated[Duration, msgspec.Meta(gt=0)]
+    """Within any such time."""
 
 
 class Verify(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """How the heal is proven."""
 
     within: Duration = 300.0
-    """How long after the last step the proof may take; longer where the rule looks further back."""
+    """How long after the last step the proof may take; longer where the rule [looks further
+    back](../how-to/prove-a-heal.md#what-the-rule-remembers)."""
     settle: Duration = 30.0
-    """How long it must have forgotten what was before the action, until it is called ineffective: a
-    service needs time to warm up."""
+    """How long the rule must have forgotten what was before the action until it is called
+    ineffective: a service needs time to warm up."""
     at_most: Duration = 3_600.0
-    """The longest that a proof may take because the rule looks far back."""
+    """How long the proof is waited for at most because the rule looks far back; `verify.within` is
+    never cut short."""
     hold: Duration = 0.0
     """How long every look must find it cleared."""
     relapse: Duration = 600.0
-    """How long after a heal it must not fire again, or the heal counts as a failure."""
+    """How long after a heal it must not fire again, or the heal counts as a failure. `0s`:
+    never."""
     gone: Gone = Gone.SUCCEEDED
-    """Whether a target that is gone counts as healed."""
-    query: str | None = None
-    """PromQL; the alert's own expression when left out. May hold templates."""
+    """When what fed the alert [has left discovery or does not exist any
+    more](../explanation/verification.md#series-that-have-ended): whether it must have a successor
+    that is well, or counts as healed without. `accept` is for strategies that scale down or
+    drain."""
+    query: _Query | None = None
+    """Asked instead of the alert's own expression. May hold templates."""
     expect: Expect = Expect.EMPTY
-    """What the query answers for this target when it is healthy."""
+    """What the query answers for this target when it is healthy; `present` needs `query`."""
 
 
 class StepKeys(msgspec.Struct, frozen=True, kw_only=True):
     """The keys of every step; the parameters of its action stand beside them."""
 
-    action: str
-    timeout: Annotated[Duration, msgspec.Meta(gt=0)] = 0.0
-    """For all of it; the action's own when left out."""
+    action: Annotated[str, msgspec.Meta(extra={"type": "name"})]
+    """One of the [actions](actions/README.md)."""
+    timeout: Annotated[Duration, msgspec.Meta(gt=0, extra={"default": "the action's"})] = 0.0
+    """For all of it."""
     condition: tuple[MatcherText, ...] = msgspec.field(name="if", default=())
-    """The step is skipped unless the alert has these labels."""
+    """Over the alert's labels; where one fails, the step is skipped."""
 
 
 class StepSpec(StepKeys, frozen=True, kw_only=True):
@@ -119,30 +134,49 @@ class Strategy(msgspec.Struct, frozen=True, kw_only=True):
         msgspec.Meta(min_length=1, examples=[['alertname="HighLatency"']]),
     ]
     """All must hold."""
-    actions: Annotated[tuple[StepSpec, ...], msgspec.Meta(min_length=1)]
+    actions: Annotated[
+        tuple[StepSpec, ...],
+        msgspec.Meta(min_length=1, extra={"type": "list of [steps](configuration.md#a-step)"}),
+    ]
+    """One after the other. When one fails, those after it are not begun."""
     description: str = ""
+    """For people."""
     target: tuple[LabelName, ...] = ()
-    """Labels whose values name what is healed; without any, each alert is its own target."""
+    """Whose values name what is healed: one run at a time for each. An alert that lacks one of them
+    is not for this strategy. Without any, each alert is its own target."""
     mode: Mode = Mode.AUTO
+    """`observe`: decide and record, never act. `approve`: act when a [person has said
+    yes](decisions.md#approval)."""
     grace_period: Duration = 300.0
+    """After a run that acted, leave this target alone for so long, whichever strategy ran."""
     budget: Annotated[tuple[Budget, ...], msgspec.Meta(examples=[[{"runs": 3, "per": "1h"}]])] = (
         Budget(runs=3, per=3600.0),
     )
+    """All windows must have room. `[]`: no limit."""
     limits: Limits | None = None
     """How many targets it may act on in a time; without, as many as there are."""
     breaker: StrategyThresholds = StrategyThresholds()
-    """Its breaker's thresholds. Each target has a breaker too, and there is a main one."""
-    when: str | None = None
-    """PromQL that must return something before acting. May hold templates."""
+    """When it stops because it fails; each target has a breaker too, and so has everything."""
+    when: _Query | None = None
+    """Must return something before acting. May hold [templates](templates.md). While it returns
+    nothing or cannot be asked, the run waits. It is your own word: while it holds, an alert counts
+    that Prometheus itself cannot confirm."""
     when_blind: WhenBlind = WhenBlind.WAIT
-    """Whether it acts while Prometheus cannot be asked."""
+    """What to do while Prometheus cannot be asked at all: [wait](decisions.md#condition_unknown),
+    or believe the notification. With `act`, a `when` has to be answered all the same."""
     verify: Verify = Verify()
-    values: dict[str, ValuePatternText] = {}
-    """What a value may be that stands in an argument of a program: the name of a label, or
-    annotations.NAME, alert.fingerprint, alert.starts_at, value, and the pattern that it matches."""
+    values: Annotated[
+        dict[str, ValuePatternText],
+        msgspec.Meta(extra={"type": "mapping of [patterns](templates.md#values)"}),
+    ] = {}
+    """What a value of the alert may be that stands in an argument of a program: by the name of a
+    label, `annotations.NAME`, `value`, `alert.starts_at` or `alert.fingerprint`. A run whose value
+    does not match fails before its first step."""
     on_failure: OnFailure = OnFailure.ROLLBACK
+    """What becomes of the steps when one fails, when the heal proves ineffective, or when the run
+    is cancelled."""
     preventive: bool = False
-    """Acts before harm is done, and only while the flag `preventive_healing` is on."""
+    """It acts before harm is done, and only while the flag `preventive_healing` is on."""
 
     @property
     def named_by(self) -> tuple[str, ...]:

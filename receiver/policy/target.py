@@ -26,7 +26,10 @@ def _label(text: str) -> str:
 
 
 LabelName = Annotated[
-    str, msgspec.Meta(extra={"parse": _label}, extra_json_schema={"pattern": f"^{LABEL}$"})
+    str,
+    msgspec.Meta(
+        extra={"type": "label name", "parse": _label}, extra_json_schema={"pattern": f"^{LABEL}$"}
+    ),
 ]
 
 

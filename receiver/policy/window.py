@@ -42,13 +42,16 @@ def _check_length(seconds: float) -> None:
 _Cron = Annotated[
     str,
     msgspec.Meta(
-        extra={"parse": _checked(check_cron)},
+        extra={"type": "cron", "parse": _checked(check_cron)},
         extra_json_schema={"examples": ["0 2 * * *", "30 1 * * sun"]},
     ),
 ]
 _Length = Annotated[
     float,
-    msgspec.Meta(extra={"parse": _length}, extra_json_schema={"examples": ["30m", "1h30m"]}),
+    msgspec.Meta(
+        extra={"type": "duration", "parse": _length},
+        extra_json_schema={"examples": ["30m", "1h30m"]},
+    ),
 ]
 _Weekly = Annotated[
     str,
@@ -63,7 +66,7 @@ _Weekly = Annotated[
 _Timezone = Annotated[
     str,
     msgspec.Meta(
-        extra={"parse": _checked(zone_of)},
+        extra={"type": "time zone", "parse": _checked(zone_of)},
         extra_json_schema={"examples": ["Europe/Berlin", "America/New_York"]},
     ),
 ]
@@ -76,16 +79,19 @@ class Window(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     """
 
     name: Annotated[str, msgspec.Meta(min_length=1, max_length=100)]
+    """Up to 100 characters; stands in decisions and in the log."""
     cron: _Cron | None = None
-    """When it begins: five fields, with the meaning that Debian's cron gives them."""
+    """When it begins: minute, hour, day of the month, month, day of the week."""
     lasts: _Length | None = msgspec.field(name="for", default=None)
-    """How long, with `cron`; at most 7 days."""
-    weekly: tuple[_Weekly, ...] = ()
-    """Parts of each week; of `mon-fri 22:00 - 02:00` each ends on the next day."""
+    """How long it lasts, up to 7d; with `cron`."""
+    weekly: Annotated[
+        tuple[_Weekly, ...], msgspec.Meta(extra={"type": "list of parts of a week"})
+    ] = ()
+    """Instead of `cron`: `tue 22:00 - wed 02:00`, `mon-fri 12:00 - 13:00`."""
     timezone: _Timezone = "UTC"
-    """The time zone of `cron` and `weekly`."""
+    """Whose clocks are meant, as `Europe/Berlin`."""
     match: tuple[MatcherText, ...] = ()
-    """Only alerts with these labels; all alerts without any."""
+    """Only for alerts with these labels; all must hold. `[]`: for all."""
 
     def __post_init__(self) -> None:
         if (self.cron is None) == (not self.weekly):

@@ -18,6 +18,7 @@ from receiver.services.manager import ServiceState as ServiceState
 from receiver.services.manager import ServiceStatus as ServiceStatus
 from receiver.services.settings_file import SettingsFile
 from receiver.services.workers import Counted
+from receiver.yaml.types import FilePath, Url
 
 
 @runtime_checkable
@@ -80,24 +81,21 @@ class Queue(Protocol):
 class Health(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """A URL that answers 2xx when the service is ready."""
 
-    url: Annotated[
-        str,
-        msgspec.Meta(
-            pattern="^https?://",
-            examples=["http://127.0.0.1:8080/health"],
-            extra={"amend": "http://{}"},
-        ),
-    ]
+    url: Annotated[Url, msgspec.Meta(examples=["http://127.0.0.1:8080/health"])]
+    """Answers 2xx when the service is ready. With `health`, a restart is done only then."""
     timeout: Annotated[Duration, msgspec.Meta(gt=0)] = 2.0
-    """For one question; it is asked again until the action's own deadline."""
+    """For one question; it is asked again until the step's own timeout."""
 
 
 class Llm(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """The providers of language models that a service can use."""
 
-    providers: Annotated[tuple[str, ...], msgspec.Meta(min_length=2)]
-    """As the service calls them, in the order in which they are turned to. Those that promheal.yml
-    knows are tried by their keys; others (a local one) count as usable."""
+    providers: Annotated[
+        tuple[str, ...],
+        msgspec.Meta(min_length=2, extra={"type": "list of two texts or more"}),
+    ]
+    """As the service calls them, in the order in which [`fallback_llm`](actions/fallback_llm.md)
+    turns to them."""
 
 
 class HostLabel(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -108,24 +106,40 @@ class HostLabel(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields
 
 RunsOn = Annotated[str, msgspec.Meta(pattern=f"^({NAME}|{LABEL})$", examples=["web-1"])]
 """A host, or a label of its worker: `web-1`, `zone=a`."""
-LogPath = Annotated[str, msgspec.Meta(pattern="^/", examples=["/var/log/shop.log"])]
+LogPath = Annotated[FilePath, msgspec.Meta(pattern="^/", examples=["/var/log/shop.log"])]
 
 
 class Service(msgspec.Struct, frozen=True, kw_only=True):
     """One entry of the inventory."""
 
     name: str
-    manager: Manager
+    manager: Annotated[
+        Manager, msgspec.Meta(extra={"type": "one [manager](configuration.md#managers)"})
+    ]
+    """Who starts and stops it."""
     health: Health | None = None
-    workers: Workers | None = None
+    workers: (
+        Annotated[Workers, msgspec.Meta(extra={"type": "[workers](configuration.md#workers)"})]
+        | None
+    ) = None
+    """Who do its work, and how many there may be."""
     settings: SettingsFile | None = None
     llm: Llm | None = None
-    cache: Cache | None = None
-    queue: Queue | None = None
+    cache: (
+        Annotated[Cache, msgspec.Meta(extra={"type": "one [cache](configuration.md#caches)"})]
+        | None
+    ) = None
+    """What [`clear_cache`](actions/clear_cache.md) removes."""
+    queue: (
+        Annotated[Queue, msgspec.Meta(extra={"type": "one [queue](configuration.md#queues)"})]
+        | None
+    ) = None
+    """Whose tasks [`redistribute_tasks`](actions/redistribute_tasks.md) gives back."""
     logs: LogPath | None = None
-    """The whole path of its log, of which `snapshot` keeps the end."""
+    """The whole path of its log, of which [`snapshot`](actions/snapshot.md) keeps the end."""
     runs_on: RunsOn | HostLabel | None = None
-    """Whose worker touches it; without it, who decides does."""
+    """[Where it is touched](configuration.md#where-it-is-touched): a host, a label of its worker,
+    or `{label: NAME}`."""
 
     def place(self, labels: Mapping[str, str]) -> str:
         """Return whose worker touches it for an alert with *labels*.

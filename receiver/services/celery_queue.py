@@ -22,6 +22,7 @@ from receiver.errors import ActionError
 from receiver.policy.duration import Duration
 from receiver.services.celery_mailbox import SEPARATOR, Message, Request, mailbox
 from receiver.services.resp import Login, Redis, RedisUrl, asked, database_of
+from receiver.yaml.types import Name
 
 _PRIORITIES: Final = (9, 6, 3, 0)  # kombu's priority_steps, which are lists of their own
 _BACK: Final = 60.0
@@ -49,15 +50,15 @@ class Broker(Login, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """
 
     broker: RedisUrl
-    """`redis://HOST:PORT/DATABASE`, or `rediss://` for TLS."""
-    queues: Annotated[tuple[str, ...], msgspec.Meta(min_length=1)] = ("celery",)
-    """Messages of other queues are left alone."""
+    """`broker_url` of the workers, without user and password."""
+    queues: Annotated[tuple[Name, ...], msgspec.Meta(min_length=1)] = ("celery",)
+    """Tasks of others are left alone."""
     held_for: Annotated[Duration, msgspec.Meta(ge=1)] = 300.0
     """What is held for less is left alone. Longer than a worker's warm shutdown, in which it works
-    on, but answers no more."""
+    on but answers no more."""
     prefix: str = ""
-    """`global_keyprefix` of `broker_transport_options`."""
-    control: str = "celery"
+    """`global_keyprefix` in `broker_transport_options`."""
+    control: Name = "celery"
     """`control_exchange` of the workers."""
 
 

@@ -12,6 +12,7 @@ import msgspec
 from receiver.clients.exchange import fetch
 from receiver.errors import ActionError
 from receiver.redaction import known
+from receiver.yaml.types import FilePath, Url
 
 _ACCOUNT: Final = "/var/run/secrets/kubernetes.io/serviceaccount"
 """Where a pod finds its account's token and the cluster's certificate authority."""
@@ -28,16 +29,17 @@ class Cluster(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=T
     """Where the API server is, and who we are to it. The defaults are those of a pod."""
 
     api: Annotated[
-        str,
+        Url,
         msgspec.Meta(
-            pattern="^https?://",
             examples=["https://kubernetes.default.svc"],
             extra={"amend": "https://{}"},
         ),
     ] = "https://kubernetes.default.svc"
-    token_file: str = f"{_ACCOUNT}/token"
-    """Read at each call: tokens are rotated in place."""
-    ca_file: str = f"{_ACCOUNT}/ca.crt"
+    """Of the API server."""
+    token_file: FilePath = f"{_ACCOUNT}/token"
+    """Read at each call, for it is rotated."""
+    ca_file: FilePath = f"{_ACCOUNT}/ca.crt"
+    """Who is trusted to be the API server."""
 
     def ask(
         self, method: str, path: str, kind: type[_T], *, timeout: float,

@@ -10,6 +10,7 @@ import msgspec
 from receiver import process
 from receiver.errors import ActionError
 from receiver.services import ServiceState, ServiceStatus
+from receiver.yaml.types import Argv
 
 _POLL_FIRST: Final = 0.05  # seconds; a poll is a process, so it becomes rarer
 _POLL_MAX: Final = 1.0  # seconds
@@ -18,12 +19,11 @@ _POLL_MAX: Final = 1.0  # seconds
 class Command(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """A service of which only its commands are known."""
 
-    restart_argv: Annotated[tuple[str, ...], msgspec.Meta(min_length=1)] = msgspec.field(
-        name="restart"
-    )
-    """`restart`: stops and starts it; what it leaves running is left."""
-    status_argv: tuple[str, ...] = msgspec.field(name="status", default=())
-    """`status`: exits with 0 when it runs, as an init script does."""
+    restart_argv: Annotated[Argv, msgspec.Meta(min_length=1)] = msgspec.field(name="restart")
+    """Stops and starts it. What it leaves running is left."""
+    status_argv: Argv = msgspec.field(name="status", default=())
+    """Exits with 0 when it runs; asked until it does. Without it, the exit code of `restart` is
+    believed."""
 
     def status(self, *, timeout: float) -> ServiceStatus:
         if not self.status_argv:

@@ -11,13 +11,15 @@ import msgspec
 from receiver import process
 from receiver.errors import ActionError
 from receiver.services.command import ending
+from receiver.yaml.types import Argv
 
 
 class Redistribute(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """The commands of a queue. They run without a shell and with a clean environment."""
 
-    redistribute: Annotated[tuple[str, ...], msgspec.Meta(min_length=1)]
-    """Gives back what dead workers hold, and exits with 0 when it has; it may be run again."""
+    redistribute: Annotated[Argv, msgspec.Meta(min_length=1)]
+    """Gives back what dead workers hold, and ends with 0. It is run again after a crash. No shell,
+    and a clean environment."""
 
 
 class CommandQueue(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):

@@ -16,6 +16,7 @@ from receiver.clients.exchange import Reply, fetch
 from receiver.errors import ActionError
 from receiver.policy.duration import Duration
 from receiver.services.manager import ServiceState, ServiceStatus, answers
+from receiver.yaml.types import FilePath, Url
 
 _MAX_ANSWER: Final = 4 * 1024 * 1024  # bytes
 _POLL: Final = 0.2  # seconds
@@ -42,28 +43,25 @@ _BETWEEN: Final = frozenset({"stopping", "stopped"})
 class Docker(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     container: Annotated[
         str,
-        msgspec.Meta(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.-]{0,127}$(?!\n)", examples=["shop-web-1"]),
+        msgspec.Meta(
+            pattern=r"^[A-Za-z0-9][A-Za-z0-9_.-]{0,127}$(?!\n)",
+            examples=["shop-web-1"],
+            extra={"type": "name or id"},
+        ),
     ]
     """Its name or id."""
-    socket: str = "/var/run/docker.sock"
-    """Of the engine; Podman's is /run/podman/podman.sock."""
-    url: (
-        Annotated[
-            str,
-            msgspec.Meta(
-                pattern="^https?://",
-                examples=["http://127.0.0.1:2375"],
-                extra={"amend": "http://{}"},
-            ),
-        ]
-        | None
-    ) = None
-    """Or its address, https:// with the three files."""
-    ca_file: str | None = None
-    cert_file: str | None = None
-    key_file: str | None = None
+    socket: FilePath = "/var/run/docker.sock"
+    """Of the engine; Podman's is `/run/podman/podman.sock`."""
+    url: Annotated[Url, msgspec.Meta(examples=["http://127.0.0.1:2375"])] | None = None
+    """Its address instead, `https://` with the three files."""
+    ca_file: FilePath | None = None
+    """Who is trusted to be the engine."""
+    cert_file: FilePath | None = None
+    """Our certificate, with `key_file`."""
+    key_file: FilePath | None = None
+    """The key of `cert_file`."""
     stop_timeout: Duration = 10.0
-    """Seconds that it has to stop before it is killed."""
+    """What it has to stop before it is killed."""
 
     def __post_init__(self) -> None:
         if (self.cert_file is None) != (self.key_file is None):

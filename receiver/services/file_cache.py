@@ -21,6 +21,7 @@ from typing import Any, Final
 import msgspec
 
 from receiver.errors import ActionError
+from receiver.yaml.types import FilePath, Pattern
 
 _MAX_DEPTH: Final = 64  # directories below the root; each holds a file descriptor
 _FLAGS: Final = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
@@ -33,10 +34,11 @@ _SYSTEM: Final = re.compile(
 class Files(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """Regular files and symbolic links below a root, on its file system."""
 
-    root: str
-    """An absolute path without symbolic links."""
-    glob: str
-    """Below it: `*.html`, `images/*`; `**` is any number of directories. Case matters."""
+    root: FilePath
+    """Absolute, without symbolic links, and neither a directory of the system nor a home."""
+    glob: Pattern
+    """Below it. `*`, `?` and `[abc]` stand for characters of a name, `**` for any number of
+    directories; `**` alone is every file."""
 
     def __post_init__(self) -> None:
         _refuse_root(self.root)

@@ -17,9 +17,10 @@ from receiver.errors import ActionError
 class Purge(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """A request that may be sent again."""
 
-    url: Annotated[str, msgspec.Meta(extra={"parse": http_url})]
-    """Below one of `http.allow` in promheal.yml."""
+    url: Annotated[str, msgspec.Meta(extra={"type": "URL", "parse": http_url})]
+    """Below one of `http.allow`."""
     method: Literal["PURGE", "DELETE", "POST"] = "PURGE"
+    """What the cache understands."""
 
 
 class HttpCache(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):

@@ -21,11 +21,12 @@ from receiver.errors import ActionError
 from receiver.services.cluster import Cluster, MissingError
 from receiver.services.manager import QUESTION, ServiceState, ServiceStatus, answers
 from receiver.services.rollout import Workload, no_restart, state_of
+from receiver.yaml.types import Name
 
 _POLL: Final = 0.5  # seconds
 _ANNOTATION: Final = "kubectl.kubernetes.io/restartedAt"
 _NAME = Annotated[
-    str,
+    Name,
     msgspec.Meta(pattern=r"^[a-z0-9]([a-z0-9.-]{0,251}[a-z0-9])?$(?!\n)", examples=["checkout"]),
 ]
 """RFC 1123, as Kubernetes wants names."""
@@ -33,9 +34,13 @@ _NAME = Annotated[
 
 class Kubernetes(Cluster, frozen=True, kw_only=True, forbid_unknown_fields=True):
     namespace: _NAME
+    """Where the workload is."""
     deployment: _NAME | None = None
+    """One of `deployment`, `stateful_set` and `daemon_set`."""
     stateful_set: _NAME | None = None
+    """Its name, if it is a StatefulSet."""
     daemon_set: _NAME | None = None
+    """Its name, if it is a DaemonSet."""
 
     def __post_init__(self) -> None:
         if sum(each is not None for each in self._names.values()) != 1:

@@ -18,6 +18,7 @@ from receiver.policy.duration import Duration
 from receiver.process import PATH, Detached, spawn_detached
 from receiver.services import ServiceState, ServiceStatus
 from receiver.services.pidfile import Found, named_by, opened
+from receiver.yaml.types import Argv, FilePath, Name
 
 _POLL: Final = 0.05  # seconds
 _SETTLE: Final = 1.0
@@ -32,14 +33,16 @@ _KILL_LIMIT: Final = 5.0  # seconds for the kernel to end a process
 class Process(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """A program that is signalled to stop, and started again detached from the receiver."""
 
-    pidfile: str
-    start: Annotated[tuple[str, ...], msgspec.Meta(min_length=1)]
-    """It may stay in the foreground or become a daemon. The pidfile is written for it when it does
-    not do so itself."""
-    stop_signal: str = "TERM"
+    pidfile: FilePath
+    """Where its process id stands. It is written for it when the program does not do so itself."""
+    start: Annotated[Argv, msgspec.Meta(min_length=1)]
+    """Program and arguments. No shell."""
+    stop_signal: Name = "TERM"
+    """What asks it to end."""
     stop_timeout: Duration = 10.0
-    """Seconds from the signal to SIGKILL, which its whole process group gets if it leads one."""
-    cwd: str | None = None
+    """From the signal to SIGKILL."""
+    cwd: FilePath | None = None
+    """Where it is started; `/` when left out."""
 
     def __post_init__(self) -> None:
         _signal(self.stop_signal)

@@ -23,6 +23,7 @@ from receiver.clients.exchange import Reply, fetch, http_url
 from receiver.errors import ActionError
 from receiver.policy.duration import Duration, format_duration
 from receiver.redaction import known
+from receiver.yaml.types import FilePath, Name
 
 _POLL: Final = 0.2  # seconds between two looks whether a connection is gone
 _MAX_ANSWER: Final = 16 * 1024 * 1024  # bytes; a longer one is cut off, and then no JSON
@@ -32,17 +33,18 @@ _MAX_SHOWN: Final = 50  # connections in a result
 class Broker(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """A queue, and when one of its workers is stuck."""
 
-    url: Annotated[str, msgspec.Meta(extra={"parse": http_url})]
-    """Of the management plug-in, for example http://127.0.0.1:15672."""
-    queue: Annotated[str, msgspec.Meta(min_length=1)]
-    vhost: str = "/"
+    url: Annotated[str, msgspec.Meta(extra={"type": "URL", "parse": http_url})]
+    """Of the management plug-in."""
+    queue: Annotated[Name, msgspec.Meta(min_length=1)]
+    """Whose workers are looked at."""
+    vhost: Name = "/"
+    """Where it is."""
     username: str
-    password_file: str
-    """Path of a file that holds the password; read at each use."""
+    """A user with the tag `administrator`: no other may close the connections of others."""
+    password_file: FilePath
+    """A file that holds the password; read at each use."""
     stuck_after: Annotated[Duration, msgspec.Meta(gt=0)]
-    """A worker that holds messages, and neither took nor confirmed one for so long, is stuck.
-    Longer than the longest task: who still works on one cannot confirm it any more, and another
-    does it again."""
+    """A worker that holds messages, and neither took nor confirmed one for so long, is stuck."""
 
 
 class RabbitQueue(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):

@@ -10,6 +10,7 @@ from typing import Any, Final
 
 from receiver.errors import ActionError
 from receiver.services.resp import Login, RedisUrl, asked
+from receiver.yaml.types import Pattern
 
 _WILD: Final = re.compile(r"(?:\*|\?|\[[^\]]*\])+")
 
@@ -22,11 +23,12 @@ class RedisCache(Login, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """
 
     redis: RedisUrl
-    """`redis://HOST:PORT/DATABASE`, or `rediss://` for TLS."""
-    match: str
-    """A pattern of SCAN: `*`, `?` and `[abc]` are wild, after a backslash they are not."""
+    """`redis://HOST:PORT/DATABASE`, or `rediss://` for TLS. Without user and password."""
+    match: Pattern
+    """As of [SCAN](https://redis.io/docs/latest/commands/scan/): `*`, `?` and `[abc]` are wild,
+    after a backslash they are not."""
     everything: bool = False
-    """Whether `match` may be nothing but wild, and so be every key of the database."""
+    """Must be true when `match` is nothing but wild, so that every key goes."""
 
     def __post_init__(self) -> None:
         super().__post_init__()

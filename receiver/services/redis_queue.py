@@ -17,6 +17,7 @@ import msgspec
 
 from receiver.errors import ActionError
 from receiver.services.resp import Login, Redis, RedisUrl, asked
+from receiver.yaml.types import KeyName, Pattern
 
 _BATCH: Final = 100  # tasks; Redis serves nobody else while it moves them
 _WORKER: Final = "{worker}"
@@ -43,13 +44,13 @@ class RedisQueue(Login, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """
 
     redis: RedisUrl
-    """`redis://HOST:PORT/DATABASE`, or `rediss://` for TLS."""
-    waiting: Annotated[str, msgspec.Meta(min_length=1)]
+    """`redis://HOST:PORT/DATABASE`, or `rediss://` for TLS. Without user and password."""
+    waiting: Annotated[KeyName, msgspec.Meta(min_length=1)]
     """The list that workers take from."""
-    working: str
-    """The lists of what workers hold; `*` stands for the worker's name."""
-    alive: str
-    """The key that a living worker keeps, with a time to live; `{worker}` is what `*` was."""
+    working: Pattern
+    """The lists of what workers hold; its one `*` stands for the worker's name."""
+    alive: KeyName
+    """What a living worker keeps, with a time to live; `{worker}` is what `*` was."""
     take: Literal["right", "left"] = "right"
     """The end of `waiting` that workers take from; they push at the other end of their own."""
 

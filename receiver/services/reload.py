@@ -13,31 +13,28 @@ from receiver import process
 from receiver.clients.exchange import exchange
 from receiver.errors import ActionError
 from receiver.services.manager import Manager
+from receiver.yaml.types import Argv, Url
 
 
 class HttpReload(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """A request that is answered with 2xx when the new settings are in force."""
 
-    url: Annotated[
-        str,
-        msgspec.Meta(
-            pattern="^https?://",
-            examples=["http://127.0.0.1:8080/-/reload"],
-            extra={"amend": "http://{}"},
-        ),
-    ]
+    url: Annotated[Url, msgspec.Meta(examples=["http://127.0.0.1:8080/-/reload"])]
+    """Answers 2xx when the settings are in force."""
     method: Literal["POST", "PUT", "GET"] = "POST"
+    """How it is called."""
 
 
 class Reload(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """How the service learns of its new settings: one of these."""
 
-    signal: str | None = None
-    """To the process that its manager names."""
-    command: tuple[str, ...] = ()
+    signal: Annotated[str, msgspec.Meta(extra={"type": "signal"})] | None = None
+    """`HUP` or another, to the process that the manager names."""
+    command: Argv = ()
+    """An argv that ends with 0 when the settings are in force."""
     http: HttpReload | None = None
     restart: bool = False
-    """Through its manager: for services that read their settings only at the start."""
+    """Through its manager, for a service that reads its settings only at its start."""
 
     def __post_init__(self) -> None:
         ways = (self.signal is not None, bool(self.command), self.http is not None, self.restart)

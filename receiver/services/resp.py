@@ -22,6 +22,7 @@ import msgspec
 from receiver.clients.connected import reached
 from receiver.errors import ActionError
 from receiver.redaction import known
+from receiver.yaml.types import FilePath
 
 _PORT: Final = 6379
 _MAX_LINE: Final = 65_536  # bytes
@@ -62,7 +63,7 @@ def _url(text: str) -> str:
 RedisUrl = Annotated[
     str,
     msgspec.Meta(
-        extra={"parse": _url},
+        extra={"type": "URL", "parse": _url},
         extra_json_schema={"pattern": "^rediss?://[^/@?#]+(/[0-9]*)?$"},
     ),
 ]
@@ -79,10 +80,10 @@ class Login(msgspec.Struct, frozen=True, kw_only=True):
 
     username: str | None = None
     """Of Redis' ACL; with `password_file`."""
-    password_file: str | None = None
-    """Path of a file that holds the password; read at each use."""
-    ca_file: str | None = None
-    """Certificates that a `rediss://` server is verified with, instead of the system's."""
+    password_file: FilePath | None = None
+    """A file that holds the password; read at each use."""
+    ca_file: FilePath | None = None
+    """Certificates to verify a `rediss://` server with, instead of the system's."""
 
     def __post_init__(self) -> None:
         if self.username is not None and self.password_file is None:

@@ -26,6 +26,7 @@ import msgspec
 from receiver.errors import ActionError
 from receiver.services.formats import ABSENT, Format, Value, edit, format_named, look_up
 from receiver.services.reload import Reload
+from receiver.yaml.types import FilePath, KeyName
 
 MAX_BYTES: Final = 1_048_576
 """A settings file is small; another one is a mistake."""
@@ -40,12 +41,13 @@ _POLL: Final = 0.02  # seconds
 class Keys(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """Where in the file a setting is; dots lead into mappings."""
 
-    rate_limit: str | None = None
-    """`rate_limit`, or `RATE_LIMIT` in an env file, when left out."""
-    cache: str | None = None
-    """`cache.enabled`, or `CACHE_ENABLED`."""
-    llm: str | None = None
-    """`llm.provider`, or `LLM_PROVIDER`."""
+    rate_limit: KeyName | None = None
+    """Where [`rate_limit`](actions/rate_limit.md) is: `rate_limit`, or `RATE_LIMIT` in an env file,
+    when left out."""
+    cache: KeyName | None = None
+    """Where [`enable_cache`](actions/enable_cache.md) is: `cache.enabled`, or `CACHE_ENABLED`."""
+    llm: KeyName | None = None
+    """Where [`fallback_llm`](actions/fallback_llm.md) is: `llm.provider`, or `LLM_PROVIDER`."""
 
 
 class Change(msgspec.Struct, frozen=True, kw_only=True):
@@ -61,8 +63,8 @@ class Change(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class SettingsFile(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    file: str
-    """An absolute path; the service's, and what promheal may write."""
+    file: FilePath
+    """The whole path of the [settings file](configuration.md#a-settings-file) of the service."""
     format: Literal["yaml", "json", "toml", "env"] | None = None
     """By the file's ending when left out."""
     keys: Keys = Keys()

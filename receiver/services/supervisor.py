@@ -25,6 +25,7 @@ import msgspec
 from receiver.errors import ActionError
 from receiver.redaction import known
 from receiver.services import ServiceState, ServiceStatus
+from receiver.yaml.types import AnyUrl, FilePath
 
 _POLL: Final = 0.05  # seconds
 _MAX_ANSWER: Final = 1 << 20  # bytes
@@ -59,14 +60,15 @@ class Supervisor(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_field
     """A program of a supervisord, or with `group:*` all programs of one of its groups."""
 
     process: str
-    """As supervisorctl shows it: `name`, `group:name` or `group:*`."""
-    socket: str | None = None
-    """Path of supervisord's socket, `file` in its [unix_http_server]."""
-    url: str | None = None
-    """Or the address of its [inet_http_server], for example http://127.0.0.1:9001."""
+    """As supervisorctl shows it: `name`, `group:name`, or `group:*` for all of a group."""
+    socket: FilePath | None = None
+    """`file` in its `[unix_http_server]`. Either this or `url`."""
+    url: AnyUrl | None = None
+    """The address of its `[inet_http_server]`."""
     username: str | None = None
-    password_file: str | None = None
-    """Path of a file that holds the password; read at each use."""
+    """With `password_file`."""
+    password_file: FilePath | None = None
+    """A file that holds the password; read at each use."""
 
     def __post_init__(self) -> None:
         if (self.socket is None) == (self.url is None):

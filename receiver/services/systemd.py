@@ -50,12 +50,14 @@ class Systemd(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=T
     unit: Annotated[
         str,
         msgspec.Meta(
-            pattern=UNIT_NAME, examples=["checkout.service"], extra={"amend": "{}.service"}
+            pattern=UNIT_NAME,
+            examples=["checkout.service"],
+            extra={"type": "unit name", "amend": "{}.service"},
         ),
     ]
-    """With its ending, as `checkout.service`."""
+    """With its ending."""
     user: bool = False
-    """Whether the unit is one of promheal's own user's manager (`systemctl --user`)."""
+    """Whether it is one of promheal's own user's manager, `systemctl --user`."""
 
     def status(self, *, timeout: float) -> ServiceStatus:
         (found,) = show([self.unit], user=self.user, timeout=timeout)

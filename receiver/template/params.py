@@ -27,13 +27,13 @@ RESERVED: Final = frozenset(
     | {"PROMHEAL_MESSAGE", "PROMHEAL_TOKEN", "PROMHEAL_URL"}
 )
 """All variables that promheal itself sets there, or that its own programs read."""
-UrlText = Annotated[str, msgspec.Meta(extra={"template": "url"})]
+UrlText = Annotated[str, msgspec.Meta(extra={"type": "URL", "template": "url"})]
 """A parameter that is a URL: values in it are percent-encoded."""
 ProseText = Annotated[str, msgspec.Meta(extra={"template": "prose"})]
 """A parameter that no program reads as an argument: any value may stand in it."""
-NameText = Annotated[str, msgspec.Meta(extra={"template": "name"})]
+NameText = Annotated[str, msgspec.Meta(extra={"type": "name", "template": "name"})]
 """A parameter that only looks up something that the operator has written: a label chooses."""
-PromqlText = Annotated[str, msgspec.Meta(extra={"template": "promql"})]
+PromqlText = Annotated[str, msgspec.Meta(extra={"type": "PromQL", "template": "promql"})]
 """A parameter that is a query: no value can end the string that it stands in."""
 
 

@@ -16,6 +16,7 @@ import msgspec
 from receiver.errors import ActionError
 from receiver.redaction import known
 from receiver.services.workers import Counted, Inferred
+from receiver.yaml.types import FilePath, Name
 
 if TYPE_CHECKING:  # an extra, and 200 ms to import
     from celery import Celery
@@ -31,9 +32,9 @@ class CeleryPool(Inferred, frozen=True, kw_only=True, forbid_unknown_fields=True
         str, msgspec.Meta(pattern="^(rediss?|amqps?)://", examples=["redis://127.0.0.1:6379/0"])
     ]
     """Its URL without a password."""
-    password_file: str | None = None
+    password_file: FilePath | None = None
     """Path of a file that holds the broker's password; read at each use."""
-    workers: Annotated[tuple[str, ...], msgspec.Meta(min_length=1)]
+    workers: Annotated[tuple[Name, ...], msgspec.Meta(min_length=1)]
     """The names of the nodes whose pools these are, as `celery inspect ping` shows them."""
 
     def look(self, *, timeout: float) -> Counted:

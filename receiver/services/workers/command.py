@@ -9,16 +9,17 @@ import msgspec
 from receiver import process
 from receiver.errors import ActionError
 from receiver.services.workers import Counted, Scaled
+from receiver.yaml.types import Argv
 
 PLACE: Final = "{count}"
 """Stands for the number in the argv of `to`; the only thing that is put there is digits."""
 
 
 class WorkerCommands(Scaled, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    ask: Annotated[tuple[str, ...], msgspec.Meta(min_length=1)]
+    ask: Annotated[Argv, msgspec.Meta(min_length=1)]
     """Prints how many are wanted, and nothing else: those that work, and those that start."""
-    to: Annotated[tuple[str, ...], msgspec.Meta(min_length=2)]
-    """Has `{count}` of them."""
+    to: Annotated[Argv, msgspec.Meta(min_length=2)]
+    """Starts or stops so many that there are `{count}`, an argument that becomes the number."""
 
     def __post_init__(self) -> None:
         super().__post_init__()

@@ -20,14 +20,15 @@ from receiver.clients.connected import reached
 from receiver.errors import ActionError
 from receiver.services.pidfile import Found, named_by
 from receiver.services.workers import Counted, Inferred, Scaled
+from receiver.yaml.types import FilePath
 
 _MAX_ANSWER: Final = 1 << 20  # bytes
 
 
 class Gunicorn(Inferred, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    pidfile: str
-    """Of its master, as `--pid` has it."""
-    control_socket: str | None = None
+    pidfile: FilePath
+    """The pidfile of its master, as `--pid` has it."""
+    control_socket: FilePath | None = None
     """Its `--control-socket`, which tells how many workers it wants."""
 
     def count(self, *, timeout: float) -> Counted:

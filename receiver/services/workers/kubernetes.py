@@ -22,7 +22,9 @@ _Count = Annotated[int, msgspec.Meta(ge=0, le=MOST)]
 
 class Replicas(Kubernetes, frozen=True, kw_only=True, forbid_unknown_fields=True):
     min: _Count
+    """No action goes below it."""
     max: _Count
+    """No action goes above it."""
 
     def __post_init__(self) -> None:
         super().__post_init__()

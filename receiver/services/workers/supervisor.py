@@ -7,6 +7,7 @@ from typing import Final
 
 from receiver.services.supervisor import DOWN, Client, Supervisor
 from receiver.services.workers import Counted, Scaled
+from receiver.yaml.types import AnyUrl, FilePath
 
 _WANTED: Final = frozenset({"STARTING", "RUNNING", "BACKOFF"})
 """Those that supervisord keeps up, or tries to."""
@@ -14,11 +15,15 @@ _WANTED: Final = frozenset({"STARTING", "RUNNING", "BACKOFF"})
 
 class SupervisorGroup(Scaled, frozen=True, kw_only=True, forbid_unknown_fields=True):
     group: str
-    """As supervisorctl shows it, before the colon."""
-    socket: str | None = None
-    url: str | None = None
+    """The group, as supervisorctl shows it before the colon."""
+    socket: FilePath | None = None
+    """`file` in its `[unix_http_server]`. Either this or `url`."""
+    url: AnyUrl | None = None
+    """The address of its `[inet_http_server]`."""
     username: str | None = None
-    password_file: str | None = None
+    """With `password_file`."""
+    password_file: FilePath | None = None
+    """A file that holds the password; read at each use."""
 
     def __post_init__(self) -> None:
         super().__post_init__()

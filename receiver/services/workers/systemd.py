@@ -16,11 +16,14 @@ class SystemdTemplate(Scaled, frozen=True, kw_only=True, forbid_unknown_fields=T
     template: Annotated[
         str,
         msgspec.Meta(
-            pattern=_TEMPLATE, examples=["worker@.service"], extra={"amend": "{}@.service"}
+            pattern=_TEMPLATE,
+            examples=["worker@.service"],
+            extra={"type": "unit name", "amend": "{}@.service"},
         ),
     ]
     """`worker@.service`; its instances are numbered from 1 to `max`."""
     user: bool = False
+    """Whether it is a unit of promheal's own user's manager, `systemctl --user`."""
 
     def _unit(self, number: int) -> str:
         return self.template.replace("@.", f"@{number}.")
