@@ -21,7 +21,8 @@ from receiver.policy.alert import Alert, Notification
 from receiver.policy.authority import FILE
 from receiver.policy.role import EVERYWHERE, ProcessRole
 from receiver.policy.signal import Silencing
-from receiver.settings import Settings, dotenv
+from receiver.settings import Settings
+from receiver.settings.environment import dotenv
 
 
 class Options(msgspec.Struct, frozen=True, kw_only=True):

@@ -31,7 +31,7 @@ from receiver.healing.control import MAX_REASON
 from receiver.journal import Transaction
 from receiver.policy.breaker import MAIN, BreakerEvent, Happening, Thresholds
 from receiver.policy.dormancy import Dormancy
-from receiver.settings import environment
+from receiver.settings.environment import environment
 from receiver.web import create_app
 from receiver.web.access import Access
 from receiver.web.auth import AuthMiddleware

@@ -49,14 +49,8 @@ from receiver.services import Inventory, Service
 from receiver.services.caches import CACHES
 from receiver.services.managers import MANAGERS
 from receiver.services.queues import QUEUES
-from receiver.settings import (
-    FLAG_VARIABLES,
-    EngineSettings,
-    LlmProvider,
-    LlmSettings,
-    NotifyChannel,
-    Settings,
-)
+from receiver.settings import EngineSettings, LlmProvider, LlmSettings, NotifyChannel, Settings
+from receiver.settings.environment import FLAG_VARIABLES
 from receiver.template import FILTERS, KNOWN, MAX_OUTPUT
 from receiver.web import application, create_app, query, steering, webhook, worker
 from receiver.web.pages.forms import FORM_AGE

@@ -7,7 +7,8 @@ import pytest
 from receiver.actions import Actions
 from receiver.config.files import load
 from receiver.errors import ConfigError
-from receiver.settings import FlagSettings, Settings, dotenv, with_environment
+from receiver.settings import FlagSettings, Settings
+from receiver.settings.environment import dotenv, with_environment
 from receiver.yaml.diagnostics import InvalidConfig
 
 

@@ -18,10 +18,10 @@ from receiver import process
 from receiver.actions import Action, Context
 from receiver.actions.parameters import Path
 from receiver.errors import ActionError
+from receiver.policy.texts import Argv, FilePath
 from receiver.process.interpreters import Reading, readings
 from receiver.services import Inventory
 from receiver.template import RESERVED, ProseText, is_template
-from receiver.yaml.types import Argv, FilePath
 
 _VARIABLE: Final = re.compile("PROMHEAL_[A-Z0-9_]{1,64}")
 

@@ -21,10 +21,10 @@ import msgspec
 from receiver.actions import Action, Context
 from receiver.clients.exchange import exchange, refuse_unless_allowed, split_url
 from receiver.errors import ActionError
+from receiver.policy.texts import FilePath
 from receiver.redaction import known, learn_url
 from receiver.services import Inventory
 from receiver.template import ProseText, UrlText, is_template, problems_in, sample
-from receiver.yaml.types import FilePath
 
 _LITERAL_HOST: Final = re.compile(r"https?://[^/?#{]+(?:[/?].*)?", re.IGNORECASE | re.DOTALL)
 _HEADER_NAME: Final = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")  # RFC 9110, 5.6.2

@@ -16,7 +16,7 @@ from receiver.errors import ConfigError
 from receiver.journal import file_of
 from receiver.journal.backup import Backup, make, verify
 from receiver.reporting.healing_log_line import timestamp
-from receiver.settings import environment
+from receiver.settings.environment import environment
 
 
 @click.command("backup")

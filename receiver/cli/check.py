@@ -20,7 +20,7 @@ from receiver.doctor.memory import Memory, memories, recordings_of
 from receiver.doctor.rule_files import read_rule_files
 from receiver.errors import ConfigError, UpstreamError
 from receiver.policy.decay import recordings
-from receiver.settings import environment
+from receiver.settings.environment import environment
 from receiver.yaml.diagnostics import (
     Diagnostic,
     InvalidConfig,

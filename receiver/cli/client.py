@@ -231,7 +231,7 @@ def perhaps(function: F) -> F:
 
 
 def _server(flags: Given) -> Server:
-    from receiver.settings import environment  # noqa: PLC0415  costs 30 ms, and --help needs none
+    from receiver.settings.environment import environment  # noqa: PLC0415  costs 30 ms, and --help needs none
 
     return Server(resolve(flags, environment(), _warn))
 

@@ -114,7 +114,7 @@ def alertmanager(file: Path | None, config_file: Path, url: str) -> int:
     from receiver.config.files import load  # noqa: PLC0415
     from receiver.doctor.routing import seldom, wanted  # noqa: PLC0415
     from receiver.policy.duration import format_duration  # noqa: PLC0415
-    from receiver.settings import environment  # noqa: PLC0415
+    from receiver.settings.environment import environment  # noqa: PLC0415
     from receiver.yaml.diagnostics import InvalidConfig, format_problem  # noqa: PLC0415
 
     file = file or config_file

@@ -20,7 +20,7 @@ from receiver.demo.faults import FAULTS, Fault
 from receiver.demo.narrator import Narrator, Tone
 from receiver.demo.story import Figures, Story, report
 from receiver.demo.watch import Watch
-from receiver.settings import environment
+from receiver.settings.environment import environment
 
 _ENDING: Final = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 

@@ -89,7 +89,7 @@ def options(
 ) -> Options:
     from receiver.bootstrap import Options  # noqa: PLC0415  see above
     from receiver.redaction import learn_url  # noqa: PLC0415
-    from receiver.settings import environment  # noqa: PLC0415
+    from receiver.settings.environment import environment  # noqa: PLC0415
 
     learn_url(storage_url)
 

@@ -1,7 +1,7 @@
 """What do the files say? promheal.yml, services.yml and healing_strategies.yml as values.
 
 All three are read in one go, and everything that is wrong in any of them is told at once. The way
-of each: bytes to nodes (yaml_nodes.py), nodes to values by the fields' types (yaml_values.py), and
+of each: bytes to nodes (yaml/nodes.py), nodes to values by the fields' types (yaml/values.py), and
 here the rules that a type alone cannot say.
 """
 
@@ -24,7 +24,8 @@ from receiver.policy.strategy import Strategies
 from receiver.redaction import known, learn, learn_url
 from receiver.services import Inventory, Service
 from receiver.services.managers import MANAGERS
-from receiver.settings import Settings, UndeclaredValues, dotenv, with_environment
+from receiver.settings import Settings, UndeclaredValues
+from receiver.settings.environment import dotenv, with_environment
 from receiver.template import KNOWN
 from receiver.yaml.diagnostics import Diagnostic, InvalidConfig, Report, Severity, by_place
 from receiver.yaml.keys import MappingKey, construct, entries, read_keys

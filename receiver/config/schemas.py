@@ -1,6 +1,6 @@
 """What may an editor complete and underline? JSON Schemas of the three configuration files.
 
-They are made from the types that config_files.py reads, and describe YAML as it reads them: a
+They are made from the structs that files.py reads, and describe YAML as it reads them: a
 duration is a text there, though a number in memory, which msgspec's own schemas would say. What a
 field means is told by the docstring below it.
 """

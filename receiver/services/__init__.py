@@ -11,14 +11,13 @@ from typing import Annotated, Any, Protocol, runtime_checkable
 import msgspec
 
 from receiver.errors import ActionError
-from receiver.policy.duration import Duration
 from receiver.policy.role import LABEL, NAME, UNBOUND, host_of
+from receiver.policy.texts import Duration, FilePath, Url
 from receiver.services.manager import Manager as Manager
 from receiver.services.manager import ServiceState as ServiceState
 from receiver.services.manager import ServiceStatus as ServiceStatus
 from receiver.services.settings_file import SettingsFile
 from receiver.services.workers import Counted
-from receiver.yaml.types import FilePath, Url
 
 
 @runtime_checkable

@@ -19,10 +19,9 @@ from typing import Annotated, Any, Final
 import msgspec
 
 from receiver.errors import ActionError
-from receiver.policy.duration import Duration
+from receiver.policy.texts import Duration, Name
 from receiver.services.celery_mailbox import SEPARATOR, Message, Request, mailbox
 from receiver.services.resp import Login, Redis, RedisUrl, asked, database_of
-from receiver.yaml.types import Name
 
 _PRIORITIES: Final = (9, 6, 3, 0)  # kombu's priority_steps, which are lists of their own
 _BACK: Final = 60.0

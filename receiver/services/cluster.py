@@ -11,8 +11,8 @@ import msgspec
 
 from receiver.clients.exchange import fetch
 from receiver.errors import ActionError
+from receiver.policy.texts import FilePath, Url
 from receiver.redaction import known
-from receiver.yaml.types import FilePath, Url
 
 _ACCOUNT: Final = "/var/run/secrets/kubernetes.io/serviceaccount"
 """Where a pod finds its account's token and the cluster's certificate authority."""

@@ -9,8 +9,8 @@ import msgspec
 
 from receiver import process
 from receiver.errors import ActionError
+from receiver.policy.texts import Argv
 from receiver.services import ServiceState, ServiceStatus
-from receiver.yaml.types import Argv
 
 _POLL_FIRST: Final = 0.05  # seconds; a poll is a process, so it becomes rarer
 _POLL_MAX: Final = 1.0  # seconds

@@ -10,8 +10,8 @@ import msgspec
 
 from receiver import process
 from receiver.errors import ActionError
+from receiver.policy.texts import Argv
 from receiver.services.command import ending
-from receiver.yaml.types import Argv
 
 
 class Redistribute(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):

@@ -14,9 +14,8 @@ import msgspec
 
 from receiver.clients.exchange import Reply, fetch
 from receiver.errors import ActionError
-from receiver.policy.duration import Duration
+from receiver.policy.texts import Duration, FilePath, Url
 from receiver.services.manager import ServiceState, ServiceStatus, answers
-from receiver.yaml.types import FilePath, Url
 
 _MAX_ANSWER: Final = 4 * 1024 * 1024  # bytes
 _POLL: Final = 0.2  # seconds

@@ -21,7 +21,7 @@ from typing import Any, Final
 import msgspec
 
 from receiver.errors import ActionError
-from receiver.yaml.types import FilePath, Pattern
+from receiver.policy.texts import FilePath, Pattern
 
 _MAX_DEPTH: Final = 64  # directories below the root; each holds a file descriptor
 _FLAGS: Final = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC

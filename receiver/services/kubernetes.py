@@ -18,10 +18,10 @@ import msgspec
 
 from receiver.clock import steady_clock
 from receiver.errors import ActionError
+from receiver.policy.texts import Name
 from receiver.services.cluster import Cluster, MissingError
 from receiver.services.manager import QUESTION, ServiceState, ServiceStatus, answers
 from receiver.services.rollout import Workload, no_restart, state_of
-from receiver.yaml.types import Name
 
 _POLL: Final = 0.5  # seconds
 _ANNOTATION: Final = "kubectl.kubernetes.io/restartedAt"

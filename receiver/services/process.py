@@ -14,11 +14,10 @@ from typing import Annotated, Final
 import msgspec
 
 from receiver.errors import ActionError
-from receiver.policy.duration import Duration
+from receiver.policy.texts import Argv, Duration, FilePath, Name
 from receiver.process import PATH, Detached, spawn_detached
 from receiver.services import ServiceState, ServiceStatus
 from receiver.services.pidfile import Found, named_by, opened
-from receiver.yaml.types import Argv, FilePath, Name
 
 _POLL: Final = 0.05  # seconds
 _SETTLE: Final = 1.0

@@ -22,8 +22,8 @@ import msgspec
 from receiver.clients.exchange import Reply, fetch, http_url
 from receiver.errors import ActionError
 from receiver.policy.duration import Duration, format_duration
+from receiver.policy.texts import FilePath, Name
 from receiver.redaction import known
-from receiver.yaml.types import FilePath, Name
 
 _POLL: Final = 0.2  # seconds between two looks whether a connection is gone
 _MAX_ANSWER: Final = 16 * 1024 * 1024  # bytes; a longer one is cut off, and then no JSON

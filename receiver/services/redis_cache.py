@@ -9,8 +9,8 @@ from collections.abc import Iterable
 from typing import Any, Final
 
 from receiver.errors import ActionError
+from receiver.policy.texts import Pattern
 from receiver.services.resp import Login, RedisUrl, asked
-from receiver.yaml.types import Pattern
 
 _WILD: Final = re.compile(r"(?:\*|\?|\[[^\]]*\])+")
 

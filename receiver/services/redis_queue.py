@@ -16,8 +16,8 @@ from typing import Annotated, Any, Final, Literal
 import msgspec
 
 from receiver.errors import ActionError
+from receiver.policy.texts import KeyName, Pattern
 from receiver.services.resp import Login, Redis, RedisUrl, asked
-from receiver.yaml.types import KeyName, Pattern
 
 _BATCH: Final = 100  # tasks; Redis serves nobody else while it moves them
 _WORKER: Final = "{worker}"

@@ -12,8 +12,8 @@ import msgspec
 from receiver import process
 from receiver.clients.exchange import exchange
 from receiver.errors import ActionError
+from receiver.policy.texts import Argv, Url
 from receiver.services.manager import Manager
-from receiver.yaml.types import Argv, Url
 
 
 class HttpReload(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):

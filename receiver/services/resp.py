@@ -21,8 +21,8 @@ import msgspec
 
 from receiver.clients.connected import reached
 from receiver.errors import ActionError
+from receiver.policy.texts import FilePath
 from receiver.redaction import known
-from receiver.yaml.types import FilePath
 
 _PORT: Final = 6379
 _MAX_LINE: Final = 65_536  # bytes

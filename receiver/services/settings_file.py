@@ -24,9 +24,9 @@ from typing import Any, Final, Literal
 import msgspec
 
 from receiver.errors import ActionError
+from receiver.policy.texts import FilePath, KeyName
 from receiver.services.formats import ABSENT, Format, Value, edit, format_named, look_up
 from receiver.services.reload import Reload
-from receiver.yaml.types import FilePath, KeyName
 
 MAX_BYTES: Final = 1_048_576
 """A settings file is small; another one is a mistake."""

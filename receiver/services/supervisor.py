@@ -23,9 +23,9 @@ from xml.parsers.expat import ExpatError
 import msgspec
 
 from receiver.errors import ActionError
+from receiver.policy.texts import AnyUrl, FilePath
 from receiver.redaction import known
 from receiver.services import ServiceState, ServiceStatus
-from receiver.yaml.types import AnyUrl, FilePath
 
 _POLL: Final = 0.05  # seconds
 _MAX_ANSWER: Final = 1 << 20  # bytes

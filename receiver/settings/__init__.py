@@ -1,26 +1,20 @@
-"""What did the operator switch on, and where are the others? `promheal.yml` and the environment.
+"""What did the operator switch on, and where are the others? `promheal.yml`, key by key.
 
-This file is the only reader of the environment. Everything is read once into frozen values; a
-reload reads it again and builds new ones.
+A field is all that a key needs: the reader, the published schema and the table of the reference
+are made of its name, type, default and docstring. A reload builds new values.
 """
 
 from __future__ import annotations
 
-import os
 import re
-from collections.abc import Iterable, Mapping
 from enum import StrEnum
-from pathlib import Path
 from typing import Annotated, Final
 
 import msgspec
 
-from receiver.errors import ConfigError
 from receiver.policy.breaker import MainThresholds, Thresholds
-from receiver.policy.duration import Duration
+from receiver.policy.texts import Duration, FilePath, Url
 from receiver.policy.window import Window
-from receiver.redaction import learn_variables
-from receiver.yaml.types import FilePath, Url
 
 _ProviderName = Annotated[str, msgspec.Meta(pattern="^[a-z0-9_-]{1,54}$", examples=["openai"])]
 """It becomes the id of a task."""
@@ -137,13 +131,23 @@ class EngineSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_f
 
 
 class FlagSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    auto_healing: bool = True
+    """What is switched on. The environment variable of a flag wins over the file."""
+
+    auto_healing: Annotated[
+        bool, msgspec.Meta(extra={"variable": "FEATURE_AUTO_HEALING_ENABLED"})
+    ] = True
     """`false`: alerts are recorded and decided, nothing acts."""
-    auto_detection: bool = True
+    auto_detection: Annotated[
+        bool, msgspec.Meta(extra={"variable": "FEATURE_AUTO_DETECTION_MONITORING"})
+    ] = True
     """`false`: alerts are recorded, and no strategy is asked for them."""
-    preventive_healing: bool = False
+    preventive_healing: Annotated[
+        bool, msgspec.Meta(extra={"variable": "FEATURE_PREVENTIVE_HEALING_ENABLED"})
+    ] = False
     """Whether strategies that are marked `preventive` may act."""
-    process_monitoring: bool = True
+    process_monitoring: Annotated[
+        bool, msgspec.Meta(extra={"variable": "FEATURE_PROCESS_MONITORING_ENABLED"})
+    ] = True
     """Whether the state of every service is [sampled](tasks.md)."""
 
 
@@ -282,73 +286,3 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     ] = ()
     """When nothing begins."""
     healing_log: HealingLogSettings = HealingLogSettings()
-
-
-FLAG_VARIABLES: Final = {
-    "auto_healing": "FEATURE_AUTO_HEALING_ENABLED",
-    "auto_detection": "FEATURE_AUTO_DETECTION_MONITORING",
-    "preventive_healing": "FEATURE_PREVENTIVE_HEALING_ENABLED",
-    "process_monitoring": "FEATURE_PROCESS_MONITORING_ENABLED",
-}
-"""The environment variable of each flag; it wins over the file."""
-
-_TRUE: Final = frozenset({"1", "true", "yes", "on"})
-_FALSE: Final = frozenset({"0", "false", "no", "off"})
-
-
-def environment() -> Mapping[str, str]:
-    """Return this process's environment; what is secret in it is known from now on."""
-    found = dict(os.environ)  # noqa: TID251  the one place that reads it
-    learn_variables(found)
-    return found
-
-
-def taken(names: Iterable[str]) -> Mapping[str, str]:
-    """Return those variables of the environment, and take them out of it: no library sees them."""
-    environ = os.environ  # noqa: TID251  see above
-    return {name: environ.pop(name) for name in names if name in environ}
-
-
-def dotenv(path: Path) -> dict[str, str]:
-    """Return the variables of a file of NAME=VALUE lines; a missing file has none.
-
-    Raises ConfigError for a line that is neither a comment nor NAME=VALUE.
-    """
-    try:
-        text = path.read_text(encoding="utf-8")
-    except FileNotFoundError:
-        return {}
-    except (OSError, UnicodeDecodeError) as error:
-        raise ConfigError(f"{path}: cannot be read: {error}") from None
-    found = {}
-    for number, raw in enumerate(text.splitlines(), 1):
-        line = raw.strip().removeprefix("export ").strip()
-        if not line or line.startswith("#"):
-            continue
-        name, equals, value = line.partition("=")
-        if not equals or not name.strip().isidentifier():
-            raise ConfigError(f"{path}:{number}:1: write NAME=VALUE, as TOKEN=…")
-        value = value.strip()
-        if len(value) > 1 and value[0] == value[-1] and value[0] in "'\"":
-            value = value[1:-1]
-        found[name.strip()] = value
-    learn_variables(found)
-    return found
-
-
-def with_environment(settings: Settings, environ: Mapping[str, str]) -> Settings:
-    """Return *settings* with the flags that the environment sets.
-
-    Raises ConfigError for a value that is no boolean.
-    """
-    flags = {}
-    for flag, variable in FLAG_VARIABLES.items():
-        text = environ.get(variable, "").strip().lower()
-        if not text:
-            continue
-        if text not in _TRUE | _FALSE:
-            raise ConfigError(f"{variable}={text!r}: write true or false")
-        flags[flag] = text in _TRUE
-    if not flags:
-        return settings
-    return msgspec.structs.replace(settings, flags=msgspec.structs.replace(settings.flags, **flags))

@@ -15,7 +15,7 @@ from receiver.config.files import load
 from receiver.errors import AwayError, ConfigError
 from receiver.journal import prepare_journal
 from receiver.reporting.metrics import CODES
-from receiver.settings import taken
+from receiver.settings.environment import taken
 from receiver.web import create_app, create_worker_app
 from receiver.web.access import Access, Asked, Denied
 from receiver.web.arbiter import Server

@@ -5,7 +5,7 @@ resolves aliases and forgets anchors and tags before they can be refused; and it
 and crashes the process at 100,000 open brackets.
 
 Nothing is resolved here: `no`, `22:30` and `010` are texts until a field's type says what they are
-(yaml_values.py). Refused, each at its place: aliases, anchors, tags, merge keys, duplicate keys,
+(values.py). Refused, each at its place: aliases, anchors, tags, merge keys, duplicate keys,
 more than one document, nesting deeper than MAX_DEPTH.
 """
 

@@ -14,9 +14,9 @@ from urllib.parse import quote, urlsplit
 import msgspec
 
 from receiver.errors import ActionError
+from receiver.policy.texts import FilePath, Name
 from receiver.redaction import known
 from receiver.services.workers import Counted, Inferred
-from receiver.yaml.types import FilePath, Name
 
 if TYPE_CHECKING:  # an extra, and 200 ms to import
     from celery import Celery

@@ -8,8 +8,8 @@ import msgspec
 
 from receiver import process
 from receiver.errors import ActionError
+from receiver.policy.texts import Argv
 from receiver.services.workers import Counted, Scaled
-from receiver.yaml.types import Argv
 
 PLACE: Final = "{count}"
 """Stands for the number in the argv of `to`; the only thing that is put there is digits."""

@@ -18,9 +18,9 @@ import msgspec
 
 from receiver.clients.connected import reached
 from receiver.errors import ActionError
+from receiver.policy.texts import FilePath
 from receiver.services.pidfile import Found, named_by
 from receiver.services.workers import Counted, Inferred, Scaled
-from receiver.yaml.types import FilePath
 
 _MAX_ANSWER: Final = 1 << 20  # bytes
 

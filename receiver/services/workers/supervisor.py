@@ -5,9 +5,9 @@ from __future__ import annotations
 import time
 from typing import Final
 
+from receiver.policy.texts import AnyUrl, FilePath
 from receiver.services.supervisor import DOWN, Client, Supervisor
 from receiver.services.workers import Counted, Scaled
-from receiver.yaml.types import AnyUrl, FilePath
 
 _WANTED: Final = frozenset({"STARTING", "RUNNING", "BACKOFF"})
 """Those that supervisord keeps up, or tries to."""

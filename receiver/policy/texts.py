@@ -1,10 +1,12 @@
-"""Types of texts that stand in many files, with the words that the reference has for them."""
+"""What may a text of the configuration be? Types for it, with the words of the reference."""
 
 from __future__ import annotations
 
 from typing import Annotated
 
 import msgspec
+
+from receiver.policy.duration import Duration as Duration  # noqa: PLC0414  most who need one need both
 
 FilePath = Annotated[str, msgspec.Meta(extra={"type": "path"})]
 Argv = Annotated[tuple[str, ...], msgspec.Meta(extra={"type": "argv"})]
