@@ -12,7 +12,7 @@ from receiver.clients.channels import Channels
 from receiver.clients.llm import Keys
 from receiver.clients.prometheus import Prometheus
 from receiver.clock import Clock
-from receiver.config.files import Loaded
+from receiver.config.files import LoadedConfig
 from receiver.config.in_force import Config
 from receiver.errors import UpstreamError
 from receiver.healing.intake import Fetch
@@ -47,7 +47,7 @@ class Options(msgspec.Struct, frozen=True, kw_only=True):
     """Runs whose steps are executed here at once; None: as many as may be acting at all."""
 
 
-def config(loaded: Loaded, options: Options, clock: Clock, keys: Keys) -> Config:
+def config(loaded: LoadedConfig, options: Options, clock: Clock, keys: Keys) -> Config:
     settings = loaded.settings
     prometheus = None if settings.prometheus is None else Prometheus(settings.prometheus)
     alertmanager = None if settings.alertmanager is None else Alertmanager(settings.alertmanager)
@@ -74,7 +74,7 @@ def _trusted(settings: Settings, options: Options) -> frozenset[str]:
     return frozenset((*named, FILE) if options.takes_files else named)
 
 
-def fetch(loaded: Loaded) -> Fetch | None:
+def fetch(loaded: LoadedConfig) -> Fetch | None:
     settings = loaded.settings.alertmanager
     if settings is None:
         return None
@@ -100,11 +100,11 @@ def _silenced(alertmanager: Alertmanager | None) -> Callable[[Alert], Silencing]
     return silenced
 
 
-def keys(loaded: Loaded, options: Options, clock: Clock) -> Keys:
+def keys(loaded: LoadedConfig, options: Options, clock: Clock) -> Keys:
     return Keys(loaded.settings.llm, _variables(options), clock)
 
 
-def channels(loaded: Loaded, options: Options) -> Channels:
+def channels(loaded: LoadedConfig, options: Options) -> Channels:
     return Channels(loaded.settings.notify, _variables(options), options.config_file.parent)
 
 

@@ -18,7 +18,7 @@ from receiver.actions.clear_cache import ClearCache, ClearCacheParams
 from receiver.errors import ActionError
 from receiver.services import Cache, Inventory, Service
 from receiver.services.caches import CACHES
-from receiver.services.command import Command
+from receiver.services.command import CommandManager
 from receiver.services.file_cache import FileCache, Files
 from receiver.services.http_cache import HttpCache, Purge
 from receiver.services.redis_cache import RedisCache
@@ -31,7 +31,7 @@ from tests.tools import tool
 
 
 def inventory(cache: Cache | None, allowed: tuple[str, ...] = ()) -> Inventory:
-    manager = Command(restart_argv=("true",))
+    manager = CommandManager(restart_argv=("true",))
     return Inventory({"shop": Service(name="shop", manager=manager, cache=cache)}, allowed)
 
 

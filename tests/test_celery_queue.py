@@ -19,7 +19,7 @@ import pytest
 
 from receiver.actions.redistribute_tasks import RedistributeTasks
 from receiver.errors import ActionError
-from receiver.services.celery_queue import Broker, CeleryQueue, _Restoring
+from receiver.services.celery_queue import CeleryBroker, CeleryQueue, _Restoring
 from receiver.services.resp import asked
 from tests.brokers import Redis, eventually, running
 from tests.killing import killed_in_the_middle
@@ -70,7 +70,7 @@ class TestCelery:
     def test_what_a_dead_worker_held_is_done_by_another_and_nothing_twice(
         self, app: Any, redis: Redis, tmp_path: Path
     ) -> None:
-        queue = CeleryQueue(celery=Broker(broker=redis.url(), held_for=1.0))
+        queue = CeleryQueue(celery=CeleryBroker(broker=redis.url(), held_for=1.0))
         for number in range(4):
             app.send_task("add", (number, 0), priority=9 if number == 3 else None)
         with self.worker(tmp_path, "dies", HANGS="1"):
@@ -105,7 +105,7 @@ class TestCelery:
         assert not redis.client.keys("*reply*")
 
     def test_killed_in_the_middle_it_loses_nothing(self, app: Any, redis: Redis) -> None:
-        queue = CeleryQueue(celery=Broker(broker=redis.url(), queues=("celery", "other")))
+        queue = CeleryQueue(celery=CeleryBroker(broker=redis.url(), queues=("celery", "other")))
         killed = 0
         for turn in range(20):
             fill_unacked(app, redis, 500, old=1000)
@@ -127,14 +127,14 @@ class TestCelery:
         assert len(found) == len(set(found)) == 20 * 500
 
     def test_what_it_cannot_tell_is_left(self, app: Any, redis: Redis) -> None:
-        queue = CeleryQueue(celery=Broker(broker=redis.url(), queues=("other",)))
+        queue = CeleryQueue(celery=CeleryBroker(broker=redis.url(), queues=("other",)))
         fill_unacked(app, redis, 4, old=1000)
         redis.client.hset("unacked", "nonsense", "[1, 2")
         redis.client.zadd("unacked_index", {"nonsense": 1, "gone": 2})
         result = redistribute(queue)
         assert (result["moved"], result["left"]) == (0, 5)
         assert redis.client.hlen("unacked") == 5
-        ours = CeleryQueue(celery=Broker(broker=redis.url(), held_for=2000.0))
+        ours = CeleryQueue(celery=CeleryBroker(broker=redis.url(), held_for=2000.0))
         assert redistribute(ours)["moved"] == 0
 
     def test_it_needs_few_rights(self, app: Any, redis: Redis, tmp_path: Path) -> None:
@@ -143,7 +143,7 @@ class TestCelery:
         rules = ["on", ">s3cret", "allkeys", "resetchannels", "&/*", "-@all", *rights.split()]
         redis.client.execute_command("ACL", "SETUSER", "healer", *rules)
         (tmp_path / "password").write_text("s3cret")
-        broker = Broker(
+        broker = CeleryBroker(
             broker=redis.url(), username="healer", password_file=str(tmp_path / "password")
         )
         fill_unacked(app, redis, 3, old=1000)
@@ -157,7 +157,7 @@ class TestCelery:
     ) -> None:
         """One that lives and does not listen again yet would be taken for dead."""
         monkeypatch.setattr("receiver.services.celery_queue._BACK", 1e6)
-        queue = CeleryQueue(celery=Broker(broker=redis.url(), held_for=1.0))
+        queue = CeleryQueue(celery=CeleryBroker(broker=redis.url(), held_for=1.0))
         fill_unacked(app, redis, 2, old=1e6)
         assert (redistribute(queue)["moved"], redistribute(queue)["left"]) == (0, 2)
         since = redis.client.time()[0] - redis.client.info("server")["uptime_in_seconds"]
@@ -168,7 +168,7 @@ class TestCelery:
 
     def test_what_was_given_out_again_since_the_look_stays(self, app: Any, redis: Redis) -> None:
         fill_unacked(app, redis, 1, old=1000)
-        broker = Broker(broker=redis.url())
+        broker = CeleryBroker(broker=redis.url())
         with asked(broker.broker, broker, time.monotonic() + 10) as ask:
             restoring = _Restoring(broker, ask, time.monotonic() + 10)
             ((tag, score),) = restoring.held()
@@ -181,7 +181,7 @@ class TestCelery:
         ((tag, whole),) = redis.client.hgetall("unacked").items()
         message, _, _ = json.loads(whole)
         redis.client.hset("unacked", tag, json.dumps([message, "shop", "orders"]))
-        queue = CeleryQueue(celery=Broker(broker=redis.url()))
+        queue = CeleryQueue(celery=CeleryBroker(broker=redis.url()))
         redis.client.sadd("_kombu.binding.shop", "orders\x06\x16\x06\x16celery")
         redis.client.sadd("_kombu.binding.shop", "orders\x06\x16\x06\x16second")
         assert redistribute(queue)["left"] == 1  # two queues had it

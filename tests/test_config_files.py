@@ -14,12 +14,12 @@ from hypothesis import strategies as st
 from receiver.actions import Action, Actions, discover
 from receiver.actions.log import Log
 from receiver.actions.restart import RestartParams
-from receiver.config.files import Loaded, load
+from receiver.config.files import LoadedConfig, load
 from receiver.policy.strategy import Expect, Mode, OnFailure
 from receiver.services import Health, Inventory
 from receiver.services.supervisor import Supervisor
 from receiver.settings import Settings
-from receiver.yaml.diagnostics import Diagnostic, InvalidConfig, Severity, format_problem
+from receiver.yaml.diagnostics import Diagnostic, DiagnosticSeverity, InvalidConfig, format_problem
 from tests.factories import parse_matcher
 
 CONFIGS = Path(__file__).parent.parent / "configs"
@@ -44,7 +44,9 @@ class Folder:
         for name, text in zip(NAMES, (promheal, services, strategies), strict=True):
             (self.path / name).write_text(text, encoding="utf-8", newline="")
 
-    def load(self, environ: Mapping[str, str] | None = None, actions: Actions = ACTIONS) -> Loaded:
+    def load(
+        self, environ: Mapping[str, str] | None = None, actions: Actions = ACTIONS
+    ) -> LoadedConfig:
         return load(self.path / "promheal.yml", actions, environ or {})
 
     def problems(
@@ -378,7 +380,7 @@ def test_what_is_wrong_is_told_at_its_place(
         len(before) - before.rfind("\n"),
     )
     assert message in problem.message
-    assert problem.severity is Severity.ERROR
+    assert problem.severity is DiagnosticSeverity.ERROR
 
 
 def test_a_value_is_declared_by_any_of_its_names(folder: Folder) -> None:
@@ -400,7 +402,7 @@ def test_a_value_is_declared_by_any_of_its_names(folder: Folder) -> None:
 def test_a_pattern_that_no_step_uses_is_told(folder: Folder) -> None:
     folder.write(strategies=STRATEGIES + "    values: {sevice: '[a-z]+'}\n")
     (problem,) = folder.load().problems
-    assert problem.severity is Severity.WARNING
+    assert problem.severity is DiagnosticSeverity.WARNING
     assert problem.message.startswith("no step uses labels.sevice")
     assert (problem.line, problem.column) == (5, 14)
 
@@ -511,7 +513,7 @@ def test_managers_are_those_that_are_given(folder: Folder) -> None:
 def test_a_second_is_too_short_for_a_proof_but_only_a_warning(folder: Folder) -> None:
     folder.write(strategies=STRATEGIES + "    verify: {within: 500ms}\n")
     [problem] = folder.load().problems
-    assert (problem.line, problem.column, problem.severity) == (5, 22, Severity.WARNING)
+    assert (problem.line, problem.column, problem.severity) == (5, 22, DiagnosticSeverity.WARNING)
 
 
 def test_a_when_that_is_asked_of_the_blind_is_warned_of(folder: Folder) -> None:
@@ -521,13 +523,16 @@ def test_a_when_that_is_asked_of_the_blind_is_warned_of(folder: Folder) -> None:
 
     folder.write(strategies="strategies:\n  s:" + step + "    when: up\n")
     (problem,) = folder.load().problems
-    assert (problem.line, problem.column, problem.severity) == (5, 17, Severity.WARNING)
+    assert (problem.line, problem.column, problem.severity) == (5, 17, DiagnosticSeverity.WARNING)
     assert "nothing begins blind" in problem.message
 
 
 def test_warnings_are_told_with_the_errors(folder: Folder) -> None:
     folder.write(strategies=STRATEGIES + "    verify: {within: 500ms}\n    mode: no\n")
-    assert [it.severity for it in folder.problems()] == [Severity.WARNING, Severity.ERROR]
+    assert [it.severity for it in folder.problems()] == [
+        DiagnosticSeverity.WARNING,
+        DiagnosticSeverity.ERROR,
+    ]
 
 
 FLAG = "FEATURE_AUTO_HEALING_ENABLED"

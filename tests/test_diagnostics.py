@@ -7,9 +7,9 @@ import pytest
 
 from receiver.yaml.diagnostics import (
     Diagnostic,
+    DiagnosticSeverity,
     InvalidConfig,
     Report,
-    Severity,
     format_problem,
     nearest,
     suggestion,
@@ -29,7 +29,7 @@ def test_a_problem_is_shown_with_its_line_and_a_caret() -> None:
 
 
 def test_a_warning_says_so() -> None:
-    assert format_problem(problem("x", 1, severity=Severity.WARNING)).startswith(
+    assert format_problem(problem("x", 1, severity=DiagnosticSeverity.WARNING)).startswith(
         "f.yml:9:1: warning: wrong\n"
     )
 
@@ -103,7 +103,7 @@ def test_a_report_tells_everything_once_by_its_place() -> None:
 
 def test_a_warning_breaks_nothing() -> None:
     report = Report("f.yml", "a")
-    report.add("hm", 0, 0, severity=Severity.WARNING)
+    report.add("hm", 0, 0, severity=DiagnosticSeverity.WARNING)
     assert not report.broken
     report.add("no", 0, 0)
     assert report.broken

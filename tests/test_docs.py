@@ -27,7 +27,7 @@ from receiver.actions import GROUP, Action, Actions, discover
 from receiver.cli import BROKEN, FINDINGS, FINE, WARNINGS, root
 from receiver.cli.alert_file import read_alert_file
 from receiver.clients.llm import Keys
-from receiver.config.files import Loaded, load
+from receiver.config.files import LoadedConfig, load
 from receiver.config.strategies import _STEP
 from receiver.healing import control
 from receiver.healing.conflicts import PEER_LAG
@@ -228,7 +228,7 @@ def configurations(page: Path) -> Iterator[dict[str, str]]:
             yield {**BESIDE, **said}
 
 
-def loaded(folder: Path, files: Mapping[str, str], actions: Actions | None = None) -> Loaded:
+def loaded(folder: Path, files: Mapping[str, str], actions: Actions | None = None) -> LoadedConfig:
     for name, text in files.items():
         (folder / name).write_text(text, encoding="utf-8")
     return load(folder / "promheal.yml", actions or discover(), {})

@@ -12,7 +12,7 @@ from receiver.actions.redistribute_tasks import RedistributeParams, Redistribute
 from receiver.errors import ActionError
 from receiver.services import Inventory, Queue, Service
 from receiver.services.celery_queue import CeleryQueue
-from receiver.services.command import Command
+from receiver.services.command import CommandManager
 from receiver.services.command_queue import CommandQueue, Redistribute
 from receiver.services.rabbitmq_queue import RabbitQueue
 from receiver.services.redis_queue import RedisQueue
@@ -29,7 +29,7 @@ from tests.test_template import HOSTILE
 
 
 def inventory(queue: Queue | None) -> Inventory:
-    manager = Command(restart_argv=("true",))
+    manager = CommandManager(restart_argv=("true",))
     return Inventory({"shop": Service(name="shop", manager=manager, queue=queue)})
 
 

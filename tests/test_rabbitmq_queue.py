@@ -11,7 +11,7 @@ import pytest
 from msgspec import structs
 
 from receiver.errors import ActionError
-from receiver.services.rabbitmq_queue import Broker, RabbitQueue
+from receiver.services.rabbitmq_queue import RabbitBroker, RabbitQueue
 from tests.brokers import RabbitMQ, eventually, rabbitmq, running
 from tests.test_queues import redistribute
 
@@ -46,7 +46,7 @@ class TestRabbitMQ:
         self, rabbit: RabbitMQ, tmp_path: Path
     ) -> None:
         (tmp_path / "password").write_text("guest\n")
-        broker = Broker(
+        broker = RabbitBroker(
             url=rabbit.url,
             queue="jobs",
             username="guest",

@@ -148,7 +148,7 @@ KINDS: dict[str, Callable[[Any], Any]] = {
         struct: _manager(kind)
         for kind, struct in {
             "supervisor": "Supervisor", "process": "Process", "systemd": "Systemd",
-            "docker": "Docker", "kubernetes": "Kubernetes", "command": "Command",
+            "docker": "Docker", "kubernetes": "Kubernetes", "command": "CommandManager",
         }.items()
     },
     **{

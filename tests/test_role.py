@@ -19,11 +19,11 @@ from receiver.policy.run import Outcome, Plan, Run, State
 from receiver.policy.signal import Signal
 from receiver.policy.strategy import StepSpec
 from receiver.services import HostLabel, Inventory, Service
-from receiver.services.command import Command
+from receiver.services.command import CommandManager
 from tests.factories import Spy, alert, notification, step, strategy
 from tests.world import KEY, World
 
-MANAGER = Command(restart_argv=("/bin/true",))
+MANAGER = CommandManager(restart_argv=("/bin/true",))
 HOST = ProcessRole(frozenset({"web-1"}), decides=False)
 
 

@@ -15,8 +15,8 @@ from click.testing import CliRunner
 
 from receiver.actions import discover
 from receiver.cli.config import command
-from receiver.config.files import Loaded, load
-from receiver.doctor.routing import Webhook, read_routing, witness
+from receiver.config.files import LoadedConfig, load
+from receiver.doctor.routing import WebhookConfig, read_routing, witness
 from receiver.policy.strategy import Strategy
 from tests.factories import parse_matcher
 from tests.tools import REPOSITORY, tool
@@ -141,7 +141,7 @@ receivers:
     assert (second.group_by, second.group_wait, second.group_interval) == (("a",), 0.0, 60.0)
     assert (first.repeat_interval, second.repeat_interval) == (14_400.0, 3_600.0)
     secret, plain = routing.webhooks["hook"]
-    assert secret == Webhook(url="<secret>", send_resolved=False, max_alerts=5)
+    assert secret == WebhookConfig(url="<secret>", send_resolved=False, max_alerts=5)
     assert (secret.hidden, plain.hidden) == (True, False)
     assert routing.kinds == {"root": ("email",), "hook": ("webhook",)}
 
@@ -178,7 +178,9 @@ SETS: Mapping[str, Mapping[str, Mapping[str, Any]]] = {
 }
 
 
-def loaded(folder: Path, strategies: Mapping[str, Mapping[str, Any]], **settings: Any) -> Loaded:
+def loaded(
+    folder: Path, strategies: Mapping[str, Mapping[str, Any]], **settings: Any
+) -> LoadedConfig:
     action = {"action": "log", "message": "it was seen"}
     for name, content in (
         ("promheal.yml", settings),

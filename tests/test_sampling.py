@@ -17,7 +17,7 @@ import pytest
 from receiver.clock import steady_clock
 from receiver.errors import ActionError
 from receiver.services import Inventory, Manager, Service, ServiceState, ServiceStatus, sampling
-from receiver.services.command import Command
+from receiver.services.command import CommandManager
 from receiver.services.process import Process
 from receiver.services.sampling import AT_ONCE, Sampling, ServiceSample
 from receiver.services.supervisor import Supervisor
@@ -123,9 +123,9 @@ def one(manager: Manager) -> ServiceSample:
     return sample
 
 
-UP = Command(restart_argv=("true",), status_argv=("true",))
-DOWN = Command(restart_argv=("true",), status_argv=("false",))
-UNTOLD = Command(restart_argv=("true",))
+UP = CommandManager(restart_argv=("true",), status_argv=("true",))
+DOWN = CommandManager(restart_argv=("true",), status_argv=("false",))
+UNTOLD = CommandManager(restart_argv=("true",))
 
 
 def test_the_state_of_each_service_is_what_its_manager_says(
@@ -220,7 +220,7 @@ def test_a_manager_that_fails_otherwise_is_logged_and_its_words_are_not_shown(
     def fail(self: object, *, timeout: float) -> ServiceStatus:
         raise RuntimeError("http://user:secret@host")
 
-    monkeypatch.setattr(Command, "status", fail)
+    monkeypatch.setattr(CommandManager, "status", fail)
 
     sample = one(UP)
 
@@ -232,7 +232,7 @@ def test_a_detail_is_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
     def fail(self: object, *, timeout: float) -> ServiceStatus:
         raise ActionError("x" * 100_000)
 
-    monkeypatch.setattr(Command, "status", fail)
+    monkeypatch.setattr(CommandManager, "status", fail)
 
     assert len(one(UP).detail) == 1_000
 
@@ -330,7 +330,7 @@ def test_no_more_than_a_few_are_asked_at_once(monkeypatch: pytest.MonkeyPatch) -
             now -= 1
         return ServiceStatus(state=ServiceState.RUNNING)
 
-    monkeypatch.setattr(Command, "status", status)
+    monkeypatch.setattr(CommandManager, "status", status)
     services = inventory(**{f"s{n}": UP for n in range(3 * AT_ONCE)})
     found = Sampling(inventory=lambda: services, clock=steady_clock())
 

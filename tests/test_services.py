@@ -19,7 +19,7 @@ import pytest
 import receiver.services.process
 from receiver.errors import ActionError
 from receiver.services import Inventory, Service, ServiceState
-from receiver.services.command import Command
+from receiver.services.command import CommandManager
 from receiver.services.managers import MANAGERS
 from receiver.services.process import Process
 from receiver.services.supervisor import Supervisor
@@ -48,7 +48,9 @@ def eventually(holds: Callable[[], bool], within: float = 5.0) -> bool:
 
 class TestInventory:
     def test_an_unknown_service_is_told_with_those_there_are(self) -> None:
-        inventory = Inventory({"a": Service(name="a", manager=Command(restart_argv=("true",)))})
+        inventory = Inventory(
+            {"a": Service(name="a", manager=CommandManager(restart_argv=("true",)))}
+        )
         with pytest.raises(ActionError, match="nothing was touched; known: a"):
             inventory.get("b")
 
@@ -616,7 +618,7 @@ class TestCommand:
     def test_the_exit_code_of_status_is_the_state(self, tmp_path: Path) -> None:
         flag = tmp_path / "up"
         status = script(tmp_path / "status", f"echo told; test -e {flag}")
-        manager = Command(restart_argv=("true",), status_argv=(status,))
+        manager = CommandManager(restart_argv=("true",), status_argv=(status,))
         assert manager.status(timeout=5.0).state is ServiceState.STOPPED
         flag.touch()
         assert manager.status(timeout=5.0).state is ServiceState.RUNNING
@@ -629,7 +631,7 @@ class TestCommand:
             f"(sleep 0.3; echo $$ >/dev/null; exec sleep 1000) & echo $! >{pid}",
         )
         status = script(tmp_path / "status", f"grep -q 1000 /proc/$(cat {pid})/cmdline")
-        manager = Command(restart_argv=(restart,), status_argv=(status,))
+        manager = CommandManager(restart_argv=(restart,), status_argv=(status,))
         try:
             assert manager.restart(timeout=10.0).state is ServiceState.RUNNING
             assert alive(named(pid))
@@ -637,7 +639,7 @@ class TestCommand:
             os.kill(named(pid), signal.SIGKILL)
 
     def test_without_status_the_exit_code_is_believed(self) -> None:
-        manager = Command(restart_argv=("true",))
+        manager = CommandManager(restart_argv=("true",))
         assert manager.restart(timeout=5.0).state is ServiceState.RUNNING
         with pytest.raises(ActionError, match="no `status` command"):
             manager.status(timeout=5.0)
@@ -645,19 +647,21 @@ class TestCommand:
     def test_a_failure_is_told_with_its_output(self, tmp_path: Path) -> None:
         restart = script(tmp_path / "restart", "echo port in use >&2; exit 4")
         with pytest.raises(ActionError, match="exit code 4") as error:
-            Command(restart_argv=(restart,)).restart(timeout=5.0)
+            CommandManager(restart_argv=(restart,)).restart(timeout=5.0)
         assert "port in use" in error.value.output
 
     def test_deadlines_hold(self, tmp_path: Path) -> None:
         began = time.monotonic()
         with pytest.raises(ActionError, match="did not end within"):
-            Command(restart_argv=("sleep", "1000")).restart(timeout=0.5)
+            CommandManager(restart_argv=("sleep", "1000")).restart(timeout=0.5)
         with pytest.raises(ActionError, match="did not end within"):
-            Command(restart_argv=("true",), status_argv=("sleep", "1000")).status(timeout=0.5)
+            CommandManager(restart_argv=("true",), status_argv=("sleep", "1000")).status(
+                timeout=0.5
+            )
         with pytest.raises(ActionError, match="does not say that it runs: ended with exit code 1"):
-            Command(restart_argv=("true",), status_argv=("false",)).restart(timeout=1.0)
+            CommandManager(restart_argv=("true",), status_argv=("false",)).restart(timeout=1.0)
         assert time.monotonic() - began < 10.0
 
     def test_one_that_does_not_exist(self) -> None:
         with pytest.raises(ActionError, match="/nonexistent"):
-            Command(restart_argv=("/nonexistent",)).restart(timeout=5.0)
+            CommandManager(restart_argv=("/nonexistent",)).restart(timeout=5.0)

@@ -23,8 +23,8 @@ import yaml
 from receiver.actions.settings import (
     EnableCache,
     FallbackLlm,
-    RateLimit,
     RateLimitParams,
+    SetRateLimit,
     SettingParams,
 )
 from receiver.clients.llm import Keys
@@ -98,17 +98,17 @@ def value(file: Path, *path: str) -> Any:
 
 def test_a_limit_is_lowered_and_the_file_is_otherwise_as_it_was(file: Path) -> None:
     step = Step(service(file))
-    result = RateLimit().run(FIFTY, step.context)
+    result = SetRateLimit().run(FIFTY, step.context)
     assert file.read_text() == TEXT.replace("100", "50")
     assert (result["before"], result["after"]) == (100, 50)
 
-    assert RateLimit().rollback(FIFTY, step.context, result)["restored"] is True
+    assert SetRateLimit().rollback(FIFTY, step.context, result)["restored"] is True
     assert file.read_text() == TEXT
 
 
 def test_a_limit_that_is_lower_already_is_not_raised(file: Path) -> None:
     step = Step(service(file))
-    result = RateLimit().run(RateLimitParams(service="shop", limit=200), step.context)
+    result = SetRateLimit().run(RateLimitParams(service="shop", limit=200), step.context)
     assert result == {"skipped": "the limit of 'shop' is 100 already"}
     assert file.read_text() == TEXT
     assert step.saved == {}
@@ -232,7 +232,7 @@ def test_without_a_provider_that_works_nothing_is_touched(file: Path, providers:
 def test_a_file_that_is_not_understood_is_not_touched(file: Path, text: str, says: str) -> None:
     file.write_text(text)
     with pytest.raises(ActionError, match=says):
-        RateLimit().run(FIFTY, Step(service(file)).context)
+        SetRateLimit().run(FIFTY, Step(service(file)).context)
     assert file.read_text() == text
     assert [each.name for each in file.parent.iterdir()] == ["settings.yml"]
 
@@ -240,29 +240,29 @@ def test_a_file_that_is_not_understood_is_not_touched(file: Path, text: str, say
 def test_what_is_no_plain_file_is_not_touched(file: Path) -> None:
     file.unlink()
     with pytest.raises(ActionError, match="cannot be read"):
-        RateLimit().run(FIFTY, Step(service(file)).context)
+        SetRateLimit().run(FIFTY, Step(service(file)).context)
     os.mkfifo(file)
     with pytest.raises(ActionError, match="no plain file"):
-        RateLimit().run(FIFTY, Step(service(file)).context)
+        SetRateLimit().run(FIFTY, Step(service(file)).context)
     file.unlink()
     file.write_text(TEXT)
     os.link(file, file.with_name("other.yml"))
     with pytest.raises(ActionError, match="several names"):
-        RateLimit().run(FIFTY, Step(service(file)).context)
+        SetRateLimit().run(FIFTY, Step(service(file)).context)
 
 
 def test_a_service_without_settings_fails_clearly_and_at_load() -> None:
     bare = Service(name="shop", manager=Nobody())
     with pytest.raises(ActionError, match=r"'shop' has no `settings:` in services\.yml; nothing"):
-        RateLimit().run(FIFTY, Step(bare).context)
+        SetRateLimit().run(FIFTY, Step(bare).context)
     inventory = Inventory({"shop": bare})
-    assert list(RateLimit().problems(FIFTY, inventory)) == [
+    assert list(SetRateLimit().problems(FIFTY, inventory)) == [
         "service: 'shop' has no `settings:` in services.yml"
     ]
     assert len(list(FallbackLlm().problems(SHOP, inventory))) == 2
     label = RateLimitParams(service="{{ labels.service }}", limit=50)
     two = Inventory({name: Service(name=name, manager=Nobody()) for name in ("a", "b")})
-    assert list(RateLimit().problems(label, two)) == [
+    assert list(SetRateLimit().problems(label, two)) == [
         "service: 'a', 'b' have no `settings:` in services.yml"
     ]
     unknown = SettingParams(service="shpo")
@@ -291,38 +291,38 @@ def test_settings_are_checked_at_load(fields: dict[str, Any], says: str) -> None
 
 def test_a_rollback_leaves_what_somebody_else_has_set(file: Path) -> None:
     step = Step(service(file))
-    RateLimit().run(FIFTY, step.context)
+    SetRateLimit().run(FIFTY, step.context)
     theirs = TEXT.replace("100", "75")
     file.write_text(theirs)
     with pytest.raises(
         ActionError, match=r"changed by someone else.* was 100, promheal wrote 50, now it is 75"
     ):
-        RateLimit().rollback(FIFTY, step.context, None)
+        SetRateLimit().rollback(FIFTY, step.context, None)
     assert file.read_text() == theirs
 
 
 def test_a_repetition_leaves_it_too(file: Path) -> None:
     step = Step(service(file))
-    RateLimit().run(FIFTY, step.context)
+    SetRateLimit().run(FIFTY, step.context)
     file.write_text(TEXT.replace("100", "75"))
     with pytest.raises(ActionError, match="changed by someone else"):
-        RateLimit().run(FIFTY, step.context)
+        SetRateLimit().run(FIFTY, step.context)
 
 
 def test_other_changes_survive_the_rollback(file: Path) -> None:
     step = Step(service(file))
-    RateLimit().run(FIFTY, step.context)
+    SetRateLimit().run(FIFTY, step.context)
     file.write_text(file.read_text() + "new: 1\n")
-    RateLimit().rollback(FIFTY, step.context, None)
+    SetRateLimit().rollback(FIFTY, step.context, None)
     assert file.read_text() == TEXT + "new: 1\n"
 
 
 def test_a_rollback_before_anything_was_written_does_nothing(file: Path) -> None:
     step = Step(service(file))
-    assert RateLimit().rollback(FIFTY, step.context, None)["restored"] is False
-    RateLimit().run(FIFTY, step.context)
+    assert SetRateLimit().rollback(FIFTY, step.context, None)["restored"] is False
+    SetRateLimit().run(FIFTY, step.context)
     file.write_text(TEXT)  # as when it had been saved and not yet written
-    assert RateLimit().rollback(FIFTY, step.context, None)["restored"] is False
+    assert SetRateLimit().rollback(FIFTY, step.context, None)["restored"] is False
     assert file.read_text() == TEXT
 
 
@@ -333,7 +333,7 @@ def test_mode_owner_attributes_and_the_link_to_it_are_kept(file: Path, tmp_path:
     os.setxattr(file, "user.team", b"shop")
     link = tmp_path / "link.yml"
     link.symlink_to(file)
-    RateLimit().run(FIFTY, Step(service(link)).context)
+    SetRateLimit().run(FIFTY, Step(service(link)).context)
     facts = file.stat()
     assert (stat.S_IMODE(facts.st_mode), facts.st_uid, facts.st_gid) == (0o640, *owner)
     assert os.getxattr(file, "user.team") == b"shop"
@@ -344,7 +344,7 @@ def test_mode_owner_attributes_and_the_link_to_it_are_kept(file: Path, tmp_path:
 def test_what_a_killed_one_had_begun_is_removed(file: Path) -> None:
     draft = file.with_name(".settings.yml.promheal-abc")
     draft.write_text("rate_li")
-    RateLimit().run(FIFTY, Step(service(file)).context)
+    SetRateLimit().run(FIFTY, Step(service(file)).context)
     assert not draft.exists()
 
 
@@ -353,8 +353,8 @@ def test_two_never_interleave_on_one_file(file: Path) -> None:
     file.write_text("a: 0\nb: 0\nc: 0\n")
     code = (
         "import sys\n"
-        "from receiver.services.settings_file import Keys, SettingsFile\n"
-        "s = SettingsFile(file=sys.argv[1], keys=Keys(rate_limit=sys.argv[2]))\n"
+        "from receiver.services.settings_file import SettingKeys, SettingsFile\n"
+        "s = SettingsFile(file=sys.argv[1], keys=SettingKeys(rate_limit=sys.argv[2]))\n"
         "for n in range(1, 41):\n"
         "    c = s.change('rate_limit', n, timeout=60, about_to=lambda _: None)\n"
         "    assert c.before == n - 1, c\n"
@@ -383,8 +383,8 @@ def _flip(file: str) -> None:
     sys.stdout.flush()
     while True:
         step.saved = {}
-        RateLimit().run(FIFTY, step.context)
-        RateLimit().rollback(FIFTY, step.context, None)
+        SetRateLimit().run(FIFTY, step.context)
+        SetRateLimit().rollback(FIFTY, step.context, None)
 
 
 def test_killed_at_any_moment_it_is_the_old_file_or_the_new_one(file: Path) -> None:
@@ -412,12 +412,12 @@ def test_killed_at_any_moment_it_is_the_old_file_or_the_new_one(file: Path) -> N
 @pytest.mark.parametrize("written", [False, True])
 def test_a_step_that_was_cut_is_repeated_with_what_it_had_saved(file: Path, written: bool) -> None:
     step = Step(service(file))
-    RateLimit().run(FIFTY, step.context)
+    SetRateLimit().run(FIFTY, step.context)
     if not written:
         file.write_text(TEXT)
-    result = RateLimit().run(FIFTY, step.context)
+    result = SetRateLimit().run(FIFTY, step.context)
     assert (result["before"], result["after"], value(file, "rate_limit")) == (100, 50, 50)
-    RateLimit().rollback(FIFTY, step.context, result)
+    SetRateLimit().rollback(FIFTY, step.context, result)
     assert file.read_text() == TEXT
 
 
@@ -455,10 +455,10 @@ def test_a_real_daemon_reads_its_settings_by_signal_and_again_after_the_rollback
         try:
             eventually(lambda: pidfile.exists() and pidfile.read_text())
             step = Step(shop)
-            result = RateLimit().run(FIFTY, step.context)
+            result = SetRateLimit().run(FIFTY, step.context)
             assert result["reload"] == f"SIGHUP to process {process.pid}"
             eventually(lambda: seen.read_text() == "100 50 ")
-            RateLimit().rollback(FIFTY, step.context, result)
+            SetRateLimit().rollback(FIFTY, step.context, result)
             eventually(lambda: seen.read_text() == "100 50 100 ")
         finally:
             process.kill()
@@ -470,29 +470,29 @@ def test_a_signal_without_a_process_fails_and_the_setting_is_taken_back(
     manager = Process(pidfile=str(tmp_path / "none"), start=("true",))
     step = Step(service(file, manager=manager, reload=Reload(signal="HUP")))
     with pytest.raises(ActionError, match="names no process that could get the signal"):
-        RateLimit().run(FIFTY, step.context)
+        SetRateLimit().run(FIFTY, step.context)
     with pytest.raises(ActionError, match="names no process"):
-        RateLimit().rollback(FIFTY, step.context, None)
+        SetRateLimit().rollback(FIFTY, step.context, None)
     assert file.read_text() == TEXT, "what can be undone is undone"
 
 
 def test_a_reload_command_that_fails_is_told_with_its_output(file: Path) -> None:
     reload = Reload(command=("sh", "-c", "echo no such unit; exit 5"))
     with pytest.raises(ActionError, match="has it read its settings, ended with 5") as e:
-        RateLimit().run(FIFTY, Step(service(file, reload=reload)).context)
+        SetRateLimit().run(FIFTY, Step(service(file, reload=reload)).context)
     assert "no such unit" in e.value.output
     good = Step(service(file, reload=Reload(command=("true",))))
     file.write_text(TEXT)
-    assert RateLimit().run(FIFTY, good.context)["reload"] == "its reload command succeeded"
+    assert SetRateLimit().run(FIFTY, good.context)["reload"] == "its reload command succeeded"
 
 
 def test_a_reload_by_http_and_by_restart(file: Path, providers: Providers) -> None:
     url = f"http://127.0.0.1:{providers.server.server_port}/reload"
     ours = Step(service(file, reload=Reload(http=HttpReload(url=url, method="GET"))))
     with pytest.raises(ActionError, match="answered 401"):
-        RateLimit().run(FIFTY, ours.context)
+        SetRateLimit().run(FIFTY, ours.context)
     providers.working.add("")
-    assert "answered 200" in RateLimit().run(FIFTY, ours.context)["reload"], "and it is repeated"
+    assert "answered 200" in SetRateLimit().run(FIFTY, ours.context)["reload"], "and it is repeated"
     step = Step(service(file, reload=Reload(restart=True)))
     EnableCache().run(SHOP, step.context)
     assert EnableCache().rollback(SHOP, step.context, None)["reload"] == "restarted"
@@ -512,7 +512,7 @@ def test_signals_reach_only_the_process_that_the_manager_names(file: Path) -> No
     signal.signal(signal.SIGHUP, lambda *_: pytest.fail("signalled"))
     try:
         with pytest.raises(ActionError, match="restarted by someone else"):
-            RateLimit().run(
+            SetRateLimit().run(
                 FIFTY,
                 Step(service(file, manager=Changing(), reload=Reload(signal="HUP"))).context,
             )

@@ -22,7 +22,7 @@ import pytest
 from receiver.actions.scale_workers import ScaleParams, ScaleWorkers
 from receiver.errors import ActionError
 from receiver.services import Inventory, Service, Workers
-from receiver.services.command import Command
+from receiver.services.command import CommandManager
 from receiver.services.workers import Counted, Inferred, Scaled
 from receiver.services.workers.command import WorkerCommands
 from receiver.services.workers.gunicorn import Gunicorn
@@ -45,7 +45,7 @@ def eventually(holds: Callable[[], object], within: float = 30.0) -> None:
 
 
 def shop(workers: Workers) -> Service:
-    return Service(name="shop", manager=Command(restart_argv=("true",)), workers=workers)
+    return Service(name="shop", manager=CommandManager(restart_argv=("true",)), workers=workers)
 
 
 class Step:
@@ -476,7 +476,7 @@ def test_bounds_and_places_are_checked_at_load() -> None:
 
 
 def test_a_service_without_workers_fails_clearly_and_at_load() -> None:
-    bare = Service(name="shop", manager=Command(restart_argv=("true",)))
+    bare = Service(name="shop", manager=CommandManager(restart_argv=("true",)))
     params = ScaleParams(service="shop", by=1)
     context = factories.context(inventory=Inventory({"shop": bare}))
     with pytest.raises(ActionError, match="'shop' has no `workers:`"):

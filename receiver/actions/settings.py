@@ -124,7 +124,7 @@ class RateLimitParams(SettingParams, frozen=True, kw_only=True, forbid_unknown_f
     """As the service counts: requests a second, say."""
 
 
-class RateLimit(_Setting):
+class SetRateLimit(_Setting):
     """Lowers the limit of what a service takes on; a limit that is lower already stays."""
 
     name = "rate_limit"

@@ -11,7 +11,7 @@ from receiver import bootstrap
 from receiver.actions import Actions
 from receiver.bootstrap import Options
 from receiver.clock import Clock
-from receiver.config.files import Loaded, load
+from receiver.config.files import LoadedConfig, load
 from receiver.config.in_force import Config
 from receiver.errors import ConfigError
 from receiver.healing.intake import Fetch
@@ -33,7 +33,9 @@ class CurrentConfig:
     Its methods are what the parts are given. Each answers by the configuration of that moment.
     """
 
-    def __init__(self, loaded: Loaded, *, options: Options, actions: Actions, clock: Clock) -> None:
+    def __init__(
+        self, loaded: LoadedConfig, *, options: Options, actions: Actions, clock: Clock
+    ) -> None:
         self._options = options
         self._actions = actions
         self._clock = clock
@@ -44,7 +46,7 @@ class CurrentConfig:
         self.reload_successful = True
         self.reload_success_at = clock()
 
-    def reload(self) -> Loaded:
+    def reload(self) -> LoadedConfig:
         """Read the files again. Raises ConfigError when they cannot be used: nothing has changed.
 
         Called by one thread at a time.

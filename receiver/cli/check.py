@@ -14,7 +14,7 @@ from receiver.cli import FINDINGS, FINE, WARNINGS
 from receiver.cli import options as shared
 from receiver.cli.output import say, show
 from receiver.clients.prometheus import Prometheus
-from receiver.config.files import Loaded, load
+from receiver.config.files import LoadedConfig, load
 from receiver.doctor import fitting, provable
 from receiver.doctor.memory import Memory, memories, recordings_of
 from receiver.doctor.rule_files import read_rule_files
@@ -23,9 +23,9 @@ from receiver.policy.decay import recordings
 from receiver.settings.environment import environment
 from receiver.yaml.diagnostics import (
     Diagnostic,
+    DiagnosticSeverity,
     InvalidConfig,
     Report,
-    Severity,
     by_place,
     format_problem,
 )
@@ -69,7 +69,7 @@ def command(
     refused, 3 when there are only warnings.
     """
     found: list[Memory] = []
-    loaded: Loaded | None = None
+    loaded: LoadedConfig | None = None
     problems: tuple[Diagnostic, ...]
     actions = discover()
     try:
@@ -82,7 +82,7 @@ def command(
             *_of_files(loaded, actions, rules, found),
             *(_of_prometheus(loaded, actions, found) if prometheus else ()),
         )
-    errors = sum(problem.severity is Severity.ERROR for problem in problems)
+    errors = sum(problem.severity is DiagnosticSeverity.ERROR for problem in problems)
     if output == "json":
         said = {"problems": problems, "rules": found}
         show(said, "json", str)
@@ -96,11 +96,13 @@ def command(
     return WARNINGS if problems else FINE
 
 
-def _show(loaded: Loaded | None, problems: Iterable[Diagnostic], found: Iterable[Memory]) -> None:
+def _show(
+    loaded: LoadedConfig | None, problems: Iterable[Diagnostic], found: Iterable[Memory]
+) -> None:
     color = sys.stdout.isatty() and "NO_COLOR" not in environment()
     errors = 0
     for problem in problems:
-        errors += problem.severity is Severity.ERROR
+        errors += problem.severity is DiagnosticSeverity.ERROR
         say(format_problem(problem, color=color))
     for each in found:
         if not each.warning:
@@ -116,7 +118,7 @@ def _show(loaded: Loaded | None, problems: Iterable[Diagnostic], found: Iterable
 
 
 def _of_files(
-    loaded: Loaded, actions: Actions, paths: Iterable[Path], found: list[Memory]
+    loaded: LoadedConfig, actions: Actions, paths: Iterable[Path], found: list[Memory]
 ) -> Iterator[Diagnostic]:
     """Add to *found* what the rules of these files remember; yield what is wrong with them."""
     files = read_rule_files(paths)
@@ -130,7 +132,9 @@ def _of_files(
     yield from by_place(files.reports)
 
 
-def _of_prometheus(loaded: Loaded, actions: Actions, found: list[Memory]) -> Iterator[Diagnostic]:
+def _of_prometheus(
+    loaded: LoadedConfig, actions: Actions, found: list[Memory]
+) -> Iterator[Diagnostic]:
     settings = loaded.settings.prometheus
     if settings is None:
         raise ConfigError("--prometheus: promheal.yml names none; write `prometheus: {url: …}`")
@@ -145,7 +149,7 @@ def _of_prometheus(loaded: Loaded, actions: Actions, found: list[Memory]) -> Ite
         *provable.problems(loaded.strategies, rules, settings.trusted_senders),
         *fitting.problems(loaded.strategies, rules or (), prometheus),
     ):
-        strategies.add(f"strategy {name}: {problem}", severity=Severity.WARNING)
+        strategies.add(f"strategy {name}: {problem}", severity=DiagnosticSeverity.WARNING)
     yield from strategies.problems
     made = recordings_of(prometheus, rules or ())
     for _, each in memories(loaded.strategies, rules or (), made, actions):
@@ -156,7 +160,7 @@ def _of_prometheus(loaded: Loaded, actions: Actions, found: list[Memory]) -> Ite
                 line=0,
                 column=0,
                 message=f"strategy {each.strategy}: {each.detail}",
-                severity=Severity.WARNING,
+                severity=DiagnosticSeverity.WARNING,
             )
 
 

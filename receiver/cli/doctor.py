@@ -16,7 +16,7 @@ from receiver.cli.output import say, show, table
 from receiver.cli.values import DURATION
 
 if TYPE_CHECKING:  # 100 ms to import, which --help does not need
-    from receiver.config.files import Loaded
+    from receiver.config.files import LoadedConfig
     from receiver.policy.finding import Finding
 
 
@@ -105,21 +105,21 @@ def _bar(label: str, length: int) -> Any:
 
 
 def _tested(
-    loaded: Loaded, strategy: str | None, server: Server, timeout: float, *, yes: bool
+    loaded: LoadedConfig, strategy: str | None, server: Server, timeout: float, *, yes: bool
 ) -> Finding:
     """Send a test alert, and say what became of it, once people have been warned."""
     from receiver.clock import steady_clock  # noqa: PLC0415
     from receiver.doctor.delivery import shown  # noqa: PLC0415
     from receiver.doctor.test_alert import (  # noqa: PLC0415  see above
         Arrived,
-        Status,
+        StatusAnswer,
         alertmanager_of,
         follow,
         prepare,
     )
 
     def last() -> Arrived | None:
-        return understood(server.get("/api/status"), Status).last_test_alert
+        return understood(server.get("/api/status"), StatusAnswer).last_test_alert
 
     test = prepare(loaded, strategy, timeout=timeout)
     last()  # before anybody is woken

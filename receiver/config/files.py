@@ -27,7 +27,13 @@ from receiver.services.managers import MANAGERS
 from receiver.settings import Settings, UndeclaredValues
 from receiver.settings.environment import dotenv, with_environment
 from receiver.template import KNOWN
-from receiver.yaml.diagnostics import Diagnostic, InvalidConfig, Report, Severity, by_place
+from receiver.yaml.diagnostics import (
+    Diagnostic,
+    DiagnosticSeverity,
+    InvalidConfig,
+    Report,
+    by_place,
+)
 from receiver.yaml.keys import MappingKey, construct, entries, read_keys
 from receiver.yaml.nodes import Node, parse, read_file
 from receiver.yaml.scalars import BAD, mark, read_text
@@ -42,7 +48,7 @@ _MOST_SECRET: Final = 65_536  # characters
 _PLACE: Final = re.compile(r":(\d+):(\d+): (.*)", re.DOTALL)
 
 
-class Loaded(msgspec.Struct, frozen=True, kw_only=True):
+class LoadedConfig(msgspec.Struct, frozen=True, kw_only=True):
     """One configuration, complete and checked."""
 
     settings: Settings
@@ -61,7 +67,7 @@ def load(
     actions: Actions,
     environ: Mapping[str, str],
     managers: Mapping[str, type[msgspec.Struct]] = MANAGERS,
-) -> Loaded:
+) -> LoadedConfig:
     """Read the configuration that begins with *config_file*.
 
     The flags of *environ* win over those of `.env.local` beside the file, and these over the file.
@@ -93,7 +99,7 @@ def load(
         strategies_file.report,
         actions,
         known,
-        severity=Severity.WARNING if tolerant else Severity.ERROR,
+        severity=DiagnosticSeverity.WARNING if tolerant else DiagnosticSeverity.ERROR,
     )
 
     reports = (main.report, local, outside, services_file.report, strategies_file.report)
@@ -101,7 +107,7 @@ def load(
     if settings is None or any(report.broken for report in reports):
         raise InvalidConfig(problems)
     files = (main, strategies_file, services_file)
-    return Loaded(
+    return LoadedConfig(
         settings=settings,
         strategies=Strategies(strategies),
         inventory=inventory,

@@ -24,7 +24,7 @@ from receiver.policy.strategy import Expect, StepKeys, StepSpec, Strategy, Verif
 from receiver.policy.value_pattern import ValuePatternText
 from receiver.services import Inventory
 from receiver.template import is_template, name_of_value, problems_in, problems_in_promql, sample
-from receiver.yaml.diagnostics import Report, Severity, quoted
+from receiver.yaml.diagnostics import DiagnosticSeverity, Report, quoted
 from receiver.yaml.keys import MappingKey, construct, entries, read_keys, value_of
 from receiver.yaml.nodes import Items, Node, Pairs
 from receiver.yaml.scalars import BAD, Read, bounded, expected, key_text, mark, parsed, read_text
@@ -45,7 +45,7 @@ def read_strategies(
     actions: Actions,
     inventory: Inventory | None,
     *,
-    severity: Severity = Severity.ERROR,
+    severity: DiagnosticSeverity = DiagnosticSeverity.ERROR,
 ) -> list[Strategy]:
     """*severity* is that of a value which stands in an argument and is not declared."""
     found = []
@@ -83,7 +83,7 @@ def _warn_of_contradictions(strategy: Strategy, node: Node, report: Report) -> N
             blind.line,
             blind.column,
             blind.length,
-            Severity.WARNING,
+            DiagnosticSeverity.WARNING,
         )
 
 
@@ -91,7 +91,7 @@ class _Judge(NamedTuple):
     """What says of a step's parameters whether values may stand where they do."""
 
     patterns: Values
-    severity: Severity
+    severity: DiagnosticSeverity
 
     def judge(self, action: Action, params: msgspec.Struct, node: Node, report: Report) -> None:
         try:
@@ -101,7 +101,7 @@ class _Judge(NamedTuple):
             return
         for found in undeclared(params, readings, self.patterns):
             there = _node_at(node, found.path)
-            severity = self.severity if found.tolerable else Severity.ERROR
+            severity = self.severity if found.tolerable else DiagnosticSeverity.ERROR
             report.add(found.message, there.line, there.column, there.length, severity)
 
 
@@ -118,7 +118,7 @@ def _warn_of_unused(node: Node, strategy: Strategy, report: Report) -> None:
                 key.line,
                 key.column,
                 key.length,
-                Severity.WARNING,
+                DiagnosticSeverity.WARNING,
             )
 
 
@@ -219,7 +219,7 @@ def _read_within(node: Node, report: Report) -> Any:
             node.line,
             node.column,
             node.length,
-            Severity.WARNING,
+            DiagnosticSeverity.WARNING,
         )
     return within
 

@@ -12,12 +12,12 @@ import msgspec
 from receiver.clients.alertmanager import Alertmanager
 from receiver.clients.exchange import fetch
 from receiver.clients.prometheus import Prometheus
-from receiver.config.files import Loaded
+from receiver.config.files import LoadedConfig
 from receiver.doctor.routing import (
     RECEIVER,
     Route,
     Routing,
-    Webhook,
+    WebhookConfig,
     alertnames,
     group_by,
     read_routing,
@@ -53,10 +53,10 @@ class Way(NamedTuple):
     """How an alert comes to us, as far as Alertmanager says."""
 
     route: Route
-    hook: Webhook
+    hook: WebhookConfig
 
 
-def examine(loaded: Loaded, timeout: float) -> Iterator[Finding]:
+def examine(loaded: LoadedConfig, timeout: float) -> Iterator[Finding]:
     """Ask the Alertmanager of the configuration, each question within *timeout* seconds.
 
     Raises UpstreamError when it does not answer.
@@ -84,7 +84,7 @@ def examine(loaded: Loaded, timeout: float) -> Iterator[Finding]:
     yield from _led_to_us(loaded, routing, timeout)
 
 
-def _led_to_us(loaded: Loaded, routing: Routing, timeout: float) -> Iterator[Finding]:
+def _led_to_us(loaded: LoadedConfig, routing: Routing, timeout: float) -> Iterator[Finding]:
     """Say of each webhook where it leads, and of each strategy whether its alerts are led to us."""
     examples = list(witnesses(loaded, timeout))
     concerned = {name for name in routing.webhooks if RECEIVER in name.lower()} | {
@@ -114,7 +114,9 @@ def _led_to_us(loaded: Loaded, routing: Routing, timeout: float) -> Iterator[Fin
     yield from strategies
 
 
-def witnesses(loaded: Loaded, timeout: float) -> Iterator[tuple[Strategy, dict[str, str] | None]]:
+def witnesses(
+    loaded: LoadedConfig, timeout: float
+) -> Iterator[tuple[Strategy, dict[str, str] | None]]:
     """Yield each strategy with the labels of an alert that it heals, None where none is found."""
     rules = _labels_by_alert(loaded, timeout)
     for strategy in loaded.strategies:
@@ -122,7 +124,9 @@ def witnesses(loaded: Loaded, timeout: float) -> Iterator[tuple[Strategy, dict[s
         yield strategy, witness(strategy, labels)
 
 
-def ways_of(routing: Routing, alert: Mapping[str, str], leads: Mapping[Webhook, Lead]) -> list[Way]:
+def ways_of(
+    routing: Routing, alert: Mapping[str, str], leads: Mapping[WebhookConfig, Lead]
+) -> list[Way]:
     """Return the ways on which *alert* comes to promheal.
 
     Where Alertmanager hides the URLs, the receiver of our name counts, and any if none has it.
@@ -211,7 +215,7 @@ def _doubts(way: Way, healed: Iterable[Strategy], stale_after: float) -> Iterato
         )
 
 
-def _lead(hook: Webhook, timeout: float) -> Lead:
+def _lead(hook: WebhookConfig, timeout: float) -> Lead:
     """Ask who listens there: /-/healthy of promheal needs no credentials, and none are sent."""
     if hook.hidden:
         return Lead.HIDDEN
@@ -228,7 +232,7 @@ def _lead(hook: Webhook, timeout: float) -> Lead:
     return Lead.HERE if right else Lead.ASTRAY
 
 
-def _led(receiver: str, hook: Webhook, lead: Lead) -> Iterator[Finding]:
+def _led(receiver: str, hook: WebhookConfig, lead: Lead) -> Iterator[Finding]:
     place = "" if hook.hidden else _place(hook)
     match lead:
         case Lead.HERE:
@@ -261,7 +265,7 @@ def _led(receiver: str, hook: Webhook, lead: Lead) -> Iterator[Finding]:
             pass  # it is for others, and their business
 
 
-def _place(hook: Webhook) -> str:
+def _place(hook: WebhookConfig) -> str:
     """Return scheme, host and port, without a password that may stand before them."""
     parts = urlsplit(hook.url)
     return f"{parts.scheme}://{parts.netloc.rpartition('@')[2]}"
@@ -272,7 +276,7 @@ def shown(labels: Mapping[str, str]) -> str:
     return f"{{{inside}}}"
 
 
-def _labels_by_alert(loaded: Loaded, timeout: float) -> dict[str, dict[str, str]]:
+def _labels_by_alert(loaded: LoadedConfig, timeout: float) -> dict[str, dict[str, str]]:
     """Return the labels that rules set, by the name of their alerts, as far as they can be told."""
     settings = loaded.settings.prometheus
     if settings is None:

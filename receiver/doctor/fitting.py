@@ -22,7 +22,7 @@ from receiver.policy.strategy import Strategy
 from receiver.yaml.diagnostics import suggestion
 
 
-class Source(Protocol):
+class SeriesSource(Protocol):
     """Prometheus. Both raise UpstreamError when there is no usable answer."""
 
     def sending(self) -> Sending | None: ...
@@ -30,7 +30,7 @@ class Source(Protocol):
 
 
 def problems(
-    strategies: Iterable[Strategy], rules: Sequence[Rule], source: Source
+    strategies: Iterable[Strategy], rules: Sequence[Rule], source: SeriesSource
 ) -> Iterator[tuple[str, str]]:
     """Yield (strategy, what is wrong and what to write instead)."""
     try:
@@ -76,7 +76,7 @@ def _needed(strategy: Strategy) -> Iterator[tuple[str, str]]:
 
 
 def _known(
-    name: str, rules: Iterable[Rule], sending: Sending, source: Source
+    name: str, rules: Iterable[Rule], sending: Sending, source: SeriesSource
 ) -> frozenset[str] | None:
     """Return which labels alerts of *rules* have, when *name* is none of them; else None."""
     if name in sending.external or sending.may_make(name):

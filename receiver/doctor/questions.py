@@ -24,12 +24,12 @@ from receiver.clients.exchange import fetch
 from receiver.clients.llm import Keys, KeyState
 from receiver.clients.prometheus import Prometheus
 from receiver.clock import steady_clock
-from receiver.config.files import Loaded
+from receiver.config.files import LoadedConfig
 from receiver.doctor import delivery, fitting, provable
 from receiver.doctor.memory import memories, recordings_of
 from receiver.errors import ActionError, UpstreamError
 from receiver.policy.finding import Finding, fail, ok, warn
-from receiver.services import Probed, Service, ServiceState
+from receiver.services import Service, ServiceState, SupportsProbe
 from receiver.settings import AlertmanagerSettings, PrometheusSettings
 
 LITTLE: Final = 200 * 1024 * 1024
@@ -42,7 +42,7 @@ Probe = Callable[[], Iterable[Finding]]
 
 
 def examine(
-    loaded: Loaded, options: Options, *, timeout: float, done: Callable[[], object]
+    loaded: LoadedConfig, options: Options, *, timeout: float, done: Callable[[], object]
 ) -> list[Finding]:
     """Ask everything, many at once, each question within *timeout* seconds; *done* after each."""
     probes = list(_probes(loaded, options, timeout))
@@ -55,7 +55,7 @@ def examine(
     return [finding for place in sorted(answers) for finding in answers[place]]
 
 
-def count(loaded: Loaded, options: Options) -> int:
+def count(loaded: LoadedConfig, options: Options) -> int:
     """Return how many questions there are."""
     return sum(1 for _ in _probes(loaded, options, 1.0))
 
@@ -69,7 +69,7 @@ def _asked(subject: str, probe: Probe) -> list[Finding]:
         return [fail(subject, f"it cannot be asked: {type(error).__name__}: {error}")]
 
 
-def _probes(loaded: Loaded, options: Options, timeout: float) -> Iterator[tuple[str, Probe]]:
+def _probes(loaded: LoadedConfig, options: Options, timeout: float) -> Iterator[tuple[str, Probe]]:
     settings = loaded.settings
     yield "configuration", lambda: _configuration(loaded)
     yield "journal", lambda: _journal(bootstrap.folder(options))
@@ -96,7 +96,7 @@ def _at(name: str, settings: PrometheusSettings | AlertmanagerSettings | None) -
 # -- what promheal itself needs
 
 
-def _configuration(loaded: Loaded) -> Iterator[Finding]:
+def _configuration(loaded: LoadedConfig) -> Iterator[Finding]:
     subject = "configuration"
     flags = loaded.settings.flags
     if not flags.auto_healing:
@@ -131,7 +131,7 @@ def _journal(folder: Path) -> Iterator[Finding]:
 # -- those it asks
 
 
-def _prometheus(loaded: Loaded, timeout: float) -> Iterator[Finding]:
+def _prometheus(loaded: LoadedConfig, timeout: float) -> Iterator[Finding]:
     subject, settings = "prometheus", loaded.settings.prometheus
     if settings is None:
         yield warn(subject, "none is named, so no heal is ever proven; write `prometheus:`")
@@ -221,7 +221,7 @@ def _service(service: Service, timeout: float) -> Iterator[tuple[str, Probe]]:
         "queue": service.queue,
     }
     for name, part in parts.items():
-        if isinstance(part, Probed):
+        if isinstance(part, SupportsProbe):
             yield (
                 name,
                 lambda name=name, part=part: _part(f"{subject}: {name}", part, timeout),  # type: ignore[misc]
@@ -255,7 +255,7 @@ def _logs(subject: str, path: str) -> Iterator[Finding]:
         yield warn(subject, f"{path} is not there or may not be read, so no snapshot has its end")
 
 
-def _part(subject: str, part: Probed, timeout: float) -> Iterator[Finding]:
+def _part(subject: str, part: SupportsProbe, timeout: float) -> Iterator[Finding]:
     found = list(part.probe(timeout=timeout))
     for problem in found:
         yield fail(subject, problem)

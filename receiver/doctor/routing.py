@@ -28,7 +28,7 @@ REPEAT_INTERVAL: Final = 14_400.0
 """Seconds between two notifications of what has not changed, by default."""
 
 
-class Webhook(msgspec.Struct, frozen=True, kw_only=True):
+class WebhookConfig(msgspec.Struct, frozen=True, kw_only=True):
     """One `webhook_config`."""
 
     url: str
@@ -71,7 +71,7 @@ class Routing(msgspec.Struct, frozen=True):
     """What a configuration of Alertmanager says, as far as we are concerned."""
 
     root: Route
-    webhooks: Mapping[str, tuple[Webhook, ...]]
+    webhooks: Mapping[str, tuple[WebhookConfig, ...]]
     """By receiver; those without are left out."""
     kinds: Mapping[str, tuple[str, ...]]
     """What each receiver tells by: `webhook`, `email`."""
@@ -97,8 +97,8 @@ def read_routing(text: str) -> Routing:
     return Routing(root, {name: hooks for name, hooks in receivers.items() if hooks}, kinds)
 
 
-def _webhook(config: Mapping[str, Any]) -> Webhook:
-    return Webhook(
+def _webhook(config: Mapping[str, Any]) -> WebhookConfig:
+    return WebhookConfig(
         url=str(config.get("url", "")),
         send_resolved=bool(config.get("send_resolved", True)),
         max_alerts=int(config.get("max_alerts", 0)),
@@ -140,14 +140,14 @@ def seldom(stale_after: float) -> float:
 # --- what our strategies need ---------------------------------------------------------------------
 
 
-class Wanted(msgspec.Struct, frozen=True):
+class NeededRoute(msgspec.Struct, frozen=True):
     """A route for some strategies."""
 
     matchers: tuple[Matcher, ...]
     group_by: tuple[str, ...]
 
 
-def wanted(strategies: Iterable[Strategy]) -> tuple[Wanted, ...]:
+def wanted(strategies: Iterable[Strategy]) -> tuple[NeededRoute, ...]:
     """Return the routes that lead every alert to us that one of *strategies* heals, and few more.
 
     Those that name their alerts share one route; each other one has its own, with its matchers and
@@ -155,7 +155,7 @@ def wanted(strategies: Iterable[Strategy]) -> tuple[Wanted, ...]:
     """
     named: dict[str, None] = {}
     sharing: list[Strategy] = []
-    alone: list[Wanted] = []
+    alone: list[NeededRoute] = []
     for strategy in strategies:
         names = alertnames(strategy)
         if names:
@@ -164,14 +164,14 @@ def wanted(strategies: Iterable[Strategy]) -> tuple[Wanted, ...]:
         else:
             present = tuple(Matcher(name, MatchOp.NOT_EQUAL, "") for name in strategy.target)
             matchers = tuple(dict.fromkeys((*strategy.match, *present)))
-            alone.append(Wanted(matchers, group_by([strategy])))
+            alone.append(NeededRoute(matchers, group_by([strategy])))
     if not named:
         return tuple(dict.fromkeys(alone))
     if len(named) == 1:
         matcher = Matcher("alertname", MatchOp.EQUAL, next(iter(named)))
     else:
         matcher = Matcher("alertname", MatchOp.MATCH, "|".join(map(_literally, named)))
-    return (Wanted((matcher,), group_by(sharing)), *dict.fromkeys(alone))
+    return (NeededRoute((matcher,), group_by(sharing)), *dict.fromkeys(alone))
 
 
 def witness(strategy: Strategy, labels: Mapping[str, str]) -> dict[str, str] | None:

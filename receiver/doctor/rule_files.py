@@ -15,7 +15,7 @@ import msgspec
 from receiver.errors import ConfigError
 from receiver.policy.duration import parse_duration
 from receiver.policy.promql import Rule
-from receiver.yaml.diagnostics import Report, Severity
+from receiver.yaml.diagnostics import DiagnosticSeverity, Report
 from receiver.yaml.nodes import Items, Node, Pairs, Scalar, parse, read_file
 
 ENDINGS: Final = (".yml", ".yaml", ".rules")
@@ -24,7 +24,7 @@ INTERVAL: Final = 60.0
 """Seconds between evaluations where the group does not say: Prometheus' own default."""
 
 
-class Place(msgspec.Struct, frozen=True, kw_only=True):
+class RulePlace(msgspec.Struct, frozen=True, kw_only=True):
     """Where a rule stands."""
 
     report: Report
@@ -32,12 +32,12 @@ class Place(msgspec.Struct, frozen=True, kw_only=True):
 
     def warn(self, message: str) -> None:
         node = self.node
-        self.report.add(message, node.line, node.column, node.length, Severity.WARNING)
+        self.report.add(message, node.line, node.column, node.length, DiagnosticSeverity.WARNING)
 
 
 class Written(msgspec.Struct, frozen=True, kw_only=True):
     rule: Rule
-    place: Place
+    place: RulePlace
 
 
 class RuleFiles(msgspec.Struct, frozen=True):
@@ -91,7 +91,7 @@ def _written(tree: Node | None, report: Report) -> Iterator[Written]:
                     node.line,
                     node.column,
                     node.length,
-                    Severity.WARNING,
+                    DiagnosticSeverity.WARNING,
                 )
                 continue
             rule = Rule(
@@ -107,7 +107,7 @@ def _written(tree: Node | None, report: Report) -> Iterator[Written]:
                 keep_firing_for=_seconds(_value(node, "keep_firing_for"), report),
                 interval=interval,
             )
-            yield Written(rule=rule, place=Place(report=report, node=name))
+            yield Written(rule=rule, place=RulePlace(report=report, node=name))
 
 
 def _value(node: Node | None, name: str) -> Node | None:
@@ -135,5 +135,5 @@ def _seconds(node: Node | None, report: Report) -> float:
     try:
         return parse_duration(node.value)
     except ValueError as error:
-        report.add(str(error), node.line, node.column, node.length, Severity.WARNING)
+        report.add(str(error), node.line, node.column, node.length, DiagnosticSeverity.WARNING)
         return 0.0

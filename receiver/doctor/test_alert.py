@@ -16,7 +16,7 @@ import msgspec
 
 from receiver.clients.alertmanager import Alertmanager
 from receiver.clock import Clock
-from receiver.config.files import Loaded
+from receiver.config.files import LoadedConfig
 from receiver.doctor.delivery import shown, witnesses
 from receiver.doctor.routing import RECEIVER, Route, Routing, read_routing
 from receiver.errors import ConfigError, UpstreamError
@@ -41,7 +41,7 @@ class Arrived(msgspec.Struct, frozen=True):
     receiver: str
 
 
-class Status(msgspec.Struct, rename="camel"):
+class StatusAnswer(msgspec.Struct, rename="camel"):
     """`GET /api/status` of it, as far as it is about this."""
 
     last_test_alert: Arrived | None
@@ -77,7 +77,7 @@ class TestAlert(msgspec.Struct, frozen=True, kw_only=True):
             yield f"{receiver} ({kinds})"
 
 
-def prepare(loaded: Loaded, strategy: str | None, *, timeout: float) -> TestAlert:
+def prepare(loaded: LoadedConfig, strategy: str | None, *, timeout: float) -> TestAlert:
     """Make a test alert as *strategy* heals it, by default the first; nothing is sent.
 
     Raises ConfigError when none can be made, UpstreamError when Alertmanager does not answer.
@@ -101,7 +101,7 @@ def prepare(loaded: Loaded, strategy: str | None, *, timeout: float) -> TestAler
     return TestAlert(labels=labels, routes=tuple(routing.root.reached(labels)), kinds=routing.kinds)
 
 
-def alertmanager_of(loaded: Loaded, timeout: float) -> Alertmanager:
+def alertmanager_of(loaded: LoadedConfig, timeout: float) -> Alertmanager:
     settings = loaded.settings.alertmanager
     assert settings is not None  # `prepare` has asked
     return Alertmanager(msgspec.structs.replace(settings, timeout=timeout))

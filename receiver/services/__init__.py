@@ -21,7 +21,7 @@ from receiver.services.workers import Counted
 
 
 @runtime_checkable
-class Probed(Protocol):
+class SupportsProbe(Protocol):
     """A manager or a part of a service that can say beforehand whether it will work."""
 
     def probe(self, *, timeout: float) -> Iterable[str]:

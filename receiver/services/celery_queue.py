@@ -41,7 +41,7 @@ return 1
 """Give a message back, unless it was confirmed or given to another worker since we looked."""
 
 
-class Broker(Login, frozen=True, kw_only=True, forbid_unknown_fields=True):
+class CeleryBroker(Login, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """Celery's `broker_url`, and whose messages it is about.
 
     Each worker must answer remote control, as they do unless `worker_enable_remote_control` is
@@ -64,7 +64,7 @@ class Broker(Login, frozen=True, kw_only=True, forbid_unknown_fields=True):
 class CeleryQueue(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """What dead workers hold goes back to where it was taken from, the oldest first."""
 
-    celery: Broker
+    celery: CeleryBroker
 
     def redistribute(self, *, timeout: float) -> dict[str, Any]:
         broker = self.celery
@@ -107,7 +107,7 @@ class CeleryQueue(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fiel
 class _Restoring:
     """One look at a broker and its workers."""
 
-    def __init__(self, broker: Broker, redis: Redis, deadline: float) -> None:
+    def __init__(self, broker: CeleryBroker, redis: Redis, deadline: float) -> None:
         self._broker = broker
         self._redis = redis
         self._deadline = deadline

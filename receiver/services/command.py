@@ -16,7 +16,7 @@ _POLL_FIRST: Final = 0.05  # seconds; a poll is a process, so it becomes rarer
 _POLL_MAX: Final = 1.0  # seconds
 
 
-class Command(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+class CommandManager(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """A service of which only its commands are known."""
 
     restart_argv: Annotated[Argv, msgspec.Meta(min_length=1)] = msgspec.field(name="restart")

@@ -6,7 +6,7 @@ from typing import Final
 
 import msgspec
 
-from receiver.services.command import Command
+from receiver.services.command import CommandManager
 from receiver.services.docker import Docker
 from receiver.services.kubernetes import Kubernetes
 from receiver.services.process import Process
@@ -19,5 +19,5 @@ MANAGERS: Final[dict[str, type[msgspec.Struct]]] = {
     "process": Process,
     "docker": Docker,
     "kubernetes": Kubernetes,
-    "command": Command,
+    "command": CommandManager,
 }

@@ -29,7 +29,7 @@ _CLOCK_SLACK: Final = 2.0
 
 
 @contextmanager
-def named_by(pidfile: str, program: str) -> Iterator[Found | None]:
+def named_by(pidfile: str, program: str) -> Iterator[PidfileProcess | None]:
     """Give the living process that *pidfile* names, or None when there is none.
 
     *program* is what it would look like. Raises ActionError when it cannot be told whether it is
@@ -43,7 +43,7 @@ def named_by(pidfile: str, program: str) -> Iterator[Found | None]:
     with opened(pid) as descriptor:
         # From here on the number cannot pass to another process unnoticed: the descriptor
         # stands for the one that is checked.
-        found = Found(pid, descriptor) if descriptor is not None else None
+        found = PidfileProcess(pid, descriptor) if descriptor is not None else None
         if found is None or found.ended(0.0) or not _is_ours(pidfile, program, pid, claimed):
             yield None
         else:
@@ -74,7 +74,7 @@ def _is_ours(pidfile: str, program: str, pid: int, claimed: os.stat_result) -> b
     return False
 
 
-class Found:
+class PidfileProcess:
     """A process, by a descriptor that stays its own when the number passes to another."""
 
     def __init__(self, pid: int, descriptor: int) -> None:

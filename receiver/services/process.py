@@ -17,7 +17,7 @@ from receiver.errors import ActionError
 from receiver.policy.texts import Argv, Duration, FilePath, Name
 from receiver.process import PATH, Detached, spawn_detached
 from receiver.services import ServiceState, ServiceStatus
-from receiver.services.pidfile import Found, named_by, opened
+from receiver.services.pidfile import PidfileProcess, named_by, opened
 
 _POLL: Final = 0.05  # seconds
 _SETTLE: Final = 1.0
@@ -76,7 +76,7 @@ class Process(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=T
         with spawn_detached(self.start, cwd=self.cwd) as daemon:
             return self._started(daemon, deadline)
 
-    def _stop(self, found: Found, limit: float) -> None:
+    def _stop(self, found: PidfileProcess, limit: float) -> None:
         patience = max(0.0, min(self.stop_timeout, limit))
         found.send(_signal(self.stop_signal))
         if found.ended(patience):
@@ -92,7 +92,7 @@ class Process(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=T
         """Wait until the program has settled, and return its status."""
         began, pid = time.monotonic(), daemon.pid
         with opened(pid) as descriptor:
-            first = Found(pid, descriptor) if descriptor is not None else None
+            first = PidfileProcess(pid, descriptor) if descriptor is not None else None
             ended_at: float | None = None
             while True:
                 now = time.monotonic()

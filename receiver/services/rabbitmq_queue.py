@@ -30,7 +30,7 @@ _MAX_ANSWER: Final = 16 * 1024 * 1024  # bytes; a longer one is cut off, and the
 _MAX_SHOWN: Final = 50  # connections in a result
 
 
-class Broker(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+class RabbitBroker(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """A queue, and when one of its workers is stuck."""
 
     url: Annotated[str, msgspec.Meta(extra={"type": "URL", "parse": http_url})]
@@ -50,7 +50,7 @@ class Broker(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
 class RabbitQueue(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """A queue whose workers confirm what they have done."""
 
-    rabbitmq: Broker
+    rabbitmq: RabbitBroker
 
     def redistribute(self, *, timeout: float) -> dict[str, Any]:
         broker = self.rabbitmq
@@ -112,7 +112,7 @@ class _Load(msgspec.Struct):
 class _Management:
     """The HTTP API, asked until a deadline."""
 
-    def __init__(self, broker: Broker, deadline: float) -> None:
+    def __init__(self, broker: RabbitBroker, deadline: float) -> None:
         self._broker = broker
         self._deadline = deadline
         try:

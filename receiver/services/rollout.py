@@ -43,13 +43,13 @@ class Spec(msgspec.Struct, rename="camel"):
         return min(self.replicas, rolling.partition if rolling is not None else 0)
 
 
-class Condition(msgspec.Struct, rename="camel"):
+class WorkloadCondition(msgspec.Struct, rename="camel"):
     type: str
     reason: str = ""
     message: str = ""
 
 
-class Status(msgspec.Struct, rename="camel"):
+class WorkloadStatus(msgspec.Struct, rename="camel"):
     observed_generation: int = 0
     replicas: int = 0
     updated_replicas: int = 0
@@ -60,7 +60,7 @@ class Status(msgspec.Struct, rename="camel"):
     desired_number_scheduled: int = 0
     updated_number_scheduled: int = 0
     number_available: int = 0
-    conditions: list[Condition] = []
+    conditions: list[WorkloadCondition] = []
 
 
 class Workload(msgspec.Struct, rename="camel"):
@@ -68,7 +68,7 @@ class Workload(msgspec.Struct, rename="camel"):
 
     metadata: Metadata
     spec: Spec = msgspec.field(default_factory=Spec)
-    status: Status = msgspec.field(default_factory=Status)
+    status: WorkloadStatus = msgspec.field(default_factory=WorkloadStatus)
 
     @property
     def observed(self) -> bool:

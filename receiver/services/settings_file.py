@@ -38,7 +38,7 @@ _ENV_KEYS: Final = {"rate_limit": "RATE_LIMIT", "cache": "CACHE_ENABLED", "llm":
 _POLL: Final = 0.02  # seconds
 
 
-class Keys(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+class SettingKeys(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """Where in the file a setting is; dots lead into mappings."""
 
     rate_limit: KeyName | None = None
@@ -67,7 +67,7 @@ class SettingsFile(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fie
     """The whole path of the [settings file](configuration.md#a-settings-file) of the service."""
     format: Literal["yaml", "json", "toml", "env"] | None = None
     """By the file's ending when left out."""
-    keys: Keys = Keys()
+    keys: SettingKeys = SettingKeys()
     reload: Reload | None = None
     """None for a service that watches its file."""
 
@@ -104,7 +104,7 @@ class SettingsFile(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fie
     def probe(self, *, timeout: float) -> Iterator[str]:  # noqa: ARG002  nothing here waits
         path = self._real()
         text = self._read(path)
-        for setting in Keys.__struct_fields__:
+        for setting in SettingKeys.__struct_fields__:
             self._look(text, self.key(setting))
         if not os.access(path.parent, os.W_OK | os.X_OK):
             yield f"promheal's user may not write in {path.parent}, where {path.name} is replaced"

@@ -77,7 +77,7 @@ class Systemd(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=T
             found = _status(properties)
             last = found.detail
             # Down, and no job of ours waits any more.
-            if state_of(properties) is State.DOWN:
+            if state_of(properties) is UnitState.DOWN:
                 how = "failed" if found.state is ServiceState.FAILED else "ended"
                 raise ActionError(
                     f"{self.unit} was restarted and {how}: {last}", output=self._tail()
@@ -139,7 +139,7 @@ def refuse_missing(found: dict[str, str], unit: str) -> None:
             pass
 
 
-class State(Enum):
+class UnitState(Enum):
     """What a unit is about to be."""
 
     UP = "up"
@@ -149,17 +149,17 @@ class State(Enum):
     DOWN = "down"
 
 
-def state_of(found: dict[str, str]) -> State:
+def state_of(found: dict[str, str]) -> UnitState:
     """Return where a unit is, between systemd's states and the job that waits for it."""
     match _STATES.get(found["ActiveState"]):
         case ServiceState.RUNNING:
-            return State.UP
+            return UnitState.UP
         case ServiceState.STARTING:
-            return State.COMING
+            return UnitState.COMING
         case _ if found["ActiveState"] == "deactivating" or found.get("Job", "0") not in {"", "0"}:
-            return State.BETWEEN
+            return UnitState.BETWEEN
         case _:
-            return State.DOWN
+            return UnitState.DOWN
 
 
 def systemctl(arguments: list[str], *, user: bool, timeout: float) -> str:

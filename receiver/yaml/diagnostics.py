@@ -28,7 +28,7 @@ _QUOTED: Final = 60
 _RESET, _BOLD, _RED, _YELLOW, _GREEN = "\x1b[0m", "\x1b[1m", "\x1b[31m", "\x1b[33m", "\x1b[32m"
 
 
-class Severity(StrEnum):
+class DiagnosticSeverity(StrEnum):
     ERROR = "error"
     """The configuration is refused."""
     WARNING = "warning"
@@ -49,7 +49,7 @@ class Diagnostic(msgspec.Struct, frozen=True, kw_only=True):
     """The line as it stands in the file."""
     length: int = 1
     """Characters to mark."""
-    severity: Severity = Severity.ERROR
+    severity: DiagnosticSeverity = DiagnosticSeverity.ERROR
 
 
 class InvalidConfig(ConfigError):  # noqa: N818  it is a verdict that carries many errors
@@ -74,7 +74,7 @@ class Report:
         line: int = -1,
         column: int = -1,
         length: int = 1,
-        severity: Severity = Severity.ERROR,
+        severity: DiagnosticSeverity = DiagnosticSeverity.ERROR,
     ) -> None:
         """Note a problem at *line* and *column*, both from 0; without them, of the whole file."""
         source = self.lines[line] if 0 <= line < len(self.lines) else ""
@@ -97,7 +97,7 @@ class Report:
 
     @property
     def broken(self) -> bool:
-        return any(problem.severity is Severity.ERROR for problem in self._found)
+        return any(problem.severity is DiagnosticSeverity.ERROR for problem in self._found)
 
 
 def format_problem(problem: Diagnostic, *, color: bool = False) -> str:
@@ -108,7 +108,7 @@ def format_problem(problem: Diagnostic, *, color: bool = False) -> str:
     place = problem.file
     if problem.line:
         place += f":{problem.line}:{problem.column}"
-    warning = problem.severity is Severity.WARNING
+    warning = problem.severity is DiagnosticSeverity.WARNING
     label = "warning: " if warning else ""
     if color:
         tint = _YELLOW if warning else _RED

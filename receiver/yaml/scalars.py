@@ -102,25 +102,25 @@ def read_float(node: Node, report: Report) -> Any:
     return expected("a number", node, report, _number_hint(node, _FLOAT))
 
 
-class Known(msgspec.Struct, frozen=True):
+class CoreValue(msgspec.Struct, frozen=True):
     value: bool | int | float | None
 
 
-def core(node: Scalar) -> Known | None:
+def core(node: Scalar) -> CoreValue | None:
     """Return what a plain scalar is by YAML 1.2's core schema, or None when it is a text.
 
     Only for fields of type Any, where no type decides.
     """
     if node.is_null:
-        return Known(None)
+        return CoreValue(None)
     if not node.plain:
         return None
     if node.value in _BOOLS:
-        return Known(_BOOLS[node.value])
+        return CoreValue(_BOOLS[node.value])
     if _INT.fullmatch(node.value):
-        return Known(int(node.value))
+        return CoreValue(int(node.value))
     if _FLOAT.fullmatch(node.value) and math.isfinite(float(node.value)):
-        return Known(float(node.value))
+        return CoreValue(float(node.value))
     return None
 
 

@@ -19,7 +19,7 @@ import msgspec
 from receiver.clients.connected import reached
 from receiver.errors import ActionError
 from receiver.policy.texts import FilePath
-from receiver.services.pidfile import Found, named_by
+from receiver.services.pidfile import PidfileProcess, named_by
 from receiver.services.workers import Counted, Inferred, Scaled
 
 _MAX_ANSWER: Final = 1 << 20  # bytes
@@ -65,7 +65,7 @@ class Gunicorn(Inferred, frozen=True, kw_only=True, forbid_unknown_fields=True):
             _target(self.control_socket, timeout)
         return []
 
-    def _there(self, master: Found | None) -> Found:
+    def _there(self, master: PidfileProcess | None) -> PidfileProcess:
         if master is None:
             raise ActionError(f"no gunicorn runs as {self.pidfile} says")
         return master
@@ -103,7 +103,7 @@ def _target(path: str, timeout: float) -> int:
         raise ActionError(f"what answers at {path} is no gunicorn: {error}") from None
 
 
-def _workers(master: Found) -> list[int]:
+def _workers(master: PidfileProcess) -> list[int]:
     """Return the pids of its children that are workers.
 
     A worker is a fork of its master, so they have one command line, but for setproctitle, which

@@ -6,7 +6,7 @@ from typing import Annotated
 
 import msgspec
 
-from receiver.services.systemd import State, refuse_missing, show, state_of, systemctl
+from receiver.services.systemd import UnitState, refuse_missing, show, state_of, systemctl
 from receiver.services.workers import Counted, Scaled
 
 _TEMPLATE = r"^[A-Za-z0-9:_.\\][A-Za-z0-9:_.\\-]{0,200}@\.service$(?!\n)"
@@ -28,7 +28,7 @@ class SystemdTemplate(Scaled, frozen=True, kw_only=True, forbid_unknown_fields=T
     def _unit(self, number: int) -> str:
         return self.template.replace("@.", f"@{number}.")
 
-    def _instances(self, timeout: float) -> list[tuple[str, State]]:
+    def _instances(self, timeout: float) -> list[tuple[str, UnitState]]:
         """Return each unit from 1 to `max`, and what it is about to be."""
         if not self.max:
             return []
@@ -40,10 +40,10 @@ class SystemdTemplate(Scaled, frozen=True, kw_only=True, forbid_unknown_fields=T
     def look(self, *, timeout: float) -> Counted:
         instances = self._instances(timeout)
         states = [state for _, state in instances]
-        between = [unit for unit, state in instances if state is State.BETWEEN]
+        between = [unit for unit, state in instances if state is UnitState.BETWEEN]
         return Counted(
-            wanted=states.count(State.UP) + states.count(State.COMING),
-            ready=states.count(State.UP),
+            wanted=states.count(UnitState.UP) + states.count(UnitState.COMING),
+            ready=states.count(UnitState.UP),
             # One that ends may be started again when it has, by its Restart= or a job.
             unclear=f"{between[0]} is just being stopped or restarted" if between else "",
         )
@@ -51,9 +51,9 @@ class SystemdTemplate(Scaled, frozen=True, kw_only=True, forbid_unknown_fields=T
     def step(self, wanted: int, *, timeout: float) -> None:
         instances = self._instances(timeout)
         # Those that work come first, so that they are stopped last.
-        up = [unit for unit, state in instances if state is State.UP]
-        up += [unit for unit, state in instances if state is State.COMING]
-        down = [unit for unit, state in instances if state is State.DOWN]
+        up = [unit for unit, state in instances if state is UnitState.UP]
+        up += [unit for unit, state in instances if state is UnitState.COMING]
+        down = [unit for unit, state in instances if state is UnitState.DOWN]
         if wanted > len(up):
             verb, units = "start", down[: wanted - len(up)]
         else:
