@@ -7,7 +7,7 @@ import re
 from collections.abc import Callable
 from functools import cache
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import jsonschema
 import msgspec
@@ -31,7 +31,7 @@ TABLES = {
     for name, struct in tables(ACTIONS).items()
     if struct.__module__.startswith("receiver.")  # what else is installed is not documented here
 }
-Path_ = tuple[str | int, ...]
+Place = tuple[str | int, ...]
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.stem)
@@ -53,27 +53,32 @@ def test_every_struct_of_the_configuration_has_its_table() -> None:
     assert named == set(TABLES)
 
 
+class Row(NamedTuple):
+    default: str
+    meaning: str
+
+
 @cache
-def documented(name: str) -> dict[str, str]:
-    """The keys of the struct *name* as a page has them, and what they mean."""
+def documented(name: str) -> dict[str, Row]:
+    """The keys of the struct *name* as a page has them."""
     for page in PAGES:
         text = page.read_text(encoding="utf-8")
         found = re.search(rf"<!-- keys of {name}: .*?-->(.*?)<!-- end -->", text, re.DOTALL)
         if found:
-            rows = re.findall(r"^\| `([^`]+)` \|.*\| (.*) \|$", found[1], re.MULTILINE)
-            return dict(rows)
+            rows = re.findall(r"^\| `([^`]+)` \|.*\| (.*) \| (.*) \|$", found[1], re.MULTILINE)
+            return {key: Row(default, meaning) for key, default, meaning in rows}
     raise AssertionError(name)
 
 
 @pytest.mark.parametrize("name", TABLES)
 def test_every_key_says_what_it_means(name: str) -> None:
-    assert all(documented(name).values())
+    assert all(row.meaning for row in documented(name).values())
 
 
 # --- each key through the reader and through the schema -------------------------------------------
 
-SAMPLES = yaml.safe_load((REPOSITORY / "tests/payloads/keys.yml").read_text(encoding="utf-8"))
-"""By struct: mappings that together have all of its keys."""
+WRITTEN = yaml.safe_load((REPOSITORY / "tests/payloads/keys.yml").read_text(encoding="utf-8"))
+"""By struct: mappings that together have all of its keys whose default is no sample of them."""
 COMMAND = {"command": {"restart": ["/bin/true"]}}
 MINIMAL: dict[str, Any] = {
     "promheal": {
@@ -171,7 +176,7 @@ def place(name: str, sample: Any) -> dict[str, Any]:
     return {**copy.deepcopy(MINIMAL), **_action(action)(sample)}
 
 
-def path_of(key: str) -> Path_:
+def path_of(key: str) -> Place:
     """`budget[].runs` → ("budget", 0, "runs")."""
     path: list[str | int] = []
     for part in key.split("."):
@@ -181,7 +186,7 @@ def path_of(key: str) -> Path_:
     return tuple(path)
 
 
-def holds(sample: Any, path: Path_) -> bool:
+def holds(sample: Any, path: Place) -> bool:
     for part in path:
         if isinstance(part, int):
             if not isinstance(sample, list) or not sample:
@@ -192,7 +197,7 @@ def holds(sample: Any, path: Path_) -> bool:
     return True
 
 
-def changed(sample: Any, path: Path_, change: Callable[[Any, Any], None]) -> Any:
+def changed(sample: Any, path: Place, change: Callable[[Any, Any], None]) -> Any:
     """Return a copy of *sample* in which *change* was called with the parent and the last part."""
     found = copy.deepcopy(sample)
     parent = found
@@ -224,16 +229,30 @@ def valid(files: dict[str, Any]) -> bool:
     return all(validators()[name].is_valid(content) for name, content in files.items())
 
 
+@cache
+def samples(name: str) -> list[Any]:
+    """Mappings that have all keys of *name*: a key that nobody wrote gets its default."""
+    found = copy.deepcopy(WRITTEN[name])
+    for key, row in documented(name).items():
+        path = path_of(key)
+        if row.default.startswith("`") and not any(holds(sample, path) for sample in found):
+            there = next(sample for sample in found if holds(sample, path[:-1]))
+            for part in path[:-1]:
+                there = there[part]
+            there[path[-1]] = yaml.safe_load(row.default.strip("`"))
+    return list(found)
+
+
 def sample_with(name: str, key: str) -> Any:
     path = path_of(key)
-    return next(sample for sample in SAMPLES[name] if holds(sample, path))
+    return next(sample for sample in samples(name) if holds(sample, path))
 
 
 @pytest.mark.parametrize("name", TABLES)
 def test_every_key_has_a_sample_that_both_take(name: str, tmp_path: Path) -> None:
     for key in documented(name):
-        assert any(holds(sample, path_of(key)) for sample in SAMPLES[name]), key
-    for sample in SAMPLES[name]:
+        assert any(holds(sample, path_of(key)) for sample in samples(name)), key
+    for sample in samples(name):
         files = place(name, sample)
         assert valid(files), sample
         assert read(files, tmp_path), sample
@@ -266,5 +285,5 @@ def test_a_value_of_another_type_is_refused_by_both(name: str, tmp_path: Path) -
 
 
 def test_a_struct_that_has_no_sample_is_found() -> None:
-    assert set(SAMPLES) == set(TABLES)
+    assert set(WRITTEN) == set(TABLES)
     assert all(issubclass(struct, msgspec.Struct) for struct in TABLES.values())

@@ -11,7 +11,7 @@ import shutil
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor, as_completed
 from pathlib import Path
-from typing import Any, Final
+from typing import Final
 from urllib.parse import urlsplit
 
 import msgspec
@@ -213,14 +213,8 @@ def _service(service: Service, timeout: float) -> Iterator[tuple[str, Probe]]:
     path = service.logs
     if path is not None:
         yield "logs", lambda: _logs(f"{subject}: logs", path)
-    parts: dict[str, Any] = {
-        "manager": service.manager,
-        "settings": service.settings,
-        "workers": service.workers,
-        "cache": service.cache,
-        "queue": service.queue,
-    }
-    for name, part in parts.items():
+    for name in Service.__struct_fields__:
+        part = getattr(service, name)
         if isinstance(part, SupportsProbe):
             yield (
                 name,
