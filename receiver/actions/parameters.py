@@ -1,8 +1,8 @@
-"""Where do values stand in an action's parameters, and what may they be there?
+"""Which texts in an action's parameters are templates, and which values may be rendered there?
 
-A parameter's type says what it is, and what is said of none is an argument of a program. The worst
-that a value can be there is not known to us but to that program, so none may stand in an argument
-for which the strategy does not say, by a pattern, what it may be (value_pattern.py).
+The type of a parameter says what reads it; without a word it is an argument of a program. Only that
+program knows what a value can do in an argument, so each must match a pattern that the strategy
+declares for it (policy/value_pattern.py).
 """
 
 from __future__ import annotations
@@ -32,14 +32,14 @@ from receiver.yaml.diagnostics import quoted
 Path = tuple[str | int, ...]
 """Keys and positions that lead to a text."""
 Values = Mapping[str, ValuePattern]
-"""What the values that a strategy declares may be, by what `template.names_in` calls them."""
+"""The patterns that a strategy declares, by the names that `template.names_in` has for values."""
 
 _NOTHING: Final[Values] = MappingProxyType({})
 _Parameters = TypeVar("_Parameters", bound=msgspec.Struct)
 
 
 def arguments(params: msgspec.Struct) -> Iterator[tuple[Path, str]]:
-    """Yield the templates that stand in arguments, and where."""
+    """Yield the templates in arguments, each with its path."""
     found: list[tuple[Path, str]] = []
 
     def look(text: str, kind: str, path: Path) -> str:
@@ -52,7 +52,7 @@ def arguments(params: msgspec.Struct) -> Iterator[tuple[Path, str]]:
 
 
 def names_used(params: msgspec.Struct) -> frozenset[str]:
-    """Return what `template.names_in` says of all texts of *params*."""
+    """Return the names of `template.names_in` in all texts of *params*."""
     found: set[str] = set()
 
     def look(text: str, _kind: str, _path: Path) -> str:
@@ -70,12 +70,11 @@ def render_params(
     *,
     undeclared: bool = False,
 ) -> _Parameters:
-    """Return *params* with every string in it that is a template rendered, also in what it holds.
+    """Return *params* with every template in it rendered, in nested values too.
 
-    Keys of mappings are never rendered. A value that is declared matches its pattern wherever it is
-    used; in an argument every one is declared, unless *undeclared* lets them through. An argument
-    may not start with `-` unless its template does, and NUL is refused everywhere. Raises
-    TemplateError.
+    Keys of mappings are not rendered. A declared value must match its pattern wherever it is used;
+    in an argument every value must be declared, unless *undeclared* is set. An argument may not
+    start with `-` unless its template does, and NUL is refused everywhere. Raises TemplateError.
     """
 
     def rendered(text: str, kind: str, _path: Path) -> str:
@@ -134,8 +133,7 @@ def _fields(struct: type[msgspec.Struct]) -> Mapping[Any, msgspec.inspect.Type |
 def _walk(value: Any, info: msgspec.inspect.Type | None, path: Path, visit: _Visit) -> Any:
     """Return *value* with each text in it replaced by visit(text, kind, path).
 
-    *info* is the type that was announced for it, if any. What does not change is returned itself,
-    not a copy.
+    *info* is its declared type, if any. An unchanged value is returned itself, not a copy.
     """
     types: Mapping[Any, msgspec.inspect.Type | None]
     before: dict[Any, Any]
@@ -162,10 +160,10 @@ def _walk(value: Any, info: msgspec.inspect.Type | None, path: Path, visit: _Vis
 
 
 def _item_type(info: msgspec.inspect.Type | None, key: Any) -> msgspec.inspect.Type | None:
-    """Return the type that was announced for the item *key* of a container, None if none was."""
+    """Return the declared type of the item *key* of a container, None if there is none."""
     inspect = msgspec.inspect
     containers = (inspect.DictType, inspect.VarTupleType, inspect.ListType, inspect.TupleType)
-    found = _announced(info, (*containers, inspect.AnyType))
+    found = _declared(info, (*containers, inspect.AnyType))
     if isinstance(found, inspect.DictType):
         return found.value_type
     if isinstance(found, inspect.VarTupleType | inspect.ListType):
@@ -173,20 +171,20 @@ def _item_type(info: msgspec.inspect.Type | None, key: Any) -> msgspec.inspect.T
     return found.item_types[key] if isinstance(found, inspect.TupleType) else found
 
 
-def _announced(info: msgspec.inspect.Type | None, wanted: Any) -> msgspec.inspect.Type | None:
+def _declared(info: msgspec.inspect.Type | None, wanted: Any) -> msgspec.inspect.Type | None:
     """Return the part of a type, below annotations and unions, that is a *wanted*."""
     if isinstance(info, msgspec.inspect.Metadata):
-        return _announced(info.type, wanted)
+        return _declared(info.type, wanted)
     if isinstance(info, msgspec.inspect.UnionType):
-        return next((found for part in info.types if (found := _announced(part, wanted))), None)
+        return next((found for part in info.types if (found := _declared(part, wanted))), None)
     return info if isinstance(info, wanted) else None
 
 
 def _kind(info: msgspec.inspect.Type | None) -> str:
-    """Return `argument`, or what its type says. What is announced as Any is JSON, so prose."""
+    """Return the kind that a type declares, `argument` by default. Any is JSON, so prose."""
     if isinstance(info, msgspec.inspect.UnionType):
         text = (msgspec.inspect.StrType, msgspec.inspect.AnyType)
-        info = next((part for part in info.types if _announced(part, text)), None)
+        info = next((part for part in info.types if _declared(part, text)), None)
     if isinstance(info, msgspec.inspect.Metadata):
         return (info.extra or {}).get("template") or _kind(info.type)
     return "prose" if isinstance(info, msgspec.inspect.AnyType) else "argument"

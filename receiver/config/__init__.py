@@ -1,1 +1,1 @@
-"""What do the files say? The configuration as values, with every problem in its place."""
+"""Configuration files to values, and the descriptions that are published of them."""

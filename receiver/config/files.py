@@ -1,8 +1,8 @@
 """What do the files say? promheal.yml, services.yml and healing_strategies.yml as values.
 
-All three are read in one go, and everything that is wrong in any of them is told at once. The way
-of each: bytes to nodes (yaml/nodes.py), nodes to values by the fields' types (yaml/values.py), and
-here the rules that a type alone cannot say.
+All three are read in one pass, and the problems of all are reported together. Bytes become nodes
+(yaml/nodes.py), and nodes become values by the types of the fields (yaml/values.py); the rules that
+a type cannot express are here.
 """
 
 from __future__ import annotations
@@ -49,13 +49,13 @@ _PLACE: Final = re.compile(r":(\d+):(\d+): (.*)", re.DOTALL)
 
 
 class LoadedConfig(msgspec.Struct, frozen=True, kw_only=True):
-    """One configuration, complete and checked."""
+    """A configuration without errors."""
 
     settings: Settings
     strategies: Strategies
     inventory: Inventory
     problems: tuple[Diagnostic, ...] = ()
-    """Warnings: it works, and is probably not what was meant."""
+    """Warnings only."""
     hash: str
     """SHA-256, hexadecimal, of the three files and the flags in force."""
     files: tuple[Path, ...]
@@ -90,7 +90,7 @@ def load(
         settings.http.allow if settings else (),
         tuple(settings.notify.channels) if settings else (),
     )
-    # Of an unfinished inventory every action would say that its service is missing.
+    # With an incomplete inventory every action would report that its service is missing.
     unfinished = settings is None or services_tree is None or services_file.report.broken
     known = None if unfinished else inventory
     tolerant = settings is not None and settings.undeclared_values is UndeclaredValues.WARN
@@ -118,7 +118,7 @@ def load(
 
 
 class _File:
-    """One of the files, and what is wrong with it."""
+    """One of the files, with its problems."""
 
     def __init__(self, path: Path) -> None:
         self.path = path
@@ -138,7 +138,7 @@ class _File:
         self.raw, text = found
         learn(text)
         for name in _SECRET_FILE.findall(text):
-            # Known before it is used: what an action runs may print it.
+            # Learned before it is used: a program that an action runs may print it.
             _learn_file(self.path.parent / name)
         self.report = Report(str(self.path), text)
         tree = parse(text, self.report)
@@ -155,13 +155,13 @@ def _learn_file(path: Path) -> None:
         with path.open(encoding="utf-8") as file:
             text = known(file.read(_MOST_SECRET))
     except (OSError, UnicodeDecodeError):
-        return  # whoever uses it says so
+        return  # reported where it is used
     if "://" in text:
         learn_url(text.strip(), entirely=True)
 
 
 class _Reference(msgspec.Struct, frozen=True):
-    """The name of another file, and where it was written; by default nowhere."""
+    """The name of another file, and the node that has it; None for the default."""
 
     value: str
     node: Node | None = None
@@ -173,14 +173,14 @@ class _Named(msgspec.Struct, frozen=True):
 
 
 def _beside(file: _File, key: str, reference: _Reference, main: _File) -> Node | None:
-    """Return the document of a file that promheal.yml names, or that stands beside it."""
+    """Return the document of a file that promheal.yml names, or of the default one beside it."""
     if reference.node is not None:
         tree = file.tree("", key)
         if tree is None and not file.report.broken:
             message = f"no such file: {file.path}; write it, or correct its name here"
             mark(reference.node, main.report, message)
         return tree
-    if main.report.broken:  # it may be meant to name another
+    if main.report.broken:  # another name may be behind one of its errors
         return file.tree("", key)
     return file.tree(
         f"no such file; write it, or name another as `{key}:` in {main.path.name}", key
@@ -229,7 +229,7 @@ def _with_flags(
             local.add(found[3], int(found[1]) - 1, int(found[2]) - 1)
         else:
             local.add(text.removeprefix(": "))
-    # Of a broken promheal.yml the flags are checked all the same.
+    # Flags are checked even when promheal.yml is broken.
     flagged = settings or Settings()
     for report, values in ((local, variables), (outside, environ)):
         try:
@@ -243,7 +243,7 @@ def _with_flags(
 
 
 def _read_literal(node: Node, report: Report) -> Any:
-    """A text of the operator's own: what is between braces would stand there as it is written."""
+    """Return a text that is no template: services.yml has none."""
     text = read_text(node, report)
     if text is not BAD and _TEMPLATE.search(text):
         return mark(

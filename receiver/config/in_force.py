@@ -1,4 +1,4 @@
-"""What does the operator want now? The configuration in force, and whom it connects us with."""
+"""The configuration in force, with the clients that are made of it."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ from receiver.settings import Settings
 
 
 class Verifier(Protocol):
-    """Prometheus, asked for evidence."""
+    """Prometheus, asked about alerts."""
 
     def confirm(
         self,
@@ -66,11 +66,11 @@ class Verifier(Protocol):
         """Whether *query* returns anything, and what was answered."""
 
     def suspect(self, alert_labels: Mapping[str, str], expression: str | None) -> str:
-        """Why the alert may tell of its monitoring and not of its target; empty if it does not."""
+        """Return why the alert may be about its monitoring and not its target; or nothing."""
 
 
 class Config(msgspec.Struct, frozen=True, kw_only=True):
-    """What the operator wants now. A reload makes a new one; a run under way keeps its plan."""
+    """One configuration. A reload makes a new one; a run under way keeps its plan."""
 
     settings: Settings
     strategies: Strategies

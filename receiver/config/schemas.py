@@ -1,8 +1,8 @@
-"""What may an editor complete and underline? JSON Schemas of the three configuration files.
+"""JSON Schemas of the configuration files, for editors to complete and check.
 
 They are made from the structs that files.py reads, and describe YAML as it reads them: a
-duration is a text there, though a number in memory, which msgspec's own schemas would say. What a
-field means is told by the docstring below it.
+duration is a text there, though a number in memory, which msgspec's own schemas would say. The
+docstring of a field is its description.
 """
 
 from __future__ import annotations

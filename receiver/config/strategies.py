@@ -1,4 +1,4 @@
-"""What does healing_strategies.yml say? Its strategies, with the rules that a type cannot say.
+"""What does healing_strategies.yml say? Its strategies, with the rules that no type expresses.
 
 The keys of a strategy are the fields of receiver.policy.strategy.Strategy; those of a step are
 `action`, `timeout`, `if` and, on the same level, the parameters of the action.
@@ -47,7 +47,7 @@ def read_strategies(
     *,
     severity: DiagnosticSeverity = DiagnosticSeverity.ERROR,
 ) -> list[Strategy]:
-    """*severity* is that of a value which stands in an argument and is not declared."""
+    """Return the strategies. *severity* is that of an undeclared value in an argument."""
     found = []
     for name, key, node in entries(tree, "strategies", report):
         if not _NAME.fullmatch(name):
@@ -59,7 +59,7 @@ def read_strategies(
             )
         declared = value_of(node, "values") if isinstance(node, Pairs) else None
         patterns = {} if declared is None else _read_values(declared, report)
-        # Of values that could not be read every step would say that they are missing.
+        # Without readable `values`, every step would report that they are missing.
         judge = None if patterns is BAD else _Judge(patterns, severity)
         steps = bounded(sequence(_step(actions, inventory, judge)), _STEPS)
         keys = STRATEGY_KEYS | {"actions": MappingKey(read=steps, required=True, field="actions")}
@@ -88,7 +88,7 @@ def _warn_of_contradictions(strategy: Strategy, node: Node, report: Report) -> N
 
 
 class _Judge(NamedTuple):
-    """What says of a step's parameters whether values may stand where they do."""
+    """Checks the parameters of a step for values that are not declared."""
 
     patterns: Values
     severity: DiagnosticSeverity
@@ -106,7 +106,7 @@ class _Judge(NamedTuple):
 
 
 def _warn_of_unused(node: Node, strategy: Strategy, report: Report) -> None:
-    """A name that was misspelt protects nothing."""
+    """Warn of declared values that no step uses: a misspelt name protects nothing."""
     assert isinstance(node, Pairs)
     used = {name for step in strategy.actions for name in names_used(step.params)}
     for key, _ in node.pairs:
@@ -123,7 +123,7 @@ def _warn_of_unused(node: Node, strategy: Strategy, report: Report) -> None:
 
 
 def _node_at(node: Node, path: Path) -> Node:
-    """Return what stands in a step at *path*, as far as it can be followed."""
+    """Return the node at *path* in a step, or the closest one above it."""
     for part in path:
         below = None
         if isinstance(node, Pairs) and isinstance(part, str):
@@ -225,7 +225,7 @@ def _read_within(node: Node, report: Report) -> Any:
 
 
 def _read_query(node: Node, report: Report) -> Any:
-    """PromQL; a value that is not known yet is tried as 1, which may stand wherever one may."""
+    """Return PromQL that parses with 1 in place of each template: a number fits anywhere."""
     text = read_text(node, report)
     if text is BAD:
         return BAD
@@ -259,5 +259,5 @@ STRATEGY_KEYS: Final = _READERS.keys(
     verify=_read_verify,
     values=_read_values,
 )
-"""But for `actions`, whose reader must know them. The name is the key of the whole."""
+"""Without `actions`, whose reader depends on the actions, and `name`, the key of the mapping."""
 _STEP: Final = _READERS.keys(StepKeys)

@@ -1,6 +1,6 @@
-"""Which values stand where nothing says what they may be, and what is to be written?
+"""Which values are used in arguments without a declared pattern, and what should be written?
 
-The remedy is told so that it can be taken over as it stands.
+Each message ends with a remedy that can be pasted.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ _PATTERNS: Final = {
     "alert.fingerprint": "[0-9a-f]{16}",
     "labels.instance": "[a-zA-Z0-9][a-zA-Z0-9.:-]{0,99}",
 }
-"""What is proposed for those of which it is known what they look like."""
+"""Proposed patterns for values whose form is known."""
 _READ: Final = {
     **dict.fromkeys(("awk", "gawk", "mawk", "nawk"), 'ENVIRON["{}"]'),
     **dict.fromkeys(("python", "pypy"), 'os.environ["{}"]'),
@@ -33,11 +33,11 @@ _READ: Final = {
     "php": 'getenv("{}")',
     "ruby": 'ENV["{}"]',
 }
-"""How a program's code reads a variable, where not as a shell does."""
+"""How code of an interpreter reads a variable; a shell is the default."""
 
 
 class Undeclared(msgspec.Struct, frozen=True):
-    """A value that may not stand where it does."""
+    """A value that is not declared for the place where it is used."""
 
     path: Path
     message: str
@@ -48,7 +48,7 @@ class Undeclared(msgspec.Struct, frozen=True):
 def undeclared(
     params: msgspec.Struct, readings: Iterable[tuple[Path, Reading]], values: Values
 ) -> Iterator[Undeclared]:
-    """Yield what is not declared in *params*, of which *readings* says how programs read them."""
+    """Yield the undeclared values of *params*; *readings* says how programs read each text."""
     known = dict(readings)
     for path, text in arguments(params):
         names = names_in(text)

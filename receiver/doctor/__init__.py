@@ -1,1 +1,1 @@
-"""Will it work, from here and now? What the configuration names is asked, its rules are read."""
+"""Will it work? Everything that the configuration names is asked, and nothing is changed."""

@@ -1,4 +1,4 @@
-"""Does Alertmanager lead to promheal what its strategies heal? It is asked, and nothing is sent."""
+"""Does Alertmanager route to promheal what its strategies heal? Only its configuration is read."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ from receiver.policy.finding import Finding, fail, ok, warn
 from receiver.policy.strategy import Strategy
 
 SLOW: Final = 60.0
-"""Seconds beyond which waiting for a group is told."""
+"""Seconds of waiting for a group beyond which there is a warning."""
 _SUBJECT: Final = "alertmanager"
 _PRINT: Final = "`promheal config alertmanager` prints"
 
@@ -43,14 +43,14 @@ class Lead(Enum):
     ASTRAY = auto()
     """To promheal, below another path."""
     SILENT = auto()
-    """To a /webhook where nothing answers us."""
+    """To a /webhook where nothing answers."""
     HIDDEN = auto()
-    """Alertmanager does not say it."""
+    """Alertmanager hides the URL."""
     ELSEWHERE = auto()
 
 
 class Way(NamedTuple):
-    """How an alert comes to us, as far as Alertmanager says."""
+    """A route and its webhook by which an alert comes to us."""
 
     route: Route
     hook: WebhookConfig
@@ -85,7 +85,7 @@ def examine(loaded: LoadedConfig, timeout: float) -> Iterator[Finding]:
 
 
 def _led_to_us(loaded: LoadedConfig, routing: Routing, timeout: float) -> Iterator[Finding]:
-    """Say of each webhook where it leads, and of each strategy whether its alerts are led to us."""
+    """Yield where each webhook leads, and for each strategy whether its alerts are routed to us."""
     examples = list(witnesses(loaded, timeout))
     concerned = {name for name in routing.webhooks if RECEIVER in name.lower()} | {
         route.receiver
@@ -94,7 +94,7 @@ def _led_to_us(loaded: LoadedConfig, routing: Routing, timeout: float) -> Iterat
         for route in routing.root.reached(alert)
     }
     leads = {}
-    # At the others' doors it is not ours to knock.
+    # Only ours are called: the webhooks of others are none of our business.
     for receiver in sorted(concerned & set(routing.webhooks)):
         for hook in routing.webhooks[receiver]:
             leads[hook] = _lead(hook, timeout)
@@ -117,7 +117,7 @@ def _led_to_us(loaded: LoadedConfig, routing: Routing, timeout: float) -> Iterat
 def witnesses(
     loaded: LoadedConfig, timeout: float
 ) -> Iterator[tuple[Strategy, dict[str, str] | None]]:
-    """Yield each strategy with the labels of an alert that it heals, None where none is found."""
+    """Yield each strategy with the labels of an alert that it matches, None where none is found."""
     rules = _labels_by_alert(loaded, timeout)
     for strategy in loaded.strategies:
         labels = next((rules[name] for name in alertnames(strategy) if name in rules), {})
@@ -127,7 +127,7 @@ def witnesses(
 def ways_of(
     routing: Routing, alert: Mapping[str, str], leads: Mapping[WebhookConfig, Lead]
 ) -> list[Way]:
-    """Return the ways on which *alert* comes to promheal.
+    """Return the ways by which *alert* comes to promheal.
 
     Where Alertmanager hides the URLs, the receiver of our name counts, and any if none has it.
     """
@@ -179,7 +179,7 @@ def _delivered(failed: float, sent: float) -> Iterator[Finding]:
 
 
 def _doubts(way: Way, healed: Iterable[Strategy], stale_after: float) -> Iterator[str]:
-    """What makes the way to promheal slower, or loses some of what goes it."""
+    """Yield what delays alerts on the way to promheal, or loses some."""
     (route, hook), name = way, way.route.receiver
     if not hook.send_resolved:
         yield f"{name} sends no resolved alerts: write `send_resolved: true`"
@@ -216,7 +216,7 @@ def _doubts(way: Way, healed: Iterable[Strategy], stale_after: float) -> Iterato
 
 
 def _lead(hook: WebhookConfig, timeout: float) -> Lead:
-    """Ask who listens there: /-/healthy of promheal needs no credentials, and none are sent."""
+    """Ask what listens there: promheal's /-/healthy needs no credentials, and none are sent."""
     if hook.hidden:
         return Lead.HIDDEN
     place, path = _place(hook), urlsplit(hook.url).path
@@ -262,7 +262,7 @@ def _led(receiver: str, hook: WebhookConfig, lead: Lead) -> Iterator[Finding]:
                 f"{receiver} posts to {place}, and what answers there is not promheal; mend `url:`",
             )
         case Lead.ELSEWHERE:
-            pass  # it is for others, and their business
+            pass  # a webhook of others
 
 
 def _place(hook: WebhookConfig) -> str:
@@ -277,14 +277,14 @@ def shown(labels: Mapping[str, str]) -> str:
 
 
 def _labels_by_alert(loaded: LoadedConfig, timeout: float) -> dict[str, dict[str, str]]:
-    """Return the labels that rules set, by the name of their alerts, as far as they can be told."""
+    """Return the constant labels of rules by the name of their alerts."""
     settings = loaded.settings.prometheus
     if settings is None:
         return {}
     try:
         rules = Prometheus(msgspec.structs.replace(settings, timeout=timeout)).rules()
     except UpstreamError:
-        return {}  # which is said where Prometheus is asked
+        return {}  # reported where Prometheus is asked
     return {
         rule.name: {name: value for name, value in rule.labels.items() if "{{" not in value}
         for rule in rules

@@ -1,8 +1,8 @@
 """Do the alerts of Prometheus' rules have what a strategy's matchers and target need?
 
-Where they do not, nothing is ever healed and nobody is told: a misspelt label matches no alert.
-Only what is certain is told. A label may also come from the series, from Prometheus' external
-labels and from its relabelling.
+Where they do not, nothing is ever healed, and silently so: a misspelt label matches no alert. Only
+what is certain is reported: a label may also come from the series, from Prometheus' external labels
+and from its relabelling.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""What do the rules of a strategy remember, and what does that mean for its proofs?"""
+"""How far back do the rules of a strategy look, and what does that mean for its proofs?"""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from receiver.template import sample
 
 
 def recordings_of(prometheus: Prometheus, rules: Iterable[Rule]) -> Recordings | None:
-    """Return what makes series, its alerting *rules* among it; None when it does not say."""
+    """Return the recording rules, with the alerting *rules*; None when Prometheus has no answer."""
     try:
         return recordings((*rules, *prometheus.recording_rules()))
     except UpstreamError:
@@ -26,7 +26,7 @@ def recordings_of(prometheus: Prometheus, rules: Iterable[Rule]) -> Recordings |
 
 
 class Memory(msgspec.Struct, frozen=True, kw_only=True):
-    """How far back that looks which proves the heals of a strategy."""
+    """How far back the expression looks that proves the heals of a strategy."""
 
     strategy: str
     rule: str
@@ -76,7 +76,7 @@ def memories(
 ) -> Iterator[tuple[Rule, Memory]]:
     """Yield for each strategy what each of *rules* remembers whose alerts ask for it.
 
-    Not for strategies whose steps only watch and tell: they have nothing to prove.
+    Strategies whose steps heal nothing are left out: they have nothing to prove.
     """
     rules = tuple(rules)
     for strategy in strategies:

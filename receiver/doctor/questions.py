@@ -1,7 +1,7 @@
-"""Will it work, from here and now? All that the configuration names is asked, and only asked.
+"""Will it work? Everything that the configuration names is asked, and nothing is changed.
 
-`promheal check` reads the files; this also opens the doors: each service through its manager, its
-settings, its health URL, Prometheus with its rules, Alertmanager, the keys, the journal's folder.
+`promheal check` reads the files; this also connects: to each service through its manager and its
+other parts, to Prometheus, Alertmanager and LLM providers, and looks at the journal's folder.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ from receiver.services import Service, ServiceState, SupportsProbe
 from receiver.settings import AlertmanagerSettings, PrometheusSettings
 
 LITTLE: Final = 200 * 1024 * 1024
-"""Bytes of free space below which the journal's disk is told."""
+"""Bytes of free space below which there is a warning about the journal's disk."""
 _AT_ONCE: Final = 16
 """Probes at the same time."""
 
@@ -65,7 +65,7 @@ def _asked(subject: str, probe: Probe) -> list[Finding]:
         return list(probe())
     except (ActionError, UpstreamError) as error:
         return [fail(subject, str(error))]
-    except Exception as error:  # noqa: BLE001  one that fails, a plug-in's too, hides no other
+    except Exception as error:  # noqa: BLE001  a failing probe must not hide the others
         return [fail(subject, f"it cannot be asked: {type(error).__name__}: {error}")]
 
 
@@ -128,7 +128,7 @@ def _journal(folder: Path) -> Iterator[Finding]:
     yield ok("journal", said) if free >= LITTLE else warn("journal", f"{said}; that is little")
 
 
-# -- those it asks
+# -- upstreams
 
 
 def _prometheus(loaded: LoadedConfig, timeout: float) -> Iterator[Finding]:
@@ -196,12 +196,12 @@ def _reached(prefix: str, timeout: float) -> Iterator[Finding]:
     if parts.scheme not in {"http", "https"}:
         yield warn("http", f"{prefix!r} in http.allow has no scheme, so it allows nothing")
         return
-    # Any answer will do: what lies below it is not for a probe to call.
+    # Any answer will do: a probe must not call what lies below.
     reply = fetch("HEAD", f"{parts.scheme}://{parts.netloc}/", timeout=timeout)
     yield ok("http", f"{parts.netloc} answers ({reply.status} for /)")
 
 
-# -- what it heals
+# -- services
 
 
 def _service(service: Service, timeout: float) -> Iterator[tuple[str, Probe]]:

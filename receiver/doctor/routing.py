@@ -1,4 +1,4 @@
-"""Which receivers does Alertmanager's configuration lead an alert to, and which route ours needs.
+"""To which receivers does Alertmanager's configuration route an alert, and which route do we need?
 
 Source: prometheus/alertmanager, dispatch/route.go (matching, inheritance, `continue`) and
 config/config.go (the defaults).
@@ -18,7 +18,7 @@ from receiver.policy.matcher_syntax import parse_matchers
 from receiver.policy.strategy import Strategy
 
 RECEIVER: Final = "promheal"
-"""How our receiver is called in what we print."""
+"""The name of our receiver in what we print."""
 EXAMPLE: Final = "promheal-doctor"
 """The value of a label where any will do."""
 
@@ -68,13 +68,13 @@ class Route(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Routing(msgspec.Struct, frozen=True):
-    """What a configuration of Alertmanager says, as far as we are concerned."""
+    """The routes and webhooks of a configuration of Alertmanager."""
 
     root: Route
     webhooks: Mapping[str, tuple[WebhookConfig, ...]]
     """By receiver; those without are left out."""
     kinds: Mapping[str, tuple[str, ...]]
-    """What each receiver tells by: `webhook`, `email`."""
+    """How each receiver notifies: `webhook`, `email`."""
 
 
 def read_routing(text: str) -> Routing:
@@ -177,7 +177,7 @@ def wanted(strategies: Iterable[Strategy]) -> tuple[NeededRoute, ...]:
 def witness(strategy: Strategy, labels: Mapping[str, str]) -> dict[str, str] | None:
     """Return the labels of an alert that *strategy* heals, *labels* where its matchers allow.
 
-    None when we cannot think of one: a matcher wants what no plain text shows.
+    None when none can be made up: a matcher needs more than its text shows.
     """
     needed = ("alertname", *strategy.target)
     by_name: dict[str, list[Matcher]] = {name: [] for name in needed}

@@ -1,6 +1,6 @@
-"""Which rules stand in these files? Prometheus' rule files, read for what promheal says of them.
+"""Rules of Prometheus' rule files, as far as promheal judges them.
 
-Only what is needed is read, and no more is judged: `promtool check rules` does that.
+Everything else in them is left to `promtool check rules`.
 https://prometheus.io/docs/prometheus/latest/configuration/recording_rules/
 """
 
@@ -25,7 +25,7 @@ INTERVAL: Final = 60.0
 
 
 class RulePlace(msgspec.Struct, frozen=True, kw_only=True):
-    """Where a rule stands."""
+    """The place of a rule in a file."""
 
     report: Report
     node: Node
@@ -43,13 +43,13 @@ class Written(msgspec.Struct, frozen=True, kw_only=True):
 class RuleFiles(msgspec.Struct, frozen=True):
     rules: tuple[Written, ...]
     reports: tuple[Report, ...]
-    """One for each file, of what could not be read."""
+    """One a file, with what could not be read."""
 
 
 def read_rule_files(paths: Iterable[Path]) -> RuleFiles:
     """Read files, and those of folders whose names end like rule files, in the order of names.
 
-    What cannot be read is a problem in the file's report, and the rest is read all the same. Raises
+    What cannot be read is reported, and the rest is read. Raises
     ConfigError for a path that is not there, or a folder without any such file.
     """
     rules: list[Written] = []

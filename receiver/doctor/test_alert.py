@@ -1,7 +1,7 @@
-"""Does an alert that Alertmanager is given arrive here? One is sent, followed, and ended.
+"""Does an alert arrive here by way of Alertmanager? One is sent, awaited and resolved.
 
-It has the labels of a strategy's alerts and `promheal="test"`, by which promheal decides nothing
-about it. People who are told of such alerts are told of this one too.
+It has the labels of a strategy's alerts and `promheal="test"`, so that promheal records it and
+does not act. People whom Alertmanager notifies of such alerts get this one too.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ from receiver.yaml.diagnostics import quoted, suggestion
 SPARE: Final = 10.0
 """Seconds beyond the waiting of the routes."""
 LASTS: Final = 120.0
-"""Seconds after which it ends, at least, if nobody ends it."""
+"""Seconds after which it resolves by itself, at least."""
 _PAUSE: Final = 0.5
 """Seconds between two questions to promheal."""
 _SUBJECT: Final = "test alert"
@@ -48,12 +48,12 @@ class StatusAnswer(msgspec.Struct, rename="camel"):
 
 
 class TestAlert(msgspec.Struct, frozen=True, kw_only=True):
-    """What will be sent, and whom Alertmanager will tell."""
+    """An alert to send, and the receivers that Alertmanager will notify."""
 
     labels: Mapping[str, str]
     routes: tuple[Route, ...]
     kinds: Mapping[str, tuple[str, ...]]
-    """What each receiver tells by."""
+    """How each receiver notifies: `webhook`, `email`."""
 
     @property
     def id(self) -> str:
@@ -67,11 +67,11 @@ class TestAlert(msgspec.Struct, frozen=True, kw_only=True):
 
     @property
     def patience(self) -> float:
-        """Seconds within which they have told of it."""
+        """Seconds within which Alertmanager has notified promheal."""
         return SPARE + max((r.group_wait + r.group_interval for r in self.ours), default=0.0)
 
     def told(self) -> Iterator[str]:
-        """Yield a line for each receiver that Alertmanager will tell."""
+        """Yield a line for each receiver that Alertmanager will notify."""
         for receiver in dict.fromkeys(route.receiver for route in self.routes):
             kinds = ", ".join(self.kinds.get(receiver, ())) or "tells nobody"
             yield f"{receiver} ({kinds})"

@@ -1,4 +1,4 @@
-"""What did a question of `promheal doctor` lead to?"""
+"""The findings of `promheal doctor`."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ class Grade(StrEnum):
 
 
 class Finding(msgspec.Struct, frozen=True, kw_only=True):
-    """What one question led to."""
+    """The answer to one question."""
 
     subject: str
     """What was asked: `service checkout`, `prometheus`."""

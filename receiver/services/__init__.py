@@ -1,4 +1,4 @@
-"""What may be touched, and through whom? The inventory of `services.yml` and its managers.
+"""What may be acted on, and how? The inventory of `services.yml` and its managers.
 
 An alert's label chooses an entry here; it never becomes part of a command.
 """
@@ -22,17 +22,17 @@ from receiver.services.workers import Counted
 
 @runtime_checkable
 class SupportsProbe(Protocol):
-    """A manager or a part of a service that can say beforehand whether it will work."""
+    """A manager or another part of a service that can be checked before it is needed."""
 
     def probe(self, *, timeout: float) -> Iterable[str]:
-        """Yield what keeps it from working, each with its remedy. It only reads.
+        """Yield what keeps it from working, each with its remedy. Nothing is changed.
 
-        Raises ActionError when even that cannot be found out within *timeout* seconds.
+        Raises ActionError when that cannot be found out within *timeout* seconds.
         """
 
 
 class Workers(Protocol):
-    """Who does a service's work, and how many of them. Its kinds are in workers/kinds.py."""
+    """The workers of a service, which can be counted and scaled; kinds in workers/kinds.py."""
 
     @property
     def min(self) -> int:
@@ -57,7 +57,7 @@ class Workers(Protocol):
 
 
 class Cache(Protocol):
-    """What a service keeps and can do without. Its kinds are in caches.py."""
+    """A cache of a service; kinds in caches.py."""
 
     def clear(self, *, timeout: float) -> dict[str, Any]:
         """Remove what it is configured for; return what went, as JSON. It may be called again.
@@ -67,12 +67,12 @@ class Cache(Protocol):
 
 
 class Queue(Protocol):
-    """Where a service's tasks wait. Its kinds are in queues.py."""
+    """A queue of a service's tasks; kinds in queues.py."""
 
     def redistribute(self, *, timeout: float) -> dict[str, Any]:
         """Give back what dead workers hold to those who wait; return what moved, as JSON.
 
-        Nothing is lost and nothing is twice, wherever it is cut; it may be called again. Raises
+        No task is lost or doubled, wherever it is interrupted; it may be called again. Raises
         ActionError when it did not succeed within *timeout* seconds.
         """
 

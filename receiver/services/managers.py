@@ -1,4 +1,4 @@
-"""Which managers are there? By the key that names them under `manager:` in services.yml."""
+"""Kinds of managers, by their key under `manager:` in services.yml."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Which queues are there? By the field of theirs that tells them in services.yml."""
+"""Kinds of queues, by the key that identifies them in services.yml."""
 
 from __future__ import annotations
 

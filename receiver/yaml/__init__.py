@@ -1,1 +1,1 @@
-"""Where does a text stand in a YAML file, what does it mean, and what is wrong with it?"""
+"""YAML with places: what a file says, where it says it, and what is wrong with it."""

@@ -1,8 +1,7 @@
 """What is wrong with a file, and where exactly?
 
-A problem is a value. All those of a configuration are collected, sorted and shown together, each
-with its line and a caret below the place, since a person who has to repair a file at night wants
-to do it once.
+Problems are values. Those of all files are collected, sorted and shown together, each with its
+line and a caret below the place, so that a file can be repaired in one pass.
 """
 
 from __future__ import annotations
@@ -36,7 +35,7 @@ class DiagnosticSeverity(StrEnum):
 
 
 class Diagnostic(msgspec.Struct, frozen=True, kw_only=True):
-    """One finding."""
+    """One problem, at its place."""
 
     file: str
     line: int
@@ -52,7 +51,7 @@ class Diagnostic(msgspec.Struct, frozen=True, kw_only=True):
     severity: DiagnosticSeverity = DiagnosticSeverity.ERROR
 
 
-class InvalidConfig(ConfigError):  # noqa: N818  it is a verdict that carries many errors
+class InvalidConfig(ConfigError):  # noqa: N818  it carries many errors
     """The configuration cannot be used. `problems` are all that were found, in all of its files."""
 
     def __init__(self, problems: Iterable[Diagnostic]) -> None:
@@ -61,12 +60,12 @@ class InvalidConfig(ConfigError):  # noqa: N818  it is a verdict that carries ma
 
 
 class Report:
-    """The problems of one file, as they are found."""
+    """The problems of one file, collected while it is read."""
 
     def __init__(self, file: str, text: str = "") -> None:
         self.file = file
         self.lines = _BREAK.split(text)
-        self._found: dict[Diagnostic, None] = {}  # a set in order: the same finding is told once
+        self._found: dict[Diagnostic, None] = {}  # an ordered set: each is reported once
 
     def add(
         self,
@@ -76,7 +75,7 @@ class Report:
         length: int = 1,
         severity: DiagnosticSeverity = DiagnosticSeverity.ERROR,
     ) -> None:
-        """Note a problem at *line* and *column*, both from 0; without them, of the whole file."""
+        """Add a problem at *line* and *column*, both from 0; by default, of the whole file."""
         source = self.lines[line] if 0 <= line < len(self.lines) else ""
         source, length = _without_secrets(source, max(0, column), max(1, length))
         problem = Diagnostic(
@@ -92,7 +91,7 @@ class Report:
 
     @property
     def problems(self) -> list[Diagnostic]:
-        """All of them, by their place."""
+        """All problems, in the order of their places."""
         return sorted(self._found, key=lambda problem: (problem.line, problem.column))
 
     @property
@@ -130,13 +129,13 @@ def format_problem(problem: Diagnostic, *, color: bool = False) -> str:
 
 
 def nearest(wrong: str, known: Iterable[str]) -> str | None:
-    """Return which of *known* was probably meant."""
+    """Return the closest match of *wrong* in *known*, None if nothing is close."""
     near = get_close_matches(wrong, sorted(known), 1)
     return near[0] if near else None
 
 
 def suggestion(wrong: str, known: Iterable[str]) -> str:
-    """Return `; did you mean 'timeout'?`, or what is known when nothing is near."""
+    """Return `; did you mean 'timeout'?`, or the known names when nothing is close."""
     names = sorted(known)
     near = nearest(wrong, names)
     if near is not None:
@@ -145,7 +144,7 @@ def suggestion(wrong: str, known: Iterable[str]) -> str:
 
 
 def quoted(text: str) -> str:
-    """Return *text* as a message repeats it: in quotes, on one line, cut when it is long."""
+    """Return *text* as a message quotes it: redacted, on one line, cut when it is long."""
     text = redact(text)
     return repr(text if len(text) <= _QUOTED else f"{text[: _QUOTED - 1]}…")
 
@@ -190,5 +189,5 @@ def _blank(char: str) -> str:
 
 
 def _visible(char: str) -> str:
-    """Keep a file from steering the terminal that shows it."""
+    """Replace what could control the terminal that shows the file."""
     return char if char == "\t" or char.isprintable() or unicodedata.combining(char) else "�"

@@ -1,4 +1,4 @@
-"""Which keys may a mapping have? Each is read by its own reader; the others are reported."""
+"""Mappings with known keys: each has its own reader, and unknown ones are reported."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ class MappingKey(msgspec.Struct, frozen=True, kw_only=True):
     read: Read
     required: bool = False
     field: str
-    """What the struct calls it."""
+    """Its name in the struct."""
 
 
 def read_keys(node: Node, report: Report, keys: Mapping[str, MappingKey]) -> dict[str, Any] | None:
@@ -45,7 +45,7 @@ def read_keys(node: Node, report: Report, keys: Mapping[str, MappingKey]) -> dic
     for name, key in keys.items():
         if key.required and key.field not in values:
             values[key.field] = BAD
-            if name not in meant:  # a slip of the pen is one problem, not two
+            if name not in meant:  # a misspelt key is one problem, not two
                 mark(node, report, f"missing key {name!r}")
     return values
 
@@ -63,7 +63,7 @@ def read_struct(cls: type[msgspec.Struct], keys: Mapping[str, MappingKey]) -> Re
 def construct(
     cls: type[msgspec.Struct], values: Mapping[str, Any], node: Node, report: Report
 ) -> Any:
-    """Return *cls* of *values*, or BAD; what its __post_init__ refuses is reported at *node*."""
+    """Return *cls* of *values*, or BAD. An error of its __post_init__ is reported at *node*."""
     if any(value is BAD for value in values.values()):
         return BAD
     try:
@@ -73,7 +73,7 @@ def construct(
 
 
 def entries(tree: Node | None, section: str, report: Report) -> Iterator[tuple[str, Node, Node]]:
-    """Yield name, key and value of what stands under *section*, the only key of a file."""
+    """Yield name, key and value of each entry under *section*, the only key of a file."""
     if tree is None:
         return
     only = {section: MappingKey(read=lambda node, _: node, required=True, field=section)}
@@ -92,7 +92,7 @@ def entries(tree: Node | None, section: str, report: Report) -> Iterator[tuple[s
 
 
 def value_of(node: Node, name: str) -> Node | None:
-    """Return what a mapping has under *name*."""
+    """Return the value of the key *name* of a mapping, None if it has none."""
     assert isinstance(node, Pairs)
     for key, value in node.pairs:
         if isinstance(key, Scalar) and key.value == name:

@@ -1,12 +1,12 @@
-"""What stands where in a YAML file? Its text as nodes that know their place, and nothing made up.
+"""A YAML file as nodes that know their place: parsed, and not interpreted.
 
 The nodes are built from the parser's events, for two measured reasons. PyYAML's own composer
 resolves aliases and forgets anchors and tags before they can be refused; and its C version recurses
 and crashes the process at 100,000 open brackets.
 
-Nothing is resolved here: `no`, `22:30` and `010` are texts until a field's type says what they are
-(values.py). Refused, each at its place: aliases, anchors, tags, merge keys, duplicate keys,
-more than one document, nesting deeper than MAX_DEPTH.
+Nothing is resolved here: `no`, `22:30` and `010` are texts until the type of a field says what
+they are (values.py). Refused, each at its place: aliases, anchors, tags, merge keys, duplicate
+keys, more than one document, nesting deeper than MAX_DEPTH.
 """
 
 from __future__ import annotations
@@ -80,13 +80,13 @@ class Pairs(Node, kw_only=True):
 
 
 class Refused(Node, kw_only=True):
-    """What was reported already; whoever meets it stays silent."""
+    """Reported already; readers skip it without a further problem."""
 
 
 def read_file(path: Path, report: Report) -> tuple[bytes, str] | None:
-    """Return what *path* holds, or report why that cannot be read and return None.
+    """Return the bytes and the text of *path*, or report why it cannot be read and return None.
 
-    Raises FileNotFoundError, which only the caller can explain.
+    Raises FileNotFoundError: only the caller knows the remedy.
     """
     try:
         with path.open("rb") as file:
@@ -116,7 +116,7 @@ def read_file(path: Path, report: Report) -> tuple[bytes, str] | None:
 def parse(text: str, report: Report) -> Node | None:
     """Return the document of *text*, or None when there is none. Problems go to *report*.
 
-    A syntax error ends the reading; everything else is noted, and the reading goes on.
+    A syntax error ends parsing; any other problem is reported, and parsing goes on.
     """
     forbidden = _FORBIDDEN.search(text)
     if forbidden:
@@ -139,9 +139,10 @@ def parse(text: str, report: Report) -> Node | None:
 
 
 def _begin(error: yaml.MarkedYAMLError, report: Report) -> tuple[int, int]:
-    """Return where a syntax error is: where it shows, or where it begins if that says more.
+    """Return the place of a syntax error: where it was noticed, or where it begins if that helps.
 
-    What is never closed shows at the end of the file only, and a key without colon one line below.
+    An unclosed quote or bracket is noticed at the end of the file, a key without a colon one line
+    below.
     """
     shown, begun = error.problem_mark, error.context_mark
     if shown is not None and begun is not None:

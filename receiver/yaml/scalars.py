@@ -1,7 +1,7 @@
 """What does a scalar mean? The type of the field decides, never the look of the text.
 
-Readers are functions from a node to a value. They report what is wrong and return BAD instead, so
-that the reading goes on to the next problem.
+A reader is a function from a node to a value. It reports what is wrong and returns BAD, so that
+reading goes on and finds the next problem.
 
 Plain scalars follow YAML 1.2: only `true` and `false` are booleans, `010` is no number, and where
 the field is a text, `no` and `22:30` are what was written.
@@ -33,7 +33,7 @@ _BOOLS: Final = {"true": True, "false": False}
 
 
 def read_text(node: Node, report: Report) -> Any:
-    """A text as it stands, with or without quotes; nothing, or `null`, is none."""
+    """Return the text, quoted or not. Nothing and `null` are refused."""
     if not isinstance(node, Scalar):
         return expected("a text", node, report)
     if node.is_null:
@@ -42,9 +42,9 @@ def read_text(node: Node, report: Report) -> Any:
 
 
 def parsed(parse: Callable[[str], Any]) -> Read:
-    """Return the reader of what *parse* makes of a text. A ValueError of it is the problem.
+    """Return the reader of a text that *parse* turns into a value; its ValueError is the problem.
 
-    The same text gives the same value: most durations of a file are one of a handful.
+    Results are cached: a file repeats the same few durations.
     """
     parse = lru_cache(maxsize=256)(parse)
 
@@ -68,7 +68,7 @@ def parsed(parse: Callable[[str], Any]) -> Read:
 
 
 def _inside(node: Scalar, report: Report) -> int | None:
-    """Return the column where the text of *node* begins, when the file has it letter by letter."""
+    """Return the column where the text of *node* begins, if the file has it without escapes."""
     if node.line != node.end_line or node.line >= len(report.lines):
         return None
     quote = 0 if node.plain else 1
@@ -151,8 +151,8 @@ def choice(options: Mapping[str, Any]) -> Read:
 def bounded(read: Read, limits: inspect.Type, amend: str = "", example: str = "") -> Read:
     """Return *read* with the limits of a `msgspec.Meta` on what it returns.
 
-    What does not match a pattern is told how it would: *amend* is what is probably missing around
-    it, as `http://{}`, and *example* a text that matches.
+    The problem of a text that does not match a pattern has a remedy: *amend* is what is probably
+    missing around it, such as `http://{}`, and *example* is a text that matches.
     """
     checks = {
         name: limit
@@ -218,7 +218,7 @@ def key_text(node: Node, report: Report) -> str | None:
 
 
 def expected(what: str, node: Node, report: Report, remedy: str = "") -> Any:
-    """Report that something else stands where *what* belongs, and return BAD."""
+    """Report that *what* was expected and something else was found, and return BAD."""
     match node:
         case Refused():
             return BAD
@@ -236,7 +236,7 @@ def expected(what: str, node: Node, report: Report, remedy: str = "") -> Any:
 
 
 def instead(node: Node, empty: str) -> str:
-    """Return what to write where a collection belongs."""
+    """Return the remedy where a list or mapping is expected."""
     if not isinstance(node, Scalar):
         return ""
     if node.is_null:

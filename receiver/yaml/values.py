@@ -1,8 +1,8 @@
-"""What does a node mean? The type of the field decides; a type becomes a reader once.
+"""What does a node mean? The type of the field decides. Each type is compiled to a reader once.
 
 The types are those that msgspec describes, so a struct is all that a mapping needs. A type with
-`Meta(extra={"parse": f})` is read by f(text), whose ValueError is the problem; with `"spread":
-True` an item of a list gives f's values, one or more, to the list.
+`Meta(extra={"parse": f})` is read by f(text), whose ValueError is the problem. With `"spread":
+True`, f returns several values, and all of them become items of the list.
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ _SHORT: Final = 60
 """Characters of a text that are repeated in a remedy."""
 _BARE: Final = re.compile(r"[A-Za-z_/](?:[\w./:@=-]*[\w/])?", re.ASCII)
 _WORDS: Final = re.compile(r"(?:\{\{.*?\}\}|[^\s])+")
-"""Of a command line; a template is never torn apart."""
+"""The words of a command line; a template stays whole."""
 
 
 class Readers:
@@ -135,7 +135,7 @@ class Readers:
         return optional(read) if len(rest) < len(info.types) else read
 
     def _read_anything(self, node: Node, report: Report) -> Any:
-        """Return what JSON can say too."""
+        """Return a value of JSON."""
         match node:
             case Items():
                 return _all([self._read_anything(item, report) for item in node.items])
@@ -169,7 +169,7 @@ def _spread(items: list[Any]) -> tuple[Any, ...]:
 def sequence(
     read_item: Read, of: Callable[[list[Any]], Any] = tuple, example: Sequence[Any] | None = None
 ) -> Read:
-    """Return the reader of a list; *example* is one, for who writes something else."""
+    """Return the reader of a list; *example* is suggested where something else stands."""
 
     def read(node: Node, report: Report) -> Any:
         if not isinstance(node, Items):
@@ -191,7 +191,7 @@ def mapping(read_key: Read, read_value: Read) -> Read:
 
 
 def optional(read: Read) -> Read:
-    """Return the reader that also takes nothing, `null` or `~`."""
+    """Return the reader that also accepts `null`, `~` and nothing, as None."""
 
     def read_or_none(node: Node, report: Report) -> Any:
         return None if isinstance(node, Scalar) and node.is_null else read(node, report)
@@ -200,7 +200,7 @@ def optional(read: Read) -> Read:
 
 
 def _listed(node: Node, read_item: Read, example: Sequence[Any] | None) -> str:
-    """Return what to write where a list belongs, and that can be read there."""
+    """Return the remedy where a list is expected: one that can be read there."""
     other = "" if example is None else f"write for example {msgspec.json.encode(example).decode()}"
     if not isinstance(node, Scalar) or node.is_null:
         return other or instead(node, "[]")
@@ -214,7 +214,7 @@ def _listed(node: Node, read_item: Read, example: Sequence[Any] | None) -> str:
 
 
 def _in_flow(text: str) -> str:
-    """Return *text* as it stands in a list in brackets, in quotes where it needs them."""
+    """Return *text* as an item of a flow sequence, quoted where needed."""
     if _BARE.fullmatch(text):
         return text
     return f"'{text}'" if "'" not in text else msgspec.json.encode(text).decode()

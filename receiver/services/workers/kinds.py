@@ -1,4 +1,4 @@
-"""Which kinds of workers are there? By the value of `scale` under `workers:` in services.yml."""
+"""Kinds of workers, by the value of `scale` under `workers:` in services.yml."""
 
 from __future__ import annotations
 
