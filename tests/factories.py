@@ -100,6 +100,7 @@ def situation(**changes: Any) -> Situation:
         "asking": Asking(run=0, asked_at=None, approved_at=None, fault="", absent=""),
         "past": Past(
             last_end=None,
+            restored_at=None,
             last_healed=None,
             last_outcome=None,
             forgets_at=None,

@@ -23,6 +23,7 @@ from receiver.journal.copying import TABLES
 from receiver.journal.marker import marker_path
 from receiver.policy.run import Outcome, State
 from receiver.policy.signal import Signal
+from receiver.policy.target import Key
 from tests.factories import NOW, alert, notification
 from tests.test_copying import contents, fill
 from tests.world import World
@@ -185,7 +186,8 @@ def test_it_is_restored_elsewhere_paused_and_nothing_acts(tmp_path: Path, path: 
     again = World(open_journal(f"sqlite:///{elsewhere}"))
     (run,) = again.runs()
     assert (run.state, run.outcome) == (State.FINISHED, Outcome.UNKNOWN)
-    again.clock.now = again.journal.read(lambda t: t.newest()) + 10_000
+    restored = again.journal.read(lambda t: t.newest())
+    again.clock.now = restored + 10
     again.verifier.signal = Signal.FIRING
     again.consider()
     assert again.verdict() == ("wait", "paused")
@@ -194,6 +196,10 @@ def test_it_is_restored_elsewhere_paused_and_nothing_acts(tmp_path: Path, path: 
     assert (audit.action, audit.reason) == ("restore", "the disk died")
 
     again.control.resume(by="anna", reason="looked at it")
+    assert again.consider(Key("latency", 'service="other"')) is None
+    assert again.consider() == restored + 300, "another host may just have acted on it"
+    assert again.verdict() == ("wait", "grace_period")
+    again.clock.now = restored + 300
     again.consider()
     assert again.spy.calls == ["run one"]
     again.journal.close()

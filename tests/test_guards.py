@@ -147,6 +147,12 @@ TABLE: list[tuple[dict[str, Any], str, Answer, Reason | None, float | None]] = [
         "grace", Answer.WAIT, Reason.GRACE_PERIOD, NOW + 250.0,
     ),
     ({"last_end": NOW - 400.0, "forgets_at": NOW}, "grace", Answer.ALLOW, None, None),
+    ({"restored_at": NOW - 299.0}, "grace", Answer.WAIT, Reason.GRACE_PERIOD, NOW + 1.0),
+    ({"restored_at": NOW - 300.0}, "grace", Answer.ALLOW, None, None),
+    (
+        {"restored_at": NOW - 10.0, "last_end": NOW - 200.0},
+        "grace", Answer.WAIT, Reason.GRACE_PERIOD, NOW + 290.0,
+    ),
     (  # it has ended in between
         {"last_end": NOW - 400.0, "forgets_at": NOW + 900.0, "alert": alert(starts_at=NOW - 9.0)},
         "grace", Answer.ALLOW, None, None,

@@ -112,6 +112,7 @@ class Facts:
                 last_healed=history.last_healed,
                 last_outcome=history.last_outcome,
                 forgets_at=history.forgets_at,
+                restored_at=history.restored_at,
                 starts=history.starts,
                 latest_starts=tuple(others),
             ),

@@ -28,6 +28,8 @@ class History(msgspec.Struct, frozen=True, kw_only=True):
     """How the last run that acted on this target ended."""
     forgets_at: float | None
     """Of the last run of this strategy that acted on it."""
+    restored_at: float | None
+    """When the journal was restored from a backup."""
     starts: tuple[float, ...]
     dormancy: Dormancy
     pauses: tuple[ActivePause, ...]
@@ -77,6 +79,7 @@ class HistoryRows(Statements):
             acting=row["acting"],
             last_end=row["last_end"],
             last_healed=row["last_healed"],
+            restored_at=row["restored_at"],
             last_outcome=None if ended is None else Outcome(ended),
             forgets_at=row["forgets_at"],
             starts=tuple(start[0] for start in starts),

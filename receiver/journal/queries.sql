@@ -95,7 +95,8 @@ select
     (select forgets_at from run
      where strategy = :strategy and target = :target and state = 'finished'
        and acted_at is not null
-     order by acted_at desc, id desc limit 1) as forgets_at
+     order by acted_at desc, id desc limit 1) as forgets_at,
+    (select max(at) from audit where action = 'restore') as restored_at
 
 -- name: starts
 -- When this strategy began to act on this target, oldest first.

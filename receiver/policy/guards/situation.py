@@ -149,6 +149,8 @@ class Past(msgspec.Struct, frozen=True, kw_only=True):
     """How the last run that acted on this target ended."""
     forgets_at: float | None
     """Until when data from before this strategy's last action here may keep the alert firing."""
+    restored_at: float | None
+    """When the journal was restored from a backup: what was done shortly before is not known."""
     starts: tuple[float, ...]
     """When this strategy began to act on this target, oldest first, as far as the budgets reach."""
     latest_starts: tuple[float, ...]

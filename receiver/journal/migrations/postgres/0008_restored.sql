@@ -1,0 +1,4 @@
+-- works with schema 5
+-- When a backup was restored is read for each decision: grace counts from there.
+
+create index audit_restore on audit (at) where action = 'restore';
