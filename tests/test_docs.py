@@ -593,8 +593,8 @@ def test_the_figures_of_the_pages_are_those_of_the_code() -> None:
     assert f"asked again every {RETRY:g} seconds" in prose(DECISIONS)
     assert f"within {application.SHUTDOWN - 5} seconds" in text_of(COMMAND_LINE)
     assert PEER_LAG == 600, "ten minutes, says explanation/alertmanager.md"
-    looks = f"is waited / {LOOKS} apart, at least {SHORTEST:g} and at most {LONGEST:g} seconds"
-    assert looks in prose(DOCS / "how-to/prove-a-heal.md")
+    apart = f"{LOOKS} apart, at least {SHORTEST:g} and at most {LONGEST:g} seconds"
+    assert f"the waiting time / {apart}" in prose(DOCS / "how-to/prove-a-heal.md")
     assert f"up to {DEPTH} such rules" in text_of(DOCS / "how-to/prove-a-heal.md")
 
 
