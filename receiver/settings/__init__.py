@@ -99,7 +99,8 @@ class BackoffSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_
 
 class StormSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     targets: Annotated[int, msgspec.Meta(ge=1)] = 10
-    """While more targets than this are ill for one strategy, only so many are treated at a time:
+    """While more targets than this are affected for one strategy, promheal acts on only
+    so many at a time:
     [storm](decisions.md#storm-1)."""
 
 
