@@ -15,11 +15,11 @@ import pytest
 
 from receiver.app import Promheal
 from receiver.web import create_app, webhook
-from receiver.web.access import WEBHOOK, Access, Asked, Denied, Granted
-from receiver.web.auth import AuthMiddleware, added, merged
-from receiver.web.denied_requests import ADDRESSES, LINES, LOG_AGAIN
-from receiver.web.tls import IF_GIVEN, REQUIRED, Tls
-from receiver.web.web_config import ClientCertificate, RateLimit, Role, Token, WebConfig
+from receiver.web.access.auth import AuthMiddleware, added, merged
+from receiver.web.access.control import WEBHOOK, Access, Asked, Denied, Granted
+from receiver.web.access.denied_requests import ADDRESSES, LINES, LOG_AGAIN
+from receiver.web.access.web_config import ClientCertificate, RateLimit, Role, Token, WebConfig
+from receiver.web.server.tls import IF_GIVEN, REQUIRED, Tls
 
 SECRETS = {"webhook": "webhook-token", "viewer": "viewer-token", "operator": "operator-token"}
 

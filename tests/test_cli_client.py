@@ -33,9 +33,9 @@ from receiver.policy.breaker import MAIN, BreakerEvent, Happening, Thresholds
 from receiver.policy.dormancy import Dormancy
 from receiver.settings.environment import environment
 from receiver.web import create_app
-from receiver.web.access import Access
-from receiver.web.auth import AuthMiddleware
-from receiver.web.web_config import Role, Token, WebConfig
+from receiver.web.access.auth import AuthMiddleware
+from receiver.web.access.control import Access
+from receiver.web.access.web_config import Role, Token, WebConfig
 from tests.tools import cpu_seconds
 
 Ask = Callable[..., tuple[int, str, str]]

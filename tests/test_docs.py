@@ -52,9 +52,10 @@ from receiver.services.queues import QUEUES
 from receiver.settings import EngineSettings, LlmProvider, LlmSettings, NotifyChannel, Settings
 from receiver.settings.environment import FLAG_VARIABLES
 from receiver.template import FILTERS, KNOWN, MAX_OUTPUT
-from receiver.web import application, create_app, query, steering, webhook, worker
+from receiver.web import application, create_app, query, steering, webhook
 from receiver.web.pages.forms import FORM_AGE
 from receiver.web.pages.views import SHOWN
+from receiver.web.server import worker
 from tests.calls import calls, dry_parse, is_name
 from tests.tools import REPOSITORY, tool
 

@@ -15,8 +15,8 @@ import pytest
 
 from receiver.errors import ConfigError
 from receiver.process import table as processes
-from receiver.web import listening
-from receiver.web.listening import refuse_what_is_taken
+from receiver.web.server import listening
+from receiver.web.server.listening import refuse_what_is_taken
 from tests.chain import free_port
 
 _HOLD = """\

@@ -14,7 +14,7 @@ import pytest
 
 from receiver import app
 from receiver.engine.embedded import EmbeddedEngine
-from receiver.web.notify_socket import NotifySocket
+from receiver.web.server.notify_socket import NotifySocket
 from tests.acceptance.server import PATIENCE, Promheal
 from tests.chain import wait_until
 

@@ -33,9 +33,9 @@ from receiver.policy.dormancy import AWAKE, lulled
 from receiver.policy.run import Observation
 from receiver.policy.target import Key
 from receiver.web import create_app
-from receiver.web.access import Access, Asked, Granted
-from receiver.web.auth import AuthMiddleware
-from receiver.web.web_config import Role, Token, WebConfig
+from receiver.web.access.auth import AuthMiddleware
+from receiver.web.access.control import Access, Asked, Granted
+from receiver.web.access.web_config import Role, Token, WebConfig
 
 CONTRACT: Final[dict[str, Any]] = yaml.safe_load(
     Path("receiver/web/openapi.yaml").read_text(encoding="utf-8")

@@ -9,8 +9,8 @@ from collections.abc import Callable
 import bcrypt
 import pytest
 
-from receiver.web import passwords as module
-from receiver.web.login_throttle import (
+from receiver.web.access import passwords as module
+from receiver.web.access.login_throttle import (
     ADDRESSES,
     FAILURES,
     FIRST,
@@ -19,7 +19,7 @@ from receiver.web.login_throttle import (
     LoginThrottle,
     network,
 )
-from receiver.web.passwords import AT_ONCE, REMEMBERED, WAITING, Answer, Passwords
+from receiver.web.access.passwords import AT_ONCE, REMEMBERED, WAITING, Answer, Passwords
 from tests.chain import wait_until
 
 HERE = "192.0.2.1"

@@ -15,8 +15,8 @@ import pytest
 import trustme
 
 from receiver.errors import ConfigError
-from receiver.web.reloading import LOOK_AGAIN, TRY_AGAIN, ReloadingConfig
-from receiver.web.web_config import Loaded
+from receiver.web.access.reloading import LOOK_AGAIN, TRY_AGAIN, ReloadingConfig
+from receiver.web.access.web_config import Loaded
 
 PLAIN = "hunter2"
 """A password where a hash belongs."""
@@ -71,7 +71,7 @@ def test_a_change_is_taken_within_a_second(
     assert names(watched) == {"before"}
     clock.now += LOOK_AGAIN / 2
     assert names(watched) == {"after"}
-    monkeypatch.setattr("receiver.web.reloading.load", pytest.fail)
+    monkeypatch.setattr("receiver.web.access.reloading.load", pytest.fail)
     clock.now += 10 * LOOK_AGAIN
     assert names(watched) == {"after"}, "and nothing is read again while nothing changes"
 

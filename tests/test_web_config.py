@@ -17,9 +17,9 @@ from cryptography.hazmat.primitives import serialization
 
 from receiver.cli import root
 from receiver.errors import ConfigError
-from receiver.web import web_config
-from receiver.web.tls import Tls
-from receiver.web.web_config import ClientCertificate, Loaded, RateLimit, Role, Token, load
+from receiver.web.access import web_config
+from receiver.web.access.web_config import ClientCertificate, Loaded, RateLimit, Role, Token, load
+from receiver.web.server.tls import Tls
 from receiver.yaml.diagnostics import InvalidConfig
 from tests.tools import REPOSITORY, tool
 

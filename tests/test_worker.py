@@ -23,8 +23,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from receiver.errors import ConfigError
-from receiver.web.arbiter import Server
-from receiver.web.worker import Framing, Progress, Refusal
+from receiver.web.server.arbiter import Server
+from receiver.web.server.worker import Framing, Progress, Refusal
 from tests.chain import wait_until
 
 pytestmark = pytest.mark.alone
@@ -34,8 +34,8 @@ SLOW_CLIENTS = 900
 SERVER = """
 import json, logging, os, sys, threading, time
 sys.path.insert(0, sys.argv[1])
-from receiver.web import worker
-from receiver.web.arbiter import Server
+from receiver.web.server import worker
+from receiver.web.server.arbiter import Server
 
 options, overrides = json.loads(sys.argv[2]), json.loads(sys.argv[3])
 for name, value in overrides.items():

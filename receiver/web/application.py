@@ -17,15 +17,15 @@ from receiver.journal import prepare_journal
 from receiver.reporting.metrics import CODES
 from receiver.settings.environment import taken
 from receiver.web import create_app, create_worker_app
-from receiver.web.access import Access, Asked, Denied
-from receiver.web.arbiter import Server
-from receiver.web.auth import AuthMiddleware, Headers, added
-from receiver.web.listening import refuse_what_is_taken
-from receiver.web.notify_socket import VARIABLES, NotifySocket
-from receiver.web.reloading import ReloadingConfig
-from receiver.web.web_config import Loaded, WebConfig
+from receiver.web.access.auth import AuthMiddleware, Headers, added
+from receiver.web.access.control import Access, Asked, Denied
+from receiver.web.access.reloading import ReloadingConfig
+from receiver.web.access.web_config import Loaded, WebConfig
+from receiver.web.server.arbiter import Server
+from receiver.web.server.listening import refuse_what_is_taken
+from receiver.web.server.notify_socket import VARIABLES, NotifySocket
+from receiver.web.server.worker import Taken
 from receiver.web.webhook import PATH, Webhook
-from receiver.web.worker import Taken
 
 log: Final = logging.getLogger("promheal")
 

@@ -15,9 +15,9 @@ from typing import Final, NamedTuple
 from flask import Flask, Response, request
 from werkzeug.exceptions import HTTPException, MethodNotAllowed, NotFound
 
+from receiver.web.access.denied_requests import LONGEST_PATH
+from receiver.web.access.login_throttle import network
 from receiver.web.answers import error
-from receiver.web.denied_requests import LONGEST_PATH
-from receiver.web.login_throttle import network
 from receiver.web.sparing import Sparing
 
 log: Final = logging.getLogger("promheal.web")

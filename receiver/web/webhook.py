@@ -23,7 +23,7 @@ from receiver.app import Promheal
 from receiver.errors import JournalError, PayloadError
 from receiver.journal import Admitted, Stored, not_stored
 from receiver.policy.alert import Notification, Quarantined, parse_notification
-from receiver.web.auth import USER
+from receiver.web.access.auth import USER
 from receiver.web.sparing import Sparing
 
 log: Final = logging.getLogger("promheal.webhook")

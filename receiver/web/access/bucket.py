@@ -5,7 +5,7 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable
 
-from receiver.web.web_config import RateLimit
+from receiver.web.access.web_config import RateLimit
 
 
 class Bucket:

@@ -22,7 +22,7 @@ from typing import Final
 
 import bcrypt
 
-from receiver.web.login_throttle import LoginThrottle, network
+from receiver.web.access.login_throttle import LoginThrottle, network
 
 AT_ONCE: Final = 2
 """Computations of bcrypt."""

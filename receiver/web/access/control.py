@@ -30,12 +30,12 @@ from urllib.parse import urlsplit
 
 import msgspec
 
-from receiver.web.bucket import Bucket
-from receiver.web.csrf import is_here, is_our_page
-from receiver.web.denied_requests import DeniedRequests
-from receiver.web.login_throttle import network
-from receiver.web.passwords import Answer, Passwords
-from receiver.web.web_config import Role, WebConfig
+from receiver.web.access.bucket import Bucket
+from receiver.web.access.csrf import is_here, is_our_page
+from receiver.web.access.denied_requests import DeniedRequests
+from receiver.web.access.login_throttle import network
+from receiver.web.access.passwords import Answer, Passwords
+from receiver.web.access.web_config import Role, WebConfig
 
 WEBHOOK: Final = "/webhook"
 OPEN: Final = frozenset({"/-/healthy", "/-/ready"})

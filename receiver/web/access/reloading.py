@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Final
 
 from receiver.errors import ConfigError
-from receiver.web.web_config import Loaded, WebConfig, load
+from receiver.web.access.web_config import Loaded, WebConfig, load
 
 log: Final = logging.getLogger("promheal.web")
 

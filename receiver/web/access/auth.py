@@ -9,7 +9,7 @@ from collections.abc import Iterable, Sequence
 from http import HTTPStatus
 from typing import TYPE_CHECKING, Any, Final
 
-from receiver.web.access import Access, Asked, Denied
+from receiver.web.access.control import Access, Asked, Denied
 
 if TYPE_CHECKING:
     from _typeshed.wsgi import StartResponse, WSGIApplication, WSGIEnvironment

@@ -21,9 +21,9 @@ from typing import Annotated, Any, Final
 import msgspec
 
 from receiver.policy.duration import Duration
-from receiver.web import tls
-from receiver.web.config_redaction import discreet
-from receiver.web.tls import Tls
+from receiver.web.access.config_redaction import discreet
+from receiver.web.server import tls
+from receiver.web.server.tls import Tls
 from receiver.yaml.diagnostics import InvalidConfig, Report, suggestion
 from receiver.yaml.keys import MappingKey, construct, read_keys, value_of
 from receiver.yaml.nodes import Items, Node, Pairs, Scalar, parse, read_file

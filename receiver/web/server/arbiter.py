@@ -20,7 +20,7 @@ from gunicorn.config import Config
 from gunicorn.glogging import Logger
 
 from receiver.errors import ConfigError
-from receiver.web.worker import CompleteRequestWorker
+from receiver.web.server.worker import CompleteRequestWorker
 
 if TYPE_CHECKING:
     from _typeshed.wsgi import WSGIApplication

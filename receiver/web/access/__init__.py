@@ -1,0 +1,1 @@
+"""Who may ask, and over what: `--web.config.file` and its judgement of each request."""

@@ -1,0 +1,1 @@
+"""How requests come in: the sockets, HTTP framing, TLS, and gunicorn in one process."""
