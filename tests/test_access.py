@@ -16,9 +16,10 @@ import pytest
 from receiver.app import Promheal
 from receiver.web import create_app, webhook
 from receiver.web.access.auth import AuthMiddleware, added, merged
-from receiver.web.access.control import WEBHOOK, Access, Asked, Denied, Granted
+from receiver.web.access.control import AccessControl
 from receiver.web.access.denied_requests import ADDRESSES, LINES, LOG_AGAIN
-from receiver.web.access.web_config import ClientCertificate, RateLimit, Role, Token, WebConfig
+from receiver.web.access.verdict import WEBHOOK, AuthRequest, Denied, Granted
+from receiver.web.access.web_config import ClientCertificate, RequestLimit, Role, Token, WebConfig
 from receiver.web.server.tls import IF_GIVEN, REQUIRED, Tls
 
 SECRETS = {"webhook": "webhook-token", "viewer": "viewer-token", "operator": "operator-token"}
@@ -68,9 +69,11 @@ def basic(user: str, password: str) -> str:
 def judge(
     config: WebConfig, method: str, path: str, authorization: str = "", **more: Any
 ) -> Granted | Denied:
-    access = Access(lambda: config, loopback=False)
+    access = AccessControl(lambda: config, loopback=False)
     return access.judge(
-        Asked(method=method, path=path, authorization=authorization, address="192.0.2.1", **more)
+        AuthRequest(
+            method=method, path=path, authorization=authorization, address="192.0.2.1", **more
+        )
     )
 
 
@@ -292,12 +295,14 @@ def test_a_header_that_means_nothing_here_is_no_reason_to_refuse() -> None:
 
 
 def open_judge(method: str, path: str = "/-/reload", *, url: str = "", **more: Any) -> int:
-    access = Access(loopback=True, external_url=url)
-    return status(access.judge(Asked(method=method, path=path, address="127.0.0.1", **more)))
+    access = AccessControl(loopback=True, external_url=url)
+    return status(access.judge(AuthRequest(method=method, path=path, address="127.0.0.1", **more)))
 
 
 def test_without_access_control_everybody_is_an_operator() -> None:
-    verdict = Access().judge(Asked(method="POST", path="/-/reload", host="127.0.0.1:3001"))
+    verdict = AccessControl().judge(
+        AuthRequest(method="POST", path="/-/reload", host="127.0.0.1:3001")
+    )
     assert verdict == Granted("anonymous", "operator")
 
 
@@ -374,11 +379,13 @@ def test_our_own_page_and_programs_may(headers: Mapping[str, str]) -> None:
 
 
 def test_a_rate_limit_holds_for_all_but_notifications_and_probes(clock: Clock) -> None:
-    config = msgspec.structs.replace(CONFIG, rate_limit=RateLimit(interval=2.0, burst=3))
-    access = Access(lambda: config, loopback=False, clock=clock)
+    config = msgspec.structs.replace(CONFIG, rate_limit=RequestLimit(interval=2.0, burst=3))
+    access = AccessControl(lambda: config, loopback=False, clock=clock)
 
     def ask(method: str, path: str, role: str = "operator") -> int:
-        return status(access.judge(Asked(method=method, path=path, authorization=bearer(role))))
+        return status(
+            access.judge(AuthRequest(method=method, path=path, authorization=bearer(role)))
+        )
 
     assert [ask("GET", "/") for _ in range(5)] == [200, 200, 200, 429, 429]
     assert ask("POST", "/webhook") == 200
@@ -394,22 +401,22 @@ def test_a_rate_limit_holds_for_all_but_notifications_and_probes(clock: Clock) -
 # ── what is counted and logged ──
 
 
-def ask_often(access: Access, times: int, address: str = "192.0.2.1", **more: Any) -> None:
+def ask_often(access: AccessControl, times: int, address: str = "192.0.2.1", **more: Any) -> None:
     for _ in range(times):
-        access.judge(Asked(method="GET", path="/api/status", address=address, **more))
+        access.judge(AuthRequest(method="GET", path="/api/status", address=address, **more))
 
 
-def test_refusals_are_counted_by_status_and_those_of_the_webhook_are_told(clock: Clock) -> None:
+def test_denied_are_counted_by_status_and_those_of_the_webhook_are_told(clock: Clock) -> None:
     told: list[int] = []
-    access = Access(lambda: CONFIG, loopback=False, on_refused=told.append, clock=clock)
+    access = AccessControl(lambda: CONFIG, loopback=False, on_refused=told.append, clock=clock)
     ask_often(access, 3)
     ask_often(access, 2, authorization=bearer("webhook"))
     ask_often(access, 4, authorization=bearer("viewer"))
     assert access.refused == {"401": 3, "403": 2, "429": 0}
     assert told == []
-    access.judge(Asked(method="POST", path="/webhook"))
-    access.judge(Asked(method="POST", path="/webhook", authorization=bearer("viewer")))
-    access.judge(Asked(method="GET", path="/webhook"))
+    access.judge(AuthRequest(method="POST", path="/webhook"))
+    access.judge(AuthRequest(method="POST", path="/webhook", authorization=bearer("viewer")))
+    access.judge(AuthRequest(method="GET", path="/webhook"))
     assert told == [401, 403]
 
 
@@ -418,7 +425,7 @@ def lines(caplog: pytest.LogCaptureFixture) -> list[dict[str, Any]]:
 
 
 def test_an_address_is_logged_once_a_minute(clock: Clock, caplog: pytest.LogCaptureFixture) -> None:
-    access = Access(lambda: CONFIG, loopback=False, clock=clock)
+    access = AccessControl(lambda: CONFIG, loopback=False, clock=clock)
     ask_often(access, 50)
     ask_often(access, 1, "192.0.2.2", authorization=bearer("webhook"))
     clock.now += LOG_AGAIN
@@ -437,11 +444,11 @@ def test_an_address_is_logged_once_a_minute(clock: Clock, caplog: pytest.LogCapt
 def test_ten_thousand_addresses_write_thirty_lines_a_minute(
     clock: Clock, caplog: pytest.LogCaptureFixture
 ) -> None:
-    access = Access(lambda: CONFIG, loopback=False, clock=clock)
+    access = AccessControl(lambda: CONFIG, loopback=False, clock=clock)
     for number in range(10_000):
         ask_often(access, 1, f"198.{number // 62_500}.{number // 250 % 250}.{number % 250}")
     assert len(lines(caplog)) == LINES
-    assert len(access._refusals._told) == ADDRESSES
+    assert len(access._denied._told) == ADDRESSES
     clock.now += LOG_AGAIN
     ask_often(access, 1, "203.0.113.1")
     assert len(lines(caplog)) == LINES + 1
@@ -450,12 +457,12 @@ def test_ten_thousand_addresses_write_thirty_lines_a_minute(
 def test_nothing_that_was_typed_is_logged(clock: Clock, caplog: pytest.LogCaptureFixture) -> None:
     """Passwords are typed as names too, and a path may be long."""
     caplog.set_level(logging.DEBUG)
-    access = Access(lambda: CONFIG, loopback=False, clock=clock)
+    access = AccessControl(lambda: CONFIG, loopback=False, clock=clock)
     for number, authorization in enumerate(
         (basic("hunter2", "hunter2"), "Bearer hunter2", "hunter2", basic("alice", "hunter2"))
     ):
         ask_often(access, 1, f"192.0.2.{number}", authorization=authorization)
-    access.judge(Asked(method="GET" * 5000, path="/x" * 5000, address="192.0.2.9"))
+    access.judge(AuthRequest(method="GET" * 5000, path="/x" * 5000, address="192.0.2.9"))
     assert len(lines(caplog)) == 5
     assert "hunter2" not in "".join(str(line) for line in lines(caplog))
     assert len(str(lines(caplog)[-1]["path"])) == 200
@@ -464,14 +471,14 @@ def test_nothing_that_was_typed_is_logged(clock: Clock, caplog: pytest.LogCaptur
 # ── the gate ──
 
 
-def client(service: Promheal, access: Access) -> Any:
+def client(service: Promheal, access: AccessControl) -> Any:
     app = create_app(service)
     app.wsgi_app = AuthMiddleware(app.wsgi_app, access)  # type: ignore[method-assign]
     return app.test_client()
 
 
 def test_the_gate_lets_through_whom_the_judge_grants_and_nobody_else(service: Promheal) -> None:
-    asker = client(service, Access(lambda: CONFIG, loopback=False))
+    asker = client(service, AccessControl(lambda: CONFIG, loopback=False))
     refused = asker.get("/api/status")
     assert refused.status_code == 401
     assert refused.json["error"]["code"] == "unauthorized"
@@ -497,7 +504,7 @@ def test_the_application_is_told_who_asks() -> None:
         start_response("200 OK", [])
         return []
 
-    gate = AuthMiddleware(app, Access(lambda: CONFIG, loopback=False))
+    gate = AuthMiddleware(app, AccessControl(lambda: CONFIG, loopback=False))
     gate(
         {
             "REQUEST_METHOD": "GET",
@@ -513,7 +520,7 @@ def test_the_application_is_told_who_asks() -> None:
 def test_the_operator_s_headers_are_on_every_answer(service: Promheal) -> None:
     headers = (("X-Frame-Options", "deny"), ("Content-Security-Policy", "frame-ancestors 'none'"))
     config = msgspec.structs.replace(CONFIG, headers=headers)
-    asker = client(service, Access(lambda: config, loopback=False))
+    asker = client(service, AccessControl(lambda: config, loopback=False))
     for answer in (
         asker.get("/-/healthy"),
         asker.get("/api/status"),

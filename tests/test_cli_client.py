@@ -34,7 +34,7 @@ from receiver.policy.dormancy import Dormancy
 from receiver.settings.environment import environment
 from receiver.web import create_app
 from receiver.web.access.auth import AuthMiddleware
-from receiver.web.access.control import Access
+from receiver.web.access.control import AccessControl
 from receiver.web.access.web_config import Role, Token, WebConfig
 from tests.tools import cpu_seconds
 
@@ -527,7 +527,7 @@ def guarded(service: Promheal, monkeypatch: pytest.MonkeyPatch) -> Iterator[str]
     for name, role in (("vivi", Role.VIEWER), ("olga", Role.OPERATOR)):
         digest = hashlib.sha256(name.encode()).hexdigest()
         tokens[digest] = Token(name=name, sha256=digest, role=role)
-    access = Access(lambda: WebConfig(tokens=tokens))
+    access = AccessControl(lambda: WebConfig(tokens=tokens))
     with serving(AuthMiddleware(create_app(service), access)) as url:
         monkeypatch.setenv("PROMHEAL_URL", url)
         yield url

@@ -34,7 +34,8 @@ from receiver.policy.run import Observation
 from receiver.policy.target import Key
 from receiver.web import create_app
 from receiver.web.access.auth import AuthMiddleware
-from receiver.web.access.control import Access, Asked, Granted
+from receiver.web.access.control import AccessControl
+from receiver.web.access.verdict import AuthRequest, Granted
 from receiver.web.access.web_config import Role, Token, WebConfig
 
 CONTRACT: Final[dict[str, Any]] = yaml.safe_load(
@@ -228,10 +229,10 @@ OPERATOR: Final = {"Authorization": f"Bearer {TOKENS[Role.OPERATOR][0]}"}
 def test_the_role_that_the_contract_names_is_the_one_that_is_needed(
     path: str, method: str, operation: dict[str, Any]
 ) -> None:
-    access = Access(lambda: ACCESS)
+    access = AccessControl(lambda: ACCESS)
 
     def may(authorization: str) -> bool:
-        asked = Asked(
+        asked = AuthRequest(
             method=method.upper(),
             path=re.sub(r"{\w+}", "1", path),
             authorization=authorization,
@@ -309,7 +310,7 @@ def lived(config: Path, make_service: Callable[..., Promheal]) -> Promheal:
 
 
 def gate(service: Promheal) -> AuthMiddleware:
-    return AuthMiddleware(create_app(service).wsgi_app, Access(lambda: ACCESS))
+    return AuthMiddleware(create_app(service).wsgi_app, AccessControl(lambda: ACCESS))
 
 
 def ask(service: Promheal, path: str, method: str, operation: Any, **changes: Any) -> TestResponse:

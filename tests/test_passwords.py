@@ -19,7 +19,7 @@ from receiver.web.access.login_throttle import (
     LoginThrottle,
     network,
 )
-from receiver.web.access.passwords import AT_ONCE, REMEMBERED, WAITING, Answer, Passwords
+from receiver.web.access.passwords import AT_ONCE, REMEMBERED, WAITING, PasswordCheck, Passwords
 from tests.chain import wait_until
 
 HERE = "192.0.2.1"
@@ -68,11 +68,11 @@ def passwords(clock: Clock, counted: Counted) -> Passwords:
 
 
 def test_a_password_is_right_or_wrong(passwords: Passwords) -> None:
-    assert passwords.check(USERS, "alice", b"right", HERE) is Answer.RIGHT
-    assert passwords.check(USERS, "alice", b"other", HERE) is Answer.WRONG
-    assert passwords.check(USERS, "bob", b"other", HERE) is Answer.RIGHT
-    assert passwords.check(USERS, "carol", b"right", HERE) is Answer.WRONG
-    assert passwords.check(USERS, "", b"", HERE) is Answer.WRONG
+    assert passwords.check(USERS, "alice", b"right", HERE) is PasswordCheck.RIGHT
+    assert passwords.check(USERS, "alice", b"other", HERE) is PasswordCheck.WRONG
+    assert passwords.check(USERS, "bob", b"other", HERE) is PasswordCheck.RIGHT
+    assert passwords.check(USERS, "carol", b"right", HERE) is PasswordCheck.WRONG
+    assert passwords.check(USERS, "", b"", HERE) is PasswordCheck.WRONG
 
 
 @pytest.mark.parametrize("prefix", ["$2a$", "$2b$", "$2y$"])
@@ -80,16 +80,16 @@ def test_every_kind_of_hash_that_htpasswd_and_others_write_is_known(
     passwords: Passwords, prefix: str
 ) -> None:
     users = {"alice": prefix + USERS["alice"][4:]}
-    assert passwords.check(users, "alice", b"right", HERE) is Answer.RIGHT
+    assert passwords.check(users, "alice", b"right", HERE) is PasswordCheck.RIGHT
 
 
 def test_what_bcrypt_does_not_take_is_wrong_or_left_out(passwords: Passwords) -> None:
     """Go and htpasswd use the first 72 bytes; Python's refuses longer ones."""
     users = {"alice": hash_of("x" * 72)}
-    assert passwords.check(users, "alice", b"x" * 80, HERE) is Answer.RIGHT
-    assert passwords.check(users, "alice", b"x" * 71, HERE) is Answer.WRONG
-    assert passwords.check(USERS, "alice", b"right\0", HERE) is Answer.WRONG
-    assert passwords.check(USERS, "al\udcffice", b"\xff\xfe", HERE) is Answer.WRONG
+    assert passwords.check(users, "alice", b"x" * 80, HERE) is PasswordCheck.RIGHT
+    assert passwords.check(users, "alice", b"x" * 71, HERE) is PasswordCheck.WRONG
+    assert passwords.check(USERS, "alice", b"right\0", HERE) is PasswordCheck.WRONG
+    assert passwords.check(USERS, "al\udcffice", b"\xff\xfe", HERE) is PasswordCheck.WRONG
 
 
 def test_bcrypt_is_asked_once_for_each_password_right_or_wrong(
@@ -103,23 +103,23 @@ def test_bcrypt_is_asked_once_for_each_password_right_or_wrong(
 
 
 def test_a_changed_password_is_asked_for_at_once(passwords: Passwords) -> None:
-    assert passwords.check(USERS, "alice", b"right", HERE) is Answer.RIGHT
+    assert passwords.check(USERS, "alice", b"right", HERE) is PasswordCheck.RIGHT
     changed = {"alice": hash_of("changed")}
-    assert passwords.check(changed, "alice", b"right", HERE) is Answer.WRONG
-    assert passwords.check({"bob": USERS["bob"]}, "alice", b"right", HERE) is Answer.WRONG
+    assert passwords.check(changed, "alice", b"right", HERE) is PasswordCheck.WRONG
+    assert passwords.check({"bob": USERS["bob"]}, "alice", b"right", HERE) is PasswordCheck.WRONG
 
 
 def test_whoever_is_no_user_has_no_right_password_whatever_bcrypt_says(clock: Clock) -> None:
     passwords = Passwords(clock, lambda *_: True)
-    assert passwords.check(USERS, "nobody", b"right", HERE) is Answer.WRONG
-    assert passwords.check(USERS, "alice", b"right", HERE) is Answer.RIGHT
+    assert passwords.check(USERS, "nobody", b"right", HERE) is PasswordCheck.WRONG
+    assert passwords.check(USERS, "alice", b"right", HERE) is PasswordCheck.RIGHT
 
 
 def test_what_is_remembered_is_bounded_and_no_guess_displaces_what_is_right(
     clock: Clock,
 ) -> None:
     passwords = Passwords(clock, lambda password, _: password == b"right")
-    assert passwords.check(USERS, "alice", b"right", HERE) is Answer.RIGHT
+    assert passwords.check(USERS, "alice", b"right", HERE) is PasswordCheck.RIGHT
     for number in range(REMEMBERED + 10):
         passwords.check(USERS, "alice", b"%d" % number, f"198.51.{number // 250}.{number % 250}")
     assert len(passwords._wrong) == REMEMBERED
@@ -188,8 +188,8 @@ class Held:
 
 def asking(
     passwords: Passwords, *given: tuple[bytes, str]
-) -> tuple[list[threading.Thread], list[Answer]]:
-    answers: list[Answer] = []
+) -> tuple[list[threading.Thread], list[PasswordCheck]]:
+    answers: list[PasswordCheck] = []
     threads = [
         threading.Thread(
             target=lambda one=one: answers.append(passwords.check(USERS, "alice", *one))
@@ -210,7 +210,7 @@ def test_the_same_password_at_the_same_moment_is_computed_once() -> None:
     held.release.set()
     for thread in threads:
         thread.join()
-    assert answers == [Answer.RIGHT] * 6
+    assert answers == [PasswordCheck.RIGHT] * 6
     assert held.most == 1
 
 
@@ -221,14 +221,14 @@ def test_a_flood_takes_two_computations_and_few_threads(monkeypatch: pytest.Monk
     given = [(b"%d" % n, f"198.51.100.{n}") for n in range(WAITING)]
     threads, answers = asking(passwords, *given)
     wait_until(lambda: passwords._waiting == WAITING)
-    assert passwords.check(USERS, "alice", b"one more", HERE) is Answer.BUSY
+    assert passwords.check(USERS, "alice", b"one more", HERE) is PasswordCheck.BUSY
     wait_until(lambda: len(answers) == WAITING - AT_ONCE)
-    assert answers == [Answer.BUSY] * (WAITING - AT_ONCE)
+    assert answers == [PasswordCheck.BUSY] * (WAITING - AT_ONCE)
     held.release.set()
     for thread in threads:
         thread.join()
     assert held.most == AT_ONCE
-    assert answers.count(Answer.WRONG) == AT_ONCE
+    assert answers.count(PasswordCheck.WRONG) == AT_ONCE
     assert passwords._waiting == 0
     assert not passwords._running
 
@@ -237,11 +237,11 @@ def test_what_is_known_to_be_right_passes_a_flood() -> None:
     held = Held()
     held.release.set()
     passwords = Passwords(check=held)
-    assert passwords.check(USERS, "alice", b"right", HERE) is Answer.RIGHT
+    assert passwords.check(USERS, "alice", b"right", HERE) is PasswordCheck.RIGHT
     held.release.clear()
     threads, _ = asking(passwords, *[(b"%d" % n, f"198.51.100.{n}") for n in range(WAITING)])
     wait_until(lambda: passwords._waiting == WAITING)
-    assert passwords.check(USERS, "alice", b"right", HERE) is Answer.RIGHT
+    assert passwords.check(USERS, "alice", b"right", HERE) is PasswordCheck.RIGHT
     held.release.set()
     for thread in threads:
         thread.join()
@@ -262,7 +262,9 @@ def test_a_mistake_in_bcrypt_leaves_nobody_waiting() -> None:
 # ── guessers ──
 
 
-def guess(passwords: Passwords, times: int, address: str = HERE, start: int = 0) -> list[Answer]:
+def guess(
+    passwords: Passwords, times: int, address: str = HERE, start: int = 0
+) -> list[PasswordCheck]:
     return [
         passwords.check(USERS, "alice", b"guess %d" % (start + number), address)
         for number in range(times)
@@ -272,32 +274,32 @@ def guess(passwords: Passwords, times: int, address: str = HERE, start: int = 0)
 def test_after_ten_wrong_passwords_an_address_is_not_asked_for_a_minute(
     passwords: Passwords, clock: Clock, counted: Counted
 ) -> None:
-    assert guess(passwords, FAILURES) == [Answer.WRONG] * FAILURES
-    assert passwords.check(USERS, "alice", b"right", HERE) is Answer.LOCKED
-    assert passwords.check(USERS, "bob", b"other", HERE) is Answer.LOCKED
+    assert guess(passwords, FAILURES) == [PasswordCheck.WRONG] * FAILURES
+    assert passwords.check(USERS, "alice", b"right", HERE) is PasswordCheck.LOCKED
+    assert passwords.check(USERS, "bob", b"other", HERE) is PasswordCheck.LOCKED
     assert counted.calls == FAILURES
-    assert passwords.check(USERS, "alice", b"right", ELSEWHERE) is Answer.RIGHT
+    assert passwords.check(USERS, "alice", b"right", ELSEWHERE) is PasswordCheck.RIGHT
     clock.now += FIRST
-    assert passwords.check(USERS, "bob", b"other", HERE) is Answer.RIGHT
+    assert passwords.check(USERS, "bob", b"other", HERE) is PasswordCheck.RIGHT
 
 
 def test_who_was_right_before_gets_in_from_a_locked_address(passwords: Passwords) -> None:
     """Alertmanager, behind the same NAT as a guesser."""
-    assert passwords.check(USERS, "bob", b"other", HERE) is Answer.RIGHT
+    assert passwords.check(USERS, "bob", b"other", HERE) is PasswordCheck.RIGHT
     guess(passwords, FAILURES + 5)
-    assert passwords.check(USERS, "bob", b"other", HERE) is Answer.RIGHT
+    assert passwords.check(USERS, "bob", b"other", HERE) is PasswordCheck.RIGHT
 
 
 def test_the_same_wrong_password_again_and_again_is_one_guess(passwords: Passwords) -> None:
     """An Alertmanager with an old password: it sends again for ever, and locks nobody out."""
     answers = [passwords.check(USERS, "alice", b"old", HERE) for _ in range(5 * FAILURES)]
-    assert set(answers) == {Answer.WRONG}
-    assert passwords.check(USERS, "alice", b"right", HERE) is Answer.RIGHT
+    assert set(answers) == {PasswordCheck.WRONG}
+    assert passwords.check(USERS, "alice", b"right", HERE) is PasswordCheck.RIGHT
 
 
 def test_slow_guesses_are_no_flood(passwords: Passwords, clock: Clock) -> None:
     for number in range(3 * FAILURES):
-        assert guess(passwords, 1, start=number) == [Answer.WRONG]
+        assert guess(passwords, 1, start=number) == [PasswordCheck.WRONG]
         clock.now += WITHIN / (FAILURES - 1) + 0.1
 
 

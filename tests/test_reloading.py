@@ -16,7 +16,7 @@ import trustme
 
 from receiver.errors import ConfigError
 from receiver.web.access.reloading import LOOK_AGAIN, TRY_AGAIN, ReloadingConfig
-from receiver.web.access.web_config import Loaded
+from receiver.web.access.web_config_file import LoadedWebConfig
 
 PLAIN = "hunter2"
 """A password where a hash belongs."""
@@ -100,7 +100,7 @@ def test_a_broken_file_keeps_the_old_one_and_is_logged_once(
 
 
 def test_a_file_that_may_not_replace_the_old_one_does_not(folder: Path, clock: Clock) -> None:
-    def check(old: Loaded, new: Loaded) -> None:
+    def check(old: LoadedWebConfig, new: LoadedWebConfig) -> None:
         if old.config.restricts and not new.config.restricts:
             raise ConfigError("it would open the door")
 

@@ -17,8 +17,9 @@ from cryptography.hazmat.primitives import serialization
 
 from receiver.cli import root
 from receiver.errors import ConfigError
-from receiver.web.access import web_config
-from receiver.web.access.web_config import ClientCertificate, Loaded, RateLimit, Role, Token, load
+from receiver.web.access import web_config_file
+from receiver.web.access.web_config import ClientCertificate, RequestLimit, Role, Token
+from receiver.web.access.web_config_file import LoadedWebConfig, load
 from receiver.web.server.tls import Tls
 from receiver.yaml.diagnostics import InvalidConfig
 from tests.tools import REPOSITORY, tool
@@ -45,7 +46,7 @@ def folder(tmp_path: Path, certificates: tuple[trustme.CA, trustme.LeafCert]) ->
     return tmp_path
 
 
-def read(folder: Path, text: str) -> Loaded:
+def read(folder: Path, text: str) -> LoadedWebConfig:
     (folder / "web.yml").write_text(text, encoding="utf-8")
     return load(folder / "web.yml")
 
@@ -76,7 +77,7 @@ rate_limit:
 """,
     )
     assert set(loaded.config.users) == {"alice", "bob"}
-    assert loaded.config.rate_limit == RateLimit(interval=1.0, burst=20)
+    assert loaded.config.rate_limit == RequestLimit(interval=1.0, burst=20)
     assert loaded.config.roles == {}
     assert loaded.context is not None
     assert loaded.context.minimum_version is ssl.TLSVersion.TLSv1_2
@@ -445,7 +446,7 @@ def documented(heading: str) -> set[str]:
 
 
 def test_every_key_is_documented() -> None:
-    assert documented("The file") == set(web_config._KEYS)
+    assert documented("The file") == set(web_config_file._KEYS)
     assert documented("TLS") == set(Tls.__struct_fields__)
     assert documented("Tokens") == set(Token.__struct_fields__)
     assert documented("Client certificates") == set(ClientCertificate.__struct_fields__)

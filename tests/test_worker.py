@@ -19,13 +19,11 @@ from pathlib import Path
 from typing import Self
 
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
 
 from receiver.errors import ConfigError
-from receiver.web.server.arbiter import Server
-from receiver.web.server.worker import Framing, Progress, Refusal
+from receiver.web.server.arbiter import WebServer
 from tests.chain import wait_until
+from tests.requests_in_bytes import CHUNKED, GET, SMUGGLING, chunked, post
 
 pytestmark = pytest.mark.alone
 
@@ -34,12 +32,14 @@ SLOW_CLIENTS = 900
 SERVER = """
 import json, logging, os, sys, threading, time
 sys.path.insert(0, sys.argv[1])
-from receiver.web.server import worker
-from receiver.web.server.arbiter import Server
+from receiver.web.server import answering, connection, reading, worker
+from receiver.web.server.arbiter import WebServer
 
 options, overrides = json.loads(sys.argv[2]), json.loads(sys.argv[3])
 for name, value in overrides.items():
-    setattr(worker, name, value)
+    for module in (answering, connection, reading, worker):
+        if hasattr(module, name):
+            setattr(module, name, value)
 worker.CompleteRequestWorker.deadline = worker.DEADLINE
 logging.basicConfig(level=logging.INFO)
 
@@ -58,15 +58,15 @@ class App:
     def on_refused(self, status):
         self.refused.append(status)
 
-    def take(self, request, tell):
+    def take(self, request, reply):
         if request.path not in ("/later", "/refused"):
             return False
         body = request.body.read()
-        size = int(request.kind or 0)
-        said = json.dumps([request.method, request.encoding, request.sender]).encode()
+        size = int(request.content_type or 0)
+        said = json.dumps([request.method, request.content_encoding, request.address]).encode()
         answer = said + body + bytes(size)
         status = 202 if request.path == "/later" else 503
-        threading.Timer(0.05, tell, [status, answer]).start()
+        threading.Timer(0.05, reply, [status, answer]).start()
         return True
 
     def __call__(self, environ, start_response):
@@ -105,7 +105,7 @@ class App:
         raise RuntimeError("on purpose, in the middle")
 
 
-Server(App, options).run()
+WebServer(App, options).run()
 """
 
 
@@ -234,21 +234,6 @@ class Client:
         return True
 
 
-def post(body: bytes, *headers: str, path: str = "/echo", length: bool = True) -> bytes:
-    lines = [f"POST {path} HTTP/1.1", "Host: promheal", *headers]
-    if length:
-        lines.append(f"Content-Length: {len(body)}")
-    return "\r\n".join([*lines, "", ""]).encode() + body
-
-
-def chunked(*chunks: bytes, end: bytes = b"0\r\n\r\n") -> bytes:
-    return b"".join(b"%x\r\n%s\r\n" % (len(chunk), chunk) for chunk in chunks) + end
-
-
-CHUNKED = "Transfer-Encoding: chunked"
-GET = b"GET / HTTP/1.1\r\nHost: promheal\r\n\r\n"
-
-
 def cpu_seconds(*pids: int) -> float:
     """All threads' time on a processor, to the nanosecond."""
     files = (file for pid in pids for file in Path(f"/proc/{pid}/task").glob("*/schedstat"))
@@ -328,67 +313,6 @@ def wake_ups(*pids: int) -> int:
     """How often their threads were given a processor."""
     files = (file for pid in pids for file in Path(f"/proc/{pid}/task").glob("*/schedstat"))
     return sum(int(file.read_text().split()[2]) for file in files)
-
-
-# How far a request reaches.
-
-
-@given(
-    chunks=st.lists(st.binary(min_size=1, max_size=20), max_size=5),
-    trailer=st.sampled_from([b"", b"X-Sum: 1\r\n"]),
-    extension=st.sampled_from([b"", b";a=b"]),
-    cuts=st.lists(st.integers(0, 300), max_size=4),
-)
-def test_a_chunked_request_is_complete_at_its_last_byte_however_it_is_cut(
-    chunks: list[bytes], trailer: bytes, extension: bytes, cuts: list[int]
-) -> None:
-    body = b"".join(b"%x%s\r\n%s\r\n" % (len(c), extension, c) for c in chunks)
-    request = post(body + b"0\r\n" + trailer + b"\r\n", CHUNKED, length=False)
-    framing, buffer, done = Framing(1000), bytearray(), 0
-    for cut in sorted({min(cut, len(request) - 1) for cut in cuts}):
-        buffer += request[done:cut]
-        done = cut
-        assert framing.advance(buffer) is Progress.PARTIAL
-    buffer += request[done:] + b"GET"
-    assert framing.advance(buffer) is Progress.COMPLETE
-    assert framing.end == len(request)
-
-
-@pytest.mark.parametrize(
-    "request_",
-    [GET, post(b""), post(b"abc"), b"\r\n" + GET, post(chunked(b"ab"), CHUNKED, length=False)],
-)
-def test_nothing_is_complete_before_its_last_byte(request_: bytes) -> None:
-    framing, buffer = Framing(1000), bytearray()
-    seen = []
-    for byte in request_:
-        buffer.append(byte)
-        seen.append(framing.advance(buffer))
-    assert set(seen[:-1]) == {Progress.PARTIAL}
-    assert seen[-1] is Progress.COMPLETE
-
-
-@pytest.mark.parametrize(
-    ("request_", "status"),
-    [
-        (post(b"", "Content-Length: 1001", length=False), 413),
-        (post(b"", "Content-Length: " + "9" * 5000, length=False), 413),
-        (post(b"3e9\r\n", CHUNKED, length=False), 413),
-        (post(b"3e8\r\n" + b"x" * 1000 + b"\r\n1\r\n", CHUNKED, length=False), 413),
-        (b"GET / HTTP/1.1\r\nX: " + b"x" * 65536, 431),
-        (b"GET / HTTP/1.1\r\nX: " + b"x" * 65536 + b"\r\n\r\n", 431),
-    ],
-)
-def test_what_is_too_large_is_refused_before_it_is_there(request_: bytes, status: int) -> None:
-    with pytest.raises(Refusal) as refused:
-        Framing(1000).advance(bytearray(request_))
-    assert refused.value.status == status
-
-
-def test_chunks_of_one_byte_are_refused_before_they_cost_much() -> None:
-    request = bytearray(post(chunked(b"x") * 0 + b"1\r\nx\r\n" * 20_000, CHUNKED, length=False))
-    with pytest.raises(Refusal, match="more framing than content"):
-        Framing(8 << 20).advance(request)
 
 
 # Slow clients.
@@ -645,62 +569,6 @@ def test_8_mib_are_taken(server: Process) -> None:
         assert client.answer() == (200, body)
 
 
-LENGTH = "Content-Length: 4"
-SMUGGLING = {
-    "length and chunked": post(chunked(b"a"), LENGTH, CHUNKED, length=False),
-    "chunked and length": post(chunked(b"a"), CHUNKED, LENGTH, length=False),
-    "two lengths": post(b"abcd", LENGTH, "Content-Length: 5", length=False),
-    "the same length twice": post(b"abcd", LENGTH, LENGTH, length=False),
-    "list of lengths": post(b"abcd", "Content-Length: 4, 4", length=False),
-    "signed length": post(b"abcd", "Content-Length: +4", length=False),
-    "negative length": post(b"abcd", "Content-Length: -4", length=False),
-    "hexadecimal length": post(b"abcd", "Content-Length: 0x4", length=False),
-    "length with underscore": post(b"abcd", "Content-Length: 1_0", length=False),
-    "empty length": post(b"abcd", "Content-Length:", length=False),
-    "space before the colon": post(b"abcd", "Content-Length : 4", length=False),
-    "folded length": post(b"abcd", "Content-Length:\r\n 4", length=False),
-    "unknown coding": post(b"abcd", "Transfer-Encoding: xchunked", length=False),
-    "chunked twice": post(chunked(b"a"), "Transfer-Encoding: chunked, chunked", length=False),
-    "chunked on two lines": post(chunked(b"a"), CHUNKED, CHUNKED, length=False),
-    "chunked not last": post(chunked(b"a"), "Transfer-Encoding: chunked, gzip", length=False),
-    "identity": post(b"abcd", "Transfer-Encoding: identity", length=False),
-    "identity and length": post(b"abcd", "Transfer-Encoding: identity", LENGTH, length=False),
-    "vertical tab": post(chunked(b"a"), "Transfer-Encoding: \x0bchunked", length=False),
-    "chunked in HTTP/1.0": post(chunked(b"a"), CHUNKED, length=False).replace(b"/1.1", b"/1.0"),
-    "bad chunk size": post(b"zz\r\nabcd\r\n0\r\n\r\n", CHUNKED, length=False),
-    "signed chunk size": post(b"+4\r\nabcd\r\n0\r\n\r\n", CHUNKED, length=False),
-    "prefixed chunk size": post(b"0x4\r\nabcd\r\n0\r\n\r\n", CHUNKED, length=False),
-    "space in chunk size": post(b"4 \r\nabcd\r\n0\r\n\r\n", CHUNKED, length=False),
-    "empty chunk size": post(b"\r\nabcd\r\n0\r\n\r\n", CHUNKED, length=False),
-    "huge chunk size": post(b"f" * 17 + b"\r\nabcd\r\n0\r\n\r\n", CHUNKED, length=False),
-    "chunk too short": post(b"3\r\nabcd\r\n0\r\n\r\n", CHUNKED, length=False),
-    "chunk too long": post(b"5\r\nabcd\r\n0\r\n\r\n" + GET, CHUNKED, length=False),
-    "bare CR in extension": post(b"4;a\rb\r\nabcd\r\n0\r\n\r\n", CHUNKED, length=False),
-    "endless extension": post(b"4;" + b"a" * 9000, CHUNKED, length=False),
-    "forbidden trailer": post(chunked(b"a", end=b"0\r\nHost: x\r\n\r\n"), CHUNKED, length=False),
-    "bad trailer": post(chunked(b"a", end=b"0\r\nno colon\r\n\r\n"), CHUNKED, length=False),
-    "trailer with LF": post(chunked(b"a", end=b"0\r\nA: b\n\n"), CHUNKED, length=False),
-    "chunk with LF": post(b"4\nabcd\n0\n\n\r\n", CHUNKED, length=False),
-    "bare LF": b"GET / HTTP/1.1\nHost: promheal\n\n",
-    "length after bare LF": b"POST / HTTP/1.1\r\nHost: x\nContent-Length: 4\r\n\r\nabcd",
-    "bare CR": b"GET / HTTP/1.1\r\nHost: x\rX: y\r\n\r\n",
-    "NUL": b"GET / HTTP/1.1\r\nHost: x\x00\r\n\r\n",
-    "two hosts": b"GET / HTTP/1.1\r\nHost: a\r\nHost: b\r\n\r\n",
-    "no colon": b"GET / HTTP/1.1\r\nHost\r\n\r\n",
-    "empty name": b"GET / HTTP/1.1\r\n: x\r\n\r\n",
-    "HTTP/2": b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n",
-    "HTTP/9": b"GET / HTTP/9.9\r\n\r\n",
-    "HTTP/0.9": b"GET /\r\n\r\n",
-    "no request": b"\r\n\r\n" + GET,
-    "lower case": b"get / HTTP/1.1\r\nHost: x\r\n\r\n",
-    "fragmented target": b"GET /a b HTTP/1.1\r\nHost: x\r\n\r\n",
-    "unknown expectation": post(b"", "Expect: wonders"),
-    "long line": b"GET /" + b"a" * 9000 + b" HTTP/1.1\r\nHost: x\r\n\r\n",
-    "many headers": b"GET / HTTP/1.1\r\n" + b"A: b\r\n" * 200 + b"\r\n",
-    "large headers": b"GET / HTTP/1.1\r\nA: " + b"b" * 70_000,
-}
-
-
 @pytest.mark.parametrize("name", SMUGGLING)
 def test_what_two_could_read_differently_is_refused(server: Process, name: str) -> None:
     with Client(server.port, timeout=3) as client:
@@ -729,7 +597,7 @@ def test_an_idle_server_takes_no_processor(server: Process) -> None:
 
 
 def test_sigterm_lets_the_request_in_flight_end(tmp_path: Path) -> None:
-    with running(tmp_path, overrides={"_STOP_LINGER": 0.5}) as process, ExitStack() as stack:
+    with running(tmp_path, overrides={"STOP_LINGER": 0.5}) as process, ExitStack() as stack:
         idle = stack.enter_context(Client(process.port))
         client = stack.enter_context(Client(process.port))
         idle.send(GET)
@@ -821,17 +689,17 @@ def test_tls_has_the_deadline_from_the_handshake_on(tmp_path: Path) -> None:
 )
 def test_options_that_cannot_be_are_refused(options: dict[str, object], reason: str) -> None:
     with pytest.raises(ConfigError, match=reason):
-        Server(lambda: lambda _environ, _start: [], options)
+        WebServer(lambda: lambda _environ, _start: [], options)
 
 
 def test_metrics_in_many_processes_are_refused() -> None:
     with pytest.raises(ConfigError, match="PROMETHEUS_MULTIPROC_DIR"):
-        Server(lambda: lambda _environ, _start: [], {}, multiproc_dir="/tmp/metrics")
+        WebServer(lambda: lambda _environ, _start: [], {}, multiproc_dir="/tmp/metrics")
 
 
 def test_the_options_are_gunicorns_and_ours(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("WEB_CONCURRENCY", "4")
-    cfg = Server(lambda: lambda _environ, _start: [], {"threads": 12, "workers": 1}).cfg
+    cfg = WebServer(lambda: lambda _environ, _start: [], {"threads": 12, "workers": 1}).cfg
     assert (cfg.workers, cfg.threads, cfg.keepalive) == (1, 12, 75)
     assert cfg.control_socket_disable
     assert cfg.worker_class.__name__ == "CompleteRequestWorker"

@@ -1,4 +1,4 @@
-"""What gunicorn runs: one service behind its application, and whether it may be reached so."""
+"""What gunicorn runs: the service behind its WSGI application, if it may listen there."""
 
 from __future__ import annotations
 
@@ -17,25 +17,27 @@ from receiver.journal import prepare_journal
 from receiver.reporting.metrics import CODES
 from receiver.settings.environment import taken
 from receiver.web import create_app, create_worker_app
-from receiver.web.access.auth import AuthMiddleware, Headers, added
-from receiver.web.access.control import Access, Asked, Denied
+from receiver.web.access.auth import AuthMiddleware, added
+from receiver.web.access.control import AccessControl
 from receiver.web.access.reloading import ReloadingConfig
-from receiver.web.access.web_config import Loaded, WebConfig
-from receiver.web.server.arbiter import Server
+from receiver.web.access.verdict import AuthRequest, Denied
+from receiver.web.access.web_config import WebConfig
+from receiver.web.access.web_config_file import LoadedWebConfig
+from receiver.web.server.answering import OfferedRequest, Reply
+from receiver.web.server.arbiter import WebServer
 from receiver.web.server.listening import refuse_what_is_taken
 from receiver.web.server.notify_socket import VARIABLES, NotifySocket
-from receiver.web.server.worker import Taken
 from receiver.web.webhook import PATH, Webhook
 
 log: Final = logging.getLogger("promheal")
 
 WAIT: Final = 60.0
-"""Seconds that a database server is waited for at the start."""
+"""Seconds to wait for a database server at the start."""
 SHUTDOWN: Final = 30
-"""Seconds that actions under way may take after SIGTERM."""
+"""Seconds that running actions may take after SIGTERM."""
 
 _HANDED: Final = frozenset({"LISTEN_FDS", "GUNICORN_FD"})
-"""Variables by which systemd, or gunicorn before us, hands over the socket that listens."""
+"""Variables with which systemd, or a gunicorn before us, passes on a listening socket."""
 
 _REMEDY: Final = """\
 Have every caller say who it is:
@@ -65,14 +67,14 @@ def run(options: Options, listen: str, web_config: Path | None) -> None:
     if not _is_loopback(listen) and config.tls is None:
         log.warning("without tls_server_config, passwords and tokens can be read on their way")
     systemd = taken(VARIABLES)
-    # What is wrong with the files is said before anything is started, with exit code 2.
+    # A broken file fails before anything is started, with exit code 2.
     load(options.config_file, discover(), options.environ)
     if not _prepared(options.storage_url) and not (options.receives and options.works):
         raise ConfigError(
             f"--storage.url {options.storage_url}: with a file one process does it all; several "
             "share a server: --storage.url postgresql://USER@HOST/DATABASE"
         )
-    server = Server(
+    server = WebServer(
         lambda: Application(options, watched, systemd, loopback=_is_loopback(listen)),
         {
             "bind": [listen],
@@ -91,7 +93,7 @@ def run(options: Options, listen: str, web_config: Path | None) -> None:
 def _prepared(url: str) -> bool:
     """Prepare the journal, and return whether it is shared.
 
-    A server that is away at our start, as after a power cut, is waited for.
+    Waits for a database server that is away, as after a power cut.
     """
     until = monotonic() + WAIT
     while True:
@@ -105,10 +107,10 @@ def _prepared(url: str) -> bool:
 
 
 def _tls(watched: ReloadingConfig | None) -> dict[str, object]:
-    """Return gunicorn's settings for TLS: none where it is not served."""
+    """Return gunicorn's settings for TLS; none for plain HTTP."""
     if watched is None or watched.loaded.context is None:
         return {}
-    # gunicorn serves TLS when it has a file for it; what it does with TLS, the context says.
+    # A file switches TLS on in gunicorn; the context then overrides what it says.
     return {
         "certfile": str(watched.loaded.files[0]),
         "ssl_context": lambda _config, _default: watched.context(),
@@ -127,11 +129,11 @@ class Application:
         loopback: bool,
     ) -> None:
         self._service: Promheal = build(options, patient=True)
-        # Who only executes steps is posted nothing.
+        # A process that only executes steps gets no notifications.
         self._webhook = Webhook(self._service) if options.receives else None
         self._web_config = watched.now if watched else WebConfig
-        self._tell_unknown_senders()
-        self._access = Access(
+        self._warn_of_unknown_senders()
+        self._access = AccessControl(
             self._web_config,
             loopback=loopback,
             external_url=options.external_url,
@@ -160,31 +162,31 @@ class Application:
     ) -> Iterable[bytes]:
         return self._app(environ, start_response)
 
-    def take(self, request: Taken, tell: Callable[[int, bytes, Headers], None]) -> bool:
+    def take(self, request: OfferedRequest, reply: Reply) -> bool:
         """Take a notification without waiting for its commit; the worker offers each request."""
         if self._webhook is None or request.method != "POST" or request.path != PATH:
             return False
         verdict = self._access.judge(
-            Asked(
+            AuthRequest(
                 method=request.method,
                 path=request.path,
                 authorization=request.authorization,
-                address=request.sender,
+                address=request.address,
                 host=request.host,
                 origin=request.origin,
                 site=request.site,
             )
         )
-        more = added(self._access.headers)
+        headers = added(self._access.headers)
         if isinstance(verdict, Denied):
-            tell(verdict.status, verdict.body, [*verdict.headers, *more])
+            reply(verdict.status, verdict.body, [*verdict.headers, *headers])
         else:
             self._webhook.answer(
-                request.kind,
-                request.encoding,
+                request.content_type,
+                request.content_encoding,
                 request.body,
-                request.sender,
-                lambda status, body: tell(status, body, more),
+                request.address,
+                lambda status, body: reply(status, body, headers),
                 user=verdict.name,
             )
         return True
@@ -194,10 +196,10 @@ class Application:
             self._service.reload()
         except ConfigError:
             return  # the service has logged it, and exports that the reload failed
-        self._tell_unknown_senders()
+        self._warn_of_unknown_senders()
 
-    def _tell_unknown_senders(self) -> None:
-        """Log whom the operator trusts and nobody can be: a typo would leave runs waiting."""
+    def _warn_of_unknown_senders(self) -> None:
+        """Warn of trusted senders that no client can be: after a typo, runs would wait for ever."""
         known = self._web_config().names
         trusted = self._service.config.trusted
         for name in sorted(trusted - known) if known is not None else ():
@@ -217,7 +219,7 @@ class Application:
 
 
 def _address(listen: str) -> tuple[str, int]:
-    """Return host and port. Raises ConfigError if they are none."""
+    """Return host and port. Raises ConfigError."""
     host, colon, port = listen.rpartition(":")
     if not colon or not port.isdigit() or int(port) > 65535:
         raise ConfigError(f"--web.listen-address {listen!r}: write HOST:PORT, as 127.0.0.1:3001")
@@ -225,7 +227,7 @@ def _address(listen: str) -> tuple[str, int]:
 
 
 def _is_loopback(listen: str) -> bool:
-    """Whether only this machine can reach *listen*. Raises ConfigError if it is no address."""
+    """Whether only this machine can reach *listen*. Raises ConfigError if it is none."""
     bare, port = _address(listen)
     try:
         return bare == "localhost" or ipaddress.ip_address(bare).is_loopback
@@ -237,7 +239,7 @@ def _is_loopback(listen: str) -> bool:
 
 
 def _refuse_to_be_open(listen: str, config: WebConfig, web_config: Path | None) -> None:
-    """Raise ConfigError if whoever reaches this machine could restart its services."""
+    """Raise ConfigError if anybody who reaches this machine could restart its services."""
     if config.restricts or _is_loopback(listen):
         return
     file = web_config or "web.yml"
@@ -251,8 +253,8 @@ def _refuse_to_be_open(listen: str, config: WebConfig, web_config: Path | None) 
     )
 
 
-def _may_replace(listen: str, old: Loaded, new: Loaded) -> None:
-    """Raise ConfigError if a running server cannot take *new*."""
+def _may_replace(listen: str, old: LoadedWebConfig, new: LoadedWebConfig) -> None:
+    """Raise ConfigError if a running server cannot apply *new*."""
     if (old.context is None) != (new.context is None):
         raise ConfigError("TLS is switched on and off by a restart; take it then, or undo it")
     if not (new.config.restricts or _is_loopback(listen)):

@@ -1,11 +1,11 @@
-"""What does Alertmanager get for an answer? 202 once its alerts are committed.
+"""POST /webhook: 202 once the alerts are committed.
 
-Alertmanager sends every answer but 2xx again at each group_interval, for ever, and a 5xx also
-within it (measured with 0.25, read up to 0.34). So 503 means "cannot store now" and nothing else,
-400, 413 and 415 mean "can never be read", and whether a heal works is never in the answer.
+Alertmanager retries every answer but 2xx at each group_interval, for ever, and a 5xx also within it
+(measured with 0.25, read up to 0.34). So 503 means "cannot store now" and nothing else, 400, 413
+and 415 mean "can never be read", and the answer never depends on whether a heal works.
 
-The answer comes when the journal has committed, and nobody needs to wait for it: promheal's worker
-gives its thread back meanwhile (`Webhook.answer`). Under any other server Flask's route waits.
+No thread waits for the commit under promheal's own worker (`Webhook.answer`); Flask's route, under
+any other server, does.
 """
 
 from __future__ import annotations
@@ -32,19 +32,19 @@ PATH: Final = "/webhook"
 MAX_BODY: Final = 8 * 1024 * 1024
 """Bytes; 50 alerts are some 27,000."""
 LOG_AGAIN: Final = 3_600.0
-"""Seconds until the same trouble with a sender is logged again: it is sent again for ever."""
+"""Seconds until the same problem of a sender is logged again: Alertmanager retries for ever."""
 MAX_PROBLEM: Final = 1_000
-"""Characters of the reason for which an alert was set aside, in an answer."""
+"""Characters of the problem of a quarantined alert in an answer."""
 
 _CODES: Final = {400: "bad_request", 413: "too_large", 415: "unsupported_media_type"}
 _CANNOT_STORE: Final = "the alerts cannot be stored now; send them again"
 
-Tell = Callable[[int, bytes], None]
-"""Takes the status and the JSON of an answer; called once, from any thread."""
+Reply = Callable[[int, bytes], None]
+"""Sends an answer: status and JSON. Called once, from any thread."""
 
 
 class Webhook:
-    """`POST /webhook`, whoever serves it."""
+    """`POST /webhook`, under any server."""
 
     def __init__(self, service: Promheal) -> None:
         self._service = service
@@ -52,51 +52,54 @@ class Webhook:
 
     def answer(
         self,
-        kind: str,
-        encoding: str,
+        content_type: str,
+        content_encoding: str,
         stream: IO[bytes],
         sender: str,
-        tell: Tell,
+        reply: Reply,
         *,
         user: str = "",
     ) -> None:
-        """Read a body, and have *tell* called once its alerts are committed, or refused.
+        """Read a body, and call *reply* once its alerts are committed, or rejected.
 
-        *kind* and *encoding* are its Content-Type and Content-Encoding, "" when it has none; *user*
-        is who has shown who it is.
+        *content_type* and *content_encoding* are "" if the header is missing; *user* is the
+        authenticated sender.
         """
         start = perf_counter()
 
-        def tell_timed(status: int, body: bytes) -> None:
+        def reply_timed(status: int, body: bytes) -> None:
             self._service.metrics.notification_duration.observe(perf_counter() - start)
-            tell(status, body)
+            reply(status, body)
 
         def stored(became: Stored[Admitted]) -> None:
             try:
                 body = _accepted(became.value, notification.quarantined)
-            except Exception as error:  # noqa: BLE001  whatever it was, it is told and sent again
+            except Exception as error:  # noqa: BLE001  whatever it was, Alertmanager retries
                 fault = None if isinstance(error, JournalError) else error
                 self._refuse(503, "cannot_store", f"{error}", sender, fault)
-                tell_timed(503, _error("cannot_store", _CANNOT_STORE))
+                reply_timed(503, _error("cannot_store", _CANNOT_STORE))
             else:
-                tell_timed(202, body)
+                reply_timed(202, body)
 
         try:
-            notification = _read(kind, encoding, stream)
+            notification = _read(content_type, content_encoding, stream)
             if user:
                 notification = msgspec.structs.replace(notification, user=user)
             self._service.intake.submit(notification, stored)
         except PayloadError as problem:
             code = _CODES[problem.status]
             self._refuse(problem.status, code, str(problem), sender)
-            tell_timed(problem.status, _error(code, str(problem)))
+            reply_timed(problem.status, _error(code, str(problem)))
         except JournalError as problem:
             stored(not_stored(problem))
 
     def _refuse(
         self, status: int, code: str, message: str, sender: str, fault: Exception | None = None
     ) -> None:
-        """Count a refusal, and log it once for each sender, kind and hour; *fault*: it is ours."""
+        """Count a rejected notification; log it once an hour for each sender and status.
+
+        *fault*: the exception, if it is our own bug.
+        """
         self._service.intake.reject(str(status))
         if not self._sparing.due(f"{sender} {status}"):
             return
@@ -128,32 +131,34 @@ def blueprint(webhook: Webhook) -> Blueprint:
     return routes
 
 
-def _read(kind: str, encoding: str, stream: IO[bytes]) -> Notification:
-    """Raises PayloadError when it can never be read."""
-    if encoding.lower() not in {"", "identity"}:
-        raise PayloadError(f"Content-Encoding {encoding!r} is not read; send it plain", status=415)
-    media = kind.partition(";")[0].strip().lower()
+def _read(content_type: str, content_encoding: str, stream: IO[bytes]) -> Notification:
+    """Raises PayloadError for a body that can never be read."""
+    if content_encoding.lower() not in {"", "identity"}:
+        raise PayloadError(
+            f"Content-Encoding {content_encoding!r} is not read; send it plain", status=415
+        )
+    media = content_type.partition(";")[0].strip().lower()
     if media and media != "application/json" and not media.endswith("+json"):
         raise PayloadError(
-            f"Content-Type {kind!r} is not read; send application/json "
+            f"Content-Type {content_type!r} is not read; send application/json "
             "(curl: -H 'Content-Type: application/json' --data-binary @FILE)",
             status=415,
         )
-    # One byte more than allowed tells a body that is too long from one that just fits.
+    # One byte more than allowed: a body that just fits is not too long.
     body = stream.read(MAX_BODY + 1)
     if len(body) > MAX_BODY:
         raise PayloadError(f"the body is larger than {MAX_BODY} bytes", status=413)
     return parse_notification(body)
 
 
-def _accepted(admitted: Admitted, set_aside: Sequence[Quarantined]) -> bytes:
+def _accepted(admitted: Admitted, quarantined: Sequence[Quarantined]) -> bytes:
     repeated = admitted.repeated + admitted.late + admitted.not_open
     counts = b'{"opened":%d,"repeated":%d,"closed":%d' % (
         admitted.opened, repeated, admitted.closed,
     )  # fmt: skip
-    if set_aside:
-        problem = msgspec.json.encode(set_aside[0].problem[:MAX_PROBLEM])
-        counts += b',"setAside":%d,"problem":%b' % (len(set_aside), problem)
+    if quarantined:
+        problem = msgspec.json.encode(quarantined[0].problem[:MAX_PROBLEM])
+        counts += b',"setAside":%d,"problem":%b' % (len(quarantined), problem)
     return counts + b"}\n"
 
 

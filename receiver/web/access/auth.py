@@ -1,6 +1,6 @@
-"""How does a request reach the application? Past the judge, which says who it is.
+"""The auth middleware: only granted requests reach the application.
 
-The application finds who asks in `environ["promheal.user"]` and `environ["promheal.role"]`.
+It finds the user in `environ["promheal.user"]` and `environ["promheal.role"]`.
 """
 
 from __future__ import annotations
@@ -9,7 +9,8 @@ from collections.abc import Iterable, Sequence
 from http import HTTPStatus
 from typing import TYPE_CHECKING, Any, Final
 
-from receiver.web.access.control import Access, Asked, Denied
+from receiver.web.access.control import AccessControl
+from receiver.web.access.verdict import AuthRequest, Denied
 
 if TYPE_CHECKING:
     from _typeshed.wsgi import StartResponse, WSGIApplication, WSGIEnvironment
@@ -20,19 +21,19 @@ ROLE: Final = "promheal.role"
 Headers = Sequence[tuple[str, str]]
 
 _BOTH_HOLD: Final = "content-security-policy"
-"""A browser obeys all of its headers, so the operator's adds to ours."""
+"""A browser applies every one of these headers, so the operator's is added to ours."""
 _ALWAYS: Final = (("X-Content-Type-Options", "nosniff"), ("Cache-Control", "no-store"))
 
 
 class AuthMiddleware:
-    """A WSGI application that lets through what *access* grants."""
+    """Passes on the requests that *access* grants, and answers the others."""
 
-    def __init__(self, app: WSGIApplication, access: Access) -> None:
+    def __init__(self, app: WSGIApplication, access: AccessControl) -> None:
         self._app = app
         self._access = access
 
     def __call__(self, environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
-        verdict = self._access.judge(_asked(environ))
+        verdict = self._access.judge(_request(environ))
         extra = self._access.headers
         if isinstance(verdict, Denied):
             body = verdict.body
@@ -63,14 +64,14 @@ def merged(headers: Headers, extra: Headers) -> list[tuple[str, str]]:
 
 
 def added(extra: Headers) -> list[tuple[str, str]]:
-    """Return what the operator's headers add to those that every answer has."""
+    """Return the operator's headers but those that every answer has anyway."""
     always = {name for name, _ in _ALWAYS}
     return [header for header in extra if header[0] not in always]
 
 
-def _asked(environ: WSGIEnvironment) -> Asked:
+def _request(environ: WSGIEnvironment) -> AuthRequest:
     peer = getattr(environ.get("gunicorn.socket"), "getpeercert", None)
-    return Asked(
+    return AuthRequest(
         method=environ["REQUEST_METHOD"],
         path=environ.get("PATH_INFO", ""),
         authorization=environ.get("HTTP_AUTHORIZATION", ""),

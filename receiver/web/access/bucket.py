@@ -1,24 +1,24 @@
-"""Are these too many requests? exporter-toolkit's `rate_limit`: a bucket of tokens."""
+"""exporter-toolkit's `rate_limit`: a token bucket."""
 
 from __future__ import annotations
 
 import threading
 from collections.abc import Callable
 
-from receiver.web.access.web_config import RateLimit
+from receiver.web.access.web_config import RequestLimit
 
 
 class Bucket:
-    """Full at first; each request takes a token, and each interval brings one back."""
+    """Full at first; each request takes a token, and each interval puts one back."""
 
     def __init__(self, clock: Callable[[], float]) -> None:
         self._clock = clock
         self._lock = threading.Lock()
-        self._limit = RateLimit()
+        self._limit = RequestLimit()
         self._tokens = 0.0
         self._at = 0.0
 
-    def take(self, limit: RateLimit) -> bool:
+    def take(self, limit: RequestLimit) -> bool:
         if not limit.interval:
             return True
         with self._lock:

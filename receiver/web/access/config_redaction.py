@@ -1,6 +1,6 @@
-"""What may a problem show of a file with secrets? Nothing that is not known to be harmless.
+"""Redacts the problems of a file with secrets: they show only what is known to be harmless.
 
-People write passwords where hashes belong, and what is wrong with a file ends up in a log.
+People write passwords where hashes belong, and the problems of a file end up in a log.
 """
 
 from __future__ import annotations
@@ -22,13 +22,13 @@ _OPEN_BELOW: Final[Mapping[str, frozenset[str]]] = {
 }
 _SECRET: Final = ("tls_server_config", "key")
 _ALONE: Final = re.compile(r"\s*(?:- +)*(?:[\w.-]+: +)?", re.ASCII)
-"""What stands before a value that has its line for itself."""
+"""What precedes a value that is alone on its line."""
 
 
-def discreet(problems: Iterable[Diagnostic], tree: Node | None) -> Iterator[Diagnostic]:
-    """Yield *problems* with as much of their lines as is harmless: no more than what is marked.
+def redacted(problems: Iterable[Diagnostic], tree: Node | None) -> Iterator[Diagnostic]:
+    """Yield *problems* with the harmless part of their lines, up to the value that is marked.
 
-    Of a file that is no YAML nobody knows what is what.
+    *tree* is None for a file that is not YAML: then no line is shown.
     """
     harmless = {(node.line, node.column) for node in _harmless(tree)}
     for problem in problems:
@@ -44,7 +44,7 @@ def discreet(problems: Iterable[Diagnostic], tree: Node | None) -> Iterator[Diag
 
 
 def _harmless(node: Node | None, path: tuple[str, ...] = ()) -> Iterator[Node]:
-    """Yield the keys, and the values that are no secrets wherever they stand."""
+    """Yield the keys, and the values that are never secrets."""
     match node:
         case Pairs():
             for key, value in node.pairs:

@@ -1,8 +1,9 @@
-"""Was somebody's browser made to ask us? By the page of another site, or by a name that it forged.
+"""Does a request come from a page of another site? Against CSRF and DNS rebinding.
 
-A page may send simple requests to wherever it likes, this machine included, with the passwords and
-the certificates that the browser knows. And a name of its own that it has led to 127.0.0.1 makes
-promheal its own site (DNS rebinding). Programs send none of the headers that are looked at here.
+A page may make its browser send simple requests anywhere, this machine included, with the passwords
+and certificates that the browser knows. And if the page's own host name resolves to 127.0.0.1,
+promheal is the same site to the browser. Programs other than browsers send none of the headers that
+are checked here.
 """
 
 from __future__ import annotations
@@ -13,10 +14,10 @@ from urllib.parse import SplitResult, urlsplit
 
 
 def is_our_page(site: str, origin: str, host: str, external: SplitResult) -> bool:
-    """Whether a request comes from a page of ours, or from no page.
+    """Whether a request comes from our own page, or from no page.
 
-    *site* is Sec-Fetch-Site, which no page can forge, but which browsers send only over TLS and on
-    this machine. *external* is the URL by which we are known, in lower case.
+    *site* is Sec-Fetch-Site, which no page can forge, but which browsers send only over TLS and to
+    this machine. *external* is --web.external-url in lower case.
     """
     if site.lower() in {"cross-site", "same-origin"}:
         return site.lower() == "same-origin"
@@ -31,9 +32,9 @@ def is_our_page(site: str, origin: str, host: str, external: SplitResult) -> boo
 
 @lru_cache(maxsize=64)
 def is_here(host: str, external: SplitResult) -> bool:
-    """Whether a Host header names this machine as it is called from within, or is *external*'s.
+    """Whether a Host header is a loopback name, or the host of *external*.
 
-    Without one, no browser asks.
+    A request without one is not a browser's.
     """
     if not host:
         return True

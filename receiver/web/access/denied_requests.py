@@ -1,4 +1,4 @@
-"""Who was refused how often? Counted by status, and logged once for each address and minute."""
+"""Counts denied requests by status, and logs them once a minute for each address."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ class DeniedRequests(Sparing):
     def note(
         self, status: int, address: str, *, why: str, name: str, method: str, path: str
     ) -> None:
-        """Count a refusal, and log it unless this address was logged lately."""
+        """Count a denied request, and log it unless its address was logged lately."""
         with self._counting:
             self._counts[str(status)] += 1
         times = self.due(address)

@@ -1,7 +1,7 @@
-"""Who guesses passwords, and for how long is he not listened to?
+"""Locks out addresses that guess passwords.
 
-After 10 wrong passwords within a minute an address is not asked for a minute, then two, up to 15.
-What is remembered is bounded: whoever has more addresses than that is slowed down by bcrypt alone.
+After 10 wrong passwords within a minute an address is locked out for a minute, then two, up to 15.
+Memory is bounded: an attacker with more addresses is slowed down by bcrypt alone.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ WITHIN: Final = 60.0  # seconds
 FIRST: Final = 60.0  # seconds
 MOST: Final = 900.0  # seconds
 ADDRESSES: Final = 4096
-"""Those that are remembered; the ones that failed last."""
+"""Addresses that are remembered: those that failed last."""
 
 
 class _Guesser:
@@ -26,11 +26,11 @@ class _Guesser:
         self.failures: deque[float] = deque(maxlen=FAILURES)
         self.until = 0.0
         self.locks = 0
-        """How often it was locked out without a break of MOST seconds between."""
+        """Lock-outs in a row, with less than MOST seconds between them."""
 
 
 class LoginThrottle:
-    """The addresses that gave wrong passwords. Used under its owner's lock."""
+    """Not safe to use from several threads: its owner holds a lock."""
 
     def __init__(self) -> None:
         self._known: OrderedDict[str, _Guesser] = OrderedDict()
@@ -56,7 +56,7 @@ class LoginThrottle:
 
 @lru_cache(maxsize=1024)
 def network(address: str) -> str:
-    """Return what one client may have for its own: an IPv4 address, or 64 bits of IPv6."""
+    """Return what identifies one client: an IPv4 address, or the first 64 bits of an IPv6 one."""
     try:
         found = ipaddress.ip_address(address.partition("%")[0])
     except ValueError:

@@ -1,9 +1,9 @@
-"""Is this the user's password? bcrypt says so once, and then a keyed hash that is kept in memory.
+"""Checks passwords with bcrypt, and caches the results under a keyed hash in memory.
 
-A wrong user takes as long as a wrong password, and costs as much: a decoy is checked, whose cost is
-that of one of the users. bcrypt is slow on purpose, so few are computed at once and few may wait:
-a flood of guesses takes neither the processor nor the threads. What was right is remembered apart
-from what was wrong, so that no flood makes us forget it.
+An unknown user takes as long as a wrong password: a decoy of the same cost is checked. bcrypt is
+slow on purpose, so few checks run at once and few may wait: a flood of guesses exhausts neither the
+processor nor the threads. Right and wrong passwords are cached apart, so that no flood evicts the
+right ones.
 """
 
 from __future__ import annotations
@@ -25,30 +25,30 @@ import bcrypt
 from receiver.web.access.login_throttle import LoginThrottle, network
 
 AT_ONCE: Final = 2
-"""Computations of bcrypt."""
+"""Checks with bcrypt at a time."""
 WAITING: Final = 12
-"""Requests that wait for one, or for the same one: a browser asks six times at once."""
+"""Requests that may wait for a check, or for the same one: a browser opens six connections."""
 PATIENCE: Final = 1.0
-"""Seconds that a computation may wait for its turn."""
+"""Seconds that a check may wait for its turn."""
 REMEMBERED: Final = 1024
-"""Of what was right, and again of what was wrong."""
+"""Right passwords that are cached, and as many wrong ones."""
 
 _LONGEST: Final = 72
-"""Bytes of a password that bcrypt takes; the other implementations leave the rest out as well."""
+"""Bytes of a password that bcrypt uses; other implementations ignore the rest as well."""
 _ALPHABET: Final = "./ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789"
 
 
-class Answer(Enum):
+class PasswordCheck(Enum):
     RIGHT = "right"
     WRONG = "wrong"
     LOCKED = "locked out"
-    """Not looked at: too many wrong ones came from this address."""
+    """Not checked: too many wrong ones came from this address."""
     BUSY = "busy"
-    """Not looked at: too many others are waiting."""
+    """Not checked: too many others are waiting."""
 
 
 class Passwords:
-    """Checks passwords. Safe to use from many threads."""
+    """Safe to use from many threads."""
 
     def __init__(
         self,
@@ -61,13 +61,15 @@ class Passwords:
         self._lock = threading.Lock()
         self._slots = threading.Semaphore(AT_ONCE)
         self._waiting = 0
-        self._running: dict[bytes, Future[Answer]] = {}
+        self._running: dict[bytes, Future[PasswordCheck]] = {}
         self._right: OrderedDict[bytes, None] = OrderedDict()
         self._wrong: OrderedDict[bytes, None] = OrderedDict()
-        self._guessers = LoginThrottle()
+        self._throttle = LoginThrottle()
 
-    def check(self, users: Mapping[str, str], user: str, password: bytes, address: str) -> Answer:
-        """Say whether *users*, with their bcrypt hashes, have this one. May take seconds."""
+    def check(
+        self, users: Mapping[str, str], user: str, password: bytes, address: str
+    ) -> PasswordCheck:
+        """Check against the bcrypt hashes in *users*. May take seconds."""
         hashed = users.get(user)
         key = self._fingerprint(user, hashed or "", password)
         source = network(address)
@@ -75,10 +77,10 @@ class Passwords:
             known = self._remembered(key)
             if known is not None:
                 return known
-            if self._guessers.locked(source, self._clock()):
-                return Answer.LOCKED
+            if self._throttle.locked(source, self._clock()):
+                return PasswordCheck.LOCKED
             if self._waiting >= WAITING:
-                return Answer.BUSY
+                return PasswordCheck.BUSY
             self._waiting += 1
             running = self._running.get(key)
             ours = running is None
@@ -94,14 +96,14 @@ class Passwords:
 
     def _compute(
         self,
-        running: Future[Answer],
+        running: Future[PasswordCheck],
         key: bytes,
         hashed: str | None,
         decoy: str,
         password: bytes,
         source: str,
     ) -> None:
-        answer = Answer.BUSY
+        answer = PasswordCheck.BUSY
         try:
             if self._slots.acquire(timeout=PATIENCE):
                 try:
@@ -111,38 +113,41 @@ class Passwords:
         finally:
             with self._lock:
                 del self._running[key]
-                if answer is Answer.RIGHT:
+                if answer is PasswordCheck.RIGHT:
                     _remember(self._right, key)
-                elif answer is Answer.WRONG:
+                elif answer is PasswordCheck.WRONG:
                     _remember(self._wrong, key)
-                    self._guessers.failed(source, self._clock())
+                    self._throttle.failed(source, self._clock())
             running.set_result(answer)
 
-    def _ask(self, hashed: str | None, decoy: str, password: bytes, source: str) -> Answer:
+    def _ask(self, hashed: str | None, decoy: str, password: bytes, source: str) -> PasswordCheck:
         with self._lock:
-            if self._guessers.locked(source, self._clock()):  # meanwhile
-                return Answer.LOCKED
+            if self._throttle.locked(source, self._clock()):  # in the meantime
+                return PasswordCheck.LOCKED
         right = False
-        with suppress(ValueError):  # bcrypt refuses it, and so it is wrong
+        with suppress(ValueError):  # bcrypt rejects it, so it is wrong
             right = self._check(password[:_LONGEST], (hashed or decoy).encode())
-        return Answer.RIGHT if right and hashed else Answer.WRONG
+        return PasswordCheck.RIGHT if right and hashed else PasswordCheck.WRONG
 
-    def _remembered(self, key: bytes) -> Answer | None:
-        for found, answer in ((self._right, Answer.RIGHT), (self._wrong, Answer.WRONG)):
+    def _remembered(self, key: bytes) -> PasswordCheck | None:
+        for found, answer in (
+            (self._right, PasswordCheck.RIGHT),
+            (self._wrong, PasswordCheck.WRONG),
+        ):
             if key in found:
                 found.move_to_end(key)
                 return answer
         return None
 
     def _fingerprint(self, user: str, hashed: str, password: bytes) -> bytes:
-        """Return what is remembered instead of a password; a new hash makes a new one."""
+        """Return the cache's key for a password; a new hash makes a new one."""
         digest = hmac.new(self._key, digestmod=hashlib.sha256)
         for part in (user.encode("utf-8", "surrogatepass"), hashed.encode(), password):
             digest.update(len(part).to_bytes(8, "big") + part)
         return digest.digest()
 
     def _decoy(self, users: Mapping[str, str], user: str) -> str:
-        """Return a hash that nothing fits. Who asks again for the same name waits as long again."""
+        """Return a hash that matches nothing, with the same cost each time for the same name."""
         digest = hmac.digest(self._key, user.encode("utf-8", "surrogatepass"), "sha256")
         hashes = sorted(users.values())
         model = hashes[int.from_bytes(digest[:8], "big") % len(hashes)]

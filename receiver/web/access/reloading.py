@@ -1,8 +1,7 @@
-"""Is the web configuration still the one that was read? Looked at when it is used, once a second.
+"""Reloads the web configuration when its files change; checked on use, at most once a second.
 
-A new file is read completely before the old one is let go. A broken one is not taken and logged
-once: whoever mistypes a line while a certificate is renewed at night locks nobody out, and opens
-nothing.
+A new file is read completely before it replaces the old one. A broken one is ignored and logged
+once: a typo locks nobody out and opens nothing.
 """
 
 from __future__ import annotations
@@ -16,14 +15,15 @@ from pathlib import Path
 from typing import Final
 
 from receiver.errors import ConfigError
-from receiver.web.access.web_config import Loaded, WebConfig, load
+from receiver.web.access.web_config import WebConfig
+from receiver.web.access.web_config_file import LoadedWebConfig, load
 
 log: Final = logging.getLogger("promheal.web")
 
 LOOK_AGAIN: Final = 1.0
-"""Seconds between two looks."""
+"""Seconds between two checks."""
 TRY_AGAIN: Final = 10.0
-"""Seconds until files that could not be used are read again though they look the same."""
+"""Seconds until broken files are read again even if they look unchanged."""
 
 _Look = tuple[tuple[int, int, int] | None, ...]
 
@@ -31,14 +31,14 @@ _Look = tuple[tuple[int, int, int] | None, ...]
 class ReloadingConfig:
     """The web configuration in force. Safe to use from many threads.
 
-    *check* is given the old and the new one, and raises ConfigError if that may not be taken.
-    Raises InvalidConfig when the file cannot be used at the start.
+    *check* gets the old and the new one, and raises ConfigError if the new one cannot be applied.
+    Raises InvalidConfig if the file is broken at the start.
     """
 
     def __init__(
         self,
         path: Path,
-        check: Callable[[Loaded, Loaded], None] = lambda _old, _new: None,
+        check: Callable[[LoadedWebConfig, LoadedWebConfig], None] = lambda _old, _new: None,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._path = path
@@ -50,12 +50,12 @@ class ReloadingConfig:
         self.loaded, self._seen = _read(path, (path,))
 
     def now(self) -> WebConfig:
-        """Return what holds now."""
+        """Return the configuration in force."""
         self._look_if_due()
         return self.loaded.config
 
     def context(self) -> ssl.SSLContext:
-        """Return the TLS context for a new connection. Only where there was one at the start."""
+        """Return the TLS context for a new connection. Only if TLS was on at the start."""
         self._look_if_due()
         assert self.loaded.context is not None
         return self.loaded.context
@@ -86,10 +86,10 @@ class ReloadingConfig:
         log.info("the web configuration was taken", extra={"file": str(self._path)})
 
 
-def _read(path: Path, files: tuple[Path, ...]) -> tuple[Loaded, _Look]:
-    """Return what *path* says, and how its files looked before they were read.
+def _read(path: Path, files: tuple[Path, ...]) -> tuple[LoadedWebConfig, _Look]:
+    """Return the configuration at *path*, and the state of its files before they were read.
 
-    *files* are those that it probably has; when it has others, it is read again.
+    *files* are those that it probably names; if it names others, it is read again.
     """
     while True:
         seen = _look(files)

@@ -1,52 +1,15 @@
-"""Who may ask, and over what? `--web.config.file`, in exporter-toolkit's format.
-
-A file that was written for Prometheus works unchanged: its users may read. Ours are the keys that
-give roles: `roles`, `bearer_tokens` and `client_certificates`.
-https://github.com/prometheus/exporter-toolkit/blob/master/docs/web-configuration.md
-
-The file holds secrets, and people write passwords where hashes belong: no problem shows a value
-that could be one.
-"""
+"""Users, tokens, certificates and TLS: what `--web.config.file` says, as values."""
 
 from __future__ import annotations
 
-import hashlib
-import re
-import ssl
-from collections.abc import Mapping
 from enum import StrEnum
-from pathlib import Path
-from typing import Annotated, Any, Final
+from typing import Annotated
 
 import msgspec
 
 from receiver.policy.duration import Duration
-from receiver.web.access.config_redaction import discreet
 from receiver.web.server import tls
 from receiver.web.server.tls import Tls
-from receiver.yaml.diagnostics import InvalidConfig, Report, suggestion
-from receiver.yaml.keys import MappingKey, construct, read_keys, value_of
-from receiver.yaml.nodes import Items, Node, Pairs, Scalar, parse, read_file
-from receiver.yaml.scalars import BAD, Read, key_text, mark, read_bool, read_text
-from receiver.yaml.values import Readers, mapping, optional, sequence
-
-MOST_ROUNDS: Final = 18
-"""Of bcrypt, as the power of 2: some ten seconds."""
-
-_HASH: Final = re.compile(
-    r"\$2[aby]\$([0-9]{2})\$[./A-Za-z0-9]{21}[.Oeu][./A-Za-z0-9]{31}", re.ASCII
-)
-_SHA256: Final = re.compile(r"[0-9a-fA-F]{64}", re.ASCII)
-_NOTHING: Final = hashlib.sha256(b"").hexdigest()
-_HEADER_VALUE: Final = re.compile(r"[\x20-\x7e]*")
-_HEADERS: Final[Mapping[str, tuple[str, ...]]] = {
-    "Content-Security-Policy": (),
-    "Strict-Transport-Security": (),
-    "X-Content-Type-Options": ("nosniff",),
-    "X-Frame-Options": ("deny", "sameorigin"),
-    "X-XSS-Protection": (),
-}
-"""Those that exporter-toolkit allows, with the values that it allows, if not all."""
 
 
 class Role(StrEnum):
@@ -63,7 +26,7 @@ _Name = Annotated[str, msgspec.Meta(min_length=1, max_length=100)]
 
 class Token(msgspec.Struct, frozen=True, kw_only=True):
     name: _Name
-    """Stands in the log and the journal."""
+    """In the log and the journal."""
     sha256: str
     """Of the token, hexadecimal."""
     role: Role
@@ -77,11 +40,11 @@ class ClientCertificate(msgspec.Struct, frozen=True, kw_only=True):
     """A subject alternative name of the certificate: DNS name, IP address, e-mail or URI."""
     role: Role
     name: str = ""
-    """Stands in the log and the journal; the SAN by default."""
+    """In the log and the journal; the SAN by default."""
 
 
-class RateLimit(msgspec.Struct, frozen=True, kw_only=True):
-    """So many requests at once, and one more each interval."""
+class RequestLimit(msgspec.Struct, frozen=True, kw_only=True):
+    """A token bucket: *burst* requests at once, and one more each *interval* seconds."""
 
     interval: Duration = 0.0
     burst: Annotated[int, msgspec.Meta(ge=0)] = 0
@@ -93,11 +56,11 @@ class WebConfig(msgspec.Struct, frozen=True, kw_only=True):
     tls: Tls | None = None
     headers: tuple[tuple[str, str], ...] = ()
     """Added to each answer."""
-    rate_limit: RateLimit = RateLimit()
+    rate_limit: RequestLimit = RequestLimit()
     users: dict[str, str] = {}
     """bcrypt hashes."""
     roles: dict[str, Role] = {}
-    """Of users; whose name is missing may read."""
+    """Of users; viewer for one that is not listed."""
     tokens: dict[str, Token] = {}
     """By their SHA-256."""
     certificates: tuple[ClientCertificate, ...] = ()
@@ -107,7 +70,7 @@ class WebConfig(msgspec.Struct, frozen=True, kw_only=True):
 
     @property
     def needs_certificate(self) -> bool:
-        """Whether nobody gets in without a verified certificate."""
+        """Whether every client must have a verified certificate."""
         return self.tls is not None and self.tls.client_auth_type == tls.REQUIRED
 
     @property
@@ -117,7 +80,7 @@ class WebConfig(msgspec.Struct, frozen=True, kw_only=True):
 
     @property
     def names(self) -> frozenset[str] | None:
-        """Whoever may show who it is; None when any certificate will do."""
+        """The names that a client can have; None if any certificate is accepted."""
         if self.needs_certificate and not (self.asks_for_header or self.certificates):
             return None
         tokens = (token.name for token in self.tokens.values())
@@ -126,246 +89,5 @@ class WebConfig(msgspec.Struct, frozen=True, kw_only=True):
 
     @property
     def restricts(self) -> bool:
-        """Whether anybody is asked who he is."""
+        """Whether clients must authenticate at all."""
         return self.asks_for_header or bool(self.certificates) or self.needs_certificate
-
-
-class Loaded(msgspec.Struct, frozen=True, kw_only=True):
-    """A web configuration with what it names."""
-
-    config: WebConfig
-    context: ssl.SSLContext | None = None
-    """None: plain HTTP."""
-    files: tuple[Path, ...] = ()
-    """What was read."""
-
-
-def load(path: Path) -> Loaded:
-    """Read the file *path*, and the certificates that it names, relative to its folder.
-
-    Raises InvalidConfig with every problem, each without the secrets on its line.
-    """
-    report = Report(str(path))
-    try:
-        found = read_file(path, report)
-    except FileNotFoundError:
-        report.add("no such file; `promheal config web` writes one")
-        found = None
-    if found is None:
-        raise InvalidConfig(report.problems)
-    report = Report(str(path), found[1])
-    tree = parse(found[1], report)
-    config, context = WebConfig(), None
-    if tree is not None:
-        config = _read(tree, report)
-        context = _context(config, tree, path.parent, report)
-    if report.broken:
-        raise InvalidConfig(discreet(report.problems, tree))
-    named = config.tls.files if config.tls else ()
-    return Loaded(
-        config=config, context=context, files=(path, *(path.parent / name for name in named))
-    )
-
-
-def _context(config: WebConfig, tree: Node, folder: Path, report: Report) -> ssl.SSLContext | None:
-    if config.tls is None:
-        return None
-    node = value_of(tree, "tls_server_config")
-    assert node is not None
-    try:
-        return tls.build(config.tls, folder)
-    except tls.UnusableTls as error:
-        mark(value_of(node, error.key) or node, report, error.message)
-        return None
-
-
-# ── readers ──
-
-
-def _secret(what: str, pattern: re.Pattern[str], remedy: str) -> Read:
-    """Return the reader of a text that no problem repeats."""
-
-    def read(node: Node, report: Report) -> Any:
-        if not isinstance(node, Scalar) or not pattern.fullmatch(node.value):
-            return mark(node, report, f"expected {what}; {remedy}")
-        return node.value
-
-    return read
-
-
-_read_hash: Final = _secret(
-    "a bcrypt hash", _HASH, "make one from the password: htpasswd -nBC 10 '' | tr -d ':\\n'"
-)
-_read_digest: Final = _secret(
-    "64 hexadecimal digits", _SHA256, 'write the token\'s SHA-256: printf %s "$TOKEN" | sha256sum'
-)
-
-
-def _read_password(node: Node, report: Report) -> Any:
-    text = _read_hash(node, report)
-    if text is BAD:
-        return BAD
-    rounds = int(text[4:6])
-    if not 4 <= rounds <= MOST_ROUNDS:
-        return mark(node, report, f"a bcrypt cost from 4 to {MOST_ROUNDS}, not {rounds}")
-    return text
-
-
-def _read_sha256(node: Node, report: Report) -> Any:
-    text = _read_digest(node, report)
-    if text is BAD:
-        return BAD
-    if text.lower() == _NOTHING:
-        return mark(node, report, "this is the SHA-256 of nothing; hash the token itself")
-    return text.lower()
-
-
-def _collection(of: type[Node], what: str, read: Read) -> Read:
-    """Return *read* for what may hold secrets: something else in its place is not repeated."""
-
-    def read_it(node: Node, report: Report) -> Any:
-        if not isinstance(node, of):
-            return mark(node, report, f"expected {what}")
-        return read(node, report)
-
-    return read_it
-
-
-def _read_user(node: Node, report: Report) -> Any:
-    name = read_text(node, report)
-    if name is BAD:
-        return BAD
-    if not name or ":" in name:
-        return mark(node, report, "a user's name is not empty and has no colon")
-    return name
-
-
-def _read_headers(node: Node, report: Report) -> Any:
-    found = mapping(read_text, read_text)(node, report)
-    if found is BAD:
-        return BAD
-    assert isinstance(node, Pairs)
-    for (key, value), (name, text) in zip(node.pairs, found.items(), strict=True):
-        if name not in _HEADERS:
-            mark(key, report, f"this header cannot be set{suggestion(name, _HEADERS)}")
-        elif text and _HEADERS[name] and text not in _HEADERS[name]:
-            mark(value, report, f"expected {' or '.join(_HEADERS[name])}")
-        elif not _HEADER_VALUE.fullmatch(text):
-            mark(value, report, "a header takes printable ASCII on one line")
-    return tuple((name, text) for name, text in found.items() if text)
-
-
-_READERS: Final = Readers()
-_TLS_KEYS: Final = _READERS.keys(Tls)
-_TOKEN: Final = _collection(
-    Pairs,
-    "a mapping with name, sha256 and role",
-    lambda node, report: construct(
-        Token,
-        read_keys(node, report, _READERS.keys(Token, sha256=_read_sha256)) or {},
-        node,
-        report,
-    ),
-)
-
-
-def _read_tls(node: Node, report: Report) -> Any:
-    if isinstance(node, Pairs) and not node.pairs:
-        return None
-    values = read_keys(node, report, _TLS_KEYS)
-    return BAD if values is None else construct(Tls, values, node, report)
-
-
-def _read_http(node: Node, report: Report) -> Any:
-    # HTTP/1.1 is served whatever `http2` says: its default is true, so files have it.
-    keys = {
-        "http2": MappingKey(read=read_bool, field="http2"),
-        "headers": MappingKey(read=optional(_read_headers), field="headers"),
-    }
-    values = read_keys(node, report, keys)
-    return BAD if values is None else values.get("headers") or ()
-
-
-_KEYS: Final = {
-    name: MappingKey(read=optional(read), field=field)
-    for name, field, read in (
-        ("tls_server_config", "tls", _read_tls),
-        ("http_server_config", "headers", _read_http),
-        ("rate_limit", "rate_limit", _READERS.of(RateLimit)),
-        (
-            "basic_auth_users",
-            "users",
-            _collection(
-                Pairs, "a mapping of users to bcrypt hashes", mapping(_read_user, _read_password)
-            ),
-        ),
-        ("roles", "roles", _READERS.of(dict[str, Role])),
-        (
-            "bearer_tokens",
-            "tokens",
-            _collection(
-                Items, "a list of tokens, each with name, sha256 and role", sequence(_TOKEN)
-            ),
-        ),
-        ("client_certificates", "certificates", _READERS.of(tuple[ClientCertificate, ...])),
-    )
-}
-
-
-def _read(tree: Node, report: Report) -> WebConfig:
-    """Return what the document says; of a broken one, what could be read."""
-    if isinstance(tree, Scalar) and tree.is_null:
-        return WebConfig()
-    if not isinstance(tree, Pairs):
-        mark(tree, report, f"expected a mapping with {', '.join(_KEYS)}")
-        return WebConfig()
-    values = read_keys(tree, report, _KEYS) or {}
-    good = {name: value for name, value in values.items() if value is not BAD and value is not None}
-    tokens = good.pop("tokens", ())
-    config = WebConfig(**good, tokens={token.sha256: token for token in tokens})
-    if not report.broken:
-        _check(config, tokens, tree, report)
-    return config
-
-
-def _check(config: WebConfig, tokens: tuple[Token, ...], tree: Pairs, report: Report) -> None:
-    """Report what no key can say alone."""
-    for key, _ in _pairs(tree, "roles"):
-        name = key_text(key, report) or ""
-        if name not in config.users:
-            mark(key, report, f"no user of basic_auth_users{suggestion(name, config.users)}")
-    taken = set(config.users)
-    for token, node in zip(tokens, _items(tree, "bearer_tokens"), strict=True):
-        if token.name in taken:
-            mark(value_of(node, "name") or node, report, "another user or token has this name")
-        if config.tokens[token.sha256] is not token:
-            mark(value_of(node, "sha256") or node, report, "another token has this SHA-256")
-        taken.add(token.name)
-    asks = config.tls is not None and config.tls.client_auth_type != tls.NO_CERTIFICATE
-    sans: set[str] = set()
-    for certificate, node in zip(
-        config.certificates, _items(tree, "client_certificates"), strict=True
-    ):
-        if certificate.san in sans:
-            mark(value_of(node, "san") or node, report, "this SAN has a role already")
-        sans.add(certificate.san)
-        if not asks:
-            mark(
-                node, report,
-                f"no certificate is asked for: tls_server_config needs client_ca_file and "
-                f"client_auth_type: {tls.REQUIRED} or {tls.IF_GIVEN}",
-            )  # fmt: skip
-    if config.rate_limit.interval and not config.rate_limit.burst:
-        limit = value_of(tree, "rate_limit")
-        assert limit is not None
-        mark(limit, report, "without a burst nobody would be served; write one, as burst: 20")
-
-
-def _pairs(tree: Node, name: str) -> list[tuple[Node, Node]]:
-    node = value_of(tree, name)
-    return node.pairs if isinstance(node, Pairs) else []
-
-
-def _items(tree: Node, name: str) -> list[Node]:
-    node = value_of(tree, name)
-    return node.items if isinstance(node, Items) else []

@@ -1,7 +1,7 @@
-"""How is gunicorn run? One worker process, and a SIGHUP that it survives.
+"""gunicorn with one worker process that reloads in place.
 
-gunicorn answers SIGHUP with new processes. promheal has one process, which holds the journal and
-the engine, so the signal is passed on to it, and it reads its configuration again in place.
+gunicorn replaces its workers at SIGHUP. Ours holds the journal and the engine, so it gets the
+signal and reads its configuration again itself.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ _WHY_ONE: Final = (
     "promheal runs in one worker process: breakers, budgets and locks live there, and a second "
     "one would act on the same alerts; give it more threads instead"
 )
-_REST: Final = 10.0  # seconds between two looks at a worker that may be stuck for 60
+_REST: Final = 10.0  # seconds between two checks of a worker that may be stuck for 60
 _SHARED_MEMORY: Final = Path("/dev/shm")  # noqa: S108  gunicorn unlinks its file at once
 DEFAULTS: Final[Mapping[str, object]] = {
     "threads": 40,
@@ -38,24 +38,24 @@ DEFAULTS: Final[Mapping[str, object]] = {
     "timeout": 60,  # seconds without a heartbeat of the main thread, which does nothing else
     "graceful_timeout": 30,  # seconds
 }
-"""What `Server` takes when the options do not say."""
+"""gunicorn's settings unless the options say otherwise."""
 
 
 class InPlaceArbiter(Arbiter):  # type: ignore[misc]  # gunicorn has no types
     """gunicorn's arbiter for a worker that reloads in place."""
 
     def wait_for_signals(self, timeout: float = 1.0) -> Any:
-        """Wait longer than gunicorn does: a signal ends it at once, and idle CPU is a promise."""
+        """Wait longer than gunicorn does: a signal still wakes it, and idle CPU is a promise."""
         return super().wait_for_signals(max(timeout, _REST))
 
     def handle_hup(self) -> None:
         self.kill_workers(signal.SIGHUP)
 
     def stop(self, graceful: bool = True) -> None:  # noqa: FBT001, FBT002  gunicorn's own signature
-        """End the worker as gunicorn does, and give it its time by a clock that does not step.
+        """Stop the worker as gunicorn does, but by a clock that does not step.
 
-        gunicorn reads the wall clock: set ahead, it would kill at once what may still act for
-        `graceful_timeout`; set back, it would wait that much longer for what hangs.
+        gunicorn uses the wall clock: set forward, it would kill a worker that may still act for
+        `graceful_timeout`; set back, it would wait that much longer for one that hangs.
         """
         arbiter.time = SimpleNamespace(
             time=time.monotonic, monotonic=time.monotonic, sleep=time.sleep
@@ -67,7 +67,7 @@ class InPlaceArbiter(Arbiter):  # type: ignore[misc]  # gunicorn has no types
 
 
 class RootLogger(Logger):  # type: ignore[misc]  # gunicorn has no types
-    """gunicorn's messages go where all others go: to the handlers of the root logger."""
+    """Sends gunicorn's messages to the handlers of the root logger, like all others."""
 
     def setup(self, cfg: Any) -> None:
         self.cfg = cfg
@@ -75,14 +75,14 @@ class RootLogger(Logger):  # type: ignore[misc]  # gunicorn has no types
         self._access_log_enabled = False
 
 
-class Server(BaseApplication):  # type: ignore[misc]  # gunicorn has no types
+class WebServer(BaseApplication):  # type: ignore[misc]  # gunicorn has no types
     """A WSGI application on gunicorn.
 
-    *build* is called in the worker, after the fork: threads and files that it opens belong there.
+    *build* is called in the worker, after the fork, where its threads and files belong.
     *options* are gunicorn's settings by name (`bind`, `threads`, `certfile`, …).
     *multiproc_dir* is the environment's PROMETHEUS_MULTIPROC_DIR.
 
-    Raises ConfigError for an option that promheal cannot run with, or that gunicorn refuses.
+    Raises ConfigError for an option that promheal cannot run with, or that gunicorn rejects.
     """
 
     def __init__(
@@ -102,7 +102,7 @@ class Server(BaseApplication):  # type: ignore[misc]  # gunicorn has no types
         super().__init__()
 
     def do_load_config(self) -> None:
-        """Set the options. gunicorn's own prints what is wrong and exits."""
+        """Set the options. gunicorn's own method prints the error and exits."""
         self.cfg = Config()
         fixed = _fixed()
         for name, value in {**DEFAULTS, **self._options}.items():
@@ -114,7 +114,7 @@ class Server(BaseApplication):  # type: ignore[misc]  # gunicorn has no types
             self._set(name, value)
 
     def load_config(self) -> None:
-        """Do nothing: do_load_config() has done it all."""
+        """Do nothing: do_load_config() did it all."""
 
     def load(self) -> WSGIApplication:
         return self._build()
@@ -126,7 +126,7 @@ class Server(BaseApplication):  # type: ignore[misc]  # gunicorn has no types
     def _set(self, name: str, value: object) -> None:
         try:
             self.cfg.set(name, value)
-        except Exception as error:  # its validators raise what they like
+        except Exception as error:  # its validators raise anything
             raise ConfigError(f"gunicorn's {name} cannot be {value!r}: {error}") from error
 
 
@@ -138,13 +138,13 @@ def _fixed() -> dict[str, object]:
         "accesslog": None,
         "preload_app": False,
         "reload": False,
-        "reuse_port": False,  # a second instance is to fail, not to share
+        "reuse_port": False,  # a second instance must fail, not share
         "sendfile": False,
-        "control_socket_disable": True,  # it would stand in the home directory and steer us
+        "control_socket_disable": True,  # it would be in the home directory, and control us
         "http_protocols": "h1",
         "protocol": "http",
         "proxy_protocol": "off",
         "do_handshake_on_connect": False,  # the worker does it without blocking
-        # The heartbeat is a file's time: on a busy disk it would wait for the journal's fsync.
+        # The heartbeat is a file's mtime: on a busy disk it would wait for the journal's fsync.
         "worker_tmp_dir": str(_SHARED_MEMORY) if _SHARED_MEMORY.is_dir() else None,
     }

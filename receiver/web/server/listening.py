@@ -1,4 +1,4 @@
-"""Can we listen there? Said at once and in one line, before gunicorn tries it five times."""
+"""Checks the listen address: one line says what is wrong, before gunicorn tries it five times."""
 
 from __future__ import annotations
 
@@ -12,13 +12,13 @@ from receiver.errors import ConfigError
 from receiver.process import table as processes
 
 PATIENCE: Final = 1.0
-"""Seconds in which whoever was there before us may end."""
+"""Seconds for a previous process on the port to exit."""
 _NEAR: Final = 20
-"""Ports above it of which a free one is proposed."""
+"""Ports above it among which a free one is proposed."""
 
 
 def refuse_what_is_taken(listen: str, host: str, port: int) -> None:
-    """Raise ConfigError where we cannot listen; *listen* is how the operator wrote it."""
+    """Raise ConfigError if we cannot listen there. *listen*: the address as it was written."""
     until = time.monotonic() + PATIENCE
     while (problem := _problem(host, port)) == errno.EADDRINUSE and time.monotonic() < until:
         time.sleep(0.1)
@@ -39,7 +39,7 @@ def refuse_what_is_taken(listen: str, host: str, port: int) -> None:
 
 
 def _problem(host: str, port: int) -> int:
-    """Return the errno of an attempt to listen as gunicorn does; 0 when it can be done."""
+    """Return the errno of listening as gunicorn does; 0 for success."""
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
     with socket.socket(family, socket.SOCK_STREAM) as found:
         found.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
@@ -59,6 +59,6 @@ def _held(port: int) -> str:
 
 
 def _free(host: str, port: int) -> str:
-    """Return a place near it where we can listen."""
+    """Return an address near it that is free."""
     near = next((one for one in range(port + 1, port + _NEAR) if not _problem(host, one)), port + 1)
     return f"[{host}]:{near}" if ":" in host else f"{host}:{near}"

@@ -1,7 +1,7 @@
-"""What does `tls_server_config` mean to Python's ssl? One context, or a refusal that says why.
+"""Makes an SSLContext of `tls_server_config`, or says why it cannot.
 
-The names are those of exporter-toolkit, and so of Go. What Python cannot do as Go does is refused,
-never left out: a client certificate that nobody verifies, TLS before 1.2, a list of curves.
+The names are exporter-toolkit's, and so Go's. What Python cannot do like Go is rejected, never
+ignored: unverified client certificates, TLS before 1.2, a list of curves.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ _OLD_VERSIONS: Final = ("TLS10", "TLS11")
 _ALWAYS: Final = frozenset(
     {"TLS_AES_128_GCM_SHA256", "TLS_AES_256_GCM_SHA384", "TLS_CHACHA20_POLY1305_SHA256"}
 )
-"""The suites of TLS 1.3: in Go, too, they cannot be chosen."""
+"""The suites of TLS 1.3, which cannot be chosen, as in Go."""
 _SUITES: Final = {
     "TLS_ECDHE_ECDSA_WITH_AES_128_GCM_SHA256": "ECDHE-ECDSA-AES128-GCM-SHA256",
     "TLS_ECDHE_ECDSA_WITH_AES_256_GCM_SHA384": "ECDHE-ECDSA-AES256-GCM-SHA384",
@@ -88,7 +88,7 @@ _Name = Annotated[str, msgspec.Meta(min_length=1)]
 
 
 class Tls(msgspec.Struct, frozen=True, kw_only=True):
-    """`tls_server_config`. Paths are as they stand in the file."""
+    """`tls_server_config`. Paths are as written in the file."""
 
     cert: str = ""
     key: str = ""
@@ -125,7 +125,7 @@ def build(tls: Tls, folder: Path) -> ssl.SSLContext:
     """Return the context of *tls*, whose paths are relative to *folder*. Raises UnusableTls."""
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     context.set_alpn_protocols(["http/1.1"])
-    # Without it an end without good-bye, which a deadline of ours is too, would be an error.
+    # Without it an end without close_notify, as after our own deadline, would be an error.
     context.options |= getattr(ssl, "OP_IGNORE_UNEXPECTED_EOF", 0)
     _choose_versions(context, tls)
     _choose_suites(context, tls)
@@ -215,7 +215,7 @@ def _ask_for_certificates(context: ssl.SSLContext, tls: Tls, folder: Path) -> No
     if not asks:
         raise UnusableTls(_key(tls, "client_ca"), f"needs client_auth_type: {REQUIRED}")
     authority = _pem(tls, "client_ca", folder)
-    # As in Go, whatever stands in the file is trusted, an intermediate or a leaf too.
+    # As in Go, every certificate in the file is trusted, an intermediate or a leaf too.
     context.verify_flags |= ssl.VERIFY_X509_PARTIAL_CHAIN
     try:
         context.load_verify_locations(cadata=authority.decode("ascii", "replace"))
@@ -224,7 +224,7 @@ def _ask_for_certificates(context: ssl.SSLContext, tls: Tls, folder: Path) -> No
 
 
 def _key(tls: Tls, name: str) -> str:
-    """Return the key that was written: the file's or the text's."""
+    """Return the key that the operator used: `cert_file` or `cert`."""
     return f"{name}_file" if getattr(tls, f"{name}_file") else name
 
 
@@ -246,7 +246,7 @@ def _pem(tls: Tls, name: str, folder: Path) -> bytes:
 
 @contextmanager
 def _in_memory(pem: bytes) -> Iterator[str]:
-    """Yield the path of a file that is on no disk: load_cert_chain() takes nothing but paths."""
+    """Yield the path of a file in memory: load_cert_chain() only takes paths."""
     number = os.memfd_create("pem", os.MFD_CLOEXEC)
     try:
         os.write(number, pem)
