@@ -19,7 +19,7 @@ from click.testing import CliRunner
 
 from receiver.app import Promheal
 from receiver.cli.alert_file import read_alert_file
-from receiver.cli.once import acting_service, take
+from receiver.cli.passes import acting_service, take
 from receiver.cli.watch import _Watch, command
 from receiver.errors import JournalError
 from receiver.journal import Journal, Transaction, open_journal

@@ -1,4 +1,4 @@
-"""`promheal config`: what Alertmanager needs to know, and a first web.yml."""
+"""`promheal config`: routes for Alertmanager, and a first web.yml."""
 
 from __future__ import annotations
 
@@ -12,9 +12,8 @@ from typing import Final
 
 import click
 
-from receiver.cli import BROKEN, FINE
 from receiver.cli import options as shared
-from receiver.cli.output import say
+from receiver.cli.loading import loaded
 from receiver.errors import ConfigError
 
 HEAD = """\
@@ -105,29 +104,20 @@ def command() -> None:
     show_default=True,
     help="Where Alertmanager reaches promheal.",
 )
-def alertmanager(file: Path | None, config_file: Path, url: str) -> int:
+def alertmanager(file: Path | None, config_file: Path, url: str) -> None:
     """Print the routes and the receiver for alertmanager.yml.
 
     The routes lead to promheal what its strategies heal. FILE is promheal.yml, or --config.file is.
     """
-    from receiver.actions import discover  # noqa: PLC0415  100 ms, which --help does not need
-    from receiver.config.files import load  # noqa: PLC0415
-    from receiver.doctor.routing import seldom, wanted  # noqa: PLC0415
+    from receiver.doctor.routing import seldom, wanted  # noqa: PLC0415  100 ms, not for --help
     from receiver.policy.duration import format_duration  # noqa: PLC0415
-    from receiver.settings.environment import environment  # noqa: PLC0415
-    from receiver.yaml.diagnostics import InvalidConfig, format_problem  # noqa: PLC0415
 
     file = file or config_file
-    try:
-        loaded = load(file, discover(), environment())
-    except InvalidConfig as invalid:
-        for problem in invalid.problems:
-            say(format_problem(problem), err=True)
-        return BROKEN
-    routes = wanted(loaded.strategies)
+    found = loaded(file)
+    routes = wanted(found.strategies)
     if not routes:
         raise ConfigError(f"{file} has no strategies, so no alert has to be routed to promheal")
-    repeat = seldom(loaded.settings.engine.stale_after)
+    repeat = seldom(found.settings.engine.stale_after)
     click.echo(HEAD.format(file=os.path.relpath(file)), nl=False)
     for route in routes:
         text = ROUTE.format(
@@ -137,7 +127,6 @@ def alertmanager(file: Path | None, config_file: Path, url: str) -> int:
         )
         click.echo(text, nl=False)
     click.echo(RECEIVER.format(url=url.rstrip("/")), nl=False)
-    return FINE
 
 
 def _listed(texts: Iterable[str]) -> str:

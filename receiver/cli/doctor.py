@@ -1,4 +1,4 @@
-"""`promheal doctor`: will it work, from here and now?"""
+"""`promheal doctor`: whether it will work, from here and now."""
 
 from __future__ import annotations
 
@@ -9,10 +9,11 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from receiver.cli import BROKEN, FINDINGS, FINE, WARNINGS
+from receiver.cli import FINDINGS, FINE, WARNINGS
 from receiver.cli import options as shared
 from receiver.cli.client import Server, perhaps, understood
-from receiver.cli.output import say, show, table
+from receiver.cli.loading import loaded
+from receiver.cli.output import show, table
 from receiver.cli.values import DURATION
 
 if TYPE_CHECKING:  # 100 ms to import, which --help does not need
@@ -66,27 +67,19 @@ def command(
     Exit code 0 when all is well, 1 when something does not work, 2 when the configuration cannot be
     read, 3 when there are only warnings.
     """
-    from receiver.actions import discover  # noqa: PLC0415  100 ms, which --help does not need
-    from receiver.config.files import load  # noqa: PLC0415
-    from receiver.doctor.questions import count, examine  # noqa: PLC0415
+    from receiver.doctor.questions import count, examine  # noqa: PLC0415  100 ms, not for --help
     from receiver.policy.finding import Grade  # noqa: PLC0415
-    from receiver.yaml.diagnostics import InvalidConfig, format_problem  # noqa: PLC0415
 
     if not send and (strategy or yes):
         raise click.UsageError("--strategy and --yes are for --send-test-alert")
     options = shared.options(config_file, storage_url)
-    try:
-        loaded = load(config_file, discover(), options.environ)
-    except InvalidConfig as invalid:
-        for problem in invalid.problems:
-            say(format_problem(problem), err=True)
-        return BROKEN
+    configuration = loaded(config_file)
     findings: Sequence[Finding]
     if send:
-        findings = [_tested(loaded, strategy, server(), timeout, yes=yes)]
+        findings = [_tested(configuration, strategy, server(), timeout, yes=yes)]
     else:
-        with _bar("asking", count(loaded, options)) as bar:
-            findings = examine(loaded, options, timeout=timeout, done=lambda: bar.update(1))
+        with _bar("asking", count(configuration, options)) as bar:
+            findings = examine(configuration, options, timeout=timeout, done=lambda: bar.update(1))
     show(
         {"findings": findings},
         output,
@@ -105,7 +98,7 @@ def _bar(label: str, length: int) -> Any:
 
 
 def _tested(
-    loaded: LoadedConfig, strategy: str | None, server: Server, timeout: float, *, yes: bool
+    configuration: LoadedConfig, strategy: str | None, server: Server, timeout: float, *, yes: bool
 ) -> Finding:
     """Send a test alert, and say what became of it, once people have been warned."""
     from receiver.clock import steady_clock  # noqa: PLC0415
@@ -121,7 +114,7 @@ def _tested(
     def last() -> Arrived | None:
         return understood(server.get("/api/status"), StatusAnswer).last_test_alert
 
-    test = prepare(loaded, strategy, timeout=timeout)
+    test = prepare(configuration, strategy, timeout=timeout)
     last()  # before anybody is woken
     click.echo(f"Alertmanager will be sent {shown(test.labels)}, and will tell", err=True)
     for line in test.told():
@@ -131,4 +124,6 @@ def _tested(
             raise click.UsageError("there is no terminal to ask on; --yes sends it all the same")
         click.confirm("Send it?", abort=True, err=True)
     with _bar("waiting", round(test.patience)) as bar:
-        return follow(test, alertmanager_of(loaded, timeout), last, bar.update, steady_clock())
+        return follow(
+            test, alertmanager_of(configuration, timeout), last, bar.update, steady_clock()
+        )
