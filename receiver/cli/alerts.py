@@ -1,14 +1,13 @@
-"""`promheal alerts`: what fires, and who would heal it?"""
+"""`promheal alerts`: what fires, and which strategies match."""
 
 from __future__ import annotations
 
 import click
 import msgspec
 
-from receiver.cli import client
-from receiver.cli import options as shared
-from receiver.cli.client import Server
-from receiver.cli.output import moment, paged, show, table
+from receiver.cli import paging
+from receiver.cli.api import Api, api
+from receiver.cli.output import moment
 
 
 class _Alert(msgspec.Struct, frozen=True, kw_only=True, rename="camel"):
@@ -24,19 +23,14 @@ class _Alerts(msgspec.Struct, frozen=True, kw_only=True):
 
 
 @click.command("alerts")
-@click.option("--limit", type=click.IntRange(1, 500), default=50, show_default=True)
-@click.option("--offset", type=click.IntRange(0), help="Leave out so many: the next page.")
-@client.server
-@shared.output
-def command(limit: int, offset: int | None, server: Server, output: str) -> None:
+@paging.by_offset
+@api
+def command(limit: int, offset: int | None, api: Api) -> None:
     """List what fires, as Alertmanager said, oldest first, with the strategies that match."""
-    answer = server.get("/api/alerts", limit=limit, offset=offset)
-    show(answer, output, lambda: _text(client.understood(answer, _Alerts)))
+    api.get("/api/alerts", _Alerts, _text, limit=limit, offset=offset)
 
 
 def _text(page: _Alerts) -> str:
-    if not page.alerts:
-        return "nothing fires"
     rows = [
         [
             moment(alert.starts_at),
@@ -46,7 +40,10 @@ def _text(page: _Alerts) -> str:
         ]
         for alert in page.alerts
     ]
-    return paged(table(rows, ["SINCE", "LAST SEEN", "STRATEGIES", "ALERT"]), "--offset", page.next)
+    header = ["SINCE", "LAST SEEN", "STRATEGIES", "ALERT"]
+    return paging.listing(
+        rows, header, empty="nothing fires", option="--offset", following=page.next
+    )
 
 
 def _labels(labels: dict[str, str]) -> str:

@@ -1,14 +1,13 @@
-"""`promheal approve`, `reject` and `cancel`: what does a person say about one run?"""
+"""`promheal approve`, `reject` and `cancel`: what a person decides about one run."""
 
 from __future__ import annotations
 
 import click
 import msgspec
 
-from receiver.cli import client, values
-from receiver.cli import options as shared
-from receiver.cli.client import Server
-from receiver.cli.output import show, table
+from receiver.cli import values
+from receiver.cli.api import Api, api
+from receiver.cli.output import table
 
 
 class _Run(msgspec.Struct, frozen=True, kw_only=True):
@@ -26,11 +25,9 @@ def saying(verb: str, text: str, *, listed: str = "promheal runs --state pending
     @click.command(verb, help=f"{text}\n\nExit code 1 when there is no such run, or not so now.")
     @click.argument("number", metavar="ID", type=values.RunId(listed))
     @values.reason
-    @client.server
-    @shared.output
-    def command(number: int, reason: str, server: Server, output: str) -> None:
-        answer = server.post(f"/api/runs/{number}/{verb}", reason=reason)
-        show(answer, output, lambda: _text(client.understood(answer, _Run)))
+    @api
+    def command(number: int, reason: str, api: Api) -> None:
+        api.post(f"/api/runs/{number}/{verb}", _Run, _text, reason=reason)
 
     return command
 

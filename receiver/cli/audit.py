@@ -1,14 +1,13 @@
-"""`promheal audit`: who changed what, and why?"""
+"""`promheal audit`: who changed what, and why."""
 
 from __future__ import annotations
 
 import click
 import msgspec
 
-from receiver.cli import client
-from receiver.cli import options as shared
-from receiver.cli.client import Server
-from receiver.cli.output import moment, paged, show, table
+from receiver.cli import paging
+from receiver.cli.api import Api, api
+from receiver.cli.output import moment
 
 
 class _Change(msgspec.Struct, frozen=True, kw_only=True):
@@ -27,27 +26,19 @@ class _Audit(msgspec.Struct, frozen=True, kw_only=True):
 
 
 @click.command("audit")
-@click.option("--limit", type=click.IntRange(1, 500), default=20, show_default=True)
-@click.option(
-    "--before", type=click.IntRange(1), help="Only changes older than this id: the next page."
-)
-@client.server
-@shared.output
-def command(limit: int, before: int | None, server: Server, output: str) -> None:
+@paging.by_id("changes")
+@api
+def command(limit: int, before: int | None, api: Api) -> None:
     """List what people changed on a running server, newest first."""
-    answer = server.get("/api/audit", limit=limit, before=before)
-    show(answer, output, lambda: _text(client.understood(answer, _Audit)))
+    api.get("/api/audit", _Audit, _text, limit=limit, before=before)
 
 
 def _text(page: _Audit) -> str:
-    if not page.audit:
-        return "nobody changed anything"
     rows = [
         [one.id, moment(one.at), one.by, one.action, one.object, one.reason, one.detail]
         for one in page.audit
     ]
-    return paged(
-        table(rows, ["ID", "AT", "BY", "ACTION", "OBJECT", "REASON", "DETAIL"]),
-        "--before",
-        page.next,
+    header = ["ID", "AT", "BY", "ACTION", "OBJECT", "REASON", "DETAIL"]
+    return paging.listing(
+        rows, header, empty="nobody changed anything", option="--before", following=page.next
     )

@@ -1,4 +1,4 @@
-"""`promheal breakers`: what stopped, because it kept failing?"""
+"""`promheal breakers`: what stopped because it kept failing."""
 
 from __future__ import annotations
 
@@ -7,14 +7,12 @@ from collections.abc import Sequence
 import click
 import msgspec
 
-from receiver.cli import client
-from receiver.cli import options as shared
-from receiver.cli.client import Server
-from receiver.cli.output import moment, show, table
+from receiver.cli.api import Api, api
+from receiver.cli.output import moment, table
 
 
-class Breaker(msgspec.Struct, frozen=True, kw_only=True, rename="camel"):
-    """One breaker, as the server says."""
+class BreakerStatus(msgspec.Struct, frozen=True, kw_only=True, rename="camel"):
+    """One breaker, as the server shows it."""
 
     name: str
     state: str
@@ -26,7 +24,7 @@ class Breaker(msgspec.Struct, frozen=True, kw_only=True, rename="camel"):
 
     @property
     def why(self) -> str:
-        """What it waits for, or why it does not."""
+        """What it waits for, or why it does not wait."""
         if self.permanent_open_reason:
             return self.permanent_open_reason
         if self.trial is not None:
@@ -35,23 +33,21 @@ class Breaker(msgspec.Struct, frozen=True, kw_only=True, rename="camel"):
 
 
 class _Breakers(msgspec.Struct, frozen=True):
-    breakers: list[Breaker]
+    breakers: list[BreakerStatus]
 
 
 @click.command("breakers")
-@client.server
-@shared.output
-def command(server: Server, output: str) -> None:
+@api
+def command(api: Api) -> None:
     """List the circuit breakers of a running server.
 
     Shown are the main one, one a strategy, and those of targets that are not closed or have
     failures.
     """
-    answer = server.get("/api/breakers")
-    show(answer, output, lambda: text(client.understood(answer, _Breakers).breakers))
+    api.get("/api/breakers", _Breakers, lambda answer: text(answer.breakers))
 
 
-def text(breakers: Sequence[Breaker]) -> str:
+def text(breakers: Sequence[BreakerStatus]) -> str:
     return table(
         [[one.name, one.state, one.failure_count, one.trips, one.why] for one in breakers],
         ["NAME", "STATE", "FAILURES", "TRIPS", ""],

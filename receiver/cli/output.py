@@ -1,4 +1,4 @@
-"""How is an answer printed? As a table for people, as JSON or YAML for programs."""
+"""Prints answers: as a table for people, as JSON or YAML for programs."""
 
 from __future__ import annotations
 
@@ -40,11 +40,6 @@ def table(rows: Sequence[Sequence[object]], header: Sequence[str] = ()) -> str:
         "  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip()
         for row in cells
     )
-
-
-def paged(text: str, option: str, following: int | None) -> str:
-    """Return a page of a list, and by which option the next one is asked for, if there is one."""
-    return text if following is None else f"{text}\nmore: {option} {following}"
 
 
 def moment(at: float | None) -> str:

@@ -1,4 +1,4 @@
-"""`promheal pause`: should nothing begin for a while?"""
+"""`promheal pause`: let nothing begin for a while."""
 
 from __future__ import annotations
 
@@ -8,18 +8,17 @@ from typing import Any, TypeVar
 import click
 import msgspec
 
-from receiver.cli import client, values
-from receiver.cli import options as shared
-from receiver.cli.client import Server
-from receiver.cli.output import moment, show, table
+from receiver.cli import values
+from receiver.cli.api import Api, api
+from receiver.cli.output import moment, table
 from receiver.log import escape
 from receiver.policy.duration import format_duration
 
 F = TypeVar("F", bound=Callable[..., Any])
 
 
-class Pause(msgspec.Struct, frozen=True, kw_only=True):
-    """One pause, as the server says."""
+class PauseStatus(msgspec.Struct, frozen=True, kw_only=True):
+    """One pause, as the server shows it."""
 
     id: int
     scope: str
@@ -42,13 +41,13 @@ class _Covers(msgspec.Struct, frozen=True, kw_only=True, rename="camel"):
     runs_waiting: _Some
 
 
-class _Paused(Pause, frozen=True, kw_only=True):
+class _Paused(PauseStatus, frozen=True, kw_only=True):
     covers: _Covers | None = None
-    """None: of a server that does not say it."""
+    """None from a server that does not tell."""
 
 
 def scope_options(function: F) -> F:
-    """Add --strategy and --target, which narrow what is meant; without them it is everything."""
+    """Add --strategy and --target, which narrow the scope; without them it is everything."""
     function = click.option(
         "--target",
         type=values.TARGET,
@@ -59,13 +58,13 @@ def scope_options(function: F) -> F:
 
 
 def scope_of(strategy: str | None, target: str | None) -> str:
-    """Return what is meant, as the server writes it. Raises UsageError for both."""
+    """Return the scope as the server writes it. Raises UsageError if both are given."""
     if strategy is not None and target is not None:
         raise click.UsageError("--strategy and --target: give one of them")
     return target or ("all" if strategy is None else f"strategy:{strategy}")
 
 
-def text(pauses: Sequence[Pause]) -> str:
+def text(pauses: Sequence[PauseStatus]) -> str:
     return table(
         [
             [
@@ -89,15 +88,13 @@ def text(pauses: Sequence[Pause]) -> str:
 @click.option(
     "--even-if-unknown", is_flag=True, help="Also a strategy or a target that was never heard of."
 )
-@client.server
-@shared.output
+@api
 def command(
     reason: str,
     span: float | None,
     strategy: str | None,
     target: str | None,
-    server: Server,
-    output: str,
+    api: Api,
     *,
     even_if_unknown: bool,
 ) -> None:
@@ -109,17 +106,15 @@ def command(
     given: dict[str, Any] = {} if span is None else {"for": format_duration(span)}
     if even_if_unknown:
         given["evenIfUnknown"] = True
-    answer = server.post(
-        "/api/system/heal/pause", reason=reason, scope=scope_of(strategy, target), **given
-    )
-    show(answer, output, lambda: _text(client.understood(answer, _Paused)))
+    scope = scope_of(strategy, target)
+    api.post("/api/system/heal/pause", _Paused, _text, reason=reason, scope=scope, **given)
 
 
 def _text(paused: _Paused) -> str:
-    told = [text([paused])]
+    lines = [text([paused])]
     if paused.covers is not None:
-        told += _covered(paused.covers)
-    return "\n".join(told)
+        lines += _covered(paused.covers)
+    return "\n".join(lines)
 
 
 def _covered(covers: _Covers) -> Iterator[str]:

@@ -1,4 +1,4 @@
-"""`promheal resume`: may it begin again?"""
+"""`promheal resume`: end dormancy and pauses."""
 
 from __future__ import annotations
 
@@ -7,34 +7,29 @@ from collections.abc import Iterable
 import click
 import msgspec
 
-from receiver.cli import client, values
-from receiver.cli import options as shared
-from receiver.cli.client import Server
-from receiver.cli.output import show
-from receiver.cli.pause import Pause, scope_of, scope_options
+from receiver.cli import values
+from receiver.cli.api import Api, api
+from receiver.cli.pause import PauseStatus, scope_of, scope_options
 from receiver.cli.pause import text as paused_text
 from receiver.errors import RefusedError
 from receiver.reporting.needs.engine import resuming
 
 
 class _Pauses(msgspec.Struct, frozen=True):
-    pauses: list[Pause]
+    pauses: list[PauseStatus]
 
 
 class _Resumed(msgspec.Struct, frozen=True, kw_only=True, rename="camel"):
     dormancy_ended: bool
-    pauses_lifted: list[Pause]
-    stays_paused: list[Pause] = []
+    pauses_lifted: list[PauseStatus]
+    stays_paused: list[PauseStatus] = []
 
 
 @click.command("resume")
 @values.reason
 @scope_options
-@client.server
-@shared.output
-def command(
-    reason: str, strategy: str | None, target: str | None, server: Server, output: str
-) -> None:
+@api
+def command(reason: str, strategy: str | None, target: str | None, api: Api) -> None:
     """End dormancy and pauses of everything, or the pauses of one strategy or target.
 
     What is paused on its own stays so, and is listed with the command that lifts it. Exit code 1
@@ -42,13 +37,12 @@ def command(
     """
     scope = scope_of(strategy, target)
     try:
-        answer = server.post("/api/system/heal/resume", reason=reason, scope=scope)
+        api.post("/api/system/heal/resume", _Resumed, _text, reason=reason, scope=scope)
     except RefusedError as refused:
         if refused.code != "not_paused":
             raise
-        left = client.understood(server.get("/api/pauses"), _Pauses).pauses
+        left = api.look("/api/pauses", _Pauses).pauses
         raise RefusedError(f"{refused}\n{_commands(left)}", status=refused.status) from None
-    show(answer, output, lambda: _text(client.understood(answer, _Resumed)))
 
 
 def _text(resumed: _Resumed) -> str:
@@ -61,6 +55,6 @@ def _text(resumed: _Resumed) -> str:
     return "\n".join(lines)
 
 
-def _commands(pauses: Iterable[Pause]) -> str:
+def _commands(pauses: Iterable[PauseStatus]) -> str:
     commands = dict.fromkeys(resuming(pause.scope) for pause in pauses)
     return "\n".join(["to lift it:", *(f"  {command}" for command in commands)])

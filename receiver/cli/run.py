@@ -1,4 +1,4 @@
-"""`promheal run ID`: what happened, step by step, and why?"""
+"""`promheal run ID`: what happened, step by step, and why."""
 
 from __future__ import annotations
 
@@ -6,10 +6,8 @@ from typing import Any
 
 import click
 
-from receiver.cli import client
-from receiver.cli import options as shared
-from receiver.cli.client import Server
-from receiver.cli.output import moment, show, table
+from receiver.cli.api import Api, api
+from receiver.cli.output import moment, table
 from receiver.cli.values import RunId
 from receiver.log import escape
 from receiver.policy.duration import format_duration
@@ -17,12 +15,10 @@ from receiver.policy.duration import format_duration
 
 @click.command("run")
 @click.argument("number", metavar="ID", type=RunId("promheal runs"))
-@client.server
-@shared.output
-def command(number: int, server: Server, output: str) -> None:
+@api
+def command(number: int, api: Api) -> None:
     """Show run ID: what was decided, every step, and what Prometheus said."""
-    run = server.get(f"/api/runs/{number}")
-    show(run, output, lambda: _text(run))
+    api.get(f"/api/runs/{number}", dict[str, Any], _text)
 
 
 def _text(run: dict[str, Any]) -> str:

@@ -1,4 +1,4 @@
-"""`promheal runs`: what has been done lately?"""
+"""`promheal runs`: what was done lately."""
 
 from __future__ import annotations
 
@@ -6,17 +6,15 @@ from typing import Any
 
 import click
 
-from receiver.cli import client
-from receiver.cli import options as shared
-from receiver.cli.client import Server
-from receiver.cli.output import moment, paged, show, table
+from receiver.cli import paging
+from receiver.cli.api import Api, api
+from receiver.cli.output import moment
 from receiver.cli.values import WordOf
 from receiver.policy.run import Outcome, State
 
 
 @click.command("runs")
-@client.server
-@shared.output
+@api
 @click.option("--strategy", help="Only runs of this strategy.")
 @click.option(
     "--state",
@@ -28,12 +26,10 @@ from receiver.policy.run import Outcome, State
     type=WordOf(Outcome, other="--state", others=State),
     help="Only runs that ended so.",
 )
-@click.option("--limit", type=click.IntRange(1, 500), default=20, show_default=True)
-@click.option("--before", type=int, help="Only runs older than this id: the next page.")
-def command(server: Server, output: str, **query: Any) -> None:
+@paging.by_id("runs")
+def command(api: Api, **query: Any) -> None:
     """List the runs of a running server, newest first."""
-    page = server.get("/api/runs", **query)
-    show(page, output, lambda: _text(page))
+    api.get("/api/runs", dict[str, Any], _text, **query)
 
 
 def _text(page: dict[str, Any]) -> str:
@@ -48,7 +44,5 @@ def _text(page: dict[str, Any]) -> str:
         ]
         for run in page["runs"]
     ]
-    if not rows:
-        return "no runs"
-    text = table(rows, ["ID", "STRATEGY", "TARGET", "OUTCOME", "CREATED", "REASON"])
-    return paged(text, "--before", page["next"])
+    header = ["ID", "STRATEGY", "TARGET", "OUTCOME", "CREATED", "REASON"]
+    return paging.listing(rows, header, empty="no runs", option="--before", following=page["next"])

@@ -1,4 +1,4 @@
-"""`promheal status`: how is the healer?"""
+"""`promheal status`: what stops it, what it waits for, what a person should do."""
 
 from __future__ import annotations
 
@@ -7,15 +7,14 @@ from collections.abc import Mapping
 import click
 import msgspec
 
-from receiver.cli import FINDINGS, FINE, breakers, client, pause, tasks
-from receiver.cli import options as shared
-from receiver.cli.client import Server
-from receiver.cli.output import moment, show, table
+from receiver.cli import FINDINGS, FINE, breakers, pause, tasks
+from receiver.cli.api import Api, api, understood
+from receiver.cli.output import moment, table
 from receiver.log import escape
 
 
 class _Part(msgspec.Struct, frozen=True, kw_only=True, rename="camel"):
-    """A part of the status. What an older server does not say is as if all were well."""
+    """A part of the status. What an older server does not tell counts as well."""
 
 
 class _Healing(_Part, frozen=True, kw_only=True):
@@ -33,7 +32,7 @@ class _Healing(_Part, frozen=True, kw_only=True):
 class _Background(_Part, frozen=True, kw_only=True):
     total_tasks: int = 0
     active_tasks: int = 0
-    tasks: list[tasks.Task] = []
+    tasks: list[tasks.TaskStatus] = []
 
 
 class _Keys(_Part, frozen=True, kw_only=True):
@@ -94,12 +93,12 @@ class _Config(_Part, frozen=True, kw_only=True):
 class _Status(_Part, frozen=True, kw_only=True):
     status: str
     self_healing: _Healing
-    circuit_breakers: list[breakers.Breaker] = []
+    circuit_breakers: list[breakers.BreakerStatus] = []
     background_tasks: _Background = _Background()
     llm: _Llm = _Llm()
     services: list[_Service] = []
     flags: dict[str, bool] = {}
-    pauses: list[pause.Pause] = []
+    pauses: list[pause.PauseStatus] = []
     alerts: _Alerts = _Alerts()
     runs: dict[str, int] = {}
     waiting: dict[str, int] = {}
@@ -107,22 +106,19 @@ class _Status(_Part, frozen=True, kw_only=True):
     journal: _Journal = _Journal()
     config: _Config = _Config()
     needs: list[_Need] | None = None
-    """An older server says `issues` and `recommendations` only."""
+    """None from an older server, which tells `issues` and `recommendations` only."""
     issues: list[str] = []
     recommendations: list[str] = []
 
 
 @click.command("status")
-@client.server
-@shared.output
-def command(server: Server, output: str) -> int:
+@api
+def command(api: Api) -> int:
     """Show how a running server is: what stops it, what it waits for, what a person should do.
 
     Exit code 0 when it is healthy, 1 when it is not, 2 when it cannot be asked.
     """
-    answer = server.get("/api/status")
-    status = client.understood(answer, _Status)
-    show(answer, output, lambda: _text(status))
+    status = understood(api.get("/api/status", _Status, _text), _Status)
     return FINE if status.status == "healthy" else FINDINGS
 
 
@@ -181,7 +177,7 @@ def _text(status: _Status) -> str:
 
 
 def _needs(status: _Status) -> list[str]:
-    """What needs a person, and what helps; nothing needs one when there is nothing."""
+    """Return what needs a person, and what helps."""
     if status.needs is not None:
         return [_titled("needs you", "\n".join(map(_need, status.needs)))]
     return [
@@ -191,11 +187,11 @@ def _needs(status: _Status) -> list[str]:
 
 
 def _need(need: _Need) -> str:
-    said = [f"{need.severity.upper()}: {need.title}"]
-    said += [f"    {more}" for more in (need.why, need.advice) if more]
+    lines = [f"{need.severity.upper()}: {need.title}"]
+    lines += [f"    {more}" for more in (need.why, need.advice) if more]
     if need.command:
-        said.append(f"    $ {need.command}")
-    return "\n".join(map(escape, said))
+        lines.append(f"    $ {need.command}")
+    return "\n".join(map(escape, lines))
 
 
 def _healing(healing: _Healing) -> str:

@@ -1,4 +1,4 @@
-"""`promheal tasks`: what happens by the clock, and does it?"""
+"""`promheal tasks`: the background tasks, and how they fare."""
 
 from __future__ import annotations
 
@@ -7,17 +7,16 @@ from collections.abc import Sequence
 import click
 import msgspec
 
-from receiver.cli import client, values
-from receiver.cli import options as shared
-from receiver.cli.client import Server
-from receiver.cli.output import moment, show, table
+from receiver.cli import values
+from receiver.cli.api import Api, api, segment
+from receiver.cli.output import moment, table
 from receiver.policy.duration import format_duration
 
 _reason = click.option("--reason", type=values.REASON, help="Why; the audit keeps it.")
 
 
-class Task(msgspec.Struct, frozen=True, kw_only=True, rename="camel"):
-    """One background task, as the server says."""
+class TaskStatus(msgspec.Struct, frozen=True, kw_only=True, rename="camel"):
+    """One background task, as the server shows it."""
 
     id: str
     interval_seconds: float
@@ -31,7 +30,7 @@ class Task(msgspec.Struct, frozen=True, kw_only=True, rename="camel"):
 
 
 class _Tasks(msgspec.Struct, frozen=True, kw_only=True):
-    tasks: list[Task] = []
+    tasks: list[TaskStatus] = []
     removed: list[str] = []
     registered: list[str] = []
 
@@ -41,7 +40,7 @@ class _Removed(msgspec.Struct, frozen=True):
 
 
 class _ListAtFirst(click.Group):
-    """`promheal tasks -o json` lists, without a word for it."""
+    """Without a subcommand, and with options only, it lists."""
 
     def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
         if not args or (args[0].startswith("-") and args[0] not in ctx.help_option_names):
@@ -55,55 +54,41 @@ def command() -> None:
 
 
 @command.command("list")
-@client.server
-@shared.output
-def list_tasks(server: Server, output: str) -> None:
+@api
+def list_tasks(api: Api) -> None:
     """List the tasks: how often, when last and next, and what went wrong."""
-    answer = server.get("/api/tasks")
-    show(answer, output, lambda: text(client.understood(answer, _Tasks).tasks))
+    api.get("/api/tasks", _Tasks, lambda answer: text(answer.tasks))
 
 
-@command.command("pause")
-@_reason
-@client.server
-@shared.output
-def pause(reason: str | None, server: Server, output: str) -> None:
-    """Pause all tasks, until they are resumed. Healing goes on; `promheal pause` ends that."""
-    _change("pause", reason, server, output)
+def _changing(verb: str, text: str) -> None:
+    """Add the command that changes all tasks."""
+
+    @command.command(verb, help=text)
+    @_reason
+    @api
+    def change(reason: str | None, api: Api) -> None:
+        api.post(f"/api/tasks/{verb}", _Tasks, _changed_text, reason=reason)
 
 
-@command.command("resume")
-@_reason
-@client.server
-@shared.output
-def resume(reason: str | None, server: Server, output: str) -> None:
-    """Go on with all tasks."""
-    _change("resume", reason, server, output)
-
-
-@command.command("cleanup")
-@_reason
-@client.server
-@shared.output
-def cleanup(reason: str | None, server: Server, output: str) -> None:
-    """Remove tasks that are not the configuration's, and register those of it that are missing."""
-    _change("cleanup", reason, server, output)
+_changing(
+    "pause",
+    "Pause all tasks, until they are resumed. Healing goes on; `promheal pause` ends that.",
+)
+_changing("resume", "Go on with all tasks.")
+_changing(
+    "cleanup",
+    "Remove tasks that are not the configuration's, and register those of it that are missing.",
+)
 
 
 @command.command("remove")
 @click.argument("task", metavar="ID")
 @_reason
-@client.server
-@shared.output
-def remove(task: str, reason: str | None, server: Server, output: str) -> None:
+@api
+def remove(task: str, reason: str | None, api: Api) -> None:
     """Remove task ID; `promheal tasks cleanup` brings it back."""
-    answer = server.delete(f"/api/tasks/{client.segment(task)}", reason=reason)
-    show(answer, output, lambda: table([["removed", client.understood(answer, _Removed).removed]]))
-
-
-def _change(verb: str, reason: str | None, server: Server, output: str) -> None:
-    answer = server.post(f"/api/tasks/{verb}", reason=reason)
-    show(answer, output, lambda: _changed_text(client.understood(answer, _Tasks)))
+    path = f"/api/tasks/{segment(task)}"
+    api.delete(path, _Removed, lambda one: table([["removed", one.removed]]), reason=reason)
 
 
 def _changed_text(changed: _Tasks) -> str:
@@ -112,7 +97,7 @@ def _changed_text(changed: _Tasks) -> str:
     return "\n".join(filter(None, [table(changes), text(changed.tasks)]))
 
 
-def text(tasks: Sequence[Task]) -> str:
+def text(tasks: Sequence[TaskStatus]) -> str:
     rows = [
         [
             task.id,
