@@ -132,14 +132,14 @@ def test_who_it_was_is_said() -> None:
     assert judge(CONFIG, "GET", "/-/ready") == Granted("anonymous", "nobody")
 
 
-def test_a_known_user_without_the_role_is_told_what_it_needs() -> None:
+def test_a_known_user_without_the_role_is_logged_what_it_needs() -> None:
     verdict = judge(CONFIG, "POST", "/-/reload", basic("bob", "bob-password"))
     assert isinstance(verdict, Denied)
     assert (verdict.status, verdict.code) == (403, "forbidden")
     assert verdict.message == "bob is viewer; this needs operator"
 
 
-def test_a_sender_on_the_wrong_path_is_told_the_right_one() -> None:
+def test_a_sender_on_the_wrong_path_is_logged_the_right_one() -> None:
     verdict = judge(CONFIG, "POST", "/alerts", bearer("webhook"))
     assert isinstance(verdict, Denied)
     assert verdict.message == (
@@ -406,7 +406,7 @@ def ask_often(access: AccessControl, times: int, address: str = "192.0.2.1", **m
         access.judge(AuthRequest(method="GET", path="/api/status", address=address, **more))
 
 
-def test_denied_are_counted_by_status_and_those_of_the_webhook_are_told(clock: Clock) -> None:
+def test_denied_are_counted_by_status_and_those_of_the_webhook_are_logged(clock: Clock) -> None:
     told: list[int] = []
     access = AccessControl(lambda: CONFIG, loopback=False, on_refused=told.append, clock=clock)
     ask_often(access, 3)
@@ -448,7 +448,7 @@ def test_ten_thousand_addresses_write_thirty_lines_a_minute(
     for number in range(10_000):
         ask_often(access, 1, f"198.{number // 62_500}.{number // 250 % 250}.{number % 250}")
     assert len(lines(caplog)) == LINES
-    assert len(access._denied._told) == ADDRESSES
+    assert len(access._denied._logged) == ADDRESSES
     clock.now += LOG_AGAIN
     ask_often(access, 1, "203.0.113.1")
     assert len(lines(caplog)) == LINES + 1
@@ -496,7 +496,7 @@ def test_the_gate_lets_through_whom_the_judge_grants_and_nobody_else(service: Pr
     assert asker.get("/no/such").status_code == 401, "who knows nobody learns no paths"
 
 
-def test_the_application_is_told_who_asks() -> None:
+def test_the_application_is_logged_who_asks() -> None:
     seen: list[tuple[str, str]] = []
 
     def app(environ: Any, start_response: Any) -> list[bytes]:

@@ -1,4 +1,4 @@
-"""What is served: the webhook, the status, the API, the probes. Thin edges on a Promheal."""
+"""The Flask application: webhook, API, pages and probes, each a thin layer on the service."""
 
 from __future__ import annotations
 
@@ -13,13 +13,13 @@ from receiver.app import Promheal
 from receiver.errors import JournalError, RefusedError
 from receiver.healing.known import UNKNOWN
 from receiver.redaction import redact, redact_json
-from receiver.web import api, astray, pages, probes, steering, webhook
+from receiver.web import api, pages, probes, steering, unknown_paths, webhook
 from receiver.web.answers import error
 
 log: Final = logging.getLogger("promheal.web")
 
 _CODES: Final = {413: "too_large"}
-"""Where the contract's word is not werkzeug's."""
+"""Where the contract's code differs from werkzeug's."""
 _IN_QUOTES: Final = re.compile(r'"(?:[^"\\]|\\.)*"')
 
 
@@ -27,7 +27,7 @@ def create_app(service: Promheal, receiving: webhook.Webhook | None = None) -> F
     """Return the WSGI application of a service. Errors are `{"error": {"code", "message"}}`."""
     receiving = receiving or webhook.Webhook(service)
     app = Flask("receiver.web", static_folder="static", template_folder="templates")
-    app.url_map.merge_slashes = False  # the name of a breaker may hold two
+    app.url_map.merge_slashes = False  # the name of a breaker may contain two
     app.url_map.converters["task"] = steering.TaskConverter
     app.register_blueprint(webhook.blueprint(receiving))
     app.register_blueprint(api.blueprint(service))
@@ -37,7 +37,7 @@ def create_app(service: Promheal, receiving: webhook.Webhook | None = None) -> F
 
 
 def create_worker_app(service: Promheal) -> Flask:
-    """Return that of a process that executes steps and is asked nothing: its probes and metrics."""
+    """Return the application of a process that only executes steps: its probes and metrics."""
     return _with_basics(Flask("receiver.web", static_folder=None), service)
 
 
@@ -47,7 +47,7 @@ def _with_basics(app: Flask, service: Promheal) -> Flask:
     app.register_error_handler(RefusedError, _refused)
     app.register_error_handler(JournalError, _cannot_store)
     app.register_error_handler(HTTPException, _http_error)
-    astray.register(app)
+    unknown_paths.register(app)
     app.register_error_handler(Exception, _unexpected)
     app.after_request(_headers)
     app.after_request(_without_secrets)
@@ -86,12 +86,12 @@ def _unexpected(problem: Exception) -> Response:
 
 def _without_secrets(response: Response) -> Response:
     if response.direct_passthrough or response.is_streamed:
-        return response  # a file of ours
+        return response  # a static file
     text = response.get_data().decode("utf-8", "surrogateescape")
     if response.is_json:
         clean = redact_json(text)
     elif request.endpoint == "probes.metrics":
-        clean = _IN_QUOTES.sub(lambda found: redact(found[0]), text)  # a number is no secret
+        clean = _IN_QUOTES.sub(lambda found: redact(found[0]), text)  # numbers are not secrets
     else:
         clean = redact(text)
     if clean != text:

@@ -1,4 +1,4 @@
-"""How does an error look? `{"error": {"code", "message"}}`, everywhere."""
+"""Errors are `{"error": {"code", "message"}}`, everywhere."""
 
 from __future__ import annotations
 

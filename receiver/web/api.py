@@ -1,12 +1,12 @@
-"""What is going on? The status, the alerts, the runs and all else that can be asked, as JSON."""
+"""The API that reads: status, alerts, runs and everything else, as JSON."""
 
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from importlib.resources import files
 from math import isfinite
-from typing import Any, Final
+from typing import Any, Final, TypeVar
 
 import msgspec
 from flask import Blueprint, Response, jsonify
@@ -57,12 +57,7 @@ def blueprint(service: Promheal) -> Blueprint:  # noqa: C901  one function a rou
                 limit=limit, before=before, strategy=strategy, state=state, outcome=outcome
             )
         )
-        return jsonify(
-            {
-                "runs": [summary(run) for run in found],
-                "next": _next(found, limit),
-            }
-        )
+        return _page("runs", found, limit, summary)
 
     @routes.get("/api/runs/<int:number>")
     def one_run(number: int) -> Response:
@@ -102,12 +97,7 @@ def blueprint(service: Promheal) -> Blueprint:  # noqa: C901  one function a rou
         found = service.journal.read(
             lambda t: t.latest_decisions(limit=limit, before=before, strategy=strategy)
         )
-        return jsonify(
-            {
-                "decisions": [_shown(decision) for decision in found],
-                "next": _next(found, limit),
-            }
-        )
+        return _page("decisions", found, limit, _shown)
 
     @routes.get("/api/strategies")
     def strategies() -> Response:
@@ -156,12 +146,7 @@ def blueprint(service: Promheal) -> Blueprint:  # noqa: C901  one function a rou
         query.only({"limit", "before"})
         limit, before = query.cursor()
         found = service.journal.read(lambda t: t.audits(limit=limit, before=before))
-        return jsonify(
-            {
-                "audit": [_shown(one) for one in found],
-                "next": _next(found, limit),
-            }
-        )
+        return _page("audit", found, limit, _shown)
 
     @routes.get("/openapi.yaml")
     def contract() -> Response:
@@ -171,11 +156,15 @@ def blueprint(service: Promheal) -> Blueprint:  # noqa: C901  one function a rou
     return routes
 
 
-def _next(
-    found: Sequence[Run] | Sequence[DecisionRecord] | Sequence[Audit], limit: int
-) -> int | None:
-    """Return the `before` of the page behind this one; None when this is the last."""
-    return found[-1].id if len(found) == limit else None
+Row = TypeVar("Row", Run, DecisionRecord, Audit)
+
+
+def _page(
+    name: str, found: Sequence[Row], limit: int, show: Callable[[Row], dict[str, Any]]
+) -> Response:
+    """Answer with a page of a list; `next` is the `before` of the one behind it."""
+    following = found[-1].id if len(found) == limit else None
+    return jsonify({name: [show(one) for one in found], "next": following})
 
 
 def _alert(episode: Episode, strategies: list[str]) -> dict[str, Any]:
@@ -220,12 +209,12 @@ def _shown(value: msgspec.Struct) -> dict[str, Any]:
 
 
 def _camel(values: Mapping[str, Any]) -> dict[str, Any]:
-    """Return *values* with names as JSON has them: `startedAt`. What is in them stays as it is."""
+    """Return *values* with camel-case names: `startedAt`. The values are not changed."""
     return {_CAMEL.sub(lambda found: found[1].upper(), name): v for name, v in values.items()}
 
 
 def _observed(one: Observation) -> dict[str, Any]:
-    """Return a look at Prometheus; JSON has no word for a value that is infinite, or no number."""
+    """Return one answer of Prometheus; JSON has no infinity and no NaN."""
     finite = one.value is not None and isfinite(one.value)
     return {**_shown(one), "value": one.value if finite else None}
 

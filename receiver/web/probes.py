@@ -1,4 +1,4 @@
-"""Is it alive, is it ready, what does it measure, and take the new configuration."""
+"""/-/healthy, /-/ready, /-/reload and /metrics, as Prometheus' own servers have them."""
 
 from __future__ import annotations
 

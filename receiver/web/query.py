@@ -1,4 +1,4 @@
-"""What does the query of a request ask for? What means nothing is refused, and never left out."""
+"""Query parameters. A meaningless one is rejected, never ignored."""
 
 from __future__ import annotations
 
@@ -19,13 +19,13 @@ PAGE: Final = 50
 MAX_ID: Final = 2**62
 
 _WORDS: Final = {"state": State, "outcome": Outcome}
-"""By the parameter that takes them."""
+"""The words that a parameter takes."""
 
 
 def only(known: Collection[str]) -> None:
-    """Raise BadRequest for a parameter that is none of *known*.
+    """Raise BadRequest for a parameter that is not in *known*.
 
-    Left out, a misspelt filter would be answered with everything.
+    Ignored, a misspelt filter would return everything.
     """
     for name in request.args:
         if name not in known:
@@ -33,17 +33,17 @@ def only(known: Collection[str]) -> None:
 
 
 def cursor() -> tuple[int, int]:
-    """Return how many are asked for, newest first, and from before which id."""
+    """Return `limit` and `before`, for a list that is newest first."""
     return limit(), number("before", MAX_ID, 1, MAX_ID)
 
 
 def limit() -> int:
-    """Return how many are asked for at most."""
+    """Return `limit`: the most that are returned."""
     return number("limit", PAGE, 1, MAX_PAGE)
 
 
 def number(name: str, default: int, least: int, most: int) -> int:
-    """Return a number of the query; raises BadRequest, which becomes a 400 that says what fits."""
+    """Return a number. Raises BadRequest, a 400 that says what is allowed."""
     text = request.args.get(name)
     if text is None:
         return default
@@ -53,7 +53,7 @@ def number(name: str, default: int, least: int, most: int) -> int:
 
 
 def word(name: str) -> str | None:
-    """Return the `state` or `outcome` that is asked for; raises BadRequest for what is none."""
+    """Return the `state` or `outcome`, or None. Raises BadRequest for any other word."""
     text = request.args.get(name)
     if text is None or text in list(_WORDS[name]):
         return text
@@ -65,10 +65,10 @@ def word(name: str) -> str | None:
 
 
 def strategy(service: Promheal) -> str | None:
-    """Return the strategy that is asked for.
+    """Return the name of the strategy, or None.
 
-    Raises RefusedError for one that neither the configuration knows nor the journal, which still
-    has what one did that is no more.
+    Raises RefusedError for one that is unknown to the configuration, and to the journal, which
+    remembers removed ones.
     """
     name = request.args.get("strategy")
     known = service.config.strategies.names

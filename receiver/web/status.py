@@ -1,4 +1,4 @@
-"""How is the healer? `GET /api/status` in the shape of the operations guide, and its parts."""
+"""`GET /api/status` in the shape of the operations guide, and the parts that other routes share."""
 
 from __future__ import annotations
 
@@ -98,7 +98,7 @@ def need(one: Need) -> dict[str, Any]:
 def breakers(
     service: Promheal, remembered: Mapping[str, Breaker], now: float
 ) -> list[dict[str, Any]]:
-    """Return those that there always are, and the others that have something to remember."""
+    """Return the permanent breakers, and the others that have failures."""
     always = service.control.breaker_names()
     others = [
         name

@@ -1,6 +1,6 @@
-"""What a person changes: pause, resume, reset, approve, reject, cancel, and the background tasks.
+"""The API that changes things: pause, resume, reset, approve, reject, cancel, background tasks.
 
-Bodies are JSON objects of `Content-Type: application/json`, which no form of another site can send.
+Bodies are JSON with `Content-Type: application/json`, which a form on another site cannot send.
 """
 
 from __future__ import annotations
@@ -25,25 +25,25 @@ from receiver.yaml.diagnostics import quoted, suggestion
 
 MAX_BODY: Final = 64 * 1024
 MAX_PAUSE: Final = 366 * 86_400.0
-"""Seconds; who wants more wants it until someone resumes."""
+"""Seconds; anything longer is a pause until someone resumes."""
 SHOWN: Final = 20
-"""Targets and runs that the answer to a pause names."""
+"""Targets and runs that the answer to a pause lists."""
 
 
 _WHY: Final = "the disk is replaced"
 
 
-class Because(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+class ReasonBody(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     example: ClassVar = {"reason": _WHY}
     reason: str
 
 
-class Perhaps(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+class OptionalReasonBody(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     example: ClassVar = {"reason": _WHY}
     reason: str = ""
 
 
-class Pausing(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+class PauseBody(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     example: ClassVar = {"reason": _WHY, "for": "30m", "scope": "all"}
     reason: str
     duration: str | None = msgspec.field(name="for", default=None)
@@ -51,23 +51,23 @@ class Pausing(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     even_if_unknown: bool = msgspec.field(name="evenIfUnknown", default=False)
 
 
-class Resuming(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+class ResumeBody(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     example: ClassVar = {"reason": _WHY, "scope": "all"}
     reason: str
     scope: str = "all"
 
 
-class Resetting(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+class ResetBody(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     example: ClassVar = {"reason": _WHY, "force": True}
     reason: str = ""
     force: bool = False
 
 
-T = TypeVar("T", Because, Perhaps, Pausing, Resuming, Resetting)
+T = TypeVar("T", ReasonBody, OptionalReasonBody, PauseBody, ResumeBody, ResetBody)
 
 
 class TaskConverter(BaseConverter):
-    """The id of a task, and none of the words that steer all of them."""
+    """The id of a task, but not the words that change all of them."""
 
     regex = r"(?!(?:pause|resume|cleanup)\Z)[^/]+"
 
@@ -78,7 +78,7 @@ def blueprint(service: Promheal) -> Blueprint:  # noqa: C901  one function a rou
 
     @routes.post("/api/system/heal/resume")
     def resume() -> Response:
-        body = _body(Resuming)
+        body = _body(ResumeBody)
         resumed = control.resume(by=user(), reason=body.reason, scope=body.scope)
         return jsonify(
             {
@@ -90,7 +90,7 @@ def blueprint(service: Promheal) -> Blueprint:  # noqa: C901  one function a rou
 
     @routes.post("/api/system/heal/pause")
     def pause() -> tuple[Response, int]:
-        body = _body(Pausing)
+        body = _body(PauseBody)
         paused = control.pause(
             by=user(),
             reason=body.reason,
@@ -102,7 +102,7 @@ def blueprint(service: Promheal) -> Blueprint:  # noqa: C901  one function a rou
 
     @routes.post("/api/runs/<int:number>/<any(approve, reject, cancel):wish>")
     def steer(number: int, wish: str) -> Response:
-        body = _body(Because)
+        body = _body(ReasonBody)
         if number > MAX_ID:
             raise RefusedError(f"no run {number}", status=404, among="runs")
         act = {"approve": control.approve, "reject": control.reject, "cancel": control.cancel}
@@ -110,13 +110,13 @@ def blueprint(service: Promheal) -> Blueprint:  # noqa: C901  one function a rou
 
     @routes.post("/api/breakers/<path:name>/reset")
     def reset(name: str) -> Response:
-        body = _body(Resetting)
+        body = _body(ResetBody)
         found, breaker = control.reset(name, by=user(), reason=body.reason, force=body.force)
         return jsonify(status.breaker(found, breaker, service.clock()))
 
     @routes.post("/api/tasks/<any(pause, resume, cleanup):wish>")
     def steer_tasks(wish: str) -> Response:
-        reason = _reason(_body(Perhaps).reason)
+        reason = _reason(_body(OptionalReasonBody).reason)
         more: dict[str, Any] = {}
         control.note(f"{wish} tasks", "tasks", by=user(), reason=reason)
         if wish == "cleanup":
@@ -143,7 +143,7 @@ def blueprint(service: Promheal) -> Blueprint:  # noqa: C901  one function a rou
 
 
 def covers(covered: Coverage) -> dict[str, Any]:
-    """Return what a pause covers now; of what a storm has thousands of, the first."""
+    """Return what a pause covers now: all counts, and the first of each list."""
 
     def some(of: Sequence[object]) -> dict[str, Any]:
         return {"count": len(of), "first": of[:SHOWN]}
@@ -158,7 +158,7 @@ def covers(covered: Coverage) -> dict[str, Any]:
 
 
 def user() -> str:
-    """Return who asks, as access control has found out."""
+    """Return the user whom access control authenticated."""
     return str(request.environ.get("promheal.user", "anonymous"))
 
 
@@ -176,7 +176,7 @@ def seconds(text: str | None) -> float | None:
 
 
 def _body(kind: type[T]) -> T:
-    """Return the request's body. Raises what becomes a 400, 413 or 415."""
+    """Return the request's body. Raises a 400, 413 or 415."""
     if request.mimetype != "application/json":
         raise UnsupportedMediaType("send a JSON object with Content-Type: application/json")
     if request.headers.get("Content-Encoding", "identity").lower() != "identity":

@@ -24,7 +24,7 @@ from receiver.errors import JournalError, PayloadError
 from receiver.journal import Admitted, Stored, not_stored
 from receiver.policy.alert import Notification, Quarantined, parse_notification
 from receiver.web.access.auth import USER
-from receiver.web.sparing import Sparing
+from receiver.web.log_throttle import LogThrottle
 
 log: Final = logging.getLogger("promheal.webhook")
 
@@ -48,7 +48,7 @@ class Webhook:
 
     def __init__(self, service: Promheal) -> None:
         self._service = service
-        self._sparing = Sparing(monotonic, LOG_AGAIN)
+        self._throttle = LogThrottle(monotonic, LOG_AGAIN)
 
     def answer(
         self,
@@ -101,7 +101,7 @@ class Webhook:
         *fault*: the exception, if it is our own bug.
         """
         self._service.intake.reject(str(status))
-        if not self._sparing.due(f"{sender} {status}"):
+        if not self._throttle.due(f"{sender} {status}"):
             return
         log.warning(
             "a notification was refused (logged once an hour): %s",

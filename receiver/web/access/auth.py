@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from receiver.web.access.control import AccessControl
 from receiver.web.access.verdict import AuthRequest, Denied
+from receiver.web.server.answering import OfferedRequest, Reply
 
 if TYPE_CHECKING:
     from _typeshed.wsgi import StartResponse, WSGIApplication, WSGIEnvironment
@@ -55,6 +56,28 @@ class AuthMiddleware:
             return start_response(status, merged(headers, extra), exc_info)
 
         return self._app(environ, start)
+
+    def admit(self, offered: OfferedRequest, reply: Reply) -> str | None:
+        """Return the user of a request that came past WSGI; None if it was denied and answered."""
+        verdict = self._access.judge(
+            AuthRequest(
+                method=offered.method,
+                path=offered.path,
+                authorization=offered.authorization,
+                address=offered.address,
+                host=offered.host,
+                origin=offered.origin,
+                site=offered.site,
+            )
+        )
+        if isinstance(verdict, Denied):
+            reply(verdict.status, verdict.body, [*verdict.headers, *self.added_headers()])
+            return None
+        return verdict.name
+
+    def added_headers(self) -> Headers:
+        """Return the operator's headers but those that `reply` sends anyway."""
+        return added(self._access.headers)
 
 
 def merged(headers: Headers, extra: Headers) -> list[tuple[str, str]]:

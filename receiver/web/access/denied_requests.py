@@ -7,7 +7,7 @@ import threading
 from collections.abc import Callable, Mapping
 from typing import Final
 
-from receiver.web.sparing import ADDRESSES, LINES, LOG_AGAIN, Sparing
+from receiver.web.log_throttle import ADDRESSES, LINES, LOG_AGAIN, LogThrottle
 
 __all__ = ["ADDRESSES", "LINES", "LOG_AGAIN", "LONGEST_PATH", "DeniedRequests"]
 
@@ -16,7 +16,7 @@ log: Final = logging.getLogger("promheal.access")
 LONGEST_PATH: Final = 200
 
 
-class DeniedRequests(Sparing):
+class DeniedRequests(LogThrottle):
     """Safe to use from many threads."""
 
     def __init__(self, clock: Callable[[], float]) -> None:

@@ -1,7 +1,7 @@
-"""The pages: what is going on, each run, each strategy, and the forms that change something.
+"""The pages: overview, runs, strategies, and the forms that change something.
 
-Rendered here. A script of our own replaces what has changed, and nothing is lost without it; labels
-and reasons are hostile text, and the templates escape them.
+Rendered on the server. A script refreshes what has changed, and every page works without it. Labels
+and reasons are hostile text: the templates escape them.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from receiver.healing.known import UNKNOWN
 from receiver.policy.duration import format_duration
 from receiver.web import query, status
 from receiver.web.pages import views
-from receiver.web.pages.forms import Tokens, where_from, wishes
+from receiver.web.pages.forms import Tokens, changes, where_from
 from receiver.web.steering import user
 
 _POLICY: Final = (
@@ -31,7 +31,7 @@ _POLICY: Final = (
 def blueprint(service: Promheal) -> Blueprint:  # noqa: C901  one function a route
     routes = Blueprint("page", __name__)
     tokens = Tokens(service.journal.secret("forms"))
-    possible = wishes(service)
+    possible = changes(service)
     routes.add_app_template_filter(views.moment, "moment")
     routes.add_app_template_filter(status.iso, "iso")
     routes.add_app_template_filter(views.exact, "exact")

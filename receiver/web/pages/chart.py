@@ -1,4 +1,4 @@
-"""Where the points of a run's proof are drawn: pure geometry, the template makes SVG of it."""
+"""The chart of a run's verification: pure geometry, of which the template makes SVG."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from receiver.policy.run import Observation
 WIDTH: Final = 640
 HEIGHT: Final = 150
 LEFT, RIGHT, TOP, BOTTOM = 64, 12, 12, 24
-"""Room around the points, for the axes' words."""
+"""Margins for the labels of the axes."""
 
 
 class Point(msgspec.Struct, frozen=True):

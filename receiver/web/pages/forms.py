@@ -1,7 +1,7 @@
-"""The forms by which an operator changes things: whose they are, and what each one wishes.
+"""The forms of the pages: their CSRF tokens, and what each one changes.
 
-Each carries a token that is good for its user, this process and `FORM_AGE`, so that no other site
-can send one in the user's name.
+A token is valid for its user and for `FORM_AGE`, so that no other site can submit a form in the
+user's name.
 """
 
 from __future__ import annotations
@@ -19,13 +19,13 @@ from receiver.policy.scope import TARGET
 from receiver.web.steering import seconds, user
 
 FORM_AGE: Final = 12 * 3600
-"""Seconds for which a form that was shown may be sent."""
+"""Seconds for which a form may be submitted after it was shown."""
 
-Wish = Callable[[Mapping[str, str]], object]
+Change = Callable[[Mapping[str, str]], object]
 
 
 class _Hourly(TimestampSigner):
-    """Signs with the hour, so that a page on which nothing changed is the same page."""
+    """Signs with the hour, so that an unchanged page has the same bytes."""
 
     def get_timestamp(self) -> int:
         return super().get_timestamp() // 3600 * 3600
@@ -33,14 +33,14 @@ class _Hourly(TimestampSigner):
 
 class Tokens:
     def __init__(self, secret: bytes) -> None:
-        """*secret*: what all receivers have in common, for one may show what another is sent."""
+        """*secret* is shared by all receivers: one may show the form that another receives."""
         self._signer = URLSafeTimedSerializer(secret, salt="promheal form", signer=_Hourly)
 
     def issue(self) -> str:
         return str(self._signer.dumps(user()))
 
     def check(self) -> None:
-        """Raise Forbidden unless the form was shown to the user who sends it, not long ago."""
+        """Raise Forbidden unless the form was shown to the same user within `FORM_AGE`."""
         try:
             owner = self._signer.loads(request.form.get("token", ""), max_age=FORM_AGE)
         except BadSignature:
@@ -51,11 +51,11 @@ class Tokens:
             raise Forbidden("the form was shown to somebody else; load the page again")
 
 
-def wishes(service: Promheal) -> Mapping[str, Wish]:
-    """Return what a form may wish for, by its name."""
+def changes(service: Promheal) -> Mapping[str, Change]:
+    """Return the changes that a form can make, by their names."""
     control = service.control
 
-    def of_run(act: Callable[..., Run]) -> Wish:
+    def of_run(act: Callable[..., Run]) -> Change:
         return lambda form: act(_run(form), by=user(), reason=form.get("reason", ""))
 
     return {
@@ -82,7 +82,7 @@ def wishes(service: Promheal) -> Mapping[str, Wish]:
 
 
 def where_from() -> str:
-    """Return the path of the page whose form was sent; `/` when it is none of ours."""
+    """Return the path of the page whose form was submitted; `/` unless it is one of ours."""
     path = request.form.get("page", "/")
     try:
         endpoint, _ = current_app.url_map.bind("").match(path, method="GET")
@@ -92,7 +92,7 @@ def where_from() -> str:
 
 
 def _scope(form: Mapping[str, str]) -> str:
-    """Return what is to be paused: a target that is written out, else what is chosen."""
+    """Return the scope of a pause: the target that was typed, else what was chosen."""
     target = form.get("target", "").strip()
     return TARGET + target if target else form.get("scope", "")
 

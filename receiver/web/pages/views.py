@@ -1,4 +1,4 @@
-"""What the pages show, read in one look at the journal each: values for the templates."""
+"""The values for the pages' templates, each page from one read of the journal."""
 
 from __future__ import annotations
 
@@ -24,37 +24,37 @@ from receiver.web import status
 from receiver.web.pages import chart
 
 SHOWN: Final = 25
-"""Rows of each list that has a page of its own, or the API, for the rest."""
+"""Rows of a list whose rest is on a page of its own, or in the API."""
 PAGE: Final = 50
 
 _UNDER_WAY: Final = tuple(state for state in State if state not in {State.PENDING, State.FINISHED})
 
 
-class Wanted(msgspec.Struct, frozen=True):
-    """What a strategy does about an alert: the run that is open, or what was decided last."""
+class Reaction(msgspec.Struct, frozen=True):
+    """What a strategy does about an alert: its open run, or its last decision."""
 
     strategy: str
     run: Run | None
-    said: DecisionRecord | None
+    decision: DecisionRecord | None
 
 
 class Firing(msgspec.Struct, frozen=True):
     episode: Episode
-    wanted: tuple[Wanted, ...]
+    reactions: tuple[Reaction, ...]
 
 
-class Healing(msgspec.Struct, frozen=True):
-    """A run under way, and where in its plan it is."""
+class RunProgress(msgspec.Struct, frozen=True):
+    """A run under way, and its place in the plan."""
 
     run: Run
     step: str
     number: int
-    """From 1; how many are begun, whichever way they ended."""
+    """From 1: the number of steps that were started."""
     steps: int
 
 
-class Line(msgspec.Struct, frozen=True):
-    """A strategy in a list."""
+class StrategyRow(msgspec.Struct, frozen=True):
+    """A strategy in the overview."""
 
     strategy: Strategy
     firing: int
@@ -62,10 +62,10 @@ class Line(msgspec.Struct, frozen=True):
     healed: int
     failed: int
     budget: tuple[tuple[float, int, int], ...]
-    """(seconds, runs left on the target that has fewest, runs)."""
+    """(seconds, runs left on the target with the fewest, runs) of each window."""
 
 
-class Moment(msgspec.Struct, frozen=True):
+class TimelineEntry(msgspec.Struct, frozen=True):
     """One line of a run's timeline."""
 
     at: float
@@ -83,18 +83,18 @@ def overview(service: Promheal) -> dict[str, Any]:
         pending = transaction.runs(limit=SHOWN, state=State.PENDING)
         return {
             "firing": [
-                Firing(episode, tuple(_wanted(transaction, service, episode)))
+                Firing(episode, tuple(_reactions(transaction, service, episode)))
                 for episode in transaction.open_episodes(limit=SHOWN)
             ],
             "pending": [
                 (run, transaction.last_decision(Key(run.strategy, run.target))) for run in pending
             ],
             "under_way": [
-                _healing(transaction.run(run.id) or run)
+                _progress(transaction.run(run.id) or run)
                 for state in _UNDER_WAY
                 for run in transaction.runs(limit=SHOWN, state=state)
             ],
-            "lines": [_line(transaction, seen, strategy) for strategy in strategies],
+            "rows": [_row(transaction, seen, strategy) for strategy in strategies],
             "runs": transaction.runs(limit=SHOWN),
         }
 
@@ -124,7 +124,7 @@ def listed(
 
 
 def one_run(service: Promheal, number: int) -> dict[str, Any] | None:
-    """Return all about a run; None when the journal does not know it."""
+    """Return everything about a run; None if the journal has none of this number."""
 
     def read(t: Transaction) -> tuple[Run | None, list[DecisionRecord], list[Observation]]:
         return t.run(number), t.decisions(number), t.observations(number)
@@ -139,7 +139,7 @@ def one_run(service: Promheal, number: int) -> dict[str, Any] | None:
         "run": run,
         "wait": wait,
         "reach": wait.reach if wait is not None and isfinite(wait.reach) else None,
-        "healing": _healing(run),
+        "progress": _progress(run),
         "decisions": decisions,
         "observations": observations,
         "chart": chart.draw(observations, run.verify_from),
@@ -151,7 +151,7 @@ def one_run(service: Promheal, number: int) -> dict[str, Any] | None:
 
 
 def one_strategy(service: Promheal, name: str) -> dict[str, Any] | None:
-    """Return all about a strategy; None when there is none of this name."""
+    """Return everything about a strategy; None if there is none of this name."""
     strategy = service.config.strategies.get(name)
     if strategy is None:
         return None
@@ -159,7 +159,7 @@ def one_strategy(service: Promheal, name: str) -> dict[str, Any] | None:
 
     def read(transaction: Transaction) -> dict[str, Any]:
         return {
-            "line": _line(transaction, seen, strategy),
+            "row": _row(transaction, seen, strategy),
             "runs": transaction.runs(limit=SHOWN, strategy=name),
             "decisions": transaction.latest_decisions(limit=SHOWN, strategy=name),
         }
@@ -167,7 +167,7 @@ def one_strategy(service: Promheal, name: str) -> dict[str, Any] | None:
     scope = f"strategy:{name}"
     return {
         "strategy": strategy,
-        "steps": [(step, _told(step.params)) for step in strategy.actions],
+        "steps": [(step, _written(step.params)) for step in strategy.actions],
         "breaker": status.breaker(scope, seen.breakers.get(scope, Breaker()), seen.now),
         "pauses": [pause for pause in seen.pauses if pause.scope == scope],
         **service.journal.read(read),
@@ -179,41 +179,41 @@ def moment(at: float) -> str:
 
 
 def exact(at: float) -> str:
-    """Return a moment to the millisecond, for what follows quickly."""
+    """Return a time to the millisecond, for events in quick succession."""
     return f"{datetime.fromtimestamp(at, UTC):%Y-%m-%d %H:%M:%S.%f}"[:-3] + " UTC"
 
 
 def took(seconds: float) -> str:
-    """Return how long something took, as precisely as one wants to know it."""
+    """Return a duration, to two digits below ten seconds."""
     return f"{seconds:.2g} s" if seconds < 10 else format_duration(round(seconds))
 
 
 def word(value: Any) -> str:
-    """Return a value as an operator would write it: text as it is, all else as JSON."""
+    """Return a value as an operator would write it: text as it is, everything else as JSON."""
     return value if isinstance(value, str) else msgspec.json.encode(value, enc_hook=str).decode()
 
 
-def _wanted(transaction: Transaction, service: Promheal, episode: Episode) -> Iterator[Wanted]:
+def _reactions(transaction: Transaction, service: Promheal, episode: Episode) -> Iterator[Reaction]:
     for strategy in service.config.strategies.select(episode.alert):
         target = strategy.target_of(episode.alert)
         assert target is not None  # it was selected
         key: Key = Key(strategy.name, target)
-        yield Wanted(strategy.name, transaction.unfinished(key), transaction.last_decision(key))
+        yield Reaction(strategy.name, transaction.unfinished(key), transaction.last_decision(key))
 
 
-def _healing(run: Run) -> Healing:
+def _progress(run: Run) -> RunProgress:
     steps = [step for step in run.steps if step.phase is Phase.RUN]
     undoing = [step for step in run.steps if step.phase is Phase.ROLLBACK]
     planned = 0 if run.plan is None else len(run.plan.steps)
     if run.state is State.ROLLING_BACK and undoing:
-        return Healing(run, f"undo {undoing[-1].action}", len(steps), planned)
+        return RunProgress(run, f"undo {undoing[-1].action}", len(steps), planned)
     if run.state is State.VERIFYING:
-        return Healing(run, "asking Prometheus", len(steps), planned)
-    return Healing(run, steps[-1].action if steps else "", len(steps), planned)
+        return RunProgress(run, "asking Prometheus", len(steps), planned)
+    return RunProgress(run, steps[-1].action if steps else "", len(steps), planned)
 
 
-def _told(params: msgspec.Struct) -> dict[str, Any]:
-    """Return what the operator wrote, but for the values of headers, which may be secrets."""
+def _written(params: msgspec.Struct) -> dict[str, Any]:
+    """Return what the operator wrote, without the values of headers, which may be secrets."""
     written = {
         field.encode_name: getattr(params, field.name)
         for field in msgspec.structs.fields(params)
@@ -230,9 +230,9 @@ def _default(field: msgspec.structs.FieldInfo) -> Any:
     return factory() if callable(factory) else field.default
 
 
-def _line(transaction: Transaction, seen: Seen, strategy: Strategy) -> Line:
+def _row(transaction: Transaction, seen: Seen, strategy: Strategy) -> StrategyRow:
     name = strategy.name
-    return Line(
+    return StrategyRow(
         strategy,
         seen.snapshot.firing.get(name, 0),
         seen.snapshot.in_progress.get(name, 0),
@@ -247,8 +247,8 @@ def _line(transaction: Transaction, seen: Seen, strategy: Strategy) -> Line:
 
 def _moments(
     run: Run, decisions: list[DecisionRecord], observations: list[Observation]
-) -> Iterator[Moment]:
-    """Yield what is known to have happened; in the order of `at` it is the run's story."""
+) -> Iterator[TimelineEntry]:
+    """Yield the run's timeline, not yet in order."""
     starts = None if run.plan is None else _starts_at(run.plan.alert)
     known: tuple[tuple[float | None, str, str, str], ...] = (
         (starts, "The alert fired", "", ""),
@@ -262,24 +262,26 @@ def _moments(
     for one in decisions:
         times = f" {one.times} times, last at {moment(one.last_at)}" if one.times > 1 else ""
         reason = f" ({one.reason})" if one.reason else ""
-        yield Moment(one.at, f"Decided: {one.verdict}{reason}{times}", one.detail, one.verdict)
+        yield TimelineEntry(
+            one.at, f"Decided: {one.verdict}{reason}{times}", one.detail, one.verdict
+        )
     yield from _of_steps(run)
     before = ""
     for look in observations:
         if look.verdict != before:
-            yield Moment(look.at, f"Prometheus: {look.verdict}", look.detail, look.verdict)
+            yield TimelineEntry(look.at, f"Prometheus: {look.verdict}", look.detail, look.verdict)
         before = look.verdict
     for at, what, detail, tone in known:
         if at is not None:
-            yield Moment(at, what, detail, tone)
+            yield TimelineEntry(at, what, detail, tone)
 
 
-def _of_steps(run: Run) -> Iterator[Moment]:
+def _of_steps(run: Run) -> Iterator[TimelineEntry]:
     for step in run.steps:
         name = f"Undo {step.action}" if step.phase is Phase.ROLLBACK else step.action
-        yield Moment(step.started_at, f"{name}: started", "", step.state)
+        yield TimelineEntry(step.started_at, f"{name}: started", "", step.state)
         if step.finished_at is not None:
-            yield Moment(step.finished_at, f"{name}: {step.state}", step.error, step.state)
+            yield TimelineEntry(step.finished_at, f"{name}: {step.state}", step.error, step.state)
 
 
 def _starts_at(alert: Mapping[str, Any]) -> float | None:

@@ -1,6 +1,6 @@
-"""What is said to a request for what is not served? Where it should have gone.
+"""Answers a request for an unknown path, or with a wrong method: says where it should have gone.
 
-Most are notifications on the wrong path: Alertmanager logs the status, and sends them for ever.
+Most are notifications to the wrong path: Alertmanager logs the status, and retries for ever.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from werkzeug.exceptions import HTTPException, MethodNotAllowed, NotFound
 from receiver.web.access.denied_requests import LONGEST_PATH
 from receiver.web.access.login_throttle import network
 from receiver.web.answers import error
-from receiver.web.sparing import Sparing
+from receiver.web.log_throttle import LogThrottle
 
 log: Final = logging.getLogger("promheal.web")
 
@@ -26,7 +26,7 @@ WEBHOOK: Final = "/webhook"
 CONTRACT: Final = "/openapi.yaml"
 
 _LONGEST: Final = 100
-"""Characters of a path that is compared with others: that takes their product."""
+"""Characters of a path that is compared with others, in quadratic time."""
 _VARIABLE: Final = re.compile(r"<[^>]*>")
 _ALERTMANAGERS: Final = re.compile(r".*/api/v[12]/alerts/?")
 _OF_THE_PAGE: Final = ("/static/", "/ui/")
@@ -35,18 +35,18 @@ _UNASKED: Final = frozenset({"HEAD", "OPTIONS"})
 
 
 class Served(NamedTuple):
-    """One path that there is, as `/api/runs/<int:number>`."""
+    """A path that is served, such as `/api/runs/<int:number>`."""
 
     path: str
     methods: frozenset[str]
 
 
-class Astray:
-    """Answers what an application does not serve, and logs it sparingly."""
+class UnknownPaths:
+    """Answers 404 and 405 for an application, and logs them, throttled."""
 
     def __init__(self, app: Flask, clock: Callable[[], float] = monotonic) -> None:
         self._app = app
-        self._sparing = Sparing(clock)
+        self._throttle = LogThrottle(clock)
 
     def answer(self, problem: HTTPException) -> Response:
         served = [
@@ -63,7 +63,7 @@ class Astray:
             said = f"{method} {path}: there is no such path{_hint(method, path, served)}"
             response = error("no_such_path", f"{said} {_way(served)}", 404)
         address = network(request.remote_addr or "")
-        times = self._sparing.due(address)
+        times = self._throttle.due(address)
         if times:
             log.warning(
                 "a request went astray (logged once a minute for each address): %s",
@@ -74,9 +74,9 @@ class Astray:
 
 
 def register(app: Flask) -> None:
-    astray = Astray(app)
+    unknown = UnknownPaths(app)
     for kind in (NotFound, MethodNotAllowed):
-        app.register_error_handler(kind, astray.answer)
+        app.register_error_handler(kind, unknown.answer)
 
 
 def _either(methods: Iterable[str]) -> str:
@@ -84,7 +84,7 @@ def _either(methods: Iterable[str]) -> str:
 
 
 def _way(served: Sequence[Served]) -> str:
-    """Return where notifications go, and where all the rest is listed."""
+    """Return where notifications go, and where all paths are listed."""
     if all(one.path != WEBHOOK for one in served):
         return (
             "This promheal only executes steps: Alertmanager's notifications go to POST /webhook "
@@ -94,12 +94,12 @@ def _way(served: Sequence[Served]) -> str:
 
 
 def _hint(method: str, path: str, served: Sequence[Served]) -> str:
-    """Return what was probably meant, or nothing; with the end of the sentence."""
+    """Return what was probably meant, and the end of the sentence."""
     if method == "POST" and _ALERTMANAGERS.fullmatch(path):
         return "; it is one of Alertmanager: have Prometheus tell that, and that tell promheal."
     if len(path) > _LONGEST:
         return "."
-    # Whoever posts is not shown what can only be read; who reads may have forgotten to post.
+    # A POST is not shown what can only be read; a GET may have forgotten to post.
     there = {
         each: methods
         for each, methods in _written(path, served)
@@ -111,13 +111,13 @@ def _hint(method: str, path: str, served: Sequence[Served]) -> str:
 
 
 def _written(path: str, served: Sequence[Served]) -> Iterator[tuple[str, frozenset[str]]]:
-    """Yield the paths that there are with what stands in *path* for their variables."""
+    """Yield the served paths, their variables filled in from *path*."""
     parts = path.split("/")
     for one in served:
         if one.path.startswith(_OF_THE_PAGE) or not one.methods:
             continue
-        wanted = one.path.split("/")
-        if any(_VARIABLE.search(part) for part in wanted[len(parts) :]):
+        asked = one.path.split("/")
+        if any(_VARIABLE.search(part) for part in asked[len(parts) :]):
             continue
-        filled = [parts[at] if _VARIABLE.search(part) else part for at, part in enumerate(wanted)]
+        filled = [parts[at] if _VARIABLE.search(part) else part for at, part in enumerate(asked)]
         yield "/".join(filled), one.methods
