@@ -1,11 +1,11 @@
-"""What may no text show? The secrets that this process knows, by their value.
+"""Redacts secrets by their value.
 
-A secret is known from where it is read: `known(text)` for one from a file or a variable, `learn`
-for the text of a configuration file, `learn_variables` for an environment. `redact` replaces it at
-the doors through which a text leaves the process or is kept: log lines, answers and pages, what the
-commands print, the words of others in the journal, the healing log, snapshots and messages. It
-finds a value as it is, percent-encoded, in base64 (so in Basic credentials), and as JSON, HTML and
-Python escape it; and in every URL the password, known or not.
+A secret is registered where it is read: `known(text)` for one from a file or a variable, `learn`
+for the text of a configuration file, `learn_variables` for an environment. `redact` replaces it
+wherever text leaves the process or is stored: log lines, answers and pages, the output of commands,
+texts of others in the journal, the healing log, snapshots and messages. It finds a value as it is,
+percent-encoded, in base64 (so in Basic credentials), and as JSON, HTML and Python escape it; and
+the password of every URL, registered or not.
 """
 
 from __future__ import annotations
@@ -20,12 +20,11 @@ from typing import Any, Final
 from urllib.parse import parse_qsl, quote, quote_plus, unquote
 
 SHOWN: Final = "REDACTED"
-"""Stands for a secret: the same in a URL, in HTML, JSON and a log line."""
+"""Replaces a secret. Needs no escaping in a URL, HTML, JSON or a log line."""
 SHORTEST: Final = 6
-"""Characters of a value that is looked for everywhere; a shorter one would be found in words that
-have nothing to do with it."""
+"""Characters from which on a value is redacted: a shorter one would be found inside other words."""
 MOST: Final = 1_000
-"""Values that are remembered, the newest: tokens that rotate would fill the memory."""
+"""The newest values that are remembered: rotating tokens would otherwise fill the memory."""
 
 _WORD: Final = (
     r"(?:passw(?:or)?d|passphrase|secret|token|(?:api|access|secret|private|account)[_-]?key"
@@ -34,7 +33,7 @@ _WORD: Final = (
 _SECRET_NAME: Final = re.compile(
     rf"(?:.*[^a-z])?{_WORD}|.*passw(?:or)?d|.+_(?:key|pwd)|key|auth|sig|signature", re.IGNORECASE
 )
-"""The name of a variable, or of a field of a query, that holds a secret."""
+"""The name of a variable, or of a query parameter, that holds a secret."""
 _FIELD: Final = re.compile(
     rf"""(?<![a-z0-9])(?:[\w.-]*[_.-])?{_WORD}["']?(?:\s*(:)\s*(?:[|>][+-]?\s+)?|\s*[=,]\s*|[ ]+)"""
     r"""(?:"((?:[^"\\\n]|\\.)*)"|'((?:[^'\n]|'')*)'|([^\s,"'#\[\]{}&][^\n]*))""",
@@ -52,15 +51,15 @@ _QUERY: Final = re.compile(
 
 
 class Redactor:
-    """Secrets, and texts without them. Safe to use from many threads."""
+    """Safe to use from many threads."""
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
-        self._values: dict[str, tuple[str, ...]] = {}  # by age
+        self._values: dict[str, tuple[str, ...]] = {}  # oldest first
         self._forms: tuple[str, ...] = ()
 
     def known(self, value: str) -> str:
-        """Return *value*, which is a secret from now on."""
+        """Register *value* as a secret, and return it."""
         bare = value.strip()
         scheme = _SCHEME.fullmatch(bare)
         if scheme:
@@ -76,13 +75,13 @@ class Redactor:
         return value
 
     def forget(self) -> None:
-        """Know nothing, as a new process."""
+        """Forget every secret, for tests."""
         with self._lock:
             self._values.clear()
             self._forms = ()
 
     def learn(self, text: str) -> None:
-        """Know what *text*, such as that of a file that may not even be YAML, gives away."""
+        """Register the secrets in *text*, such as a configuration file, valid YAML or not."""
         for found in _FIELD.finditer(text):
             for value in _values(*found.groups()):
                 if "{{" not in value:
@@ -91,14 +90,14 @@ class Redactor:
             self.learn_url(found[0])
 
     def learn_url(self, url: str, *, entirely: bool = False) -> None:
-        """Know the password of a URL, or its user if there is none, and the secrets in its query.
+        """Register the password of a URL, or its user if there is none, and secrets in its query.
 
-        *entirely*: it is a secret itself, as a webhook's: so is every longer part of it.
+        *entirely*: the URL is a secret itself, such as a webhook's, and so are its longer parts.
         """
         rest = url.partition("://")[2]
         login = rest.rpartition("@")[0]
         if "@" not in rest.partition("/")[0] and not _NO_PORT.match(login):
-            login = ""  # the @ belongs to the path
+            login = ""  # the @ is part of the path
         if login:
             user, colon, password = login.partition(":")
             value = password if colon else user
@@ -114,12 +113,12 @@ class Redactor:
             if "." not in host and ":" not in host and host != "localhost":
                 self.known(host)  # slack://TokenA/TokenB/TokenC
             for part in path.split("/"):
-                if len(part) >= 8:  # `hooks` and `api` are none
+                if len(part) >= 8:  # `hooks` and `api` are not secrets
                     self.known(part)
                     self.known(unquote(part))
 
     def learn_variables(self, variables: Mapping[str, str]) -> None:
-        """Know those that hold a secret by their name, and the passwords of all URLs."""
+        """Register variables with the name of a secret, and the passwords of all URLs."""
         for name, value in variables.items():
             if _SECRET_NAME.fullmatch(name):
                 self.known(value)
@@ -136,7 +135,7 @@ class Redactor:
         return _QUERY.sub(rf"\1{SHOWN}", text) if "=" in text else text
 
     def redact_json(self, text: str) -> str:
-        """Return a JSON document without the secrets in its texts: a number is none."""
+        """Return a JSON document with its strings redacted; numbers are not secrets."""
         if self.redact(text) == text:
             return text
         try:
@@ -146,7 +145,7 @@ class Redactor:
         return json.dumps(clean, ensure_ascii=False, separators=(",", ":"))
 
     def redact_all(self, value: Any) -> Any:
-        """Return a value of JSON's kinds without the secrets in its texts; keys stay."""
+        """Return a JSON value with its strings redacted; keys are kept."""
         match value:
             case str():
                 return self.redact(value)
@@ -161,7 +160,7 @@ class Redactor:
 def _values(
     colon: str | None, double: str | None, single: str | None, bare: str | None
 ) -> Iterator[str]:
-    """Yield what a value in a file means, and may mean where it is not known which file it is."""
+    """Yield what a value can mean, since the kind of file is not known."""
     if double is not None:
         yield double
         yield re.sub(r"\\(.)", r"\1", double)
@@ -178,7 +177,7 @@ def _values(
 
 
 def _forms(value: str) -> Iterator[str]:
-    """Yield how a value may stand in a text; what is in base64 wherever it begins in it."""
+    """Yield the forms that a value can take in a text; in base64, at any offset."""
     yield value
     raw = value.encode("utf-8", "surrogateescape")
     for encoded in (quote(raw, safe=""), quote(raw), quote_plus(raw), _requoted(raw)):
@@ -193,7 +192,7 @@ def _forms(value: str) -> Iterator[str]:
 
 
 def _requoted(value: bytes) -> str:
-    """As clients of HTTP quote a URL that is not quoted: what may stand in it stays."""
+    """Quote as HTTP clients quote a URL: characters that are allowed in one are kept."""
     return quote(value, safe="!#$%&'()*+,/:;=?@[]~")
 
 

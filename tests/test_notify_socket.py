@@ -93,7 +93,7 @@ def test_a_socket_that_is_gone_harms_nothing(
     with caplog.at_level(logging.WARNING):
         ours.start()
         ours.close()
-    assert "systemd cannot be told" in caplog.text
+    assert "cannot notify systemd" in caplog.text
 
 
 def test_without_systemd_nothing_runs() -> None:

@@ -20,9 +20,9 @@ from receiver.yaml.diagnostics import quoted, suggestion
 
 FINE: Final = 0
 FINDINGS: Final = 1
-"""Something was found, refused or did not heal."""
+"""Something was found, was refused, or did not heal."""
 BROKEN: Final = 2
-"""The configuration or promheal itself is at fault."""
+"""The configuration is broken, or promheal itself."""
 WARNINGS: Final = 3
 """Nothing worse than warnings."""
 
@@ -93,10 +93,10 @@ def root() -> None:
     """
 
 
-def _told(
+def _print_uncaught(
     kind: type[BaseException], problem: BaseException, traceback: TracebackType | None
 ) -> None:
-    """Print what nobody has caught, as Python does, without secrets."""
+    """Print an uncaught exception as Python does, without secrets."""
     click.echo(redact("".join(format_exception(kind, problem, traceback))), err=True, nl=False)
 
 
@@ -110,8 +110,8 @@ def _better(problem: click.NoSuchOption, arguments: Sequence[str]) -> click.Usag
 
 def main(arguments: list[str] | None = None) -> None:
     """Run the command line; ends with one of the exit codes above."""
-    sys.excepthook = _told
-    threading.excepthook = lambda args: _told(
+    sys.excepthook = _print_uncaught
+    threading.excepthook = lambda args: _print_uncaught(
         args.exc_type, args.exc_value or args.exc_type(), args.exc_traceback
     )
     try:

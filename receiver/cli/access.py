@@ -1,7 +1,7 @@
-"""Where is the server, and who asks? The flags say it, else the environment, else a file.
+"""Where the server is, and the credentials for it: from flags, else the environment, else a file.
 
-The file is the user's own, `~/.config/promheal/config.yml`. Secrets stand in files that are named
-here, or in PROMHEAL_TOKEN, and never on a command line, which every user of a machine can read.
+The file is the user's own, `~/.config/promheal/config.yml`. Secrets are in files that it names, or
+in PROMHEAL_TOKEN, never on the command line, which every user of the machine can read.
 """
 
 from __future__ import annotations
@@ -24,9 +24,9 @@ from receiver.yaml.diagnostics import Diagnostic, InvalidConfig, Report, quoted
 
 DEFAULT_URL: Final = "http://127.0.0.1:3001"
 MAX_SECRET: Final = 65_536
-"""Bytes of a file that holds a token or a password."""
+"""Bytes of a file with a token or a password."""
 
-# Nothing that two readers of URLs could understand differently.
+# Nothing that two URL parsers could understand differently.
 _URL: Final = re.compile(
     r"(https?)://([a-z0-9._-]+|\[[0-9a-f:.]+\])(?::([0-9]{1,5}))?((?:/[\w.~%+-]*)*)",
     re.IGNORECASE | re.ASCII,
@@ -36,7 +36,7 @@ _Text = Annotated[str, msgspec.Meta(min_length=1)]
 
 
 class Given(msgspec.Struct, frozen=True, kw_only=True):
-    """What one place says: the command line, or config.yml, which has these keys."""
+    """What one source says: the command line, or config.yml, which has these keys."""
 
     url: _Text | None = None
     bearer_token_file: _Text | None = None
@@ -56,7 +56,7 @@ FLAGS: Final = {
     "cert_file": "--cert-file",
     "key_file": "--key-file",
 }
-"""What the command line calls them."""
+"""The flags for these keys."""
 HOW: Final = (
     "give credentials with --token-file, with --user and --password-file, with PROMHEAL_TOKEN, "
     "or in config.yml"
@@ -64,12 +64,12 @@ HOW: Final = (
 
 
 class Access(msgspec.Struct, frozen=True, kw_only=True):
-    """Where to ask and as whom. The files exist and fit together."""
+    """The server's URL and the credentials for it. The files exist and fit together."""
 
     url: str
     """Without a slash at its end."""
     authorization: str | None = None
-    """The whole value of the header: a secret."""
+    """The value of the header: a secret."""
     ca_file: str | None = None
     cert_file: str | None = None
     key_file: str | None = None
@@ -79,7 +79,7 @@ class Access(msgspec.Struct, frozen=True, kw_only=True):
 
 
 def contradiction(given: Given, called: Mapping[str, str]) -> str:
-    """Return what does not fit together, in the words of its place, or an empty text."""
+    """Return what does not fit together, in the words of its source, or an empty text."""
     for one, other in (("username", "password_file"), ("cert_file", "key_file")):
         present = [name for name in (one, other) if getattr(given, name) is not None]
         if len(present) == 1:
@@ -93,10 +93,10 @@ def contradiction(given: Given, called: Mapping[str, str]) -> str:
 
 
 def resolve(flags: Given, environ: Mapping[str, str], warn: Callable[[str], None]) -> Access:
-    """Return where to ask and as whom; *warn* is told of secrets that others can read.
+    """Return the server's URL and the credentials; *warn* is called for secrets others can read.
 
-    Credentials of one place are taken as a whole: a user of the flags is never joined with a
-    password of the file. Raises ConfigError with the place and the remedy.
+    Credentials are taken from one source as a whole: a user from the flags is never combined with
+    a password from the file. Raises ConfigError with the source and the remedy.
     """
     path = _config_path(environ)
     saved = Given() if path is None else _read(path)
@@ -127,12 +127,9 @@ def resolve(flags: Given, environ: Mapping[str, str], warn: Callable[[str], None
     )
 
 
-# ── where ──
-
-
 def _base(place: str, url: str) -> str:
-    """Return the URL that paths are put behind."""
-    if "@" in url:  # it is not repeated: there may be a password in it
+    """Return the URL that paths are appended to."""
+    if "@" in url:  # it is not shown: there may be a password in it
         raise ConfigError(f"{place}: a URL holds no user and no password; {HOW}")
     found = _URL.fullmatch(url)
     if found is None or int(found[3] or 0) > 65535:
@@ -150,7 +147,7 @@ def _is_local(url: str) -> bool:
 
 
 def _config_path(environ: Mapping[str, str]) -> Path | None:
-    """Return where the user's file is: https://specifications.freedesktop.org/basedir-spec."""
+    """Return the path of the user's file: https://specifications.freedesktop.org/basedir-spec."""
     folder = Path(environ.get("XDG_CONFIG_HOME", ""))
     if not folder.is_absolute():
         try:
@@ -161,7 +158,7 @@ def _config_path(environ: Mapping[str, str]) -> Path | None:
 
 
 def _read(path: Path) -> Given:
-    """Return what the file says, and nothing when there is none. Raises InvalidConfig."""
+    """Return what the file says, nothing if there is none. Raises InvalidConfig."""
     # PyYAML and the readers take 30 ms, and most people have no such file.
     from receiver.yaml.nodes import Pairs, parse, read_file  # noqa: PLC0415
     from receiver.yaml.scalars import BAD, mark  # noqa: PLC0415
@@ -184,7 +181,7 @@ def _read(path: Path) -> Given:
         elif tree is not None:
             mark(tree, report, f"expected a mapping of {', '.join(FLAGS)}")
     if report.broken:
-        raise InvalidConfig(_discreet(problem) for problem in report.problems)
+        raise InvalidConfig(_redacted(problem) for problem in report.problems)
     files = [name for name in FLAGS if name.endswith("_file")]
     return msgspec.structs.replace(
         given,
@@ -192,15 +189,12 @@ def _read(path: Path) -> Given:
     )
 
 
-def _discreet(problem: Diagnostic) -> Diagnostic:
-    """Return it without the line: people write tokens where the names of files belong."""
+def _redacted(problem: Diagnostic) -> Diagnostic:
+    """Return it without its line: people write tokens where file names belong."""
     message = problem.message
     if message.startswith(("tag ", "alias ", "anchor ")):
         message = "YAML tags, aliases and anchors are not read; put a text in quotes"
     return msgspec.structs.replace(problem, source="", message=message)
-
-
-# ── who ──
 
 
 def _authorization(
@@ -256,7 +250,7 @@ def _warn_if_open(path: str, warn: Callable[[str], None]) -> None:
 
 
 def _check_tls(ca_file: str | None, pair: Given, warn: Callable[[str], None]) -> None:
-    """Raise ConfigError for files that TLS cannot use; requests would say it less clearly."""
+    """Raise ConfigError for files that TLS cannot use; the HTTP client says it less clearly."""
     import ssl  # noqa: PLC0415  only https needs it
 
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
@@ -277,7 +271,7 @@ def _check_tls(ca_file: str | None, pair: Given, warn: Callable[[str], None]) ->
             raise ConfigError(f"{escape(path)}: {error.strerror}") from None
     _warn_if_open(pair.key_file, warn)
     try:
-        # Without a password of ours OpenSSL would ask the terminal for one.
+        # Without a password given here OpenSSL would ask the terminal for one.
         context.load_cert_chain(pair.cert_file, pair.key_file, password=lambda: "")
     except ssl.SSLError as error:
         raise ConfigError(

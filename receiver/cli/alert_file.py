@@ -1,4 +1,4 @@
-"""Which alerts are in this file? Alertmanager's own payload, or one reading of a metric."""
+"""Reads a file of alerts: Alertmanager's own payload, or readings of a metric."""
 
 from __future__ import annotations
 
@@ -19,15 +19,15 @@ MAX_SIZE: Final = 8 * 1024 * 1024  # bytes
 class AlertFile(msgspec.Struct, frozen=True):
     notification: Notification
     said_at: float
-    """When it was said, seconds since the epoch: the reading's timestamp, or the file's own time,
-    since Alertmanager's payload does not tell when it was sent."""
+    """When it was reported, seconds since the epoch: the reading's timestamp, or the file's mtime,
+    since Alertmanager's payload does not say when it was sent."""
 
 
 def read_alert_file(path: Path) -> AlertFile:
     """Read a file of alerts.
 
-    Understood are Alertmanager's webhook payload, version 4, and
-    `{"timestamp", "metric", "value", "severity", …}` or a list of such readings, in which every
+    It holds Alertmanager's webhook payload, version 4, or
+    `{"timestamp", "metric", "value", "severity", …}`, or a list of such readings, in which every
     other text field becomes a label. Raises ConfigError with the place and the remedy.
     """
     try:

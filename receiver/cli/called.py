@@ -1,8 +1,4 @@
-"""How is called at the command line what the API calls by its requests?
-
-The API's messages tell programs and people with curl what to ask; who typed a command is told the
-command.
-"""
+"""Translates the API's messages, which name requests, for the command line, which has commands."""
 
 from __future__ import annotations
 
@@ -18,15 +14,15 @@ COMMANDS: Final = {
     "GET /api/status": "`promheal status`",
     "GET /api/tasks": "`promheal tasks`",
 }
-"""By the request. What stays as it is has no command."""
-_CALLED: Final = {
+"""The commands, by request. A request that has none is left as it is."""
+_TRANSLATIONS: Final = {
     **COMMANDS,
     "force: true": "--force",
     "send evenIfUnknown: true": "add --even-if-unknown",
 }
-_ASKED: Final = re.compile(rf"(?:{'|'.join(map(re.escape, _CALLED))})\b")
+_REQUESTS: Final = re.compile(rf"(?:{'|'.join(map(re.escape, _TRANSLATIONS))})\b")
 
 
 def called(message: str) -> str:
-    """Return a message of the API in the words of the command line."""
-    return _ASKED.sub(lambda found: _CALLED[found[0]], message)
+    """Return a message of the API with commands and flags for requests and fields."""
+    return _REQUESTS.sub(lambda found: _TRANSLATIONS[found[0]], message)

@@ -1,4 +1,4 @@
-"""`promheal cancel`: what does a person say about one run? Stop, and undo what was done."""
+"""`promheal cancel`: end a run, and undo what it did."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""`promheal check`: is this configuration sound?"""
+"""`promheal check`: report every problem of the configuration."""
 
 from __future__ import annotations
 
@@ -120,7 +120,7 @@ def _show(
 def _of_files(
     loaded: LoadedConfig, actions: Actions, paths: Iterable[Path], found: list[Memory]
 ) -> Iterator[Diagnostic]:
-    """Add to *found* what the rules of these files remember; yield what is wrong with them."""
+    """Add to *found* how far back the rules of these files look; yield what is wrong with them."""
     files = read_rule_files(paths)
     made = recordings(each.rule for each in files.rules)
     places = {id(each.rule): each.place for each in files.rules}

@@ -134,7 +134,7 @@ def _listed(texts: Iterable[str]) -> str:
 
 
 def _plain(label: str) -> str:
-    """Return a label's name in YAML: quoted where it is no plain word, as `...` is none."""
+    """Return a label's name in YAML, quoted unless it is a plain word; `...` is not."""
     return label if re.fullmatch(r"[a-zA-Z_]\w*", label, re.ASCII) else _quoted(label)
 
 

@@ -1,4 +1,4 @@
-"""`promheal demo`: watch a real service being made sick, healed and proven well."""
+"""`promheal demo`: make a real service sick, heal it and prove that it is well."""
 
 from __future__ import annotations
 
@@ -65,11 +65,11 @@ def command(name: str, *, keep: bool, as_json: bool) -> int:
         folder = Path(stack.enter_context(TemporaryDirectory(prefix="promheal-demo-")))
         chain = Chain(folder, programs)
         stack.callback(chain.close)
-        stack.callback(_ignore)  # the clean-up comes to its end
-        return _tell(chain, narrator, FAULTS[name], keep=keep, as_json=as_json)
+        stack.callback(_ignore)  # let the clean-up finish
+        return _play(chain, narrator, FAULTS[name], keep=keep, as_json=as_json)
 
 
-def _tell(chain: Chain, narrator: Narrator, fault: Fault, *, keep: bool, as_json: bool) -> int:
+def _play(chain: Chain, narrator: Narrator, fault: Fault, *, keep: bool, as_json: bool) -> int:
     story: Story | None = None
     figures: Figures | None = None
     problem: DemoError | None = None
@@ -110,7 +110,7 @@ def _blame(narrator: Narrator, chain: Chain, problem: DemoError) -> None:
 
 
 def _keep(narrator: Narrator, chain: Chain, story: Story) -> None:
-    """Leave it running until a signal, and tell what happens meanwhile."""
+    """Leave it running until a signal, and narrate what happens."""
     narrator.title("All is left running, and what happens is told; Ctrl-C ends and removes it")
     for program in chain.addresses:
         narrator.note(f"  {program:<14}{chain.url(program)}")
@@ -132,10 +132,13 @@ def _answer(
     problem: DemoError | None,
 ) -> dict[str, Any]:
     """Return what --json prints; without a heal there are no figures, and `error` says why."""
-    told = None if story is None else story.outcome
+    outcome = (story and story.outcome) or "failed"
+    if figures is not None:
+        outcome = "healed"
+    elif outcome == "healed":  # a heal that cannot be proven here is none
+        outcome = "unproven"
     return {
-        # Who claims to have healed and cannot prove it here, has not.
-        "outcome": "healed" if figures else "unproven" if told == "healed" else told or "failed",
+        "outcome": outcome,
         "sick": fault.name,
         "alert": fault.alert,
         "error": None if problem is None else str(problem),
@@ -148,9 +151,9 @@ def _answer(
 
 
 def _interrupt(_number: int, _frame: FrameType | None) -> None:
-    """Take every way of being told to end as Ctrl-C, and the first one for all.
+    """Treat every signal to end as Ctrl-C, and ignore the ones after the first.
 
-    Shells start background jobs with SIGINT ignored; asked for by name, it counts all the same.
+    Shells start background jobs with SIGINT ignored; a handler of our own receives it all the same.
     """
     _ignore()
     raise KeyboardInterrupt

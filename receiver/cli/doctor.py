@@ -100,7 +100,7 @@ def _bar(label: str, length: int) -> Any:
 def _tested(
     configuration: LoadedConfig, strategy: str | None, server: Server, timeout: float, *, yes: bool
 ) -> Finding:
-    """Send a test alert, and say what became of it, once people have been warned."""
+    """Warn people, send a test alert, and report what became of it."""
     from receiver.clock import steady_clock  # noqa: PLC0415
     from receiver.doctor.delivery import shown  # noqa: PLC0415
     from receiver.doctor.test_alert import (  # noqa: PLC0415  see above

@@ -1,4 +1,4 @@
-"""`promheal explain`: why would it act, or why not?"""
+"""`promheal explain`: why it would act, or why not."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ def command(file: Path, config_file: Path, storage_url: str, output: str) -> Non
 
 @contextmanager
 def _service(config_file: Path, storage_url: str) -> Iterator[Promheal]:
-    """Yield a service that is never started, on an empty journal where there is none."""
+    """Yield a service that is never started, on an empty journal if there is none."""
     path = Path(storage_url.partition(":///")[2])
     with tempfile.TemporaryDirectory() as folder:
         url = storage_url if path.exists() else f"sqlite:///{folder}/empty.db"

@@ -1,4 +1,4 @@
-"""`promheal journal`: the journal as a thing, with every promheal on it ended."""
+"""`promheal journal`: accept or copy a journal, while no promheal runs on it."""
 
 from __future__ import annotations
 
@@ -52,10 +52,10 @@ def copy_command(source: str, target: str) -> None:
         )
         rows = 0
 
-        def told(table: str, count: int) -> None:
+        def report(table: str, count: int) -> None:
             nonlocal rows
             rows += count
             click.echo(f"{table}: {count:,}", err=True)
 
-        copy(first, second, told)
+        copy(first, second, report)
     say(f"copied {rows:,} rows; start promheal with --storage.url={target}")

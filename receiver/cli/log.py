@@ -1,4 +1,4 @@
-"""`promheal log`: what was done, as lines for other programs."""
+"""`promheal log`: write what was done as lines, for other programs."""
 
 from __future__ import annotations
 
@@ -26,9 +26,9 @@ from receiver.reporting.healing_log_line import HealingLogLine, encode, line_in
 from receiver.yaml.diagnostics import quoted, suggestion
 
 PAGE: Final = 10_000
-"""Runs that are looked up at once: each time the journal sorts all there are."""
+"""Runs that are looked up in one query: each sorts all there are."""
 CHUNK: Final = 100
-"""Runs that are read at once."""
+"""Runs that are read in one transaction."""
 TELL_EVERY: Final = 0.2  # seconds
 
 _FORMULA: Final = ("=", "+", "-", "@")
@@ -79,7 +79,7 @@ def export(
         journal.close()
     if strategy is None or strategy in known:
         return FINE
-    # Whether the configuration has it, a journal cannot know.
+    # The journal does not know whether the configuration has it.
     hint = suggestion(strategy, known)
     say(f"promheal: warning: no run of strategy {quoted(strategy)} is here{hint}", err=True)
     return WARNINGS
@@ -107,7 +107,7 @@ def _destination(file: Path | None) -> Iterator[BinaryIO]:
 def _lines(journal: Journal, since: float | None, strategy: str | None) -> Iterator[HealingLogLine]:
     after = (0.0, 0)
     if since is not None:
-        # By the wall clock, but not before what promheal's own clock, which may be ahead, has seen.
+        # By the wall clock, but not behind promheal's own, which may be ahead.
         after = (steady_clock(not_before=journal.read(lambda t: t.newest()))() - since, 0)
     while page := _page(journal, after, strategy):
         for at in range(0, len(page), CHUNK):
@@ -127,15 +127,15 @@ def _chunk(journal: Journal, runs: list[tuple[float, int]]) -> list[HealingLogLi
 
 
 def _counted(lines: Iterator[HealingLogLine], destination: BinaryIO) -> Iterator[HealingLogLine]:
-    """Tell on a terminal how far it is, unless the lines themselves are seen there."""
+    """Show progress on a terminal, unless the lines themselves go there."""
     if not sys.stderr.isatty() or destination.isatty():
         yield from lines
         return
-    number, told = 0, monotonic()
+    number, shown = 0, monotonic()
     for number, line in enumerate(lines, 1):
         yield line
-        if monotonic() - told >= TELL_EVERY:
-            told = monotonic()
+        if monotonic() - shown >= TELL_EVERY:
+            shown = monotonic()
             click.echo(f"\r{number:,} runs, until {line.timestamp}", err=True, nl=False)
     click.echo(f"\r{number:,} runs\033[K", err=True)
 
@@ -155,5 +155,5 @@ def _cell(value: object) -> object:
         return str(value).lower()
     if not isinstance(value, str):
         return "" if value is None else value
-    # A spreadsheet takes some texts for formulas, and runs them: labels come from anywhere.
+    # Spreadsheets run some texts as formulas, and labels come from anywhere.
     return escape(f"'{value}" if value.startswith(_FORMULA) else value)

@@ -1,7 +1,7 @@
-"""Which option was meant, where there is none of that name?
+"""Which option did the user mean?
 
-click finds what is written nearly so. Here are the names that other programs have for an address,
-and the options of a command that stand before it, as they do in Prometheus, which has no commands.
+click finds a misspelt one. Here are the names that other programs have for a listen address, and
+a command's options written before it, as in Prometheus, which has no commands.
 """
 
 from __future__ import annotations
@@ -19,16 +19,16 @@ _DEFAULT: Final = "127.0.0.1:3001"
 
 
 def meant(problem: click.NoSuchOption, arguments: Sequence[str], serve: click.Command) -> str:
-    """Return what is wrong and what to write instead; *arguments* are those of the whole call."""
+    """Return what is wrong and what to write instead; *arguments* are the whole command line."""
     context, said = problem.ctx, problem.format_message()
-    assert context is not None  # it is a command that has refused it
+    assert context is not None  # a command raised it
     before = context.command is context.find_root().command
     command = serve if before else context.command
     options = {name: one for one in command.params for name in one.opts}
     option, value = problem.option_name, _value(problem.option_name, arguments)
     if before and option in options:
-        wanted = f"{option} {value}" if value else option
-        return f"{said} It is an option of commands: promheal {serve.name} {wanted}"
+        written = f"{option} {value}" if value else option
+        return f"{said} It is an option of commands: promheal {serve.name} {written}"
     if option not in _ADDRESS:
         return said
     if _LISTEN in options:
@@ -43,7 +43,7 @@ def meant(problem: click.NoSuchOption, arguments: Sequence[str], serve: click.Co
 
 
 def _value(option: str, arguments: Sequence[str]) -> str:
-    """Return what was given to the option; empty for nothing."""
+    """Return the option's value, or an empty text."""
     for argument, following in zip(arguments, [*arguments[1:], "-"], strict=True):
         if argument.startswith(f"{option}="):
             return argument.partition("=")[2]

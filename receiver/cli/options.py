@@ -1,4 +1,4 @@
-"""The flags that several commands share, named as Prometheus' own tools name theirs."""
+"""Flags that several commands share, named as in Prometheus' own tools."""
 
 from __future__ import annotations
 
@@ -58,7 +58,7 @@ output = click.option(
 
 
 def logging_options(function: F) -> F:
-    """Add --log.level and --log.format, and have them taken before the command runs."""
+    """Add --log.level and --log.format, and apply them before the command runs."""
 
     @click.option(
         "--log.level",

@@ -17,7 +17,7 @@ def show(value: Any, form: str, text: Callable[[], str]) -> None:
     """Print *value* as json or yaml, or what *text* makes of it."""
     if form == "json":
         text_of_json = msgspec.json.format(redact_json(msgspec.json.encode(value).decode()))
-        # Escapes that JSON has too: what came over the network must not steer the terminal.
+        # With escapes that JSON has too: text from the network must not control the terminal.
         click.echo("\n".join(escape(line) for line in text_of_json.split("\n")))
     elif form == "yaml":
         click.echo(msgspec.yaml.encode(redact_all(msgspec.to_builtins(value))).decode().rstrip())
@@ -31,7 +31,7 @@ def say(text: str, *, err: bool = False) -> None:
 
 
 def table(rows: Sequence[Sequence[object]], header: Sequence[str] = ()) -> str:
-    """Return columns that line up. Whatever came over the network is escaped."""
+    """Return aligned columns. Text from the network is escaped."""
     cells = [[escape(str(cell)) for cell in row] for row in [*([header] if header else []), *rows]]
     if not cells:
         return ""
@@ -43,5 +43,5 @@ def table(rows: Sequence[Sequence[object]], header: Sequence[str] = ()) -> str:
 
 
 def moment(at: float | None) -> str:
-    """Return a time as people read it, in UTC; `-` for none."""
+    """Return a time for people, in UTC; `-` for none."""
     return "-" if at is None else f"{datetime.fromtimestamp(at, UTC):%Y-%m-%d %H:%M:%SZ}"

@@ -178,8 +178,8 @@ def carry(service: Promheal, keys: Iterable[Key], ending: Event | None = None) -
 
 
 def _carry(service: Promheal, key: Key, ending: Event) -> dict[str, Any]:
-    before, wanted = service.journal.read(lambda t: (t.last_run(key), t.wanted(key)))
-    if wanted is None and (before is None or before.outcome is not None):
+    before, requested = service.journal.read(lambda t: (t.last_run(key), t.wanted(key)))
+    if requested is None and (before is None or before.outcome is not None):
         return _result(key, Answer.DENY, Reason.RESOLVED, None, None)  # the journal knows its end
     while True:
         again = service.reconciler.consider(key)

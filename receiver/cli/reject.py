@@ -1,4 +1,4 @@
-"""`promheal reject`: what does a person say about one run? No, not as long as this fires."""
+"""`promheal reject`: decline a run that waits for approval, as long as its alert fires."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What may an argument be? Durations, targets, and the reason that every change needs."""
+"""Types of arguments: durations, targets, run ids, and the reason that every change needs."""
 
 from __future__ import annotations
 
@@ -11,9 +11,9 @@ from receiver.policy.duration import parse_duration
 from receiver.yaml.diagnostics import quoted
 
 MAX_REASON: Final = 500
-"""Characters, on one line; the server takes no more."""
+"""Characters on one line, as on the server."""
 BIGGEST: Final = 2**62
-"""The largest number of a run that a journal can hold."""
+"""The largest run id that a journal can hold."""
 
 
 class _Duration(click.ParamType[float]):
@@ -35,7 +35,7 @@ class _Duration(click.ParamType[float]):
 
 
 class WordOf(click.Choice[str]):
-    """One of some words; who writes one of another option is told which."""
+    """A choice of words; a word of another option gets a hint to that option."""
 
     def __init__(self, words: Iterable[str], *, other: str, others: Iterable[str]) -> None:
         super().__init__([str(word) for word in words])
@@ -48,7 +48,7 @@ class WordOf(click.Choice[str]):
 
 
 class RunId(click.ParamType[int]):
-    """The number of a run; who writes something else is told which command shows them."""
+    """The number of a run; anything else gets a hint to the command that lists runs."""
 
     name = "id"
 
@@ -91,9 +91,9 @@ class _Target(click.ParamType[str]):
 DURATION: Final = _Duration(zero=True)
 """A Prometheus duration, in seconds."""
 SPAN: Final = _Duration(zero=False)
-"""The same, and more than nothing."""
+"""The same, longer than nothing."""
 REASON: Final = _Text()
 TARGET: Final = _Target()
-"""What `pause` takes for a target, as the scope that means it."""
+"""A target for `pause`, converted to the scope that means it."""
 
 reason = click.option("--reason", type=REASON, required=True, help="Why; the audit keeps it.")

@@ -69,7 +69,7 @@ class NotifySocket:
         if not reason and self._watchdog:
             lines.append("WATCHDOG=1")
         if reason and reason != self._reason:
-            log.error("not alive, and systemd is not told otherwise", extra={"reason": reason})
+            log.error("not alive: systemd gets no WATCHDOG=1", extra={"reason": reason})
         self._reason = reason
         status = reason or self._status()
         if status != self._last_status:
@@ -83,6 +83,6 @@ class NotifySocket:
                 ours.settimeout(1.0)
                 ours.sendto("\n".join(lines).encode(), self._address)
         except OSError as error:
-            log.warning("systemd cannot be told: %s", error)
+            log.warning("cannot notify systemd: %s", error)
             return False
         return True

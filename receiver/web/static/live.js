@@ -4,11 +4,11 @@
 const EVERY = 3000; // milliseconds between looks; nothing is asked while the page is hidden
 const live = document.getElementById("live");
 let etag = null;
-let told = "";
+let announced = "";
 
 function tell(text) {
-  if (text === told) return; // a screen reader reads each change aloud
-  told = text;
+  if (text === announced) return; // a screen reader reads each change aloud
+  announced = text;
   live.textContent = text;
 }
 
@@ -20,9 +20,9 @@ function inUse(section) {
 function adopt(fresh) {
   const main = document.getElementById("main");
   const known = new Map([...main.children].map((one) => [one.id, one]));
-  const wanted = [...fresh.getElementById("main").children];
+  const sections = [...fresh.getElementById("main").children];
   let waiting = false;
-  for (const section of wanted) {
+  for (const section of sections) {
     const old = known.get(section.id);
     known.delete(section.id);
     if (old && old.outerHTML === section.outerHTML) continue;
@@ -38,7 +38,7 @@ function adopt(fresh) {
       old.replaceWith(section);
       section.addEventListener("animationend", () => section.removeAttribute("class"));
     } else {
-      const next = wanted.slice(wanted.indexOf(section) + 1).find((one) => known.has(one.id));
+      const next = sections.slice(sections.indexOf(section) + 1).find((one) => known.has(one.id));
       main.insertBefore(section, next ? known.get(next.id) : null);
     }
   }
