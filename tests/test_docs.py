@@ -55,7 +55,7 @@ from receiver.template import FILTERS, KNOWN, MAX_OUTPUT
 from receiver.web import application, create_app, query, steering, webhook
 from receiver.web.pages.forms import FORM_AGE
 from receiver.web.pages.views import SHOWN
-from receiver.web.server import framing, reading
+from receiver.web.server import answering, connection, framing, reading
 from tests.calls import calls, dry_parse, is_name
 from tests.tools import REPOSITORY, tool
 
@@ -579,6 +579,8 @@ def test_the_figures_of_the_pages_are_those_of_the_code() -> None:
     assert limits["body"] == f"{framing.MAX_BODY >> 20} MiB"
     assert limits["all bodies that are arriving"] == f"{reading.MAX_BUFFERED >> 20} MiB"
     assert limits["a request, until it has arrived"] == f"{reading.DEADLINE:g} s"
+    assert limits["an answer, until the client has read it"] == f"{connection.SEND_DEADLINE:g} s"
+    assert limits["all answers that clients have not read"] == f"{answering.MAX_UNSENT >> 20} MiB"
     assert limits["body of a change"] == f"{steering.MAX_BODY >> 10} KiB"
     assert limits["a reason"] == f"{control.MAX_REASON} characters"
     assert limits["a pause that ends by itself"] == f"{steering.MAX_PAUSE / 86_400:g} days"

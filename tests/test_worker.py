@@ -9,6 +9,7 @@ import signal
 import socket
 import ssl
 import statistics
+import struct
 import subprocess
 import sys
 import threading
@@ -173,7 +174,8 @@ def _many_files() -> Iterator[None]:
 
 @pytest.fixture(scope="module")
 def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Process]:
-    with running(tmp_path_factory.mktemp("server"), overrides={"DEADLINE": 3}) as process:
+    overrides = {"DEADLINE": 3, "MAX_UNSENT": 100 << 20}
+    with running(tmp_path_factory.mktemp("server"), overrides=overrides) as process:
         yield process
 
 
@@ -368,6 +370,92 @@ def test_900_slow_clients_hold_up_nobody(
         for sock in socks:
             sock.settimeout(max(0.1, began + 6 - time.monotonic()))
             assert re.match(rb"HTTP/1.1 408 |$", sock.recv(1000))
+
+
+def unread(stack: ExitStack, port: int, path: str) -> socket.socket:
+    """Return the socket of a client that asks, and reads nothing of the answer."""
+    sock = stack.enter_context(socket.socket())
+    sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+    sock.connect(("127.0.0.1", port))
+    sock.setblocking(False)
+    sock.send(GET.replace(b" / ", f" {path} ".encode()))
+    return sock
+
+
+def pipeline(socks: list[socket.socket], stop: threading.Event) -> None:
+    while not stop.wait(0.01):
+        for sock in socks:
+            with suppress(OSError):
+                sock.send(GET * 200)
+
+
+def test_60_clients_that_pipeline_and_never_read_hold_up_nobody(
+    server: Process, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with ExitStack() as stack:
+        socks = [unread(stack, server.port, "/") for _ in range(60)]
+        stop = threading.Event()
+        sender = threading.Thread(target=pipeline, args=(socks, stop))
+        sender.start()
+        stack.callback(sender.join)
+        stack.callback(stop.set)
+        time.sleep(0.5)
+        waits, began = [], time.monotonic()
+        while time.monotonic() < began + 4:
+            asked = time.monotonic()
+            with Client(server.port) as client:
+                client.send(post(b"legitimate"))
+                assert client.answer() == (200, b"legitimate")
+            waits.append(time.monotonic() - asked)
+            time.sleep(0.05)
+    p50, p99 = statistics.median(waits), statistics.quantiles(waits, n=100, method="inclusive")[98]
+    with capsys.disabled():
+        sys.stdout.write(
+            f"\n60 clients that do not read: p50 {p50 * 1e3:.0f} ms, p99 {p99 * 1e3:.0f} ms\n"
+        )
+    assert p50 < 0.1
+    assert p99 < 0.5
+
+
+def test_a_client_that_does_not_read_is_dropped_in_time(tight: Process) -> None:
+    with ExitStack() as stack:
+        sock = unread(stack, tight.port, "/huge")
+        time.sleep(3)
+        sock.settimeout(5)
+        assert 0 < len(read(sock)) < 16 << 20
+
+
+def test_when_too_much_is_unread_the_slowest_is_dropped(server: Process) -> None:
+    with ExitStack() as stack:
+        slowest = unread(stack, server.port, "/huge")
+        time.sleep(0.3)
+        slow = unread(stack, server.port, "/huge")
+        time.sleep(0.3)
+        for sock in (slowest, slow):
+            sock.settimeout(5)  # long before the deadline
+        assert 0 < len(read(slowest)) < 16 << 20
+        assert len(read(slow)) > 64 << 20
+
+
+def test_a_client_that_goes_amid_its_answer_is_no_trouble(server: Process) -> None:
+    with ExitStack() as stack:
+        for _ in range(5):
+            sock = unread(stack, server.port, "/huge")
+            time.sleep(0.2)
+            sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+            sock.close()  # with a reset
+        client = stack.enter_context(Client(server.port))
+        client.send(GET)
+        assert client.answer()[0] == 200
+    assert "internal error" not in server.log.read_text()
+
+
+def read(sock: socket.socket) -> bytes:
+    received = bytearray()
+    with suppress(ConnectionResetError, TimeoutError):
+        while piece := sock.recv(1 << 20):
+            received += piece
+    return bytes(received)
 
 
 def test_the_deadline_answers_408_but_not_to_silence(tight: Process) -> None:

@@ -1,5 +1,9 @@
 """How is a complete request answered? By the application, in a thread or right where it was read.
 
+No thread waits for a client to read its answer: what the kernel does not take at once is kept with
+the connection, whose next request is not read before. A client that does not read within
+`SEND_DEADLINE` is dropped, and the slowest earlier if too much is kept.
+
 A request that the application takes (`take()`) needs no thread at all while it waits for its
 answer. A 503 closes its connection: where several receivers share an address, the next attempt can
 then reach another; Alertmanager otherwise keeps its connection, and so its receiver.
@@ -9,10 +13,10 @@ from __future__ import annotations
 
 import math
 import queue
+import select
 import threading
 import time
 from collections.abc import Callable, Sequence
-from contextlib import suppress
 from email.utils import formatdate
 from http import HTTPStatus
 from typing import IO, Any, Final, NamedTuple
@@ -23,9 +27,12 @@ from receiver.web.server.parsing import parse
 from receiver.web.server.poller import Poller
 from receiver.web.server.reading import Next, RequestReader
 
+MAX_UNSENT: Final = 64 * 1024 * 1024
+"""Bytes of answers that all clients together may leave unread before the slowest are dropped."""
 STOP_LINGER: Final = 2.0
 """Seconds that a stopping worker keeps idle connections, as gunicorn does."""
 
+_SMALL: Final = 64 * 1024  # bytes
 _BUG: Final = "A connection is closed because of an internal error"
 
 
@@ -61,20 +68,22 @@ class Responder:
         self._poller = poller
         self._reader = reader
         self._ready: queue.SimpleQueue[Connection] = queue.SimpleQueue()
+        self._pipelined: queue.SimpleQueue[Connection] = queue.SimpleQueue()
         self._serving: set[Connection] = set()
         self._at_once = threading.Lock()  # one reader at a time answers, and the other reads
 
     def attend(self, conn: Connection) -> None:
-        """Read what has arrived, and answer it or queue it for a thread."""
+        """Do what an event allows: send, or read and answer, or queue it for a thread."""
         try:
-            then = self._reader.read(conn)
-            if then is Next.ANSWER:
+            sending = bool(conn.unsent)
+            then = self._send_rest(conn) if sending else self._reader.read(conn)
+            if then is Next.ANSWER and not sending:
                 conn.until = math.inf
                 if self._serving or not self._at_once.acquire(blocking=False):
                     self._ready.put(conn)
                     return
                 try:
-                    then = self._answer(conn)
+                    then = self._serve(conn)
                 finally:
                     self._at_once.release()
         except Exception:  # a bug of ours costs one connection, never a thread
@@ -84,10 +93,20 @@ class Responder:
 
     def work(self) -> None:
         """Answer what is queued, for ever."""
+        self._work(self._ready)
+
+    def work_pipelined(self) -> None:
+        """Answer the requests behind others on their connections, for ever.
+
+        One thread does that: a client that sends many requests at once must not occupy the others.
+        """
+        self._work(self._pipelined)
+
+    def _work(self, ready: queue.SimpleQueue[Connection]) -> None:
         while True:
-            conn = self._ready.get()
+            conn = ready.get()
             try:
-                then = self._answer(conn)
+                then = self._serve(conn)
             except Exception:  # as in attend()
                 self._worker.log.exception(_BUG)
                 then = Next.CLOSE
@@ -95,29 +114,31 @@ class Responder:
 
     def _release(self, conn: Connection, then: Next) -> None:
         """Give the connection up."""
-        if then is Next.READ:
+        if then is Next.ANSWER:
+            conn.until = math.inf
+            self._pipelined.put(conn)
+        elif then in {Next.READ, Next.SEND}:
+            conn.events = select.EPOLLOUT if then is Next.SEND else conn.events
             self._poller.arm(conn)
-        elif then is not Next.DETACHED:
+        elif then is Next.CLOSE:
             self._poller.close(conn)
 
-    def _answer(self, conn: Connection) -> Next:
-        """Answer the complete request at the start of the buffer, and those right behind it."""
-        if conn.unsent is not None:
-            (rest, stays), conn.unsent = conn.unsent, None
-            conn.write(rest)
-            then = self._after(conn, stays=stays)
-        else:
-            then = Next.ANSWER
-        while then is Next.ANSWER:
-            try:
-                then = self._serve(conn)
-            except Refusal as refusal:
-                self._reader.refuse(conn, refusal)
-                return Next.READ
-        return then
+    def _send_rest(self, conn: Connection) -> Next:
+        try:
+            done = conn.flush()
+        except OSError:
+            return Next.CLOSE
+        if not done:
+            return Next.SEND
+        conn.events = select.EPOLLIN
+        return self._after(conn, stays=conn.stays)
 
     def _after(self, conn: Connection, *, stays: bool) -> Next:
         """Return what happens to a connection whose request has been answered."""
+        if conn.unsent:
+            conn.stays = stays
+            self._poller.shed(MAX_UNSENT)
+            return Next.SEND
         if not stays:
             if not conn.buffer or conn.broken:
                 return Next.CLOSE
@@ -131,12 +152,10 @@ class Responder:
         return Next.READ
 
     def _serve(self, conn: Connection) -> Next:
-        """Answer one request. Raises Refusal."""
+        """Answer the complete request at the start of the buffer."""
         conn.until = math.inf
         self._serving.add(conn)
         pieces = conn.take()
-        if conn.tls:
-            conn.socket.setblocking(True)
         try:
             req = parse(
                 self._worker.cfg, pieces, conn.client, number=conn.served, progress=conn.progress
@@ -144,12 +163,12 @@ class Responder:
             if not conn.tls and self._offer(conn, req):
                 return Next.DETACHED
             stays = self._call(conn, req)
+        except Refusal as refusal:
+            self._reader.refuse(conn, refusal)
+            return Next.READ
         finally:
             conn.serving = 0
             self._serving.discard(conn)
-            if conn.tls:
-                with suppress(OSError):
-                    conn.socket.setblocking(False)
         return self._after(conn, stays=stays)
 
     def _offer(self, conn: Connection, req: Any) -> bool:
@@ -198,20 +217,15 @@ class Responder:
             + "".join(f"{name}: {text}\r\n" for name, text in headers)
             + f"Content-Length: {len(body)}\r\n\r\n"
         ).encode() + body
-        rest = conn.send_some(answer)
-        if rest:
-            conn.unsent = (rest, stays)
-            self._ready.put(conn)
-            return
         try:
-            then = self._after(conn, stays=stays and not conn.broken)
+            conn.send(answer)
+            then = self._after(conn, stays=stays)
+        except OSError:  # the client is gone
+            then = Next.CLOSE
         except Exception:  # as in attend()
             self._worker.log.exception(_BUG)
             then = Next.CLOSE
-        if then is Next.ANSWER:
-            self._ready.put(conn)
-        else:
-            self._release(conn, then)
+        self._release(conn, then)
 
     def _call(self, conn: Connection, req: Any) -> bool:
         """Have the application answer; return whether the connection stays open. Raises Refusal."""
@@ -259,9 +273,12 @@ class ResponseSocket:
             self._held = data
             self.unavailable = data[8:13] == b" 503 "
             return
-        data, self._held = self._held + data, b""
+        held, self._held = self._held, b""
         self.started = True
-        self._conn.write(data)
+        if len(data) > _SMALL:  # copying it costs more than a packet
+            self._conn.send(held)
+            held = b""
+        self._conn.send(held + data)
 
     def flush(self) -> None:
         if self._held:

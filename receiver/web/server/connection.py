@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 import select
 import socket
 import ssl
@@ -15,7 +14,7 @@ from typing import Any, Final
 from receiver.web.server.framing import Framing, Progress
 
 SEND_DEADLINE: Final = 30.0
-"""Seconds for a client to read one piece of an answer."""
+"""Seconds for a client to read an answer."""
 CHUNK: Final = 64 * 1024
 """Bytes of one recv()."""
 
@@ -30,8 +29,8 @@ class Connection:
 
     __slots__ = (
         "armed", "broken", "buffer", "client", "draining", "events", "framing", "handshaken",
-        "number", "progress", "served", "server", "serving", "socket", "tls", "unsent", "until",
-        "writing",
+        "number", "progress", "served", "server", "serving", "socket", "stays", "tls", "unsent",
+        "until",
     )  # fmt: skip
 
     def __init__(
@@ -57,10 +56,12 @@ class Connection:
         """Registered with the poller."""
         self.events = select.EPOLLIN
         self.handshaken = False
-        self.writing = False
         self.broken = False
-        self.unsent: tuple[bytes, bool] | None = None
-        """What a thread has yet to send, and whether the connection stays open afterwards."""
+        """The client is gone."""
+        self.unsent = bytearray()
+        """What of an answer the client has yet to read. No further request is read before."""
+        self.stays = True
+        """Whether the connection stays open once that is sent."""
 
     def receive(self) -> bytes | None:
         """Return what has arrived, b"" at the end, None if there is nothing yet."""
@@ -100,33 +101,47 @@ class Connection:
     def send_if_room(self, data: bytes) -> None:
         """Send a few bytes if the kernel takes them at once."""
         with suppress(OSError):
-            if self.tls:
-                self.socket.send(data)
-            else:
-                self.socket.send(data, socket.MSG_DONTWAIT)
+            self._send(data)
 
-    def send_some(self, data: bytes) -> bytes:
-        """Send what the kernel takes at once; return the rest."""
+    def send(self, data: bytes) -> None:
+        """Send *data*, and keep what the client does not read yet; never blocks.
+
+        Raises OSError if the client is gone.
+        """
+        if self.unsent:
+            self.unsent += data
+            return
+        sent = self._try(data)
+        if sent < len(data):
+            self.unsent += memoryview(data)[sent:]
+            self.until = time.monotonic() + SEND_DEADLINE
+
+    def flush(self) -> bool:
+        """Send what was kept; return whether the client has read all but what the kernel holds.
+
+        Raises OSError if the client is gone.
+        """
+        while self.unsent:
+            with memoryview(self.unsent) as view, view[:_PIECE] as piece:
+                sent = self._try(piece)
+            if not sent:
+                return False
+            del self.unsent[:sent]
+        return True
+
+    def _try(self, data: bytes | memoryview) -> int:
+        """Return how many bytes the kernel takes at once."""
         try:
-            return data[self.socket.send(data, socket.MSG_DONTWAIT) :]
-        except BlockingIOError:
-            return data
+            return self._send(data)
+        except (BlockingIOError, ssl.SSLWantWriteError, ssl.SSLWantReadError):
+            return 0
         except OSError:
             self.broken = True
-            return b""
-
-    def write(self, data: bytes) -> None:
-        """Send *data*, blocking; raises OSError if the client does not read it in time."""
-        self.until = time.monotonic() + SEND_DEADLINE
-        self.writing = True
-        try:
-            self.socket.sendall(data)
-        except OSError:
-            self.broken = True
+            self.unsent = bytearray()  # flush() may have a view of the old one
             raise
-        finally:
-            self.writing = False
-            self.until = math.inf
+
+    def _send(self, data: bytes | memoryview) -> int:
+        return self.socket.send(data, 0 if self.tls else socket.MSG_DONTWAIT)
 
     def drain(self) -> None:
         """Close our side, and give the client a moment to close its own.
@@ -144,7 +159,7 @@ class Connection:
 
         What has arrived can still be read: a request that waited for a thread is served.
         """
-        self._shut(socket.SHUT_RDWR if self.writing else socket.SHUT_RD)
+        self._shut(socket.SHUT_RDWR if self.unsent else socket.SHUT_RD)
 
     def _shut(self, how: int) -> None:
         with suppress(OSError):

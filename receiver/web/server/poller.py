@@ -24,6 +24,9 @@ from receiver.web.server.connection import Connection
 
 _NO_RESOURCES: Final = frozenset({errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM})
 
+_NOT_SENT: Final = 64 * 1024
+"""Bytes that the kernel buffers for a client that does not read; it may otherwise be megabytes."""
+
 Listener = Any
 """gunicorn's wrapper of a listening socket."""
 
@@ -114,6 +117,23 @@ class Poller:
             if conn.until <= now:
                 conn.expire()
 
+    def shed(self, limit: int) -> None:
+        """Drop those who have not read their answers for longest, down to *limit* bytes of these.
+
+        They are no more than expired: each has an owner, who closes it.
+        """
+        waiting = sorted(
+            (conn.until, len(conn.unsent), conn.number, conn)
+            for conn in list(self.connections)
+            if conn.unsent
+        )
+        excess = sum(size for _, size, _, _ in waiting) - limit
+        for _, size, _, conn in waiting:
+            if excess <= 0:
+                return
+            conn.expire()
+            excess -= size
+
     def buffered(self) -> int:
         """Return the bytes of requests that all connections hold."""
         return sum(len(conn.buffer) + conn.serving for conn in list(self.connections))
@@ -132,6 +152,8 @@ class Poller:
             server = listener.getsockname()
             if self._tls is not None:
                 sock = _wrap(sock, self._tls())
+            with suppress(OSError):  # a Unix socket, whose buffer is small
+                sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NOTSENT_LOWAT, _NOT_SENT)
             until = time.monotonic() + self._timeout
             conn = Connection(sock, client, server, tls=self._tls is not None, until=until)
         except OSError:  # the client is gone, or our certificate cannot be read

@@ -31,8 +31,10 @@ class Next(Enum):
     """Wait for more bytes."""
     ANSWER = 1
     """Its request is complete."""
-    CLOSE = 2
-    DETACHED = 3
+    SEND = 2
+    """Wait until the client reads more of its answer."""
+    CLOSE = 3
+    DETACHED = 4
     """The application has taken the request; whoever answers it owns the connection."""
 
 

@@ -111,6 +111,9 @@ class CompleteRequestWorker(ThreadWorker):  # type: ignore[misc]  # gunicorn has
             threading.Thread(
                 target=self._responder.work, name=f"request-{number}", daemon=True
             ).start()
+        threading.Thread(
+            target=self._responder.work_pipelined, name="pipelined", daemon=True
+        ).start()
         while self.alive and self.is_parent_alive():
             self._tick(self._rest())
         self.alive = False
