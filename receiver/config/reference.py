@@ -38,8 +38,8 @@ _TABLE: Final = re.compile(r"(<!-- keys of (\w+): (.+?) -->\n\n).*?(\n\n<!-- end
 _LINK: Final = re.compile(r"\]\((?!https?:)([^)#]+)")
 _NAMED: Final = {Service: {"name"}, Strategy: {"name"}}
 """Fields that are the key of the whole."""
-_SHARED: Final = (Kubernetes,)
-"""Structs whose keys others have too, whose pages refer to the table of these."""
+_SHARED: Final[tuple[type[msgspec.Struct], ...]] = (Kubernetes,)
+"""Bases whose keys have a table of their own, to which what inherits them refers."""
 
 
 def tables(actions: Actions) -> Tables:
@@ -47,7 +47,7 @@ def tables(actions: Actions) -> Tables:
     found: list[type[msgspec.Struct]] = [Settings, LlmProvider, NotifyChannel, Service]
     for kinds in service_kinds().values():
         found += kinds.structs.values()
-    found += [Strategy, StepKeys, *(actions.get(name).Params for name in actions.names)]
+    found += [*_SHARED, Strategy, StepKeys, *(actions.get(name).Params for name in actions.names)]
     return {struct.__name__: struct for struct in found}
 
 
@@ -88,7 +88,7 @@ def _keys(
     docs = field_docs(cls)
     for field in _own_fields(cls):
         key, kind = f"{prefix}{field.encode_name}", bare(field.type)
-        if isinstance(kind, inspect.StructType) and not issubclass(kind.cls, known):
+        if isinstance(kind, inspect.StructType) and not _apart(kind.cls, known):
             default = default_of(field)
             inner = default if isinstance(default, msgspec.Struct) else None
             yield from _keys(kind.cls, f"{key}.", inner, known)
@@ -96,8 +96,13 @@ def _keys(
         words = (type_words(field.type), default_words(field, whole), docs.get(field.name, ""))
         yield f"| `{key}` | " + " | ".join(each.replace("|", "\\|") for each in words) + " |"
         item = bare(kind.item_type) if isinstance(kind, inspect.VarTupleType) else None
-        if isinstance(item, inspect.StructType) and not issubclass(item.cls, known):
+        if isinstance(item, inspect.StructType) and not _apart(item.cls, known):
             yield from _keys(item.cls, f"{key}[].", None, known)
+
+
+def _apart(cls: type[msgspec.Struct], known: tuple[type[msgspec.Struct], ...]) -> bool:
+    """Whether the keys of a struct are in a table of their own, not in that of what holds it."""
+    return cls in known or issubclass(cls, tuple(each for each in known if each not in _SHARED))
 
 
 def _own_fields(cls: type[msgspec.Struct]) -> list[inspect.Field]:
