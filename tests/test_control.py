@@ -439,7 +439,7 @@ def test_treated_in_vain_keeps_its_place_in_a_storm(journal: Journal) -> None:
     world.intake.admit(notification(resolved(healthy)))
     world.woken.clear()
     world.consider(key("first"))
-    assert world.woken == [key("second")], "one target fewer is ill"
+    assert world.woken == [key("second")], "one target fewer is affected"
     world.consider(key("second"))
     assert last(world).state is State.VERIFYING
 

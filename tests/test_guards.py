@@ -339,7 +339,7 @@ TOLD: list[tuple[dict[str, Any], str, str]] = [
     ),
     (
         {"affected": 11, "treated": 12},
-        "storm", "more than 10 targets are ill, and 12 others are being treated",
+        "storm", "more than 10 targets are affected, and 12 others are being treated",
     ),
     ({"strategy": LIMITED, "latest_starts": (NOW,) * 3}, "storm", "2 targets in 1m"),
     ({"breakers": ((MAIN, OPEN),)}, "breaker", MAIN),

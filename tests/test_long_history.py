@@ -126,7 +126,7 @@ ASKED: dict[str, Callable[[Transaction], object]] = {
     "what the guards rest on": lambda t: t.history(
         KEY, now=NOW, but=0, since=NOW - DAY / 2, most=100, lately=NOW - 600
     ),
-    "storm": lambda t: t.illness(KEY, limit=0, since=NOW - DAY / 2),
+    "storm": lambda t: t.affected(KEY, limit=0, since=NOW - DAY / 2),
     "blast radius": lambda t: t.latest_starts(KEY, since=NOW - DAY / 2),
     "run": _run,
     "relapse": lambda t: t.last_heal(KEY),

@@ -248,7 +248,7 @@ def make() -> Json:
                 ),
                 timeline(
                     "Storms",
-                    "While more targets are ill than are treated at once, the cause is "
+                    "While more targets are affected than are treated at once, the cause is "
                     "probably elsewhere, and nothing begins.",
                     NO_YES_BAD,
                     Query(most(of("promheal_storm_active"), "strategy"), "{{strategy}}"),

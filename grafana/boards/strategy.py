@@ -74,7 +74,7 @@ def make() -> Json:
                 ),
                 number(
                     "Storm",
-                    "Whether more targets are ill than are treated at once.",
+                    "Whether more targets are affected than are treated at once.",
                     "none",
                     most(of("promheal_storm_active", STRATEGY)),
                     named=NO_YES_BAD,
@@ -237,7 +237,7 @@ def make() -> Json:
                 ),
                 timeline(
                     "Storm",
-                    "While more targets are ill than are treated at once, nothing begins.",
+                    "While more targets are affected than are treated at once, nothing begins.",
                     NO_YES_BAD,
                     Query(most(of("promheal_storm_active", STRATEGY), "strategy"), "storm"),
                     width=8,

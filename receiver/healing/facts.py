@@ -11,7 +11,7 @@ import msgspec
 
 from receiver.clock import Clock
 from receiver.healing.asked import Asked, Case, assumed, completed, confirmed, with_query
-from receiver.journal import ActivePause, Episode, Illness, Transaction
+from receiver.journal import ActivePause, Affected, Episode, Transaction
 from receiver.policy.decide import OF_THE_OPERATOR, Decision, decide
 from receiver.policy.dormancy import backoff
 from receiver.policy.guards.reasons import INDEPENDENT_OF_UPSTREAM
@@ -69,9 +69,9 @@ class Facts:
             lately=lately,
         )
         # Counting the affected targets costs more than everything else here.
-        illness = Illness(0, 0)
+        affected = Affected(0, 0)
         if history.touched >= most:
-            illness = transaction.illness(key, limit=most, since=lately)
+            affected = transaction.affected(key, limit=most, since=lately)
         others: Iterable[float] = ()
         if strategy.limits is not None:
             others = transaction.latest_starts(key, since=now - strategy.limits.per)
@@ -120,8 +120,8 @@ class Facts:
                 holder=history.holder,
                 holder_reason=history.holder_reason,
                 acting=history.acting,
-                affected=illness.ill,
-                treated=illness.treated,
+                affected=affected.targets,
+                treated=affected.treated,
                 breakers=history.breakers,
                 dormancy=history.dormancy,
             ),

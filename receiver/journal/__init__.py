@@ -23,8 +23,8 @@ from receiver.journal.episodes import Admission as Admission
 from receiver.journal.episodes import Admitted as Admitted
 from receiver.journal.episodes import Episode as Episode
 from receiver.journal.episodes import Want as Want
+from receiver.journal.history import Affected as Affected
 from receiver.journal.history import History as History
-from receiver.journal.history import Illness as Illness
 from receiver.journal.operators import ActivePause as ActivePause
 from receiver.journal.operators import Audit as Audit
 from receiver.journal.outbox import PendingMessage as PendingMessage

@@ -42,10 +42,10 @@ class History(msgspec.Struct, frozen=True, kw_only=True):
     """Runs of the strategy that hold a target, or have begun lately; no more than asked for."""
 
 
-class Illness(msgspec.Struct, frozen=True):
-    """How many targets of one strategy are ill, counted no further than needed."""
+class Affected(msgspec.Struct, frozen=True):
+    """How many targets of one strategy are affected, counted no further than needed."""
 
-    ill: int
+    targets: int
     treated: int
     """Of these, others than the asking one that are being healed, or were in vain."""
 
@@ -92,18 +92,18 @@ class HistoryRows(Statements):
             touched=few[0],
         )
 
-    def illness(self, key: Key, *, limit: int, since: float) -> Illness:
-        """How many targets are ill for a strategy; *limit* and one more are enough to know.
+    def affected(self, key: Key, *, limit: int, since: float) -> Affected:
+        """How many targets are affected for a strategy; *limit* and one more are enough to know.
 
         Treated in vain are those that were acted on after *since* and fire all the same.
         """
         strategy, target = key
-        ill = self._one("ill", strategy=strategy, most=limit + 1)
+        firing = self._one("affected", strategy=strategy, most=limit + 1)
         held = self._one("held_and_well", strategy=strategy)
-        if ill + held <= limit:
-            return Illness(ill + held, 0)
+        if firing + held <= limit:
+            return Affected(firing + held, 0)
         treated = self._one("treated", strategy=strategy, target=target, since=since)
-        return Illness(ill + held, treated)
+        return Affected(firing + held, treated)
 
     def latest_starts(self, key: Key, *, since: float) -> list[float]:
         """When the strategy last began on each other target, oldest first, after *since*."""

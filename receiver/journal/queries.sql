@@ -350,7 +350,7 @@ on conflict (id) do update set
     failures = excluded.failures, failing = excluded.failing, failed_at = excluded.failed_at,
     since = excluded.since, reason = excluded.reason
 
--- name: ill
+-- name: affected
 -- How many targets a strategy is asked for, no further than :most: a storm has thousands. What is
 -- proven healed since it was last said to fire is well, though nobody tells us its end.
 select count(*) from (
@@ -375,7 +375,7 @@ select count(*) from (
     limit :most) as t
 
 -- name: held_and_well
--- How many targets it holds whose alerts have ended: until that is proven they count as ill.
+-- How many targets it holds whose alerts have ended: until that is proven they count as affected.
 select count(*) from run
 where strategy = :strategy and state <> 'finished'
   and state in ('acting', 'waiting', 'verifying', 'rolling_back')
@@ -383,7 +383,7 @@ where strategy = :strategy and state <> 'finished'
     select 1 from wanted w where w.strategy = run.strategy and w.target = run.target)
 
 -- name: treated
--- Other targets that it holds, or has acted on since they fell ill.
+-- Other targets that it holds, or has acted on since they began to fire.
 select count(*) from (
     select target from run
     where strategy = :strategy and target <> :target and state <> 'finished'

@@ -76,7 +76,7 @@ def of_journal(
         if dormancy.failures else 0.0,
     )  # fmt: skip
     yield gauges(
-        "storm_active", "1 while more targets are ill than are treated at once.",
+        "storm_active", "1 while more targets are affected than are treated at once.",
         ["strategy"], (((name,), name in seen.storms) for name in names),
     )  # fmt: skip
     yield gauges(

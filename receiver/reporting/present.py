@@ -112,4 +112,4 @@ def _storms(transaction: Transaction, present: Present, snapshot: Stats, strateg
     if snapshot.firing.get(strategy, 0) + snapshot.in_progress.get(strategy, 0) <= most:
         return False
     since = present.now - present.engine.stale_after
-    return transaction.illness(Key(strategy, ""), limit=most, since=since).ill > most
+    return transaction.affected(Key(strategy, ""), limit=most, since=since).targets > most

@@ -18,7 +18,7 @@ def storm(situation: Situation) -> Verdict:
         return wait(
             Reason.STORM,
             None,
-            f"more than {most} targets are ill, and {treated} others are being treated",
+            f"more than {most} targets are affected, and {treated} others are being treated",
         )
     limits = situation.strategy.limits
     if limits is None:

@@ -22,7 +22,7 @@ def of_runs(present: Present, seen: Seen) -> Iterator[Need]:
             severity=Severity.WARNING,
             reason=NeedReason.STORM,
             subject=name,
-            title=f"More than {present.engine.storm.targets} targets of {name} are ill: "
+            title=f"More than {present.engine.storm.targets} targets of {name} are affected: "
             "no more are treated at once",
             why="What they have in common may be the cause",
             advice="Look for what they have in common",
@@ -36,7 +36,7 @@ def of_runs(present: Present, seen: Seen) -> Iterator[Need]:
     )
     yield from _first(
         [in_vain(run) for run in seen.unhealed],
-        "targets were treated in vain, and their alerts fire",
+        "targets were acted on without effect, and their alerts fire",
         "promheal runs --state finished",
     )
     flapping = [(key, times) for key, times in seen.relapses.items() if times >= FLAPPING]
