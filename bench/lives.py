@@ -26,8 +26,9 @@ from receiver.engine.postgres import PostgresEngine
 from receiver.healing.verifier import PrometheusVerifier
 from receiver.journal import Transaction
 from receiver.journal.postgres_server import SCHEMA
-from receiver.policy.alert import Notification, parse_notification
+from receiver.policy.alert import Notification
 from receiver.policy.decay import FORGETS
+from receiver.policy.payload import parse_notification
 from receiver.policy.proof.binding import Binding
 from receiver.policy.proof.judgement import Judgement
 from receiver.policy.role import ProcessRole

@@ -10,8 +10,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from receiver.errors import PayloadError
-from receiver.policy.alert import Status, parse_notification
+from receiver.policy.alert import Status
 from receiver.policy.fingerprint import fingerprint
+from receiver.policy.payload import parse_notification
 
 PAYLOADS = sorted(
     path for path in Path("tests/payloads").glob("*.json") if path.name != "INDEX.json"

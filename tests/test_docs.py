@@ -32,13 +32,13 @@ from receiver.config.strategies import _STEP
 from receiver.healing import control
 from receiver.healing.conflicts import PEER_LAG
 from receiver.policy import breaker, dormancy
-from receiver.policy.alert import MAX_ALERTS, MAX_LABELS, MAX_TEXT, parse_notification
 from receiver.policy.breaker import BreakerEvent, BreakerState, Thresholds
 from receiver.policy.decay import DEPTH
 from receiver.policy.decide import GUARDS
 from receiver.policy.duration import format_duration
 from receiver.policy.guards.situation import RETRY, Answer, Reason
 from receiver.policy.looks import LONGEST, LOOKS, SHORTEST
+from receiver.policy.payload import MAX_ALERTS, MAX_LABELS, MAX_NAME, MAX_TEXT, parse_notification
 from receiver.policy.run import Outcome, State, StepState
 from receiver.policy.strategy import Strategy
 from receiver.policy.target import Key
@@ -587,7 +587,8 @@ def test_the_figures_of_the_pages_are_those_of_the_code() -> None:
     assert f"at most {SHOWN} rows" in prose(DOCS / "reference/http-api.md")
     assert f"{FORM_AGE // 3_600} hours" in prose(DOCS / "reference/http-api.md")
     assert limits["alerts in one notification"] == f"{MAX_ALERTS:,}"
-    assert limits["labels of one alert"] == str(MAX_LABELS)
+    assert limits["labels, or annotations, of one alert"] == str(MAX_LABELS)
+    assert limits["characters of the name of a label or an annotation"] == f"{MAX_NAME:,}"
     assert limits["characters of a label's or an annotation's value"] == f"{MAX_TEXT:,}"
     assert f"`?limit=` from 1 to {query.MAX_PAGE} ({query.PAGE})" in text_of(
         DOCS / "reference/http-api.md"

@@ -64,7 +64,7 @@ def test_what_a_notification_says_is_counted(world: World) -> None:
     other = alert(labels={"alertname": "Other"})
     bad = Quarantined(problem="p", raw="{}")
 
-    world.intake.admit(notification(alert(), other, quarantined=(bad,)))
+    world.intake.admit(notification(alert(), other, quarantined=(bad,), set_aside=1))
     world.intake.admit(notification(alert(), resolved(other), resolved(other)))
 
     assert world.total("notifications", "202") == 2

@@ -10,8 +10,9 @@ from typing import Any, Final
 import msgspec
 
 from receiver.errors import ConfigError, PayloadError
-from receiver.policy.alert import Alert, Notification, Status, parse_notification
+from receiver.policy.alert import Alert, Notification, Status
 from receiver.policy.fingerprint import fingerprint
+from receiver.policy.payload import parse_notification
 
 MAX_SIZE: Final = 8 * 1024 * 1024  # bytes
 

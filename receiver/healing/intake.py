@@ -39,8 +39,6 @@ log: Final = logging.getLogger("promheal.intake")
 
 AHEAD: Final = 600.0
 """Seconds by which a sender's clock may be ahead of ours; what lies further ahead is made up."""
-MAX_EVIDENCE: Final = 100
-"""Alerts of one notification that are kept when they are set aside; all are counted."""
 ASIDE_AGAIN: Final = 60.0
 """Seconds until it is logged again that alerts were set aside."""
 
@@ -152,9 +150,9 @@ class Intake:
         bad = notification.quarantined
         if not bad:
             return
-        self.refused.note(SET_ASIDE, len(bad))
+        self.refused.note(SET_ASIDE, notification.set_aside)
         with self._telling:
-            self._aside += len(bad)
+            self._aside += notification.set_aside
             now = monotonic()
             if self._aside_told is not None and now - self._aside_told < ASIDE_AGAIN:
                 return
@@ -185,7 +183,7 @@ class Intake:
                     log.warning("truncated alerts are not fetched yet: %s", error)
                     continue
                 whole = msgspec.structs.replace(
-                    notification, alerts=alerts, quarantined=(), truncated=0
+                    notification, alerts=alerts, quarantined=(), set_aside=0, truncated=0
                 )
                 recording = _Recording(self, whole, code=None)
                 recording.told(self.journal.atomically(recording.write))
@@ -238,9 +236,8 @@ class _Recording:
         # An engine beside us has its jobs in the same transaction; ours is told when it is durable.
         transaction.wake(keys_of(wants) | admitted.released)
         if notification.quarantined:
-            evidence = notification.quarantined[:MAX_EVIDENCE]
-            transaction.quarantine(evidence, sender=sender, now=now)
-            transaction.count(QUARANTINED.name, by=len(notification.quarantined))
+            transaction.quarantine(notification.quarantined, sender=sender, now=now)
+            transaction.count(QUARANTINED.name, by=notification.set_aside)
         if self._code is not None:
             transaction.count(NOTIFICATIONS.name, self._code)
         for total, label, number in (

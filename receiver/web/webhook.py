@@ -11,7 +11,7 @@ any other server, does.
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from queue import SimpleQueue
 from time import monotonic, perf_counter
 from typing import IO, Final
@@ -22,7 +22,8 @@ from flask import Blueprint, Response, request
 from receiver.app import Promheal
 from receiver.errors import JournalError, PayloadError
 from receiver.journal import Admitted, Stored, not_stored
-from receiver.policy.alert import Notification, Quarantined, parse_notification
+from receiver.policy.alert import Notification
+from receiver.policy.payload import parse_notification
 from receiver.web.access.auth import USER
 from receiver.web.log_throttle import LogThrottle
 
@@ -73,7 +74,7 @@ class Webhook:
 
         def stored(became: Stored[Admitted]) -> None:
             try:
-                body = _accepted(became.value, notification.quarantined)
+                body = _accepted(became.value, notification)
             except Exception as error:  # noqa: BLE001  whatever it was, Alertmanager retries
                 fault = None if isinstance(error, JournalError) else error
                 self._refuse(503, "cannot_store", f"{error}", sender, fault)
@@ -151,14 +152,14 @@ def _read(content_type: str, content_encoding: str, stream: IO[bytes]) -> Notifi
     return parse_notification(body)
 
 
-def _accepted(admitted: Admitted, quarantined: Sequence[Quarantined]) -> bytes:
+def _accepted(admitted: Admitted, notification: Notification) -> bytes:
     repeated = admitted.repeated + admitted.late + admitted.not_open
     counts = b'{"opened":%d,"repeated":%d,"closed":%d' % (
         admitted.opened, repeated, admitted.closed,
     )  # fmt: skip
-    if quarantined:
-        problem = msgspec.json.encode(quarantined[0].problem[:MAX_PROBLEM])
-        counts += b',"setAside":%d,"problem":%b' % (len(quarantined), problem)
+    if notification.quarantined:
+        problem = msgspec.json.encode(notification.quarantined[0].problem[:MAX_PROBLEM])
+        counts += b',"setAside":%d,"problem":%b' % (notification.set_aside, problem)
     return counts + b"}\n"
 
 
