@@ -18,7 +18,7 @@ from typing import Any
 import pytest
 import trustme
 
-from receiver.clients.exchange import fetch
+from receiver.clients.http_exchange import fetch
 from receiver.errors import ActionError
 from tests.brokers import eventually, free_ports, running
 

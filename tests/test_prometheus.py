@@ -11,7 +11,7 @@ from urllib.parse import parse_qs
 
 import pytest
 
-from receiver.clients import upstream
+from receiver.clients import http_upstream
 from receiver.clients.prometheus import Prometheus
 from receiver.errors import UpstreamError
 from receiver.policy.promql import Sample
@@ -193,7 +193,7 @@ def test_its_own_words_are_cut(stub: Stub) -> None:
     stub.answer('{"status":"error","error":"' + "x" * 10_000 + '"}', 422)
     with pytest.raises(UpstreamError) as raised:
         client(stub.url).query("up")
-    assert len(str(raised.value)) < upstream.MAX_MESSAGE + 50
+    assert len(str(raised.value)) < http_upstream.MAX_MESSAGE + 50
 
 
 # --- what is asked, and read ----------------------------------------------------------------------

@@ -5,7 +5,7 @@ What is refused, and why (OWASP API7:2023, server side request forgery):
 - a URL that is not below one of `http.allow`: scheme, host and port as they stand there, and the
   path on a segment's boundary;
 - a template in the scheme, host or port;
-- what receiver/clients/exchange.py refuses of any URL.
+- what receiver/clients/http_exchange.py refuses of any URL.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from typing import Any, Final
 import msgspec
 
 from receiver.actions import Action, Context
-from receiver.clients.exchange import exchange, refuse_unless_allowed, split_url
+from receiver.clients.http_exchange import exchange, refuse_unless_allowed, split_url
 from receiver.errors import ActionError
 from receiver.policy.texts import FilePath
 from receiver.redaction import known, learn_url

@@ -9,7 +9,7 @@ from typing import Any, Final
 import msgspec
 
 from receiver.actions import Action, Context, unknown_service
-from receiver.clients.exchange import exchange
+from receiver.clients.http_exchange import exchange
 from receiver.errors import ActionError
 from receiver.services import Health, Inventory
 from receiver.template import NameText

@@ -13,7 +13,7 @@ from typing import Annotated, Any, Final, TypeVar
 import msgspec
 
 from receiver.actions import Action, Context, unknown_service
-from receiver.clients.exchange import exchange
+from receiver.clients.http_exchange import exchange
 from receiver.clients.prometheus import Prometheus, Range
 from receiver.errors import ActionError, UpstreamError
 from receiver.policy import promql

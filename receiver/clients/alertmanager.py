@@ -10,7 +10,7 @@ from urllib.parse import quote
 
 import msgspec
 
-from receiver.clients.upstream import Upstream
+from receiver.clients.http_upstream import Upstream
 from receiver.errors import UpstreamError
 from receiver.policy.alert import Alert, Status
 from receiver.policy.fingerprint import fingerprint

@@ -24,7 +24,7 @@ MAX_TITLE: Final = 250
 MAX_BODY: Final = 4_000
 """Characters of a body; what a service cannot take, Apprise cuts off or sends in parts."""
 _MAX_URL: Final = 8_192  # characters
-_DELIVER: Final = str(Path(__file__).with_name("deliver.py").resolve())
+_DELIVER: Final = str(Path(__file__).with_name("apprise_child.py").resolve())
 _LINES: Final = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f\u2028\u2029\u202a-\u202e\u2066-\u2069]")
 """Control characters but tab and line feed, and what turns the direction of writing."""
 _CALLS: Final = re.compile(r"@(?=everyone|here|channel|all\b)|<(?=[!@#])", re.IGNORECASE)

@@ -20,7 +20,7 @@ from urllib.parse import SplitResult, urlsplit
 
 import msgspec
 
-from receiver.clients.connected import connected
+from receiver.clients.dial import connected
 from receiver.clock import Clock
 from receiver.redaction import known
 from receiver.settings import LlmProvider, LlmSettings

@@ -8,8 +8,8 @@ from typing import Final, TypeVar
 
 import msgspec
 
+from receiver.clients.http_upstream import Upstream
 from receiver.clients.sending import read_sending
-from receiver.clients.upstream import Upstream
 from receiver.errors import UpstreamError
 from receiver.policy.promql import Rule, Sample, Samples
 from receiver.policy.relabel import Sending

@@ -22,7 +22,7 @@ from typing import Final
 
 import msgspec
 
-from receiver.clients.upstream import Upstream
+from receiver.clients.http_upstream import Upstream
 from receiver.errors import ActionError, ConfigError
 from receiver.process import run
 from receiver.services import ServiceState

@@ -12,8 +12,8 @@ from typing import Final, TypeVar
 
 import msgspec
 
+from receiver.clients.http_upstream import Upstream
 from receiver.clients.prometheus import Prometheus
-from receiver.clients.upstream import Upstream
 from receiver.clock import Clock
 from receiver.demo.faults import BY_ALERT, Fault
 from receiver.demo.narrator import Tone

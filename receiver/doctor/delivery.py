@@ -10,7 +10,7 @@ from urllib.parse import urlsplit
 import msgspec
 
 from receiver.clients.alertmanager import Alertmanager
-from receiver.clients.exchange import fetch
+from receiver.clients.http_exchange import fetch
 from receiver.clients.prometheus import Prometheus
 from receiver.config.files import LoadedConfig
 from receiver.doctor.routing import (

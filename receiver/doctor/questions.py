@@ -20,7 +20,7 @@ from receiver import bootstrap
 from receiver.actions import discover
 from receiver.bootstrap import Options
 from receiver.clients.channels import Channels
-from receiver.clients.exchange import fetch
+from receiver.clients.http_exchange import fetch
 from receiver.clients.llm import Keys, KeyState
 from receiver.clients.prometheus import Prometheus
 from receiver.clock import steady_clock

@@ -9,7 +9,7 @@ from typing import Annotated, Any, Final, TypeVar
 
 import msgspec
 
-from receiver.clients.exchange import fetch
+from receiver.clients.http_exchange import fetch
 from receiver.errors import ActionError
 from receiver.policy.texts import FilePath, Url
 from receiver.redaction import known

@@ -12,7 +12,7 @@ from typing import Annotated, Any, Final
 
 import msgspec
 
-from receiver.clients.exchange import Reply, fetch
+from receiver.clients.http_exchange import Reply, fetch
 from receiver.errors import ActionError
 from receiver.policy.texts import Duration, FilePath, Url
 from receiver.services.manager import ServiceState, ServiceStatus, answers

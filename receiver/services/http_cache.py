@@ -9,8 +9,8 @@ from typing import Annotated, Any, Literal
 
 import msgspec
 
-from receiver.clients.connected import connected
-from receiver.clients.exchange import exchange, http_url, split_url
+from receiver.clients.dial import connected
+from receiver.clients.http_exchange import exchange, http_url, split_url
 from receiver.errors import ActionError
 
 

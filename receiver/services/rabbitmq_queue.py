@@ -19,7 +19,7 @@ from urllib.parse import quote
 
 import msgspec
 
-from receiver.clients.exchange import Reply, fetch, http_url
+from receiver.clients.http_exchange import Reply, fetch, http_url
 from receiver.errors import ActionError
 from receiver.policy.duration import Duration, format_duration
 from receiver.policy.texts import FilePath, Name

@@ -10,7 +10,7 @@ from typing import Annotated, Literal
 import msgspec
 
 from receiver import process
-from receiver.clients.exchange import exchange
+from receiver.clients.http_exchange import exchange
 from receiver.errors import ActionError
 from receiver.policy.texts import Argv, Url
 from receiver.services.manager import Manager

@@ -19,7 +19,7 @@ from urllib.parse import urlsplit
 
 import msgspec
 
-from receiver.clients.connected import reached
+from receiver.clients.dial import reached
 from receiver.errors import ActionError
 from receiver.policy.texts import FilePath
 from receiver.redaction import known

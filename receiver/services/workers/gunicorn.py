@@ -16,7 +16,7 @@ from typing import Final
 
 import msgspec
 
-from receiver.clients.connected import reached
+from receiver.clients.dial import reached
 from receiver.errors import ActionError
 from receiver.policy.texts import FilePath
 from receiver.services.pidfile import PidfileProcess, named_by

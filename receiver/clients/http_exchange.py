@@ -24,7 +24,7 @@ from urllib.parse import SplitResult, unquote, urlsplit
 
 import msgspec
 
-from receiver.clients.connected import PORTS, connected
+from receiver.clients.dial import PORTS, connected
 from receiver.errors import ActionError
 from receiver.redaction import redact
 
