@@ -1,4 +1,4 @@
-"""Whom does a configuration connect us with? Prometheus, Alertmanager, providers, files."""
+"""The clients, channels and files that a configuration names."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import msgspec
 
 from receiver.clients.alertmanager import Alertmanager
 from receiver.clients.channels import Channels
-from receiver.clients.llm import Keys
+from receiver.clients.llm import LlmKeys
 from receiver.clients.prometheus import Prometheus
 from receiver.clock import Clock
 from receiver.config.files import LoadedConfig
@@ -26,14 +26,14 @@ from receiver.settings.environment import dotenv
 
 
 class Options(msgspec.Struct, frozen=True, kw_only=True):
-    """What the command line says."""
+    """The command line, as far as it concerns the service."""
 
     config_file: Path
     storage_url: str
     environ: Mapping[str, str] = {}
     dry_run: bool = False
     external_url: str = ""
-    """Where people reach us, for the links in what they are told."""
+    """Our address for people, for the links in messages."""
     data: Path | None = None
     """Where the healing log and the snapshots go; None: beside the journal's file, or `data`."""
     receives: bool = True
@@ -42,12 +42,12 @@ class Options(msgspec.Struct, frozen=True, kw_only=True):
     """Decide and act, as far as *role* says; else all work is left to other processes."""
     role: ProcessRole = EVERYWHERE
     takes_files: bool = False
-    """Alerts come from files of the operator, whose word stands for them."""
+    """Alerts come from the operator's own files, which are trusted senders."""
     threads: int | None = None
-    """Runs whose steps are executed here at once; None: as many as may be acting at all."""
+    """Runs that act at the same time here; None: `engine.max_concurrent_runs`."""
 
 
-def config(loaded: LoadedConfig, options: Options, clock: Clock, keys: Keys) -> Config:
+def config(loaded: LoadedConfig, options: Options, clock: Clock, keys: LlmKeys) -> Config:
     settings = loaded.settings
     prometheus = None if settings.prometheus is None else Prometheus(settings.prometheus)
     alertmanager = None if settings.alertmanager is None else Alertmanager(settings.alertmanager)
@@ -100,8 +100,8 @@ def _silenced(alertmanager: Alertmanager | None) -> Callable[[Alert], Silencing]
     return silenced
 
 
-def keys(loaded: LoadedConfig, options: Options, clock: Clock) -> Keys:
-    return Keys(loaded.settings.llm, _variables(options), clock)
+def keys(loaded: LoadedConfig, options: Options, clock: Clock) -> LlmKeys:
+    return LlmKeys(loaded.settings.llm, _variables(options), clock)
 
 
 def channels(loaded: LoadedConfig, options: Options) -> Channels:
@@ -109,12 +109,12 @@ def channels(loaded: LoadedConfig, options: Options) -> Channels:
 
 
 def _variables(options: Options) -> Mapping[str, str]:
-    """Return what may hold secrets: the environment, which wins, and `.env.local`."""
+    """Return the variables of the environment, which win, and of `.env.local`."""
     return {**dotenv(options.config_file.parent / ".env.local"), **options.environ}
 
 
 def folder(options: Options) -> Path:
-    """Return where the healing log and the snapshots are."""
+    """Return the folder of the healing log and of the snapshots."""
     if options.data is not None:
         return options.data
     scheme, _, journal = options.storage_url.partition(":///")

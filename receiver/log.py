@@ -103,5 +103,5 @@ def configure(level: str, form: str, stream: TextIO | None = None) -> None:
     root.handlers[:] = [handler]
     root.setLevel({"warn": "WARNING"}.get(level, level.upper()))
     logging.raiseExceptions = False  # a log line that cannot be written stops nothing
-    for noisy in ("urllib3", "werkzeug"):
+    for noisy in ("werkzeug",):
         logging.getLogger(noisy).setLevel("WARNING")

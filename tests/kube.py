@@ -9,7 +9,6 @@ from __future__ import annotations
 import json
 import os
 import shutil
-import ssl
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -20,6 +19,7 @@ import trustme
 
 from receiver.clients.http_exchange import fetch
 from receiver.errors import ActionError
+from receiver.policy.http_config import HTTPConfig, TLSConfig
 from tests.brokers import eventually, free_ports, running
 
 NAMESPACE = "shop"
@@ -47,12 +47,12 @@ class Cluster:
         self.token_file = str(folder / "promheal.token")
         self.made = 0
         """Namespaces: each test has one of its own."""
-        self._tls = ssl.create_default_context(cafile=self.ca_file)
+        self._config = HTTPConfig(tls_config=TLSConfig(ca_file=self.ca_file))
 
     def ask(self, method: str, path: str, body: Any = None) -> Any:
         """Ask as the administrator, and return the object. Raises ActionError when refused."""
         reply = fetch(
-            method, self.url + path, timeout=10, most=1 << 22, tls=self._tls,
+            method, self.url + path, timeout=10, most=1 << 22, config=self._config,
             body=None if body is None else json.dumps(body).encode(),
             headers={
                 "Authorization": "Bearer admin-token",
@@ -65,7 +65,7 @@ class Cluster:
 
     def ready(self) -> bool:
         try:
-            return fetch("GET", f"{self.url}/readyz", timeout=2, tls=self._tls).status == 200
+            return fetch("GET", f"{self.url}/readyz", timeout=2, config=self._config).status == 200
         except ActionError:
             return False
 
@@ -80,7 +80,7 @@ class Shop:
         cluster.ask("POST", "/api/v1/namespaces", {"metadata": {"name": self.namespace}})
 
     @property
-    def place(self) -> dict[str, str]:
+    def place(self) -> dict[str, Any]:
         """What services.yml says of where it is."""
         return {
             "namespace": self.namespace,

@@ -26,7 +26,7 @@ from receiver.actions.log import Level, Log, LogParams
 from receiver.actions.parameters import Values, render_params
 from receiver.actions.restart import RestartIfCritical, RestartParams, RestartService
 from receiver.actions.wait import Wait, WaitParams
-from receiver.clients.http_exchange import refuse_unless_allowed
+from receiver.clients.url import refuse_unless_allowed
 from receiver.config.undeclared import undeclared
 from receiver.errors import ActionError, TemplateError
 from receiver.policy.value_pattern import ValuePattern

@@ -26,7 +26,7 @@ from receiver import app
 from receiver.actions import GROUP, Action, Actions, discover
 from receiver.cli import BROKEN, FINDINGS, FINE, WARNINGS, root
 from receiver.cli.alert_file import read_alert_file
-from receiver.clients.llm import Keys
+from receiver.clients.llm import LlmKeys
 from receiver.config.files import LoadedConfig, load
 from receiver.config.strategies import _STEP
 from receiver.healing import control
@@ -675,7 +675,7 @@ def test_the_answers_of_the_page_have_the_keys_of_the_real_ones(service: app.Pro
     service.clock = lambda: 1_769_860_800.0
     same("POST /api/system/heal/pause", "POST", "/api/system/heal/pause", {**why, "for": "30m"})
     service.reconciler.consider(Key("latency", 'service="shop"'))  # it waits, since all is paused
-    service.current.keys = Keys(PROVIDED, {}, service.clock)
+    service.current.keys = LlmKeys(PROVIDED, {}, service.clock)
     for name in ("status", "alerts", "runs", "pauses", "breakers", "tasks", "flags", "services"):
         same(f"GET /api/{name}", "GET", f"/api/{name}")
     same("POST /api/system/heal/resume", "POST", "/api/system/heal/resume", why)

@@ -152,12 +152,12 @@ def test_a_restart_that_brings_no_new_pod_writes_nothing(
 ) -> None:
     shop.make(resource, "web", **spec)
     shop.say(resource, "web", **_numbers(resource))
-    names = {
+    names: dict[str, Any] = {
         "deployments": "deployment",
         "statefulsets": "stateful_set",
         "daemonsets": "daemon_set",
     }
-    web = Kubernetes(**{names[resource]: "web"}, **shop.place)
+    web = Kubernetes(**shop.place | {names[resource]: "web"})
     before = shop.read(resource, "web")
     with pytest.raises(ActionError, match=f"{says}.*; nothing was touched"):
         web.restart(timeout=10)

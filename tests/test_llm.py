@@ -18,7 +18,7 @@ import msgspec
 import pytest
 import trustme
 
-from receiver.clients.llm import KeyHealth, Keys, KeyState, KeySummary, ProviderHealth
+from receiver.clients.llm import KeyHealth, KeyState, KeySummary, LlmKeys, ProviderHealth
 from receiver.settings import LlmProvider, LlmSettings, Settings
 from receiver.yaml.diagnostics import Report
 from receiver.yaml.nodes import parse
@@ -100,9 +100,9 @@ def keys(
     environ: dict[str, str] | None = None,
     *,
     timeout: float = 5.0,
-) -> Keys:
+) -> LlmKeys:
     ticks = count(100)
-    return Keys(
+    return LlmKeys(
         LlmSettings(providers=providers, timeout=timeout),
         {"API_KEY": SECRET} if environ is None else environ,
         lambda: float(next(ticks)),
@@ -562,6 +562,6 @@ def test_they_are_read_from_yaml(stub: Stub) -> None:
     assert node is not None
     settings = Readers().of(Settings)(node, report)
     assert not report.problems
-    found = Keys(settings.llm, {"API_KEY": SECRET}, lambda: 1.0)
+    found = LlmKeys(settings.llm, {"API_KEY": SECRET}, lambda: 1.0)
     found.probe("one")
     assert found.usable("one")

@@ -27,7 +27,7 @@ from receiver.actions.settings import (
     SetRateLimit,
     SettingParams,
 )
-from receiver.clients.llm import Keys
+from receiver.clients.llm import LlmKeys
 from receiver.errors import ActionError
 from receiver.services import Inventory, Llm, Service, ServiceState, ServiceStatus
 from receiver.services.process import Process
@@ -163,13 +163,13 @@ class Providers:
         self.server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
         threading.Thread(target=self.server.serve_forever, args=(0.02,)).start()
 
-    def keys(self, **secrets: str) -> Keys:
+    def keys(self, **secrets: str) -> LlmKeys:
         url = f"http://127.0.0.1:{self.server.server_port}/v1"
         providers = {
             name: LlmProvider(base_url=url, keys=(f"{name.upper()}_KEY",)) for name in secrets
         }
         environ = {f"{name.upper()}_KEY": secret for name, secret in secrets.items()}
-        return Keys(LlmSettings(providers=providers), environ, lambda: 0.0)
+        return LlmKeys(LlmSettings(providers=providers), environ, lambda: 0.0)
 
 
 @pytest.fixture

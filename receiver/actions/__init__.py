@@ -18,7 +18,7 @@ import msgspec
 from receiver.actions.parameters import Path
 from receiver.clients.alertmanager import Alertmanager
 from receiver.clients.channels import Channels
-from receiver.clients.llm import Keys
+from receiver.clients.llm import LlmKeys
 from receiver.clients.prometheus import Prometheus
 from receiver.errors import ConfigError
 from receiver.process.interpreters import Reading
@@ -63,7 +63,7 @@ class Context(msgspec.Struct, frozen=True, kw_only=True):
     prometheus: Prometheus | None = None
     alertmanager: Alertmanager | None = None
     channels: Channels | None = None
-    keys: Keys | None = None
+    keys: LlmKeys | None = None
     """Which keys of language model providers work."""
     decisions: Callable[[], list[dict[str, Any]]] = list
     """What was decided about this run until now, each with the answer of every guard."""

@@ -9,7 +9,7 @@ from typing import Any
 import msgspec
 
 from receiver.actions import Action, Context, lacking
-from receiver.clients.http_exchange import refuse_unless_allowed
+from receiver.clients.url import refuse_unless_allowed
 from receiver.errors import ActionError
 from receiver.services import Inventory
 from receiver.services.http_cache import HttpCache

@@ -5,24 +5,30 @@ What is refused, and why (OWASP API7:2023, server side request forgery):
 - a URL that is not below one of `http.allow`: scheme, host and port as they stand there, and the
   path on a segment's boundary;
 - a template in the scheme, host or port;
-- what receiver/clients/http_exchange.py refuses of any URL.
+- what receiver/clients/url.py refuses of any URL.
 """
 
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from enum import StrEnum
-from pathlib import Path
-from typing import Any, Final
+from typing import Annotated, Any, Final
 
 import msgspec
 
 from receiver.actions import Action, Context
-from receiver.clients.http_exchange import exchange, refuse_unless_allowed, split_url
+from receiver.clients.http_exchange import exchange
+from receiver.clients.url import refuse_unless_allowed, split_url
 from receiver.errors import ActionError
+from receiver.policy.http_config import (
+    Authorization,
+    BasicAuth,
+    HTTPConfig,
+    bearer,
+)
 from receiver.policy.texts import FilePath
-from receiver.redaction import known, learn_url
+from receiver.redaction import learn_url
 from receiver.services import Inventory
 from receiver.template import ProseText, UrlText, is_template, problems_in, sample
 
@@ -47,14 +53,15 @@ class Undo(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True
     """The request that takes it back, with the same headers."""
 
     url: UrlText
-    """Of the request that takes it back, with the same headers and token."""
+    """Of the request that takes it back, with the same headers and
+    `<http_config>`."""
     method: Method = Method.POST
     """Its method."""
     json: dict[str, Any] | None = None
     """Its body."""
 
 
-class HttpParams(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+class HttpParams(HTTPConfig, frozen=True, kw_only=True, forbid_unknown_fields=True):
     url: UrlText
     """Below one of `http.allow` in `promheal.yml`. Scheme, host and port take no template; values
     elsewhere are percent-encoded."""
@@ -62,16 +69,30 @@ class HttpParams(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_field
     """The request's method."""
     json: dict[str, Any] | None = None
     """The body; texts in it may be templates."""
-    headers: dict[str, ProseText] = {}
+    headers: dict[str, ProseText] = msgspec.field(default_factory=dict)
     """Not `Connection`, `Content-Length`, `Host`, `Transfer-Encoding`. They are kept in the
     journal: no secrets."""
-    bearer_token_file: FilePath | None = None
-    """A file with a token; read at each call, kept nowhere. No template."""
+    bearer_token_file: Annotated[
+        FilePath | None, msgspec.Meta(extra={"instead": "authorization: {credentials_file: …}"})
+    ] = None
+    """Deprecated, for `authorization.credentials_file`."""
     expect_status: tuple[int, ...] = ()
     """The answers that mean success; any 2xx when empty."""
     idempotent: bool | None = None
     """Whether it may be sent again when promheal died meanwhile; by its method when left out."""
     undo: Undo | None = None
+
+    def __post_init__(self) -> None:
+        self.refuse_contradictions()
+        if self.login is not None and self.bearer_token_file is not None and super().login:
+            raise ValueError(
+                "at most one of basic_auth, authorization & bearer_token_file must be configured; "
+                "remove bearer_token_file"
+            )
+
+    @property
+    def login(self) -> BasicAuth | Authorization | None:
+        return super().login or bearer(self.bearer_token_file)
 
 
 class Http(Action):
@@ -99,8 +120,7 @@ class Http(Action):
                 yield f"headers: {name!r} is no header that may be set"
             elif _CONTROL.search(value):
                 yield f"headers: the value of {name} holds a control character"
-        if params.bearer_token_file is not None and is_template(params.bearer_token_file):
-            yield "bearer_token_file: a label may not choose the file; write it out"
+        yield from _http_config_problems(params)
 
     def run(self, params: HttpParams, context: Context) -> dict[str, Any]:
         return _call(params, params, context, params.expect_status)
@@ -127,15 +147,17 @@ def _call(
 ) -> dict[str, Any]:
     method, url = request.method, request.url
     refuse_unless_allowed(url, context.inventory.allowed_urls)
-    headers = dict(params.headers)
     learn_url(url)
-    if params.bearer_token_file is not None:
-        try:
-            token = Path(params.bearer_token_file).read_text(encoding="utf-8").strip()
-        except (OSError, UnicodeDecodeError) as error:
-            raise ActionError(f"bearer_token_file: {error}") from None
-        headers["Authorization"] = f"Bearer {known(token)}"
-    answer = exchange(method, url, timeout=context.timeout, json=request.json, headers=headers)
+    allowed = context.inventory.allowed_urls
+    answer = exchange(
+        method,
+        url,
+        timeout=context.timeout,
+        json=request.json,
+        headers=_headers(params),
+        config=msgspec.structs.replace(params, headers={}),
+        allowed=lambda found: refuse_unless_allowed(found, allowed),
+    )
     if not (answer.status in expect_status if expect_status else 200 <= answer.status < 300):
         expected = " or ".join(map(str, expect_status)) or "2xx"
         hint = "; redirects are not followed" if 300 <= answer.status < 400 else ""
@@ -143,6 +165,26 @@ def _call(
             f"{method} {url} answered {answer.words}, not {expected}{hint}", output=answer.body
         )
     return {"status": answer.status, "seconds": answer.seconds, "body": answer.body}
+
+
+def _headers(params: HttpParams) -> dict[str, str]:
+    """Return the headers of the step but for one that its `http_config` sets."""
+    names = set() if params.login is None else {"authorization"}
+    return {name: value for name, value in params.headers.items() if name.lower() not in names}
+
+
+def _http_config_problems(params: HttpParams) -> Iterator[str]:
+    fields = (*HTTPConfig.__struct_fields__, "bearer_token_file")
+    for field in fields:
+        value = getattr(params, field)
+        if field != "headers" and is_template(msgspec.json.encode(value).decode()):
+            what = "the file" if field == "bearer_token_file" else "it"
+            yield f"{field}: a label may not choose {what}; write it out"
+    if any(params.secrets):
+        yield (
+            "parameters are kept in the journal, so no secret may stand in them; write "
+            "`password_file`, `credentials_file` or `files`"
+        )
 
 
 def _url_problem(url: str) -> str | None:

@@ -1,1 +1,1 @@
-"""Whom does promheal ask over HTTP, and how? Bounded in time and size, whoever answers."""
+"""Clients of what is asked over HTTP: one bounded client, and the APIs of upstreams on it."""

@@ -1,4 +1,4 @@
-"""The HTTP API of Alertmanager, as far as we use it: alerts that were left out, and silences."""
+"""The part of Alertmanager's HTTP API that we use: alerts, silences, status."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ class Alertmanager:
         self._http = Upstream(
             settings.url,
             timeout=settings.timeout,
-            bearer_token_file=settings.bearer_token_file,
+            config=settings,
         )
 
     def alerts(self, filters: Sequence[str] = (), *, receiver: str = "") -> tuple[Alert, ...]:
@@ -76,7 +76,7 @@ class Alertmanager:
         self._http.post_json(_ALERTS, [alert])
 
     def hushed(self, labels: Mapping[str, str]) -> tuple[str, ...]:
-        """Return what keeps the alert with just these labels from being told: ids. Empty: nothing.
+        """Return the ids of what silences, inhibits or mutes the alert with exactly these labels.
 
         Raises UpstreamError.
         """
@@ -92,9 +92,9 @@ class Alertmanager:
     def silences_of(self, alert: Alert) -> tuple[str, ...]:
         """Return the ids of the silences that are for *alert* now.
 
-        Alertmanager decides it, by its own matchers. Of an alert that it does not know, from a file
-        or with a label that its sender made up, we do: no silence is evaded by that. Raises
-        UpstreamError.
+        Alertmanager decides which, by its own matchers. For an alert that it does not have, from a
+        file or with a label that its sender made up, we match the active silences ourselves, so
+        that none is evaded. Raises UpstreamError.
         """
         params = [
             ("filter", str(Matcher(name, MatchOp.EQUAL, value)))
@@ -160,7 +160,7 @@ class Alertmanager:
         return _decoded(_ALERTS, body, list[_WireAlert])
 
     def probe(self) -> None:
-        """Ask something small, to know whether it answers. Raises UpstreamError."""
+        """Check that it answers. Raises UpstreamError."""
         self.configuration()
 
     def configuration(self) -> str:
@@ -169,7 +169,7 @@ class Alertmanager:
         return _decoded(_STATUS, body, _WireServer).config.original
 
     def webhook_notifications(self) -> tuple[float, float]:
-        """Return how many notifications by webhooks failed, and of how many, since it started.
+        """Return how many webhook notifications failed since it started, and how many there were.
 
         Raises UpstreamError.
         """
@@ -201,7 +201,7 @@ class _SilenceStatus(msgspec.Struct, frozen=True):
 
 
 class Silence(msgspec.Struct, frozen=True, rename="camel"):
-    """One of Alertmanager's silences, as far as we know it again by it."""
+    """A silence, with the fields by which we recognize our own."""
 
     id: str
     status: _SilenceStatus

@@ -1,118 +1,112 @@
-"""One connection to a host, which ends in time whatever the other side does."""
+"""One connection to a host, which ends in time whatever the other side does.
+
+A socket's own time-out starts anew with each byte, so one that drips holds its caller for ever. The
+sockets here have a deadline instead: every wait is for what is left until then.
+"""
 
 from __future__ import annotations
 
-import http.client
+import math
 import socket
 import ssl
-import threading
 import time
-from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager, suppress
-from typing import Final
-from urllib.parse import SplitResult
+from typing import Any, Final
 
 PORTS: Final = {"http": 80, "https": 443}
 """The schemes that are spoken, with their ports."""
 
 
-@contextmanager
-def connected(
-    url: SplitResult,
-    deadline: float,
-    overdue: threading.Event,
-    *,
-    tls: ssl.SSLContext | None = None,
-    socket_path: str = "",
-) -> Iterator[http.client.HTTPConnection]:
-    """Give a connection to the host of a URL that ends at *deadline*, which sets *overdue*.
+class _Deadline(socket.socket):
+    """What both kinds of sockets have: each wait ends at the deadline, with a TimeoutError."""
 
-    *tls* is whom to trust, instead of those whom the system trusts. With a *socket_path*, this Unix
-    socket is connected, whatever the host's name is.
+    deadline = math.inf
+    """On the monotonic clock; of a connection that is kept, that of the exchange under way."""
+
+    def _wait_no_longer(self) -> None:
+        left = self.deadline - time.monotonic()
+        if left <= 0:
+            raise TimeoutError("timed out")
+        self.settimeout(None if math.isinf(left) else left)
+
+    def recv_into(self, *args: Any, **kwargs: Any) -> int:
+        self._wait_no_longer()
+        return super().recv_into(*args, **kwargs)
+
+    def send(self, *args: Any, **kwargs: Any) -> int:
+        self._wait_no_longer()
+        return super().send(*args, **kwargs)
+
+    def sendall(self, *args: Any, **kwargs: Any) -> None:
+        self._wait_no_longer()  # the system's own time-out is for all of it
+        super().sendall(*args, **kwargs)
+
+
+class PlainSocket(_Deadline):
+    """A connection over TCP, or a Unix socket."""
+
+
+class TLSSocket(_Deadline, ssl.SSLSocket):
+    """A connection over TLS."""
+
+
+Socket = PlainSocket | TLSSocket
+
+
+def dial(host: str, port: int, deadline: float, *, socket_path: str = "") -> PlainSocket:
+    """Return a connection that ends at *deadline*, on the monotonic clock.
+
+    With a *socket_path* this Unix socket is connected, whatever the host's name is. Raises OSError,
+    TimeoutError among them, and UnicodeError for a name that cannot be looked up.
     """
-    assert url.hostname is not None
-    host, port = url.hostname, url.port or PORTS[url.scheme]
-    connection: http.client.HTTPConnection
-    if url.scheme == "https":
-        tls = tls or ssl.create_default_context()
-        connection = http.client.HTTPSConnection(host, port, context=tls)
-    else:
-        tls = None
-        connection = http.client.HTTPConnection(host, port)
-    with reached(host, port, deadline, overdue, tls=tls, socket_path=socket_path) as sock:
-        connection.sock = sock
-        try:
-            yield connection
-        finally:
-            connection.close()
+    if not socket_path:
+        return _dial_tcp(host, port, deadline)
+    sock = PlainSocket(socket.AF_UNIX, socket.SOCK_STREAM)
+    return _connected(sock, socket_path, deadline, deadline - time.monotonic())
 
 
-@contextmanager
-def reached(
-    host: str,
-    port: int,
-    deadline: float,
-    overdue: threading.Event,
-    *,
-    tls: ssl.SSLContext | None,
-    socket_path: str = "",
-) -> Iterator[socket.socket]:
-    """Give a socket that ends at *deadline*, which sets *overdue*; with *tls*, below TLS.
-
-    A socket's own time-out starts anew with each byte; one that is shut down ends every wait.
-    """
-    with ExitStack() as stack:
-        if socket_path:
-            sock = stack.enter_context(_unix_socket(socket_path, deadline))
-        else:
-            sock = stack.enter_context(_socket(host, port, deadline))
-        twin = stack.enter_context(sock.dup())  # of the same connection, also once TLS took over
-
-        def end() -> None:
-            overdue.set()
-            with suppress(OSError):
-                twin.shutdown(socket.SHUT_RDWR)
-
-        timer = threading.Timer(max(0.0, deadline - time.monotonic()), end)
-        timer.daemon = True
-        timer.start()
-        stack.callback(timer.join)  # or it could shut down who gets the descriptor next
-        stack.callback(timer.cancel)
-        if tls is not None:
-            sock = stack.enter_context(tls.wrap_socket(sock, server_hostname=host))
-        yield sock
-
-
-def _unix_socket(path: str, deadline: float) -> socket.socket:
-    sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+def wrap_tls(sock: PlainSocket, context: ssl.SSLContext, server_name: str) -> TLSSocket:
+    """Return *sock* with TLS over it; *sock* itself is used no more. Raises OSError."""
+    deadline = sock.deadline
+    context.sslsocket_class = TLSSocket
     try:
-        sock.settimeout(max(0.001, deadline - time.monotonic()))
-        sock.connect(path)
-    except OSError:
+        sock.settimeout(max(0.001, deadline - time.monotonic()))  # for the whole handshake
+        wrapped = context.wrap_socket(sock, server_hostname=server_name)
+    except BaseException:
         sock.close()
         raise
-    return sock
+    assert isinstance(wrapped, TLSSocket)
+    wrapped.deadline = deadline
+    return wrapped
 
 
-def _socket(host: str, port: int, deadline: float) -> socket.socket:
+def _dial_tcp(host: str, port: int, deadline: float) -> PlainSocket:
     """Connect to one of the addresses of *host*, sharing the time among them.
 
     How long the look-up takes is for resolv.conf to say.
     """
     found = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)
-    problem: OSError = TimeoutError()
+    problem: OSError = TimeoutError("timed out")
     for position, (family, kind, protocol, _, address) in enumerate(found):
         left = deadline - time.monotonic()
         if left <= 0:
-            raise TimeoutError
-        sock = socket.socket(family, kind, protocol)
+            raise TimeoutError("timed out")
         try:
-            sock.settimeout(left / (len(found) - position))
-            sock.connect(address)
-            sock.settimeout(max(0.001, deadline - time.monotonic()))
+            sock = PlainSocket(family, kind, protocol)
+            _connected(sock, address, deadline, left / (len(found) - position))
         except OSError as error:
-            sock.close()
             problem = error
         else:
+            sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
             return sock
     raise problem
+
+
+def _connected(sock: PlainSocket, address: Any, deadline: float, patience: float) -> PlainSocket:
+    try:
+        sock.settimeout(max(0.001, patience))
+        sock.connect(address)
+    except BaseException:
+        sock.close()
+        raise
+    sock.deadline = deadline
+    return sock

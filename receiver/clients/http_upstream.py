@@ -1,25 +1,20 @@
 """One bounded question to an HTTP API that we depend on, and its answer or the reason for none.
 
 Shared by prometheus.py and alertmanager.py. Every failure is an UpstreamError whose text names the
-path, the status and what the other side said, and never the bearer token.
+path, the status and what the other side said, and never a secret.
 """
 
 from __future__ import annotations
 
-import threading
-import time
-from collections.abc import Iterable
 from email.utils import parsedate_to_datetime
-from pathlib import Path
-from typing import TYPE_CHECKING, Final
+from typing import Final
 
 import msgspec
 
+from receiver.clients.http import Fields, HTTPClient, NoReplyError
 from receiver.errors import UpstreamError
-from receiver.redaction import known, learn_url, redact
-
-if TYPE_CHECKING:  # requests takes 60 ms to import, and `promheal --help` does not need it
-    import requests
+from receiver.policy.http_config import PLAIN, HTTPConfig
+from receiver.redaction import learn_url, redact
 
 MAX_ANSWER: Final = 16 * 1024 * 1024
 """Bytes of one answer; a larger one is no answer."""
@@ -29,22 +24,19 @@ MAX_MESSAGE: Final = 300
 _REFUSALS: Final = frozenset({400, 422})
 """What Prometheus answers to a query that it cannot read, or cannot evaluate on its data."""
 
-Fields = Iterable[tuple[str, str]]
-
 
 class Upstream:
-    """An HTTP API below one URL. Safe to use from many threads: each has its own connections."""
+    """An HTTP API below one URL. Safe to use from many threads; connections are kept."""
 
-    def __init__(self, url: str, *, timeout: float, bearer_token_file: str | None = None) -> None:
+    def __init__(self, url: str, *, timeout: float, config: HTTPConfig = PLAIN) -> None:
         # Now, at the start, and not at the first question: that one stands between an alert and its
         # action.
-        import requests  # noqa: F401, PLC0415  see above
+        import requests  # noqa: F401, PLC0415  it takes 60 ms, and `promheal --help` needs none
 
         learn_url(url)
         self._url = url.rstrip("/")
         self._timeout = timeout
-        self._token_file = bearer_token_file
-        self._local = threading.local()
+        self._client = HTTPClient(config, keep_alive=True)
 
     def get(self, path: str, params: Fields = (), *, timeout: float | None = None) -> bytes:
         """Return the body of a 200. Raises UpstreamError for everything else.
@@ -90,81 +82,26 @@ class Upstream:
         body: bytes | None = None,
         timeout: float | None = None,
     ) -> tuple[bytes, float | None]:
-        import requests  # noqa: PLC0415  see above
-        import urllib3  # noqa: PLC0415
-
-        headers = self._authorization(path)
-        if body is not None:
-            headers["Content-Type"] = "application/json"
         limit = self._timeout if timeout is None else min(self._timeout, timeout)
-        began = time.monotonic()
-        deadline = began + limit
         try:
-            with self._session().request(
+            reply = self._client.request(
                 method,
                 self._url + path,
-                params=list(params),
-                data=list(form) if body is None else body,
-                headers=headers,
                 timeout=limit,
-                # A redirect would carry the question, and perhaps the token, to another host.
-                allow_redirects=False,
-                stream=True,
-            ) as response:
-                status = response.status_code
-                clock = _clock(response.headers.get("Date", ""), time.monotonic() - began)
-                answer = self._read(response, path, deadline, limit)
-        except (requests.Timeout, urllib3.exceptions.TimeoutError):
-            raise _too_slow(path, limit) from None
-        except (requests.RequestException, urllib3.exceptions.HTTPError) as error:
-            raise UpstreamError(f"{path}: {_cause(error)}") from None
-        if status != 200:
-            raise UpstreamError(f"{path}: {status} {_message(answer)}".rstrip(), status=status)
-        return answer, clock
-
-    def _read(self, response: requests.Response, path: str, deadline: float, limit: float) -> bytes:
-        """The whole body, within the deadline: `timeout` alone only bounds each packet.
-
-        `iter_content` would collect packets before the deadline is looked at again.
-        """
-        body = bytearray()
-        while chunk := response.raw.read1(65_536):
-            body += chunk
-            if len(body) > MAX_ANSWER:
-                raise UpstreamError(f"{path}: the answer is larger than {MAX_ANSWER} bytes")
-            if time.monotonic() > deadline:
-                raise _too_slow(path, limit)
-        return bytes(body)
-
-    def _session(self) -> requests.Session:
-        session: requests.Session | None = getattr(self._local, "session", None)
-        if session is None:
-            import requests  # noqa: PLC0415  see above
-
-            session = self._local.session = requests.Session()
-            # No proxy and no .netrc from the environment: what is asked stands in promheal.yml.
-            session.trust_env = False
-            # requests reads the whole body of a redirect to prepare what it may not send.
-            session.get_redirect_target = lambda _: None  # type: ignore[assignment]  # named otherwise
-            session.headers["User-Agent"] = "promheal"
-            # Compressed answers could unpack to more than was read.
-            session.headers["Accept-Encoding"] = "identity"
-        return session
-
-    def _authorization(self, path: str) -> dict[str, str]:
-        """Read anew each time, since tokens are rotated in place."""
-        if self._token_file is None:
-            return {}
-        try:
-            token = Path(self._token_file).read_text(encoding="ascii").strip()
-        except (OSError, UnicodeDecodeError) as error:
-            problem = error.strerror if isinstance(error, OSError) else "is no ASCII text"
-            raise UpstreamError(
-                f"{path}: bearer_token_file {self._token_file}: {problem}"
-            ) from None
-        if not token or not token.isprintable():
-            raise UpstreamError(f"{path}: bearer_token_file {self._token_file} holds no token")
-        return {"Authorization": f"Bearer {known(token)}"}
+                most=MAX_ANSWER,
+                headers={} if body is None else {"Content-Type": "application/json"},
+                params=params,
+                data=form if body is None else body,
+            )
+        except NoReplyError as error:
+            words = f"no answer within {limit:.3g}s" if error.late else error.words
+            raise UpstreamError(f"{path}: {words}") from None
+        if reply.cut:
+            raise UpstreamError(f"{path}: the answer is larger than {MAX_ANSWER} bytes")
+        if reply.status != 200:
+            text = f"{path}: {reply.status} {_message(reply.body)}"
+            raise UpstreamError(text.rstrip(), status=reply.status)
+        return reply.body, _clock(reply.date, reply.seconds)
 
 
 class _ErrorBody(msgspec.Struct):
@@ -182,10 +119,6 @@ def _clock(date: str, took: float) -> float | None:
         return None
 
 
-def _too_slow(path: str, limit: float) -> UpstreamError:
-    return UpstreamError(f"{path}: no answer within {limit:.3g}s")
-
-
 def _message(body: bytes) -> str:
     """What the other side said about its refusal: from its JSON, or the first line of its text."""
     try:
@@ -194,11 +127,3 @@ def _message(body: bytes) -> str:
     except (msgspec.DecodeError, UnicodeDecodeError):
         text = body[: 4 * MAX_MESSAGE].decode("utf-8", "replace").strip().partition("\n")[0]
     return redact(text)[:MAX_MESSAGE]
-
-
-def _cause(error: BaseException) -> str:
-    """The innermost reason, such as `Connection refused`; what wraps it repeats the whole URL."""
-    while (inner := error.__cause__ or error.__context__) is not None:
-        error = inner
-    text = error.strerror if isinstance(error, OSError) and error.strerror else str(error)
-    return (redact(text) or type(error).__name__)[:MAX_MESSAGE]

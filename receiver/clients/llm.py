@@ -1,9 +1,8 @@
-"""Which keys of the providers of language models work? Each is tried with a question that is free.
+"""Which API keys of LLM providers work? Each is tried with a request that costs nothing.
 
 `GET {base_url}/models` with the key in its header. Only the status is read: what a server says in
 its answer may repeat the key, so nothing of it is kept, and every reason for a failure is in our
-own words or in those of the system. A redirect would carry the key elsewhere and is not followed;
-proxies and .netrc of the environment are not asked.
+own words or in those of the system.
 """
 
 from __future__ import annotations
@@ -12,15 +11,14 @@ import http.client
 import re
 import ssl
 import threading
-import time
 from collections.abc import Mapping
 from enum import StrEnum
 from typing import Final
-from urllib.parse import SplitResult, urlsplit
+from urllib.parse import urlsplit
 
 import msgspec
 
-from receiver.clients.dial import connected
+from receiver.clients.http import HTTPClient, NoReplyError
 from receiver.clock import Clock
 from receiver.redaction import known
 from receiver.settings import LlmProvider, LlmSettings
@@ -66,7 +64,7 @@ class KeySummary(msgspec.Struct, frozen=True, kw_only=True):
         return 0 < self.total == self.failed
 
 
-class Keys:
+class LlmKeys:
     """The keys of one configuration. Safe to use from many threads.
 
     The variables are read once: a reload makes a new one, which may `carry` what this one knows. A
@@ -106,7 +104,7 @@ class Keys:
             with self._lock:
                 self._health[place] = found
 
-    def carry(self, previous: Keys) -> None:
+    def carry(self, previous: LlmKeys) -> None:
         """Take over what *previous* knows of keys that are the same, and are asked for alike."""
         known = previous._known()
         with self._lock:
@@ -165,7 +163,7 @@ class Keys:
 
 def _alike(one: LlmProvider, other: LlmProvider) -> bool:
     """Whether both ask the same of a key."""
-    return (one.base_url, one.header) == (other.base_url, other.header)
+    return msgspec.structs.replace(one, keys=other.keys) == other
 
 
 def _unfit(name: str, variable: str, secret: str) -> str:
@@ -186,23 +184,23 @@ def _unfit(name: str, variable: str, secret: str) -> str:
 
 def _tried(provider: LlmProvider, secret: str, timeout: float) -> str:
     """Return why a key does not work, or an empty text."""
-    url = _split(provider.base_url)
-    if url is None:
+    if not _can_be_asked(provider.base_url):
         return "base_url cannot be asked; write for example https://api.example.com/v1"
     if not _HEADER.fullmatch(provider.header):
         return "header is no name of a header; write for example Authorization or x-api-key"
-    overdue = threading.Event()
     try:
-        with connected(url, time.monotonic() + timeout, overdue) as connection:
-            connection.request(
-                "GET", f"{url.path.rstrip('/')}/models", headers=_headers(provider.header, secret)
-            )
-            status = connection.getresponse().status
-            if overdue.is_set():  # headers that are cut off look like all of them
-                raise TimeoutError
-    except (OSError, http.client.HTTPException, UnicodeError) as error:
-        late = overdue.is_set() or isinstance(error, TimeoutError)
-        return f"no answer within {timeout:g}s" if late else _cause(error)
+        reply = HTTPClient(provider).request(
+            "GET",
+            f"{provider.base_url.rstrip('/')}/models",
+            timeout=timeout,
+            most=0,
+            headers=_headers(provider.header, secret),
+        )
+    except NoReplyError as error:
+        if error.unsent:
+            return str(error)
+        return f"no answer within {timeout:g}s" if error.late else _cause(error.cause)
+    status = reply.status
     if 300 <= status < 400:
         return f"a redirect, which is not followed ({status})"
     return "" if 200 <= status < 300 else f"{_REASONS.get(status, 'unexpected answer')} ({status})"
@@ -221,7 +219,7 @@ def _headers(header: str, secret: str) -> dict[str, str]:
     return headers
 
 
-def _cause(error: Exception) -> str:
+def _cause(error: BaseException) -> str:
     """Return the reason in words that cannot be the other side's."""
     match error:
         case ssl.SSLCertVerificationError():
@@ -238,13 +236,12 @@ def _cause(error: Exception) -> str:
             return "the answer is not HTTP"
 
 
-def _split(base_url: str) -> SplitResult | None:
-    """Return the parts of a URL that can be asked, or None."""
+def _can_be_asked(base_url: str) -> bool:
     try:
         parts = urlsplit(base_url)
         port = parts.port
     except ValueError:
-        return None
+        return False
     plain = base_url.isascii() and base_url.isprintable() and " " not in base_url
     more = parts.username is not None or parts.query or parts.fragment
-    return parts if plain and parts.hostname and port != 0 and not more else None
+    return bool(plain and parts.hostname and port != 0 and not more)

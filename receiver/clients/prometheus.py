@@ -1,4 +1,4 @@
-"""The HTTP API of Prometheus, as far as we ask it: queries and alerting rules."""
+"""The part of Prometheus' HTTP API that we use: queries, rules, configuration."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ _LABELS: Final = "/api/v1/labels"
 _RULES: Final = "/api/v1/rules"
 
 _FORBIDDEN: Final = frozenset({400, 401, 403})
-"""Of a path that others may not be shown."""
+"""Answers for a path that is not served to everybody."""
 MAX_SERIES: Final = 100_000
 """Series of one answer; Prometheus before 2.54 knows no such limit, and only bytes bound it."""
 
@@ -42,11 +42,11 @@ class Prometheus:
         self._http = Upstream(
             settings.url,
             timeout=settings.timeout,
-            bearer_token_file=settings.bearer_token_file,
+            config=settings,
         )
 
     def probe(self) -> None:
-        """Ask something small, to know whether it answers."""
+        """Check that it answers queries."""
         if [sample.value for sample in self.query("vector(1)")] != [1.0]:
             raise UpstreamError(f"{_QUERY}: vector(1) is not answered with 1")
 
@@ -144,7 +144,7 @@ class Prometheus:
         return (_rule(rule, group) for group in data.groups for rule in group.rules)
 
     def _bounds(self, timeout: float | None = None) -> list[tuple[str, str]]:
-        """Nobody works on an answer that nobody waits for."""
+        """Have Prometheus stop evaluating when we stop waiting."""
         limit = self._timeout if timeout is None else min(self._timeout, timeout)
         return [("timeout", repr(limit)), ("limit", str(MAX_SERIES))]
 
@@ -174,7 +174,7 @@ class _Point(msgspec.Struct, array_like=True):
     """A number as text, since JSON has no NaN."""
 
 
-class _Reply(msgspec.Struct):
+class _Envelope(msgspec.Struct):
     status: str
     data: msgspec.Raw = msgspec.Raw(b"null")
     errorType: str = ""  # noqa: N815  Prometheus' names
@@ -250,7 +250,7 @@ def _decoded(path: str, raw: bytes | msgspec.Raw, kind: type[_T]) -> _T:
 
 
 def _data(path: str, body: bytes, kind: type[_T]) -> tuple[_T, list[str]]:
-    reply = _decoded(path, body, _Reply)
+    reply = _decoded(path, body, _Envelope)
     if reply.status != "success":
         raise UpstreamError(f"{path}: {reply.status} {reply.errorType}: {reply.error}")
     return _decoded(path, reply.data, kind), reply.warnings

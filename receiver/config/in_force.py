@@ -10,7 +10,7 @@ import msgspec
 
 from receiver.clients.alertmanager import Alertmanager
 from receiver.clients.channels import Channels
-from receiver.clients.llm import Keys
+from receiver.clients.llm import LlmKeys
 from receiver.clients.prometheus import Prometheus
 from receiver.journal import Episode
 from receiver.policy.alert import Alert
@@ -79,7 +79,7 @@ class Config(msgspec.Struct, frozen=True, kw_only=True):
     prometheus: Prometheus | None = None
     alertmanager: Alertmanager | None = None
     channels: Channels | None = None
-    keys: Keys | None = None
+    keys: LlmKeys | None = None
     folder: Path | None = None
     """The journal's."""
     hash: str

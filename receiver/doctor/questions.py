@@ -21,7 +21,7 @@ from receiver.actions import discover
 from receiver.bootstrap import Options
 from receiver.clients.channels import Channels
 from receiver.clients.http_exchange import fetch
-from receiver.clients.llm import Keys, KeyState
+from receiver.clients.llm import KeyState, LlmKeys
 from receiver.clients.prometheus import Prometheus
 from receiver.clock import steady_clock
 from receiver.config.files import LoadedConfig
@@ -29,6 +29,7 @@ from receiver.doctor import delivery, fitting, provable
 from receiver.doctor.memory import memories, recordings_of
 from receiver.errors import ActionError, UpstreamError
 from receiver.policy.finding import Finding, fail, ok, warn
+from receiver.policy.http_config import PLAIN, HTTPConfig
 from receiver.services import Service, ServiceState, SupportsProbe
 from receiver.settings import AlertmanagerSettings, PrometheusSettings
 
@@ -79,7 +80,7 @@ def _probes(loaded: LoadedConfig, options: Options, timeout: float) -> Iterator[
     for provider in settings.llm.providers:
         yield f"llm {provider}", lambda provider=provider: _keys(keys, provider)  # type: ignore[misc]
     for prefix in settings.http.allow:
-        yield f"http {prefix}", lambda prefix=prefix: _reached(prefix, timeout)  # type: ignore[misc]
+        yield f"http {prefix}", lambda prefix=prefix: _reached(loaded, prefix, timeout)  # type: ignore[misc]
     channels = bootstrap.channels(loaded, options)
     for name in channels.names:
         yield f"channel {name}", lambda name=name: _channel(channels, name, timeout)  # type: ignore[misc]
@@ -177,7 +178,7 @@ def _without_rules(
     )  # fmt: skip
 
 
-def _keys(keys: Keys, provider: str) -> Iterator[Finding]:
+def _keys(keys: LlmKeys, provider: str) -> Iterator[Finding]:
     keys.probe(provider)
     for health in next(each.keys for each in keys.providers() if each.name == provider):
         if health.state is KeyState.ACTIVE:
@@ -191,14 +192,30 @@ def _channel(channels: Channels, name: str, timeout: float) -> Iterator[Finding]
     yield ok(f"channel {name}", "its URL is understood; nothing was sent")
 
 
-def _reached(prefix: str, timeout: float) -> Iterator[Finding]:
+def _reached(loaded: LoadedConfig, prefix: str, timeout: float) -> Iterator[Finding]:
     parts = urlsplit(prefix)
     if parts.scheme not in {"http", "https"}:
         yield warn("http", f"{prefix!r} in http.allow has no scheme, so it allows nothing")
         return
     # Any answer will do: a probe must not call what lies below.
-    reply = fetch("HEAD", f"{parts.scheme}://{parts.netloc}/", timeout=timeout)
+    config = _way_to(loaded, prefix)
+    reply = fetch("HEAD", f"{parts.scheme}://{parts.netloc}/", timeout=timeout, config=config)
     yield ok("http", f"{parts.netloc} answers ({reply.status} for /)")
+
+
+def _way_to(loaded: LoadedConfig, prefix: str) -> HTTPConfig:
+    """Return the TLS and the proxy of a step that calls what is below *prefix*; no credentials."""
+    for strategy in loaded.strategies:
+        for step in strategy.actions:
+            config = step.params
+            if isinstance(config, HTTPConfig) and getattr(config, "url", "").startswith(prefix):
+                return HTTPConfig(
+                    tls_config=config.tls_config,
+                    proxy_url=config.proxy_url,
+                    no_proxy=config.no_proxy,
+                    proxy_from_environment=config.proxy_from_environment,
+                )
+    return PLAIN
 
 
 # -- services

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import ssl
 from http import HTTPStatus
 from pathlib import Path
 from typing import Annotated, Any, Final, TypeVar
@@ -11,8 +10,14 @@ import msgspec
 
 from receiver.clients.http_exchange import fetch
 from receiver.errors import ActionError
+from receiver.policy.http_config import (
+    Authorization,
+    BasicAuth,
+    HTTPConfig,
+    TLSConfig,
+    with_ca_file,
+)
 from receiver.policy.texts import FilePath, Url
-from receiver.redaction import known
 
 _ACCOUNT: Final = "/var/run/secrets/kubernetes.io/serviceaccount"
 """Where a pod finds its account's token and the cluster's certificate authority."""
@@ -25,7 +30,7 @@ class MissingError(ActionError):
     """The cluster has no such object."""
 
 
-class Cluster(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+class Cluster(HTTPConfig, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """Where the API server is, and who we are to it. The defaults are those of a pod."""
 
     api: Annotated[
@@ -36,10 +41,23 @@ class Cluster(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=T
         ),
     ] = "https://kubernetes.default.svc"
     """Of the API server."""
-    token_file: FilePath = f"{_ACCOUNT}/token"
-    """Read at each call, for it is rotated."""
+    token_file: Annotated[
+        FilePath, msgspec.Meta(extra={"instead": "authorization: {credentials_file: …}"})
+    ] = f"{_ACCOUNT}/token"
+    """That of a pod; read at each call, for it is rotated. `basic_auth` and `authorization` win,
+    and another path is deprecated for `authorization.credentials_file`."""
     ca_file: FilePath = f"{_ACCOUNT}/ca.crt"
-    """Who is trusted to be the API server."""
+    """That of a pod; short for `tls_config.ca_file`, which wins."""
+
+    @property
+    def login(self) -> BasicAuth | Authorization | None:
+        return super().login or Authorization(credentials_file=self.token_file)
+
+    @property
+    def tls(self) -> TLSConfig:
+        if self.tls_config.insecure_skip_verify:
+            return self.tls_config
+        return with_ca_file(self.tls_config, self.ca_file)
 
     def ask(
         self, method: str, path: str, kind: type[_T], *, timeout: float,
@@ -51,6 +69,7 @@ class Cluster(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=T
         """
         if timeout <= 0:
             raise ActionError("no time left to ask the API server")
+        self._refuse_unreadable()
         content = "strategic-merge-patch" if method == "PATCH" else ""
         reply = fetch(
             method,
@@ -58,7 +77,6 @@ class Cluster(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=T
             timeout=timeout,
             body=None if body is None else msgspec.json.encode(body),
             headers={
-                "Authorization": f"Bearer {self._token()}",
                 "Accept": "application/json",
                 **(
                     {}
@@ -71,7 +89,7 @@ class Cluster(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=T
                 ),
             },
             most=_MAX_ANSWER,
-            tls=self._tls(),
+            config=self,
         )
         if not 200 <= reply.status < 300:
             kind_of_error = MissingError if reply.status == HTTPStatus.NOT_FOUND else ActionError
@@ -105,26 +123,16 @@ class Cluster(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=T
         path = "/apis/authorization.k8s.io/v1/selfsubjectaccessreviews"
         return self.ask("POST", path, _Review, timeout=timeout, body=review).status.allowed
 
-    def _token(self) -> str:
+    def _refuse_unreadable(self) -> None:
+        """Raise ActionError where a pod's token is missing, with the remedy."""
+        if super().login is not None:
+            return
         try:
-            token = Path(self.token_file).read_text(encoding="ascii").strip()
-        except (OSError, UnicodeDecodeError) as error:
+            Path(self.token_file).read_bytes()
+        except OSError as error:
             raise ActionError(
                 f"the token of promheal's service account cannot be read: {error}; outside a pod, "
                 "write `token_file`"
-            ) from None
-        if not token or not token.isprintable():
-            raise ActionError(f"{self.token_file} holds no token")
-        return known(token)
-
-    def _tls(self) -> ssl.SSLContext | None:
-        if not self.api.startswith("https://"):
-            return None
-        try:
-            return ssl.create_default_context(cafile=self.ca_file)
-        except (OSError, ssl.SSLError) as error:
-            raise ActionError(
-                f"the cluster's certificate authority {self.ca_file} cannot be read: {error}"
             ) from None
 
 

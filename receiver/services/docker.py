@@ -6,14 +6,14 @@ socket is root on the machine; a TLS address may be given to a proxy that allows
 
 from __future__ import annotations
 
-import ssl
 import time
 from typing import Annotated, Any, Final
 
 import msgspec
 
-from receiver.clients.http_exchange import Reply, fetch
+from receiver.clients.http_exchange import HTTPReply, fetch
 from receiver.errors import ActionError
+from receiver.policy.http_config import HTTPConfig, TLSConfig, with_ca_file
 from receiver.policy.texts import Duration, FilePath, Url
 from receiver.services.manager import ServiceState, ServiceStatus, answers
 
@@ -39,7 +39,7 @@ _BETWEEN: Final = frozenset({"stopping", "stopped"})
 """Podman's, before it has cleaned up: only then it is `exited`, or its policy starts it again."""
 
 
-class Docker(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+class Docker(HTTPConfig, frozen=True, kw_only=True, forbid_unknown_fields=True):
     container: Annotated[
         str,
         msgspec.Meta(
@@ -52,19 +52,31 @@ class Docker(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     socket: FilePath = "/var/run/docker.sock"
     """Of the engine; Podman's is `/run/podman/podman.sock`."""
     url: Annotated[Url, msgspec.Meta(examples=["http://127.0.0.1:2375"])] | None = None
-    """Its address instead, `https://` with the three files."""
+    """Its address instead."""
     ca_file: FilePath | None = None
-    """Who is trusted to be the engine."""
-    cert_file: FilePath | None = None
-    """Our certificate, with `key_file`."""
-    key_file: FilePath | None = None
-    """The key of `cert_file`."""
+    """Short for `tls_config.ca_file`."""
+    cert_file: Annotated[
+        FilePath | None, msgspec.Meta(extra={"instead": "tls_config: {cert_file: …}"})
+    ] = None
+    """Deprecated, for `tls_config.cert_file`."""
+    key_file: Annotated[
+        FilePath | None, msgspec.Meta(extra={"instead": "tls_config: {key_file: …}"})
+    ] = None
+    """Deprecated, for `tls_config.key_file`."""
     stop_timeout: Duration = 10.0
     """What it has to stop before it is killed."""
 
     def __post_init__(self) -> None:
+        super().__post_init__()
         if (self.cert_file is None) != (self.key_file is None):
             raise ValueError("`cert_file` and `key_file` go together")
+
+    @property
+    def tls(self) -> TLSConfig:
+        found = with_ca_file(self.tls_config, self.ca_file)
+        if self.cert_file is None or found.cert_file:
+            return found
+        return msgspec.structs.replace(found, cert_file=self.cert_file, key_file=self.key_file)
 
     def status(self, *, timeout: float) -> ServiceStatus:
         return _status(self.container, self._read(timeout=timeout))
@@ -103,28 +115,20 @@ class Docker(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
             raise self._refused(reply)
         return self._decoded(reply.body)
 
-    def _ask(self, method: str, what: str, timeout: float) -> Reply:
+    def _ask(self, method: str, what: str, timeout: float) -> HTTPReply:
         if timeout <= 0:
             raise ActionError("no time left to ask the engine")
-        tls = None
-        if self.url is not None and self.url.startswith("https://"):
-            try:
-                tls = ssl.create_default_context(cafile=self.ca_file)
-                if self.cert_file is not None:
-                    tls.load_cert_chain(self.cert_file, self.key_file)
-            except (OSError, ssl.SSLError) as error:
-                raise ActionError(f"the engine's certificates cannot be read: {error}") from None
         base = "http://docker" if self.url is None else self.url.rstrip("/")
         return fetch(
             method,
             f"{base}/containers/{self.container}/{what}",
             timeout=timeout,
             most=_MAX_ANSWER,
-            tls=tls,
+            config=self,
             socket_path=self.socket if self.url is None else "",
         )
 
-    def _refused(self, reply: Reply) -> ActionError:
+    def _refused(self, reply: HTTPReply) -> ActionError:
         if reply.status == 404:
             return ActionError(
                 f"the engine has no container {self.container!r}; `docker ps --all` lists them"

@@ -2,19 +2,18 @@
 
 from __future__ import annotations
 
-import threading
-import time
 from collections.abc import Iterable
 from typing import Annotated, Any, Literal
 
 import msgspec
 
-from receiver.clients.dial import connected
-from receiver.clients.http_exchange import exchange, http_url, split_url
+from receiver.clients.http_exchange import exchange, reach
+from receiver.clients.url import http_url
 from receiver.errors import ActionError
+from receiver.policy.http_config import HTTPConfig
 
 
-class Purge(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+class Purge(HTTPConfig, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """A request that may be sent again."""
 
     url: Annotated[str, msgspec.Meta(extra={"type": "URL", "parse": http_url})]
@@ -30,7 +29,7 @@ class HttpCache(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields
 
     def clear(self, *, timeout: float) -> dict[str, Any]:
         method, url = self.http.method, self.http.url
-        answer = exchange(method, url, timeout=timeout)
+        answer = exchange(method, url, timeout=timeout, config=self.http)
         if not 200 <= answer.status < 300:
             raise ActionError(
                 f"{method} {url} answered {answer.words}, not 2xx", output=answer.body
@@ -39,9 +38,5 @@ class HttpCache(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields
 
     def probe(self, *, timeout: float) -> Iterable[str]:
         """Only connect: there is no request that asks and empties nothing."""
-        url = self.http.url
-        try:
-            with connected(split_url(url), time.monotonic() + timeout, threading.Event()):
-                return ()
-        except OSError as error:
-            raise ActionError(f"{url} cannot be connected: {error}") from None
+        reach(self.http.url, self.http, timeout=timeout)
+        return ()

@@ -43,6 +43,7 @@ class Kubernetes(Cluster, frozen=True, kw_only=True, forbid_unknown_fields=True)
     """Its name, if it is a DaemonSet."""
 
     def __post_init__(self) -> None:
+        super().__post_init__()
         if sum(each is not None for each in self._names.values()) != 1:
             raise ValueError("write one of deployment, stateful_set and daemon_set")
 

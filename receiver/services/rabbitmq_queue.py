@@ -9,28 +9,28 @@ and in its old place where it can. https://www.rabbitmq.com/docs/management#http
 from __future__ import annotations
 
 import time
-from base64 import b64encode
 from collections.abc import Iterable
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
-from pathlib import Path
 from typing import Annotated, Any, Final
 from urllib.parse import quote
 
 import msgspec
 
-from receiver.clients.http_exchange import Reply, fetch, http_url
+from receiver.clients.http_exchange import HTTPReply, fetch
+from receiver.clients.url import http_url
 from receiver.errors import ActionError
 from receiver.policy.duration import Duration, format_duration
+from receiver.policy.http_config import Authorization, BasicAuth, HTTPConfig
 from receiver.policy.texts import FilePath, Name
-from receiver.redaction import known
 
 _POLL: Final = 0.2  # seconds between two looks whether a connection is gone
 _MAX_ANSWER: Final = 16 * 1024 * 1024  # bytes; a longer one is cut off, and then no JSON
 _MAX_SHOWN: Final = 50  # connections in a result
+_OLDER: Final = msgspec.Meta(extra={"instead": "basic_auth: {username: …, password_file: …}"})
 
 
-class RabbitBroker(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+class RabbitBroker(HTTPConfig, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """A queue, and when one of its workers is stuck."""
 
     url: Annotated[str, msgspec.Meta(extra={"type": "URL", "parse": http_url})]
@@ -39,12 +39,36 @@ class RabbitBroker(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fie
     """Whose workers are looked at."""
     vhost: Name = "/"
     """Where it is."""
-    username: str
-    """A user with the tag `administrator`: no other may close the connections of others."""
-    password_file: FilePath
-    """A file that holds the password; read at each use."""
+    username: Annotated[str, _OLDER] = ""
+    """Deprecated, for `basic_auth.username`: a user with the tag `administrator`, for no other may
+    close the connections of others."""
+    password_file: Annotated[FilePath, _OLDER] = ""
+    """Deprecated, for `basic_auth.password_file`."""
     stuck_after: Annotated[Duration, msgspec.Meta(gt=0)]
     """A worker that holds messages, and neither took nor confirmed one for so long, is stuck."""
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if bool(self.username) != bool(self.password_file):
+            raise ValueError("`username` and `password_file` go together")
+        if self.username and super().login is not None:
+            raise ValueError(
+                "`username` and `password_file` are older words; write `basic_auth` alone"
+            )
+        if self.login is None:
+            raise ValueError("write `basic_auth: {username: …, password_file: …}`")
+
+    @property
+    def login(self) -> BasicAuth | Authorization | None:
+        if self.username:
+            return BasicAuth(username=self.username, password_file=self.password_file)
+        return super().login
+
+    @property
+    def user(self) -> str:
+        """Who asks, for people."""
+        login = self.login
+        return login.username if isinstance(login, BasicAuth) else "of `authorization`"
 
 
 class RabbitQueue(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -78,7 +102,7 @@ class RabbitQueue(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fiel
         management.stuck()
         if not management.administrates():
             yield (
-                f"RabbitMQ's user {self.rabbitmq.username!r} may close its own connections only; "
+                f"RabbitMQ's user {self.rabbitmq.user!r} may close its own connections only; "
                 "give it the tag administrator with `rabbitmqctl set_user_tags`"
             )
 
@@ -115,12 +139,6 @@ class _Management:
     def __init__(self, broker: RabbitBroker, deadline: float) -> None:
         self._broker = broker
         self._deadline = deadline
-        try:
-            password = Path(broker.password_file).read_text(encoding="utf-8").rstrip("\r\n")
-        except (OSError, UnicodeDecodeError) as error:
-            raise ActionError(f"password_file {broker.password_file!r}: {error}") from None
-        login = b64encode(f"{broker.username}:{known(password)}".encode()).decode()
-        self._headers = {"Authorization": f"Basic {login}"}
 
     def administrates(self) -> bool:
         """Whether our user may close the connections of others."""
@@ -163,7 +181,7 @@ class _Management:
                     raise ActionError(f"RabbitMQ did not close {connection!r} in time")
                 time.sleep(_POLL)
 
-    def _idle(self, load: _Load, answer: Reply) -> float:
+    def _idle(self, load: _Load, answer: HTTPReply) -> float:
         """Return for how many seconds a channel has been idle, all by RabbitMQ's clock."""
         if not load.idle_since:
             return 0.0
@@ -177,14 +195,16 @@ class _Management:
             ) from None
         return (now - (since if since.tzinfo else since.replace(tzinfo=UTC))).total_seconds()
 
-    def _ask(self, method: str, *path: str) -> Reply:
+    def _ask(self, method: str, *path: str) -> HTTPReply:
         where = "/".join(quote(part, safe="") for part in path)
         url = f"{self._broker.url.rstrip('/')}/api/{where}"
         reason = {"X-Reason": f"stuck for {format_duration(self._broker.stuck_after)} (promheal)"}
         left = max(0.0, self._deadline - time.monotonic())
-        return fetch(method, url, timeout=left, headers=self._headers | reason, most=_MAX_ANSWER)
+        return fetch(
+            method, url, timeout=left, headers=reason, most=_MAX_ANSWER, config=self._broker
+        )
 
-    def _read(self, answer: Reply, type_: Any) -> Any:
+    def _read(self, answer: HTTPReply, type_: Any) -> Any:
         if not 200 <= answer.status < 300:
             hint = {
                 401: "; check `username` and `password_file`",

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import socket
 import ssl
-import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -19,7 +18,7 @@ from urllib.parse import urlsplit
 
 import msgspec
 
-from receiver.clients.dial import reached
+from receiver.clients.dial import Socket, dial, wrap_tls
 from receiver.errors import ActionError
 from receiver.policy.texts import FilePath
 from receiver.redaction import known
@@ -173,13 +172,12 @@ def asked(url: str, login: Login, deadline: float) -> Iterator[Redis]:
     """
     parts = urlsplit(url)
     assert parts.hostname is not None
-    overdue = threading.Event()
     context = login.context() if parts.scheme == "rediss" else None
     credentials = login.words()
     began = time.monotonic()
     try:
         with (
-            reached(parts.hostname, parts.port or _PORT, deadline, overdue, tls=context) as sock,
+            _connected(parts.hostname, parts.port or _PORT, deadline, context) as sock,
             sock.makefile("rb") as answers,
         ):
             redis = Redis(url, sock, answers, deadline)
@@ -189,13 +187,18 @@ def asked(url: str, login: Login, deadline: float) -> Iterator[Redis]:
                 redis("SELECT", database)
             yield redis
     except (OSError, _NoRedisError) as error:
-        if overdue.is_set() or isinstance(error, TimeoutError):
+        if isinstance(error, TimeoutError):
             problem = f"was not done within {deadline - began:.1f} s"
         elif isinstance(error, _NoRedisError):
             problem = f"does not speak Redis' protocol: {error}"
         else:
             problem = f"cannot be reached: {error.strerror or error}"
         raise ActionError(f"Redis at {url} {problem}") from None
+
+
+def _connected(host: str, port: int, deadline: float, context: ssl.SSLContext | None) -> Socket:
+    sock = dial(host, port, deadline)
+    return sock if context is None else wrap_tls(sock, context, host)
 
 
 class _NoRedisError(Exception):

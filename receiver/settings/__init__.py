@@ -13,6 +13,7 @@ from typing import Annotated, Final
 import msgspec
 
 from receiver.policy.breaker import MainThresholds, Thresholds
+from receiver.policy.http_config import HTTPConfig, ServerHTTPConfig
 from receiver.policy.texts import Duration, FilePath, Url
 from receiver.policy.window import Window
 
@@ -51,7 +52,7 @@ _Sender = Annotated[str, msgspec.Meta(extra={"type": "name", "parse": _sender})]
 _Channels = tuple[Annotated[str, msgspec.Meta(extra={"type": "channel"})], ...]
 
 
-class PrometheusSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+class PrometheusSettings(ServerHTTPConfig, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """Where heals are proven."""
 
     url: Url
@@ -60,9 +61,9 @@ class PrometheusSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unkno
     unknown."""
     timeout: _Positive = 5.0
     """For one question; a later answer proves nothing."""
-    bearer_token_file: FilePath | None = None
-    """A file that holds a token; read at each question."""
-    external_labels: Annotated[dict[str, str], msgspec.Meta(extra={"type": "labels"})] = {}
+    external_labels: Annotated[dict[str, str], msgspec.Meta(extra={"type": "labels"})] = (
+        msgspec.field(default_factory=dict)
+    )
     """The external labels of this Prometheus, for a server that does not show its configuration at
     `/api/v1/status/config` (Thanos, Mimir, VictoriaMetrics). An alert with another value of one of
     them is [another Prometheus'](../explanation/verification.md#which-series-is-this-alerts), and
@@ -74,7 +75,7 @@ class PrometheusSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unkno
     works on."""
 
 
-class AlertmanagerSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+class AlertmanagerSettings(ServerHTTPConfig, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """Who is asked for silences, and for the alerts that `max_alerts` cut off."""
 
     url: Url
@@ -83,8 +84,6 @@ class AlertmanagerSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unk
     Without the section `alertmanager` silences stop nothing, and those alerts are never known."""
     timeout: _Positive = 5.0
     """For one question."""
-    bearer_token_file: FilePath | None = None
-    """A file that holds a token; read at each question."""
 
 
 class BackoffSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -163,7 +162,7 @@ class HttpSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fie
     `/`. `check` does not find a prefix without a scheme; it allows nothing."""
 
 
-class LlmProvider(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+class LlmProvider(HTTPConfig, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """One provider of language models, and where its keys are."""
 
     base_url: Url
@@ -174,6 +173,16 @@ class LlmProvider(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fiel
     header: str = "Authorization"
     """Carries the key: `Authorization` as `Bearer KEY`, any other, such as `x-api-key`, as it
     is."""
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.login is not None and self.header.lower() == "authorization":
+            raise ValueError(
+                "the key is the `Authorization`; name another `header`, or remove `basic_auth` and "
+                "`authorization`"
+            )
+        if self.header.lower() in map(str.lower, (*self.headers, *self.http_headers)):
+            raise ValueError(f"header {self.header!r} carries the key; remove it here")
 
 
 class LlmSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):

@@ -9,7 +9,7 @@ from typing import Any
 import msgspec
 
 from receiver.app import Promheal
-from receiver.clients.llm import Keys
+from receiver.clients.llm import LlmKeys
 from receiver.engine.periodic_task import TaskState
 from receiver.journal import ActivePause, Stats, Worker
 from receiver.policy.breaker import PERMANENT_REASON, Breaker, BreakerState
@@ -155,7 +155,7 @@ def services(service: Promheal) -> list[dict[str, Any]]:
     ]
 
 
-def _providers(keys: Keys) -> list[dict[str, Any]]:
+def _providers(keys: LlmKeys) -> list[dict[str, Any]]:
     return [
         {
             "name": provider.name,

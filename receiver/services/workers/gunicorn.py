@@ -9,14 +9,13 @@ from __future__ import annotations
 
 import signal
 import struct
-import threading
 import time
 from pathlib import Path
 from typing import Final
 
 import msgspec
 
-from receiver.clients.dial import reached
+from receiver.clients.dial import dial
 from receiver.errors import ActionError
 from receiver.policy.texts import FilePath
 from receiver.services.pidfile import PidfileProcess, named_by
@@ -81,11 +80,10 @@ class _Answer(msgspec.Struct):
 
 def _target(path: str, timeout: float) -> int:
     """Return how many workers the master wants: `show stats` of gunicorn/ctl/protocol.py."""
-    overdue = threading.Event()
     request = msgspec.json.encode({"id": 1, "command": "show stats"})
     try:
         with (
-            reached("", 0, time.monotonic() + timeout, overdue, tls=None, socket_path=path) as sock,
+            dial("", 0, time.monotonic() + timeout, socket_path=path) as sock,
             sock.makefile("rb") as answers,
         ):
             sock.sendall(struct.pack(">I", len(request)) + request)
@@ -94,7 +92,9 @@ def _target(path: str, timeout: float) -> int:
             body = answers.read(min(size, _MAX_ANSWER))
         return msgspec.json.decode(body, type=_Answer).data.workers_target
     except OSError as error:
-        why = "no answer in time" if overdue.is_set() else error.strerror or str(error)
+        why = (
+            "no answer in time" if isinstance(error, TimeoutError) else error.strerror or str(error)
+        )
         raise ActionError(
             f"gunicorn's control socket {path} cannot be asked: {why}; correct `control_socket`, "
             "or start gunicorn 25.1 or later with --control-socket"
