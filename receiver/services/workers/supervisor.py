@@ -6,7 +6,8 @@ import time
 from typing import Final
 
 from receiver.policy.texts import AnyUrl, FilePath
-from receiver.services.supervisor import DOWN, Client, Supervisor
+from receiver.services.supervisor import DOWN, Supervisor
+from receiver.services.supervisord import SupervisordClient
 from receiver.services.workers import Counted, Scaled
 
 _WANTED: Final = frozenset({"STARTING", "RUNNING", "BACKOFF"})
@@ -53,7 +54,7 @@ class SupervisorGroup(Scaled, frozen=True, kw_only=True, forbid_unknown_fields=T
         with self._supervisor.connected(time.monotonic() + timeout) as client:
             self._towards(client, wanted)
 
-    def _towards(self, client: Client, wanted: int) -> None:
+    def _towards(self, client: SupervisordClient, wanted: int) -> None:
         infos = sorted(client.infos(f"{self.group}:*"), key=lambda info: info.name)
         # Those that work come first, so that they are stopped last.
         up = sorted(
