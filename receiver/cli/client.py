@@ -4,10 +4,9 @@ from __future__ import annotations
 
 import functools
 import re
-import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from contextlib import suppress
-from typing import Any, Final, TypeVar
+from typing import TYPE_CHECKING, Any, Final, TypeVar
 from urllib.parse import quote
 
 import click
@@ -18,6 +17,10 @@ from receiver.cli.called import called
 from receiver.cli.output import say
 from receiver.errors import RefusedError, UpstreamError
 from receiver.log import escape
+from receiver.policy.http_config import HTTPConfig, TLSConfig
+
+if TYPE_CHECKING:  # it imports ssl, and `promheal --help` does not need it
+    from receiver.clients.http import NoReplyError
 
 F = TypeVar("F", bound=Callable[..., Any])
 T = TypeVar("T")
@@ -82,58 +85,31 @@ class Server:
         body: Mapping[str, Any] | None = None,
     ) -> tuple[int, str, bytes]:
         """Return the status of the answer, where it says that it is instead, and its body."""
-        import requests  # noqa: PLC0415  costs 60 ms, and --help needs none of it
-        import urllib3  # noqa: PLC0415
+        from receiver.clients.http import HTTPClient, NoReplyError  # noqa: PLC0415  see above
 
-        access, deadline = self._access, time.monotonic() + self._timeout
-        session = requests.Session()
-        # No proxy, no .netrc and no CA bundle from the environment: who is asked and as whom stands
-        # in the flags and in config.yml.
-        session.trust_env = False
-        # A redirect would carry the credentials to another host; requests prepares the next request
-        # even where it may not follow, and reads the whole body for that.
-        session.get_redirect_target = lambda _: None  # type: ignore[assignment]  # named otherwise
-        session.verify = access.ca_file or True
-        if access.cert_file is not None and access.key_file is not None:
-            session.cert = (access.cert_file, access.key_file)
+        access = self._access
+        changes = body is not None
+        tls = TLSConfig(
+            ca_file=access.ca_file, cert_file=access.cert_file, key_file=access.key_file
+        )
         try:
-            with (
-                session,
-                session.request(
+            with HTTPClient(HTTPConfig(tls_config=tls)) as client:
+                reply = client.request(
                     method,
                     access.url + path,
-                    params=_present(query),
-                    data=None if body is None else msgspec.json.encode(body),
-                    headers={
-                        "User-Agent": "promheal",
-                        "Accept": "application/json",
-                        "Accept-Encoding": "identity",  # others could unpack to more than was read
-                        **headers,
-                    },
                     timeout=self._timeout,
-                    allow_redirects=False,
-                    stream=True,
-                ) as answer,
-            ):
-                raw = self._read(answer.raw, deadline, changes=body is not None)
-        except (requests.Timeout, urllib3.exceptions.TimeoutError):
-            raise self._too_slow(changes=body is not None) from None
-        except (requests.RequestException, urllib3.exceptions.HTTPError, OSError) as error:
-            raise UpstreamError(f"{access.url}: {_why(error, access.url)}") from None
-        return answer.status_code, answer.headers.get("Location", ""), raw
-
-    def _read(self, raw: Any, deadline: float, *, changes: bool) -> bytes:
-        """Return the whole body, within the deadline: `timeout` alone only bounds each packet."""
-        body = bytearray()
-        while chunk := raw.read1(65_536):
-            body += chunk
-            if len(body) > MAX_ANSWER:
-                raise UpstreamError(
-                    f"{self._access.url}: the answer is larger than {MAX_ANSWER >> 20} MiB"
+                    most=MAX_ANSWER,
+                    headers={"Accept": "application/json", **headers},
+                    params=[(name, str(value)) for name, value in _present(query).items()],
+                    data=None if body is None else msgspec.json.encode(body),
                 )
-            if time.monotonic() > deadline:
-                raise self._too_slow(changes=changes)
-        return bytes(body)
+        except NoReplyError as error:
+            if error.late:
+                raise self._too_slow(changes=changes) from None
+            raise UpstreamError(f"{access.url}: {_why(error, access.url)}") from None
+        if reply.cut:
+            raise UpstreamError(f"{access.url}: the answer is larger than {MAX_ANSWER >> 20} MiB")
+        return reply.status, reply.location, reply.body
 
     def _judge(self, path: str, status: int, location: str, raw: bytes) -> Any:
         url = self._access.url
@@ -292,12 +268,13 @@ def _line(raw: bytes) -> str:
     return "" if line.startswith(("<", "{", "[")) else escape(line)
 
 
-def _why(error: BaseException, url: str) -> str:
+def _why(error: NoReplyError, url: str) -> str:
     """Return what stopped a request, and the remedy."""
-    import ssl  # noqa: PLC0415  requests has imported it by now
+    if error.unsent:
+        return str(error)
+    import ssl  # noqa: PLC0415  the client has imported it by now
 
-    causes = list(_causes(error))
-    for cause in causes:
+    for cause in error.causes:
         if isinstance(cause, ssl.SSLCertVerificationError):
             named = cause.verify_code in {62, 64}  # of a name or an address that it is not for
             remedy = (
@@ -311,16 +288,9 @@ def _why(error: BaseException, url: str) -> str:
             if "ALERT" in reason or isinstance(cause, ssl.SSLEOFError):
                 return f"TLS: {reason}; it may want --cert-file and --key-file"
             return f"TLS: {reason}; if the server speaks none, write http://"
-    last = causes[-1]
+    last = error.cause
     text = last.strerror if isinstance(last, OSError) and last.strerror else str(last)
     hint = "is `promheal serve` running there? --url says where to ask"
     if url.startswith("http:") and not isinstance(last, ConnectionRefusedError):
         hint += ", https:// if it speaks TLS"
     return f"{escape(text[:MAX_MESSAGE]) or type(last).__name__}; {hint}"
-
-
-def _causes(error: BaseException | None) -> Iterator[BaseException]:
-    while error is not None:
-        yield error
-        wrapped = next((one for one in error.args if isinstance(one, BaseException)), None)
-        error = error.__cause__ or error.__context__ or wrapped
