@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import socket
 import time
 from collections.abc import Iterator
 from contextlib import suppress
@@ -9,7 +10,9 @@ from pathlib import Path
 
 import msgspec
 import pytest
+import trustme
 
+from receiver import process
 from receiver.actions.notify import Notify, NotifyParams
 from receiver.actions.parameters import render_params
 from receiver.clients.channels import Channels, plain
@@ -19,6 +22,7 @@ from receiver.settings import NotifyChannel, NotifyEvents, NotifySettings
 from tests import factories
 from tests.listener import Listener
 from tests.test_template import HOSTILE, variables
+from tests.web_servers import Raw, Web, server_context, write_pem
 
 SECRET = "s3cr3t-t0k3n"
 
@@ -90,6 +94,37 @@ def test_an_answer_that_drips_ends_at_the_deadline(listener: Listener) -> None:
     with pytest.raises(ActionError, match="not within 3 s"):
         team(listener.url).send("team", "t", "b", timeout=3)
     assert time.monotonic() - began < 6
+
+
+def test_an_answer_without_end_has_little_memory() -> None:
+    def endless(connection: socket.socket) -> None:
+        connection.recv(65_536)
+        connection.sendall(b"HTTP/1.1 200 OK\r\n\r\n")
+        while True:
+            connection.sendall(b"x" * 1_048_576)
+
+    with Raw(endless) as server, pytest.raises(ActionError, match="MemoryError"):
+        team(server.url.replace("http:", "json:")).send("team", "t", "b", timeout=30)
+
+
+def test_a_redirect_is_not_followed_either_when_the_url_says_so(listener: Listener) -> None:
+    listener.statuses = [302]
+    listener.headers = {"Location": "/elsewhere"}
+    with pytest.raises(ActionError, match="it answered 302 Found"):
+        team(f"{listener.url}?redirect=yes").send("team", "t", "b", timeout=20)
+    assert listener.paths == ["/told"]
+
+
+def test_whom_the_system_trusts_is_trusted(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    authority = trustme.CA()
+    with Web(server_context(authority)) as web:
+        url = web.url.replace("https:", "jsons:")
+        with pytest.raises(ActionError, match="no answer: SSLError"):
+            team(url).send("team", "t", "b", timeout=20)
+        bundle = write_pem(tmp_path / "system.pem", authority.cert_pem)
+        monkeypatch.setitem(process.ENVIRONMENT, "SSL_CERT_FILE", bundle)
+        team(url).send("team", "t", "b", timeout=20)
+        assert len(web.asked) == 1
 
 
 def test_no_proxy_of_the_environment_is_asked(

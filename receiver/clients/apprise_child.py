@@ -17,16 +17,17 @@ from __future__ import annotations
 import json
 import logging
 import os
+import resource
+import ssl
 import sys
 from http import HTTPStatus
-from typing import Any
 
-MAX_ANSWER = 1_048_576
-"""Bytes of an answer that are read."""
+MAX_MEMORY = 256 * 1024 * 1024
+"""Bytes that this process may have: an answer that has no end ends there."""
 
 
 def main() -> int:
-    logging.disable()  # Apprise would log to stderr
+    _bound()
     message = json.loads(os.environ.pop("PROMHEAL_MESSAGE"))  # noqa: TID251  see above
     try:
         problem = _deliver(**message)
@@ -38,6 +39,7 @@ def main() -> int:
 
 def _deliver(url: str, timeout: float, title: str = "", body: str | None = None) -> str:
     """Send it, if there is a body; return what is wrong, or an empty text."""
+    answers = _listen().words
     import apprise  # noqa: PLC0415  its faults are told by main
 
     asset = apprise.AppriseAsset(
@@ -56,40 +58,52 @@ def _deliver(url: str, timeout: float, title: str = "", body: str | None = None)
     if body is None:
         return ""  # only asked whether it could be sent
     service.socket_connect_timeout = service.socket_read_timeout = timeout
-    answers = _bound_requests()
+    service.redirects = False  # they would carry the message, and the secrets, to another host
+    answers.clear()
     if service.notify(title=title, body=body, body_format=apprise.NotifyFormat.TEXT):
         return ""
     return answers[-1] if answers else "it was not sent; is its URL complete?"
 
 
-def _bound_requests() -> list[str]:
-    """Make requests ask neither proxy nor .netrc, follow nothing and read little.
+class _Answers(logging.Handler):
+    """Keeps what came of each request, in our own words: the log's may repeat the secrets."""
 
-    Return a list to which each answer, or why there is none, is added in our own words.
-    """
-    import requests  # noqa: PLC0415  Apprise brings it
+    def __init__(self) -> None:
+        super().__init__(logging.DEBUG)
+        self.words: list[str] = []
 
-    answers: list[str] = []
+    def emit(self, record: logging.LogRecord) -> None:
+        match record:
+            case logging.LogRecord(
+                name="urllib3.connectionpool", args=(_, _, _, _, _, _, int(status), *_)
+            ):
+                self.words.append(f"it answered {_words(status)}")
+            case logging.LogRecord(name="apprise") if (error := sys.exc_info()[0]) is not None:
+                self.words.append(f"no answer: {error.__name__}")
 
-    class Bounded(requests.Session):
-        def request(self, method: Any, url: Any, **options: Any) -> requests.Response:  # type: ignore[override]
-            self.trust_env = False
-            options.update(allow_redirects=False, stream=True)
-            try:
-                response = super().request(method, url, **options)
-                # Kept where `content` finds it; packed as it came, or it could unpack to more.
-                response._content = response.raw.read(MAX_ANSWER, decode_content=False)  # noqa: SLF001
-            except Exception as error:
-                answers.append(f"no answer: {type(error).__name__}")
-                raise
-            answers.append(f"it answered {_words(response.status_code)}")
-            return response
 
-        def get_redirect_target(self, response: requests.Response) -> None:
-            del response  # requests would read it whole to prepare what is not sent
-
-    requests.Session = requests.sessions.Session = Bounded  # type: ignore[misc]
+def _listen() -> _Answers:
+    """Have requests and Apprise tell of each exchange, and nobody print it."""
+    answers = _Answers()
+    logging.getLogger().addHandler(logging.NullHandler())
+    for name in ("urllib3.connectionpool", "apprise"):
+        logger = logging.getLogger(name)
+        logger.handlers, logger.propagate = [answers], False
+        logger.setLevel(logging.DEBUG)
     return answers
+
+
+def _bound() -> None:
+    """Bound what an answer can do to this process, and have requests ask neither proxy nor .netrc.
+
+    Whom the system trusts is trusted.
+    """
+    resource.setrlimit(resource.RLIMIT_DATA, (MAX_MEMORY, MAX_MEMORY))
+    trusted = ssl.get_default_verify_paths()
+    more = {"NO_PROXY": "*", "NETRC": os.devnull}
+    os.environ.update(more)  # noqa: TID251  requests reads it
+    if bundle := trusted.cafile or trusted.capath:
+        os.environ["REQUESTS_CA_BUNDLE"] = bundle  # noqa: TID251
 
 
 def _words(status: int) -> str:

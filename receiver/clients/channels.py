@@ -1,4 +1,4 @@
-"""How are people told? The channels of `promheal.yml`, each a URL of Apprise.
+"""Notification channels: each `notify.channels` entry is an Apprise URL.
 
 Title and body are plain text: whole, bounded, without control characters, and without the words
 that make chat systems call everybody. A URL may hold secrets and never gets into an error.
