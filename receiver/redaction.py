@@ -40,6 +40,9 @@ _FIELD: Final = re.compile(
     re.IGNORECASE,
 )
 """A name and its value in YAML, JSON, an argument or a query: `password: x`, `--token=x`."""
+_LISTED: Final = re.compile(r"secrets[\"']?\s*:\s*(\[[^\]]*\]|(?:\n\s*-\s[^\n]*)+)")
+"""The values of a header in an `http_config`."""
+_ITEM: Final = re.compile(r"\"((?:[^\"\\]|\\.)*)\"|'((?:[^']|'')*)'|([^\s,\[\]\"'][^,\]\n]*)")
 _SCHEME: Final = re.compile(r"(?:bearer|basic|token|apikey)\s+(\S+)", re.IGNORECASE)
 _URL: Final = re.compile(r"[a-z][a-z0-9+.-]*://[^\s\"'<>]+", re.IGNORECASE)
 _NO_PORT: Final = re.compile(r"[^/:@]*:(?!\d+/)")
@@ -86,6 +89,9 @@ class Redactor:
             for value in _values(*found.groups()):
                 if "{{" not in value:
                     self.known(value)
+        for found in _LISTED.finditer(text):
+            for item in _ITEM.finditer(found[1]):
+                self.known((item[1] or item[2] or item[3]).removeprefix("- "))
         for found in _URL.finditer(text):
             self.learn_url(found[0])
 

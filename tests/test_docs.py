@@ -37,6 +37,7 @@ from receiver.policy.decay import DEPTH
 from receiver.policy.decide import GUARDS
 from receiver.policy.duration import format_duration
 from receiver.policy.guards.situation import RETRY, Answer, Reason
+from receiver.policy.http_config import HTTPConfig
 from receiver.policy.looks import LONGEST, LOOKS, SHORTEST
 from receiver.policy.payload import MAX_ALERTS, MAX_LABELS, MAX_NAME, MAX_TEXT, parse_notification
 from receiver.policy.run import Outcome, State, StepState
@@ -334,11 +335,18 @@ def keys(
 ) -> Iterator[tuple[str, str]]:
     """The keys of a struct and of those in it, each with its default as the pages write it.
 
-    *whole* is what the struct is when it is left out.
+    *whole* is what the struct is when it is left out. The keys of an `http_config` stand on a page
+    of their own, and here as `<http_config>`, as Prometheus writes it.
     """
     info = inspect.type_info(cls)
     assert isinstance(info, inspect.StructType)
+    common: set[str] = set()
+    if issubclass(cls, HTTPConfig) and cls is not HTTPConfig:
+        common = set(HTTPConfig.__struct_fields__) - set(cls.__annotations__)
+        yield f"{prefix}<http_config>", NONE
     for field in info.fields:
+        if field.name in common:
+            continue
         name, type_ = prefix + field.encode_name, plain(field.type)
         default = field.default
         if field.default_factory is not msgspec.NODEFAULT:
@@ -370,6 +378,12 @@ CONFIGURATION = DOCS / "reference/configuration.md"
 
 def test_every_key_of_promheal_yml_is_documented_with_its_default() -> None:
     assert documented(CONFIGURATION, "promheal.yml", "key") == dict(keys(Settings))
+
+
+def test_every_key_of_an_http_config_is_documented_with_its_default() -> None:
+    page = DOCS / "reference/http-config.md"
+    found = documented(page, "HTTP configuration of upstreams", "key of an upstream")
+    assert found == dict(keys(HTTPConfig))
 
 
 def test_every_key_of_a_provider_is_documented_with_its_default() -> None:

@@ -17,6 +17,7 @@ from typing import Any, Final
 import msgspec
 
 from receiver.actions import Actions
+from receiver.clients.http_credentials import rooted
 from receiver.config.kinds import service_kinds
 from receiver.config.strategies import read_strategies
 from receiver.errors import ConfigError
@@ -42,7 +43,7 @@ from receiver.yaml.values import Readers
 _READERS: Final = Readers()
 _TEMPLATE: Final = re.compile(rf"\{{\{{-?\s*(?:{'|'.join(KNOWN)})\b")
 _SECRET_FILE: Final = re.compile(
-    r"""(?:password|token|url)_file["']?\s*:\s*["']?([^\s"',}]+)""", re.IGNORECASE
+    r"""(?:password|token|credentials|url)_file["']?\s*:\s*["']?([^\s"',}]+)""", re.IGNORECASE
 )
 _MOST_SECRET: Final = 65_536  # characters
 _PLACE: Final = re.compile(r":(\d+):(\d+): (.*)", re.DOTALL)
@@ -109,7 +110,7 @@ def load(
     files = (main, strategies_file, services_file)
     return LoadedConfig(
         settings=settings,
-        strategies=Strategies(strategies),
+        strategies=Strategies(rooted(strategies, strategies_file.path.parent)),
         inventory=inventory,
         problems=problems,
         hash=_hash([file.raw for file in files], settings),
@@ -204,7 +205,9 @@ def _read_settings(tree: Node, report: Report) -> tuple[Settings | None, _Named]
     named = {name: value for name, value in values.items() if isinstance(value, _Reference)}
     plain = values | {name: reference.value for name, reference in named.items()}
     settings = construct(Settings, plain, tree, report)
-    return None if settings is BAD else settings, _Named(**named)
+    if settings is BAD:
+        return None, _Named(**named)
+    return rooted(settings, Path(report.file).parent), _Named(**named)
 
 
 def _read_reference(node: Node, report: Report) -> Any:
@@ -275,5 +278,5 @@ def _read_services(
         if values is not None:
             service = construct(Service, {"name": name, **values}, node, report)
             if service is not BAD:
-                found[name] = service
+                found[name] = rooted(service, Path(report.file).parent)
     return found

@@ -18,6 +18,7 @@ from msgspec import inspect
 
 from receiver.actions import Actions, discover
 from receiver.config.fields import (
+    NONE,
     bare,
     default_of,
     default_words,
@@ -26,6 +27,7 @@ from receiver.config.fields import (
     type_words,
 )
 from receiver.config.kinds import service_kinds
+from receiver.policy.http_config import HTTPConfig
 from receiver.policy.strategy import StepKeys, Strategy
 from receiver.services import Service
 from receiver.services.kubernetes import Kubernetes
@@ -38,8 +40,13 @@ _TABLE: Final = re.compile(r"(<!-- keys of (\w+): (.+?) -->\n\n).*?(\n\n<!-- end
 _LINK: Final = re.compile(r"\]\((?!https?:)([^)#]+)")
 _NAMED: Final = {Service: {"name"}, Strategy: {"name"}}
 """Fields that are the key of the whole."""
-_SHARED: Final[tuple[type[msgspec.Struct], ...]] = (Kubernetes,)
+_SHARED: Final[tuple[type[msgspec.Struct], ...]] = (Kubernetes, HTTPConfig)
 """Bases whose keys have a table of their own, to which what inherits them refers."""
+
+_HTTP_CONFIG: Final = (
+    "Who asks, TLS, headers, proxy: the keys of the [HTTP configuration](http-config.md), beside "
+    "the others."
+)
 
 
 def tables(actions: Actions) -> Tables:
@@ -86,6 +93,8 @@ def _keys(
 ) -> Iterator[str]:
     """Yield a row for each key; *whole* is what the struct is when it is left out."""
     docs = field_docs(cls)
+    if issubclass(cls, HTTPConfig) and cls is not HTTPConfig and Kubernetes not in cls.__bases__:
+        yield f"| `{prefix}<http_config>` | mapping | {NONE} | {_HTTP_CONFIG} |"
     for field in _own_fields(cls):
         key, kind = f"{prefix}{field.encode_name}", bare(field.type)
         if isinstance(kind, inspect.StructType) and not _apart(kind.cls, known):
@@ -112,7 +121,7 @@ def _own_fields(cls: type[msgspec.Struct]) -> list[inspect.Field]:
     """
     left_out = {
         name for base in cls.__mro__[1:] if base in _SHARED for name in base.__struct_fields__
-    }
+    } - set(cls.__annotations__)
     left_out |= _NAMED.get(cls, set())
     found = [field for field in struct_fields(cls) if field.name not in left_out]
     return sorted(found, key=lambda field: not field.required)

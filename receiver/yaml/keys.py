@@ -10,7 +10,7 @@ import msgspec
 from receiver.errors import ConfigError
 from receiver.yaml.diagnostics import Report, nearest, quoted, suggestion
 from receiver.yaml.nodes import Items, Node, Pairs, Scalar
-from receiver.yaml.scalars import BAD, Read, expected, instead, key_text, mark
+from receiver.yaml.scalars import BAD, Read, caution, expected, instead, key_text, mark
 
 
 class MappingKey(msgspec.Struct, frozen=True, kw_only=True):
@@ -20,6 +20,8 @@ class MappingKey(msgspec.Struct, frozen=True, kw_only=True):
     required: bool = False
     field: str
     """Its name in the struct."""
+    instead: str = ""
+    """What to write now; the key is deprecated."""
 
 
 def read_keys(node: Node, report: Report, keys: Mapping[str, MappingKey]) -> dict[str, Any] | None:
@@ -42,6 +44,8 @@ def read_keys(node: Node, report: Report, keys: Mapping[str, MappingKey]) -> dic
             meant.add(nearest(name, keys))
         else:
             values[key.field] = key.read(value_node, report)
+            if key.instead:
+                caution(key_node, report, f"{quoted(name)} is deprecated; write {key.instead}")
     for name, key in keys.items():
         if key.required and key.field not in values:
             values[key.field] = BAD

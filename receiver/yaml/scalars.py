@@ -18,7 +18,7 @@ from typing import Any, Final
 import msgspec
 from msgspec import inspect
 
-from receiver.yaml.diagnostics import Report, nearest, quoted
+from receiver.yaml.diagnostics import DiagnosticSeverity, Report, nearest, quoted
 from receiver.yaml.nodes import Items, Node, Pairs, Refused, Scalar
 
 Read = Callable[[Node, Report], Any]
@@ -242,6 +242,11 @@ def instead(node: Node, empty: str) -> str:
     if node.is_null:
         return f"remove the key, or write {empty}"
     return ""
+
+
+def caution(node: Node, report: Report, message: str) -> None:
+    """Warn of *message* at *node*: it works, and is not to stay."""
+    report.add(message, node.line, node.column, node.length, DiagnosticSeverity.WARNING)
 
 
 def mark(node: Node, report: Report, message: str) -> Any:

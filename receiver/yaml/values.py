@@ -74,6 +74,7 @@ class Readers:
                 read=rules.get(field.name) or self._compile(field.type),
                 required=field.required,
                 field=field.name,
+                instead=_instead_of(field.type),
             )
             for field in info.fields
             if field.name not in omit
@@ -156,6 +157,11 @@ def _mapping_or(struct: Read, other: Read) -> Read:
         return (struct if isinstance(node, Pairs) else other)(node, report)
 
     return read
+
+
+def _instead_of(info: inspect.Type) -> str:
+    extra = info.extra if isinstance(info, inspect.Metadata) else None
+    return str((extra or {}).get("instead", ""))
 
 
 def _spreads(info: inspect.Type) -> bool:
