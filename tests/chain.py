@@ -21,6 +21,7 @@ from typing import Any, Self
 
 import pytest
 
+from tests.guarded import Guard
 from tests.tools import tool
 
 START = 20.0
@@ -144,8 +145,11 @@ def start_prometheus(
     interval: str = "1s",
     resend: str = "1m",
     port: int | None = None,
+    guard: Guard | None = None,
 ) -> Iterator[Program]:
     """Prometheus, scraping the addresses of each job and evaluating *rules* every *interval*.
+
+    With a *guard* it, and the Alertmanagers, are behind that.
 
     What fires is told to Alertmanager again after *resend*; the first time may come before
     Prometheus knows where Alertmanager is.
@@ -167,7 +171,11 @@ def start_prometheus(
         "alerting": {
             "alert_relabel_configs": list(alert_relabel_configs),
             "alertmanagers": [
-                {"static_configs": [{"targets": [address]}]} for address in alertmanagers
+                {
+                    "static_configs": [{"targets": [address]}],
+                    **({"scheme": "https", **guard.http_config} if guard else {}),
+                }
+                for address in alertmanagers
             ],
         },
     }
@@ -181,16 +189,22 @@ def start_prometheus(
             f"--web.listen-address=127.0.0.1:{port}",
             "--web.enable-lifecycle",
             f"--rules.alert.resend-delay={resend}",
+            *_guarded(guard),
         ],
-        f"http://127.0.0.1:{port}",
+        _url(port, guard),
         folder / "prometheus.log",
+        guard,
     ) as program:
         yield program
 
 
 @contextmanager
 def start_alertmanager(
-    folder: Path, *, webhook: str = "", config: Mapping[str, Any] | None = None
+    folder: Path,
+    *,
+    webhook: str = "",
+    config: Mapping[str, Any] | None = None,
+    guard: Guard | None = None,
 ) -> Iterator[Program]:
     """Alertmanager, sending everything to *webhook* at once, each alert in a group of its own."""
     folder.mkdir(parents=True, exist_ok=True)
@@ -215,21 +229,31 @@ def start_alertmanager(
             f"--storage.path={folder / 'data'}",
             f"--web.listen-address=127.0.0.1:{port}",
             "--cluster.listen-address=",
+            *_guarded(guard),
         ],
-        f"http://127.0.0.1:{port}",
+        _url(port, guard),
         folder / "alertmanager.log",
+        guard,
     ) as program:
         yield program
 
 
+def _guarded(guard: Guard | None) -> list[str]:
+    return [] if guard is None else [f"--web.config.file={guard.web_config}"]
+
+
+def _url(port: int, guard: Guard | None) -> str:
+    return f"http://127.0.0.1:{port}" if guard is None else f"https://localhost:{port}"
+
+
 @contextmanager
-def running(argv: list[str], url: str, log: Path) -> Iterator[Program]:
+def running(argv: list[str], url: str, log: Path, guard: Guard | None = None) -> Iterator[Program]:
     with log.open("wb") as output:
         process = subprocess.Popen(argv, stdout=output, stderr=subprocess.STDOUT)
     program = Program(process, url, log)
     try:
         deadline = time.monotonic() + START
-        while not _answers(f"{url}/-/ready"):
+        while not _answers(f"{url}/-/ready", guard):
             if process.poll() is not None or time.monotonic() > deadline:
                 pytest.fail(f"{argv[0]} does not come up:\n{log.read_text()}", pytrace=False)
             time.sleep(0.05)
@@ -238,8 +262,11 @@ def running(argv: list[str], url: str, log: Path) -> Iterator[Program]:
         program.stop()
 
 
-def _answers(url: str) -> bool:
+def _answers(url: str, guard: Guard | None) -> bool:
     try:
+        if guard is not None:
+            guard.open(url)
+            return True
         with urllib.request.urlopen(url, timeout=1):
             return True
     except (urllib.error.URLError, OSError):
