@@ -23,9 +23,9 @@ LIMITS: Final = {
     "arrows": 152,
     "back": 0,
     "floors": 14,
-    "arrows of modules, for 100 modules": 432,
-    "files above 300 lines": 38,
-    "names of classes in several files": 39,
+    "arrows of modules, for 100 modules": 431,
+    "files above 300 lines": 1,
+    "names of classes in several files": 0,
 }
 """By what is counted. Lower it when it has become less."""
 

@@ -13,7 +13,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from receiver.errors import PayloadError
-from receiver.policy import payload
+from receiver.policy import json_values
 from receiver.policy.payload import MAX_EVIDENCE, MAX_LABELS, MAX_TEXT, parse_notification
 
 SIZE = 8 * 1024 * 1024
@@ -150,11 +150,11 @@ def scanned(text: bytes) -> int:
 @given(st.text(alphabet='"\\,a{', max_size=80).map(str.encode), st.integers(1, 12))
 def test_values_are_counted_as_a_scanner_would(text: bytes, window: int) -> None:
     with pytest.MonkeyPatch.context() as patched:
-        patched.setattr(payload, "_WINDOW", window)
-        assert payload._values(text) == scanned(text)
+        patched.setattr(json_values, "_WINDOW", window)
+        assert json_values.values_in(text) == scanned(text)
 
 
 @pytest.mark.parametrize("text", [b'"', b'\\"', b'"a",', b"\\", b'"\\'])
 def test_counting_takes_linear_time(text: bytes) -> None:
     """It would take hours otherwise."""
-    payload._values(text * (4 * MAX_TEXT))
+    json_values.values_in(text * (4 * MAX_TEXT))

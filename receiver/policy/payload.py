@@ -18,6 +18,7 @@ import msgspec
 from receiver.errors import PayloadError
 from receiver.policy.alert import Alert, Notification, Quarantined, Status
 from receiver.policy.fingerprint import fingerprint
+from receiver.policy.json_values import values_in
 from receiver.policy.link import MAX_LINK
 
 MAX_ALERTS: Final = 100_000
@@ -40,12 +41,6 @@ _TIGHT: Final = 24
 """Bytes for each value below which alerts are decoded one by one; Alertmanager's have some 35."""
 
 _FINGERPRINT: Final = re.compile(r"[0-9a-f]{16}")
-_WINDOW: Final = 65_536
-"""Bytes that are looked at together, so that counting takes no memory."""
-_STRING: Final = re.compile(rb'"[^"\\]*+(?:\\.[^"\\]*+)*+(?:"|\\?\Z)', re.DOTALL)
-"""A JSON string, or what has begun as one and has no end: so it takes linear time."""
-_TOKENS: Final = re.compile(rb'(?:[^"]++|"[^"\\]*+(?:\\.[^"\\]*+)*+")*+', re.DOTALL)
-
 T = TypeVar("T")
 U = TypeVar("U")
 
@@ -174,7 +169,7 @@ def _is_tight(body: bytes) -> bool:
     """
     if len(body) <= MAX_TEXT or body.count(b",") * _TIGHT <= len(body):
         return False
-    values = _values(body)
+    values = values_in(body)
     fewest = _FEWEST if len(body) <= _LARGE else _FEWEST_OF_LARGE
     if values * fewest > len(body):
         raise PayloadError(
@@ -191,24 +186,8 @@ def _refuse_more(alerts: int) -> None:
 def _refuse_many_values(raw: msgspec.Raw) -> None:
     """Raise ValueError for an alert that has more values than its labels and annotations may be."""
     written = bytes(raw)
-    if len(written) > MAX_TEXT and (values := _values(written)) > 4 * MAX_LABELS:
+    if len(written) > MAX_TEXT and (values := values_in(written)) > 4 * MAX_LABELS:
         raise ValueError(f"it has {values} values; at most {MAX_LABELS} labels are read")
-
-
-def _values(written: bytes) -> int:
-    """Return how many values a JSON text has, but for its containers: commas outside of strings."""
-    count = start = 0
-    while start < len(written):
-        tokens = _TOKENS.match(written, start, start + _WINDOW)
-        assert tokens is not None  # it may be empty
-        end = tokens.end()
-        if end == start:  # a string that is longer than the window
-            string = _STRING.match(written, start)
-            assert string is not None
-            end = string.end()
-        count += _STRING.sub(b"", written[start:end]).count(b",")
-        start = end
-    return count
 
 
 def _envelope(body: bytes) -> _LooseNotification:
