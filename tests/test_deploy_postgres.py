@@ -159,7 +159,7 @@ def test_a_backup_that_is_put_back_is_the_journal_of_then(
 def test_the_commands_of_the_how_to_make_what_the_sql_makes(
     server: Postgres, tmp_path: Path
 ) -> None:
-    (block,) = commands("### 1. Make a role and its database")
+    (block,) = commands("### 1. Create a role and its database")
     run(server, "/bin/sh", "-ec", block.replace("--pwprompt ", "").replace("sudo -u postgres ", ""))
     made = rights(server)
     run(server, "dropdb", "promheal")

@@ -91,7 +91,7 @@ def test_configuration_reads_it_by_its_parser_and_its_schema() -> None:
     found = msgspec.inspect.type_info(Duration)
 
     assert isinstance(found, msgspec.inspect.Metadata)
-    assert found.extra == {"parse": parse_duration}
+    assert found.extra == {"type": "duration", "parse": parse_duration}
     assert found.extra_json_schema is not None
     assert found.extra_json_schema["type"] == "string"
     for example in found.extra_json_schema["examples"]:

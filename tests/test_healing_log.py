@@ -935,4 +935,4 @@ def test_the_page_tells_every_field_in_its_order_and_shows_a_real_line() -> None
     told = dict(re.findall(r"^\| `(\w+)` \| `(\S+)` \|", rest, re.MULTILINE))
     assert told == {name: str(value) for name, value in
                     msgspec.structs.asdict(HealingLogSettings()).items()}  # fmt: skip
-    assert f"cut at {MAX_TEXT} characters" in page
+    assert f"truncated to {MAX_TEXT} characters" in page

@@ -563,11 +563,13 @@ def test_every_example_of_the_schema_is_taken_and_is_what_it_describes() -> None
     types = {field.encode_name: field.type for field in info.fields}
     assert isinstance(types["cron"], msgspec.inspect.UnionType)
     assert isinstance(types["for"], msgspec.inspect.UnionType)
-    assert isinstance(types["weekly"], msgspec.inspect.VarTupleType)
+    assert isinstance(types["weekly"], msgspec.inspect.Metadata)
+    weekly = types["weekly"].type
+    assert isinstance(weekly, msgspec.inspect.VarTupleType)
     for found in (
         types["cron"].types[0],
         types["for"].types[0],
-        types["weekly"].item_type,
+        weekly.item_type,
         types["timezone"],
     ):
         assert isinstance(found, msgspec.inspect.Metadata)

@@ -274,7 +274,9 @@ def test_configuration_reads_it_by_its_parser_and_its_schema() -> None:
 
     assert isinstance(found, msgspec.inspect.ListType)
     assert isinstance(found.item_type, msgspec.inspect.Metadata)
-    assert found.item_type.extra == {"parse": parse_item, "spread": True}
+    assert found.item_type.extra == {
+        "type": "[matcher](matchers.md)", "parse": parse_item, "spread": True,
+    }  # fmt: skip
     schema = msgspec.json.schema(MatcherText)
     assert schema["type"] == "string"
     for example in schema["examples"]:

@@ -14,10 +14,10 @@ from tests.test_docs import DECISIONS, DOCS, code, prose, table
 
 OPERATIONS = DOCS / "operations.md"
 ENDS = {
-    "by itself, at its time": {Wake.TIME},
+    "on its own, at its time": {Wake.TIME},
     "when another run ends": {Wake.TARGET, Wake.PLACE},
-    "when a worker of its host is there": {Wake.WORKER},
-    "when Prometheus or Alertmanager answer otherwise": {Wake.RETRY},
+    "when a worker for its host is running": {Wake.WORKER},
+    "when the answer of Prometheus or Alertmanager changes": {Wake.RETRY},
     "when Prometheus has the rule": {Wake.RETRY},
     "at its time, or when someone resumes": {Wake.PERSON},
     "when someone resumes, resets, or approves": {Wake.PERSON},

@@ -66,7 +66,8 @@ def documented(name: str) -> dict[str, Row]:
         found = re.search(rf"<!-- keys of {name}: .*?-->(.*?)<!-- end -->", text, re.DOTALL)
         if found:
             rows = re.findall(r"^\| `([^`]+)` \|.*\| (.*) \| (.*) \|$", found[1], re.MULTILINE)
-            return {key: Row(default, meaning) for key, default, meaning in rows}
+            # Keys of a shared base have a table of their own, to which one row of others refers.
+            return {key: Row(*rest) for key, *rest in rows if not key.endswith("<http_config>")}
     raise AssertionError(name)
 
 
@@ -142,7 +143,12 @@ def _action(name: str) -> Callable[[Any], Any]:
     return placed
 
 
+def _upstream(sample: Any) -> Any:
+    return {"promheal": {"prometheus": {"url": "http://127.0.0.1:9090", **sample}}}
+
+
 KINDS: dict[str, Callable[[Any], Any]] = {
+    "HTTPConfig": _upstream,
     "Settings": lambda sample: {"promheal": sample},
     "LlmProvider": _provider,
     "NotifyChannel": _channel,

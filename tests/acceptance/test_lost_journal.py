@@ -362,8 +362,9 @@ def test_a_backup_is_taken_elsewhere_and_in_its_place_once_it_is_accepted(
 
     elsewhere = Promheal(tmp_path / "elsewhere", {}, journal=tmp_path / "elsewhere/promheal.db")
     shutil.copy(beside(server, ".backup"), elsewhere.journal)
-    with elsewhere:
-        assert len(elsewhere.runs(state="finished")) == len(DONE)
+    with elsewhere:  # which has no strategies, and so cancels what was pending
+        acted = [run for run in elsewhere.runs(state="finished") if run["actedAt"] is not None]
+        assert len(acted) == len(DONE)
 
     missing(server)
     beside(server, ".backup").rename(server.journal)

@@ -50,14 +50,15 @@ class Meaning(msgspec.Struct, frozen=True, kw_only=True):
 
 
 MEANINGS: Final[Mapping[Reason, Meaning]] = {
-    Reason.DISABLED: Meaning(independent_of_upstream=True, remedy="switch it on and reload"),
+    Reason.DISABLED: Meaning(independent_of_upstream=True, remedy="switch the flag on and reload"),
     Reason.PAUSED: Meaning(
         wakes=(Wake.PERSON, Wake.TIME),
         independent_of_upstream=True,
-        remedy="read the reason, ask who wrote it, then lift it",
+        remedy="read the reason, ask its author, then lift the pause",
     ),
     Reason.REJECTED: Meaning(
-        independent_of_upstream=True, remedy="heal by hand; a no cannot be taken back"
+        independent_of_upstream=True,
+        remedy="fix the problem by hand; a rejection cannot be withdrawn",
     ),
     Reason.DORMANT: Meaning(
         wakes=(Wake.PERSON,),
@@ -66,7 +67,7 @@ MEANINGS: Final[Mapping[Reason, Meaning]] = {
     ),
     Reason.MAINTENANCE: Meaning(wakes=(Wake.TIME,), independent_of_upstream=True, remedy="nothing"),
     Reason.SILENCED: Meaning(
-        wakes=(Wake.RETRY,), remedy="expire the silence when your work is done"
+        wakes=(Wake.RETRY,), remedy="expire the silence when the work is done"
     ),
     Reason.SILENCE_UNKNOWN: Meaning(
         wakes=(Wake.RETRY,),
@@ -79,14 +80,12 @@ MEANINGS: Final[Mapping[Reason, Meaning]] = {
     ),
     Reason.CONDITION_UNKNOWN: Meaning(
         wakes=(Wake.RETRY,),
-        remedy="what the detail says is missing: bring Prometheus back, or correct the template",
+        remedy="fix what the detail names: bring Prometheus back, or correct the template",
     ),
     Reason.RULE_UNKNOWN: Meaning(
-        wakes=(Wake.RETRY,), remedy="name the Prometheus that has the rule, or load it"
+        wakes=(Wake.RETRY,), remedy="configure the Prometheus that has the rule, or load the rule"
     ),
-    Reason.MONITORING_SUSPECT: Meaning(
-        wakes=(Wake.RETRY,), remedy="repair the scrape, or the rule"
-    ),
+    Reason.MONITORING_SUSPECT: Meaning(wakes=(Wake.RETRY,), remedy="fix the scrape, or the rule"),
     Reason.BUSY: Meaning(
         wakes=(Wake.TARGET,),
         independent_of_upstream=True,
@@ -94,32 +93,32 @@ MEANINGS: Final[Mapping[Reason, Meaning]] = {
     ),
     Reason.NO_WORKER: Meaning(
         wakes=(Wake.WORKER, Wake.RETRY),
-        remedy="start `promheal work --host NAME` there, or see why it ended",
+        remedy="start `promheal work --host NAME` there, or find out why it ended",
     ),
     Reason.CONCURRENCY: Meaning(
         wakes=(Wake.PLACE,),
         independent_of_upstream=True,
-        remedy="nothing, or raise it if your services can bear it",
+        remedy="nothing, or raise the limit if your services can handle it",
     ),
     Reason.GRACE_PERIOD: Meaning(wakes=(Wake.TIME,), remedy="nothing"),
     Reason.BUDGET_EXHAUSTED: Meaning(wakes=(Wake.TIME,), remedy="look at the service"),
     Reason.BACKOFF: Meaning(
         wakes=(Wake.TIME,), remedy="nothing, or look at what failed: `promheal runs`"
     ),
-    Reason.STORM: Meaning(wakes=(Wake.PLACE,), remedy="look for the one cause"),
+    Reason.STORM: Meaning(wakes=(Wake.PLACE,), remedy="look for the common cause"),
     Reason.BLAST_RADIUS: Meaning(
-        wakes=(Wake.TIME,), remedy="see whether the heals help before you let it touch more"
+        wakes=(Wake.TIME,), remedy="check whether the heals help before you raise the limits"
     ),
     Reason.BREAKER_OPEN: Meaning(
         wakes=(Wake.TIME, Wake.TRIAL, Wake.PERSON),
-        remedy="look at the last runs, and repair what made them fail",
+        remedy="look at the last runs, and fix what made them fail",
     ),
     Reason.BREAKER_PERMANENT_OPEN: Meaning(
         wakes=(Wake.PERSON,),
         remedy="find out why the trials failed too,"
         " then `promheal breaker reset NAME --force --reason WHY`",
     ),
-    Reason.OBSERVE_ONLY: Meaning(remedy="set `mode: approve` or `mode: auto`, when you trust it"),
+    Reason.OBSERVE_ONLY: Meaning(remedy="set `mode: approve` or `mode: auto` when you trust it"),
     Reason.DRY_RUN: Meaning(remedy="start it without"),
     Reason.AWAITING_APPROVAL: Meaning(
         wakes=(Wake.PERSON, Wake.TIME),
@@ -127,7 +126,8 @@ MEANINGS: Final[Mapping[Reason, Meaning]] = {
         " `promheal reject ID --reason WHY`",
     ),
     Reason.APPROVAL_EXPIRED: Meaning(
-        remedy="heal by hand; for the next time, raise `engine.approval`, or have somebody told"
+        remedy="fix the problem by hand; for next time, raise `engine.approval`,"
+        " or send approvals to a channel"
     ),
 }
 
