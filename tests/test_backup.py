@@ -6,9 +6,11 @@ import os
 import shutil
 import sqlite3
 import threading
+import time
 from collections.abc import Callable
 from contextlib import closing
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -24,6 +26,8 @@ from receiver.journal.marker import marker_path
 from receiver.policy.run import Outcome, State
 from receiver.policy.signal import Signal
 from receiver.policy.target import Key
+from receiver.web import create_app
+from tests.chain import wait_until
 from tests.factories import NOW, alert, notification
 from tests.test_copying import contents, fill
 from tests.world import World
@@ -331,6 +335,49 @@ def test_a_backup_that_cannot_be_restored_removes_no_older_one(
 
     assert first.path in folder.paths()
     journal.close()
+
+
+def test_a_scheduled_backup_is_made_when_one_is_due_and_status_shows_it(
+    make_service: Callable[..., Promheal], config: Path
+) -> None:
+    (config / "promheal.yml").write_text("backup: {folder: kept, every: 1h, keep: 2}\n")
+    service = make_service()
+    client = create_app(service).test_client()
+
+    def shown() -> dict[str, Any]:
+        answer = client.get("/api/status").json
+        assert answer is not None
+        backup: dict[str, Any] = answer["backup"]
+        return backup
+
+    assert shown()["at"] is None
+    service.start()
+    assert service.acting.wait(10)
+
+    def is_made() -> bool:
+        service.background.run_now("backup")  # in vain until it leads
+        return bool(shown()["at"])
+
+    wait_until(is_made)
+    found = shown()
+    (made,) = (config / "kept").iterdir()
+    assert found["bytes"] == made.stat().st_size
+    assert found["everySeconds"] == 3600
+    assert set(verify(made).files) >= {"promheal.yml", "services.yml"}
+    service.background.run_now("backup")
+    time.sleep(0.3)
+    assert len(list((config / "kept").iterdir())) == 1, "the next one is due in an hour"
+    (task,) = [one for one in service.background.tasks if one.id == "backup"]
+    assert (task.failures, task.last_error) == (0, "")
+
+
+def test_without_a_folder_there_is_no_task_and_nothing_to_show(
+    make_service: Callable[..., Promheal],
+) -> None:
+    service = make_service()
+
+    assert service.present().backup is None
+    assert "backup" not in {task.id for task in service.background.tasks}
 
 
 @pytest.mark.parametrize("command", ["backup", "restore"])

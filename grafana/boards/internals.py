@@ -74,6 +74,18 @@ def make() -> Json:
                     width=2,
                 ),
                 number(
+                    "Backup",
+                    "How old the newest scheduled backup is, in its intervals. Beyond two, none is "
+                    "being made.",
+                    "none",
+                    f"(time() - {most(of('promheal_backup_last_success_timestamp_seconds'))})"
+                    f" / {most(of('promheal_backup_interval_seconds'))}",
+                    steps={0: "green", 2: BAD},
+                    decimals=1,
+                    width=2,
+                    none="none wanted",
+                ),
+                number(
                     "Last reload",
                     "Whether the last reload was taken. If not, the configuration before it is in "
                     "force, and the log says why.",
@@ -100,6 +112,7 @@ def make() -> Json:
                     f"time() - {most(of('promheal_last_consider_timestamp_seconds') + ' > 0')}",
                     steps={0: "text"},
                     none="never",
+                    width=2,
                 ),
                 number(
                     "Heartbeat",
@@ -124,6 +137,7 @@ def make() -> Json:
                     "dateTimeFromNow",
                     f"1000 * {most(of_ours(of('process_start_time_seconds')))}",
                     steps={0: "text"},
+                    width=2,
                 ),
                 number(
                     "Refused",

@@ -7,6 +7,7 @@ from functools import partial
 from typing import Final
 
 from receiver import snapshots
+from receiver.app.backups import Backups
 from receiver.app.configuration import CurrentConfig
 from receiver.clock import Clock
 from receiver.engine.background import Background
@@ -38,6 +39,7 @@ class Housekeeping:
         reconciler: Reconciler,
         healing_log: HealingLog,
         sampling: Sampling,
+        backups: Backups,
         leading: threading.Event,
         role: ProcessRole,
     ) -> None:
@@ -65,6 +67,7 @@ class Housekeeping:
                 run=sampling.sample,
                 wanted=lambda: current.config().settings.flags.process_monitoring,
             ),
+            PeriodicTask(id="backup", every=backups.every, run=backups.run, wanted=backups.wanted),
         ):
             background.register(task)
 

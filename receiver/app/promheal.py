@@ -13,6 +13,7 @@ from msgspec.structs import asdict
 
 from receiver import bootstrap
 from receiver.actions import Actions
+from receiver.app.backups import Backups
 from receiver.app.configuration import CurrentConfig
 from receiver.app.housekeeping import Housekeeping
 from receiver.app.leadership import Leadership, Outbox
@@ -25,7 +26,7 @@ from receiver.engine.timers import Timers
 from receiver.errors import JournalError
 from receiver.healing.intake import Intake
 from receiver.healing.parts import assemble
-from receiver.journal import Journal
+from receiver.journal import Journal, file_of
 from receiver.policy.target import Key
 from receiver.reporting.healing_log import HealingLog
 from receiver.reporting.lookout import Lookout
@@ -108,6 +109,12 @@ class Promheal:
             asked=outbox.send,
         )
         self.background = Background(clock=clock, timers=timers)
+        self._backups = Backups(
+            current=current,
+            folder=bootstrap.folder(options),
+            journal=None if journal.shared else file_of(options.storage_url),
+            leading=leading,
+        )
         self.housekeeping = Housekeeping(
             background=self.background,
             current=current,
@@ -117,6 +124,7 @@ class Promheal:
             reconciler=self.reconciler,
             healing_log=healing_log,
             sampling=self.sampling,
+            backups=self._backups,
             leading=leading,
             role=role,
         )
@@ -268,6 +276,7 @@ class Promheal:
             proves=config.prometheus is not None,
             tasks=self.background.tasks,
             keys=self.current.keys.summary(),
+            backup=self._backups.state(),
             version=version("promheal"),
             now=self.clock(),
         )

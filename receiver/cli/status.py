@@ -90,6 +90,11 @@ class _Config(_Part, frozen=True, kw_only=True):
     hash: str = ""
 
 
+class _Backup(_Part, frozen=True, kw_only=True):
+    at: float | None = None
+    bytes: int = 0
+
+
 class _Status(_Part, frozen=True, kw_only=True):
     status: str
     self_healing: _Healing
@@ -104,6 +109,7 @@ class _Status(_Part, frozen=True, kw_only=True):
     waiting: dict[str, int] = {}
     workers: list[_Worker] = []
     journal: _Journal = _Journal()
+    backup: _Backup | None = None
     config: _Config = _Config()
     needs: list[_Need] | None = None
     """None from an older server, which tells `issues` and `recommendations` only."""
@@ -141,6 +147,9 @@ def _text(status: _Status) -> str:
     ]
     if keys.total_keys:
         rows.append(["keys", f"{keys.active_keys} of {keys.total_keys} active"])
+    if status.backup is not None:
+        made = "none yet" if status.backup.at is None else moment(status.backup.at)
+        rows.append(["last backup", made])
     tripped = [one for one in status.circuit_breakers if one.state != "CLOSED"]
     idle = [task for task in background.tasks if task.paused or task.last_error]
     ill = [[one.name, one.state, one.detail] for one in status.services if one.state != "running"]

@@ -10,8 +10,11 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Final
 
+import msgspec
+
 from receiver.errors import UnsoundError
 from receiver.journal.backup import Backup, counts, extract, make
+from receiver.journal.marker import sync_folder
 from receiver.journal.sqlite import SqliteJournal
 
 _NAME: Final = re.compile(r"promheal-(\d{8}T\d{6}Z)\.backup")
@@ -31,11 +34,15 @@ class BackupFolder:
         Raises JournalError; then nothing was removed.
         """
         name = f"promheal-{datetime.fromtimestamp(now, UTC):{_STAMP}}.backup"
-        backup = make(journal, self.folder / name, now=now, version=version, files=files)
+        trial = self.folder / f".{name}"
+        trial.unlink(missing_ok=True)
+        backup = make(journal, trial, now=now, version=version, files=files)
         rehearse(backup)
-        for path in self.paths()[: -self._keep]:
-            path.unlink(missing_ok=True)
-        return backup
+        path = trial.rename(self.folder / name)
+        sync_folder(self.folder)
+        for old in self.paths()[: -self._keep]:
+            old.unlink(missing_ok=True)
+        return msgspec.structs.replace(backup, path=path)
 
     def paths(self) -> list[Path]:
         """Return the backups that are there, the oldest first, and no other files."""

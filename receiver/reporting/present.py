@@ -25,6 +25,18 @@ LISTED: Final = 100
 """Runs of one kind that are read, to be listed; in a storm there may be thousands."""
 
 
+class BackupState(msgspec.Struct, frozen=True, kw_only=True):
+    """The newest scheduled backup."""
+
+    folder: str
+    at: float
+    """When it was made, seconds since the epoch by the wall clock; 0 before the first."""
+    size: int
+    """Bytes."""
+    every: float
+    """Seconds after which another one is due."""
+
+
 class Present(msgspec.Struct, frozen=True, kw_only=True):
     """What this process knows besides the journal."""
 
@@ -65,6 +77,8 @@ class Present(msgspec.Struct, frozen=True, kw_only=True):
     """Whether a Prometheus is configured, which heals are proven by."""
     tasks: tuple[TaskState, ...]
     keys: KeySummary
+    backup: BackupState | None
+    """None where no backups are wanted."""
     version: str
     now: float
 

@@ -64,6 +64,17 @@ def of_process(present: Present, *, readable: bool) -> Iterator[Metric]:
         "journal_state", "1 for the state that the journal is in.", ["state"],
         (((str(state),), state is present.condition.state) for state in JournalState),
     )  # fmt: skip
+    backup = present.backup
+    yield gauge(
+        "backup_last_success_timestamp_seconds",
+        "When the newest scheduled backup was made; 0 before the first, NaN where none are wanted.",
+        nan if backup is None else backup.at,
+    )
+    yield gauge(
+        "backup_interval_seconds",
+        "Age from which on another backup is made; NaN where none are wanted.",
+        nan if backup is None else backup.every,
+    )
     yield gauge("acting", "1 in a process that decides and acts.", present.acting)
     yield gauge(
         "last_consider_timestamp_seconds",

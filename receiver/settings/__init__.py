@@ -6,50 +6,23 @@ are made of its name, type, default and docstring. A reload builds new values.
 
 from __future__ import annotations
 
-import re
 from enum import StrEnum
-from typing import Annotated, Final
+from typing import Annotated
 
 import msgspec
 
 from receiver.policy.breaker import MainThresholds, Thresholds
 from receiver.policy.http_config import HTTPConfig, ServerHTTPConfig
-from receiver.policy.texts import Duration, FilePath, Url
+from receiver.policy.texts import FilePath, Url
 from receiver.policy.window import Window
-
-_ProviderName = Annotated[str, msgspec.Meta(pattern="^[a-z0-9_-]{1,54}$", examples=["openai"])]
-"""It becomes the id of a task."""
-_ChannelName = Annotated[str, msgspec.Meta(pattern="^[a-z0-9_-]{1,54}$", examples=["oncall"])]
-"""It becomes the value of a metric's label."""
-_VARIABLE: Final = re.compile("[A-Z_][A-Z0-9_]*")
-_Positive = Annotated[Duration, msgspec.Meta(gt=0)]
-
-
-def _variable(text: str) -> str:
-    """Return *text*, which is not repeated when it is refused: it may be the key itself."""
-    if not _VARIABLE.fullmatch(text):
-        raise ValueError(
-            "this is no name of a variable; name the one that holds the secret, as OPENAI_API_KEY"
-        )
-    return text
-
-
-_Variable = Annotated[str, msgspec.Meta(extra={"type": "variable", "parse": _variable})]
-
-
-def _sender(name: str) -> str:
-    if not name or len(name) > 100:
-        raise ValueError("name a user, a token or a client certificate of --web.config.file")
-    if name == "anonymous" or name.startswith("@"):
-        raise ValueError(
-            f"{name!r} is nobody who has shown who it is; name a user, a token or a client "
-            "certificate of --web.config.file"
-        )
-    return name
-
-
-_Sender = Annotated[str, msgspec.Meta(extra={"type": "name", "parse": _sender})]
-_Channels = tuple[Annotated[str, msgspec.Meta(extra={"type": "channel"})], ...]
+from receiver.settings.texts import (
+    ChannelName,
+    ChannelNames,
+    Positive,
+    ProviderName,
+    Sender,
+    Variable,
+)
 
 
 class PrometheusSettings(ServerHTTPConfig, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -59,7 +32,7 @@ class PrometheusSettings(ServerHTTPConfig, frozen=True, kw_only=True, forbid_unk
     """Where heals are proven, with its route prefix if it has one. Without the section `prometheus`
     nothing is proven: every run whose steps succeed ends as `inconclusive`, and every `when` is
     unknown."""
-    timeout: _Positive = 5.0
+    timeout: Positive = 5.0
     """For one question; a later answer proves nothing."""
     external_labels: Annotated[dict[str, str], msgspec.Meta(extra={"type": "labels"})] = (
         msgspec.field(default_factory=dict)
@@ -68,7 +41,7 @@ class PrometheusSettings(ServerHTTPConfig, frozen=True, kw_only=True, forbid_unk
     `/api/v1/status/config` (Thanos, Mimir, VictoriaMetrics). An alert with another value of one of
     them is [another Prometheus'](../explanation/verification.md#which-series-is-this-alerts), and
     is not judged here."""
-    trusted_senders: tuple[_Sender, ...] = ()
+    trusted_senders: tuple[Sender, ...] = ()
     """Users, tokens and client certificates of [`--web.config.file`](access.md), by name: where
     Prometheus [does not have an alert's rule](decisions.md#rule_unknown), the expression in their
     link may confirm it. It is evaluated on your Prometheus, so name only who may choose what that
@@ -82,17 +55,17 @@ class AlertmanagerSettings(ServerHTTPConfig, frozen=True, kw_only=True, forbid_u
     """Who is asked whether an alert is silenced, before each act, and for the alerts that
     `max_alerts` cut off. While it cannot be asked [nothing begins](decisions.md#silence_unknown).
     Without the section `alertmanager` silences stop nothing, and those alerts are never known."""
-    timeout: _Positive = 5.0
+    timeout: Positive = 5.0
     """For one question."""
 
 
 class BackoffSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """After a failure nothing begins for a while, twice as long after each further one."""
 
-    first: _Positive = 5.0
+    first: Positive = 5.0
     """After a failure nothing begins for so long, twice as long after each further target that
     fails: [backoff](decisions.md#backoff-1)."""
-    most: _Positive = 320.0
+    most: Positive = 320.0
     """The longest that nothing begins for."""
 
 
@@ -107,10 +80,10 @@ class EngineSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_f
     max_concurrent_runs: Annotated[int, msgspec.Meta(ge=1, le=256)] = 8
     """Runs that act at the same moment, over all targets. Runs that wait or verify do not count. A
     reload changes it."""
-    resync: _Positive = 60.0
+    resync: Positive = 60.0
     """How often everything that fires, and every run under way, is looked at again without being
     told."""
-    stale_after: _Positive = 18_000.0
+    stale_after: Positive = 18_000.0
     """How long an alert is believed while Prometheus cannot be asked. Keep it above Alertmanager's
     `repeat_interval`, which is 4h by default."""
     dormant_after: Annotated[int, msgspec.Meta(ge=1)] = 10
@@ -122,7 +95,7 @@ class EngineSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_f
     """Of `self-healing-main`, which counts the targets that fail, under whichever strategy."""
     target_breaker: Thresholds = Thresholds()
     """Of each target; a strategy's stands in `healing_strategies.yml`."""
-    approval: _Positive = 3_600.0
+    approval: Positive = 3_600.0
     """How long a run waits for a person's [approval](decisions.md#approval), and how long a yes
     holds."""
     pause_file: FilePath = "promheal.paused"
@@ -152,7 +125,7 @@ class FlagSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fie
 
 
 class JournalSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    retention: _Positive = 7_776_000.0
+    retention: Positive = 7_776_000.0
     """What is over for longer than this is [deleted](journal.md#retention), once an hour."""
 
 
@@ -167,7 +140,7 @@ class LlmProvider(HTTPConfig, frozen=True, kw_only=True, forbid_unknown_fields=T
 
     base_url: Url
     """`https://api.openai.com/v1`; `/models` below it is asked."""
-    keys: Annotated[tuple[_Variable, ...], msgspec.Meta(min_length=1)]
+    keys: Annotated[tuple[Variable, ...], msgspec.Meta(min_length=1)]
     """Of variables in the environment or in `.env.local`, in capital letters; never the keys
     themselves."""
     header: str = "Authorization"
@@ -187,13 +160,13 @@ class LlmProvider(HTTPConfig, frozen=True, kw_only=True, forbid_unknown_fields=T
 
 class LlmSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     providers: Annotated[
-        dict[_ProviderName, LlmProvider],
+        dict[ProviderName, LlmProvider],
         msgspec.Meta(extra={"type": "mapping of [providers](configuration.md#a-provider)"}),
     ] = {}
     """Providers of language models whose keys are [tried](llm-keys.md), by name."""
-    probe: _Positive = 300.0
+    probe: Positive = 300.0
     """How often each key is tried."""
-    timeout: _Positive = 10.0
+    timeout: Positive = 10.0
     """For one try."""
 
 
@@ -204,7 +177,7 @@ class NotifyChannel(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fi
     """For one without a secret."""
     url_file: FilePath | None = None
     """A file that holds the URL, relative to `promheal.yml`; read at each message."""
-    url_env: _Variable | None = None
+    url_env: Variable | None = None
     """The name of the variable that holds it, in the environment or in `.env.local`."""
 
     def __post_init__(self) -> None:
@@ -215,28 +188,28 @@ class NotifyChannel(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fi
 class NotifyEvents(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """Which channels are told that this happened."""
 
-    failed: _Channels = ()
+    failed: ChannelNames = ()
     """Who is told that a run failed, was undone after a failure, or ended unknown."""
-    ineffective: _Channels = ()
+    ineffective: ChannelNames = ()
     """Who is told that all steps were done and it still fires."""
-    inconclusive: _Channels = ()
+    inconclusive: ChannelNames = ()
     """Who is told that nothing could be proven, from the third time in a row on a target on, or
     because Prometheus could not be asked."""
-    relapsed: _Channels = ()
+    relapsed: ChannelNames = ()
     """Who is told that a heal did not hold."""
-    rollback_failed: _Channels = ()
+    rollback_failed: ChannelNames = ()
     """Who is told that a run could not be undone."""
-    dormant: _Channels = ()
+    dormant: ChannelNames = ()
     """Who is told that the engine is [dormant](decisions.md#dormant)."""
-    breaker_permanent_open: _Channels = ()
+    breaker_permanent_open: ChannelNames = ()
     """Who is told that a [breaker](decisions.md#breakers) opened for good."""
-    approval_needed: _Channels = ()
+    approval_needed: ChannelNames = ()
     """Who is told that a run waits for a person's [approval](decisions.md#approval)."""
 
 
 class NotifySettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     channels: Annotated[
-        dict[_ChannelName, NotifyChannel],
+        dict[ChannelName, NotifyChannel],
         msgspec.Meta(extra={"type": "mapping of [channels](configuration.md#a-channel)"}),
     ] = {}
     """Where people are told something, by name."""
@@ -263,6 +236,16 @@ class HealingLogSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unkno
     """When it would grow beyond this it becomes `.1`, and a new one is begun."""
     keep: Annotated[int, msgspec.Meta(ge=1, le=100)] = 5
     """How many older files are kept."""
+
+
+class BackupSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    folder: FilePath | None = None
+    """Where [backups](journal.md#backup) of a journal in SQLite go, best on another disk; relative
+    to the journal. Without it none are made by the clock."""
+    every: Positive = 86_400.0
+    """The age of the newest one from which on another is made."""
+    keep: Annotated[int, msgspec.Meta(ge=1, le=1000)] = 7
+    """How many are kept. An older one is removed only after the newest was restored on trial."""
 
 
 class UndeclaredValues(StrEnum):
@@ -296,3 +279,4 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     ] = ()
     """When nothing begins."""
     healing_log: HealingLogSettings = HealingLogSettings()
+    backup: BackupSettings = BackupSettings()

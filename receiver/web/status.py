@@ -75,6 +75,14 @@ def status(service: Promheal, present: Present, seen: Seen) -> dict[str, Any]:
         "waiting": dict(seen.snapshot.waiting),
         "workers": [_worker(one) for one in seen.snapshot.workers],
         "journal": _journal(service),
+        "backup": None
+        if present.backup is None
+        else {
+            "folder": present.backup.folder,
+            "at": present.backup.at or None,
+            "bytes": present.backup.size,
+            "everySeconds": present.backup.every,
+        },
         "config": {"hash": service.config.hash, "files": [str(path) for path in service.files]},
         "issues": [one.issue for one in found],
         "recommendations": [one.advice for one in found if one.advice],
