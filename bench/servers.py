@@ -149,27 +149,37 @@ def promheal(
     name: str = "promheal",
     storage: str | None = None,
     until: str = "/-/ready",
+    checkout: Path | None = None,
 ) -> Iterator[Server]:
     """Run a promheal with the files in *folder*; its journal is there too unless *storage* says.
 
-    It is up when *until* answers.
+    It is up when *until* answers. *checkout*: another clone, after its `make develop`.
     """
     port = free_port()
+    python = sys.executable if checkout is None else str(checkout / ".venv/bin/python")
     argv = [
-        sys.executable, "-m", "receiver", command, "--config.file", str(folder / "promheal.yml"),
+        python, "-m", "receiver", command, "--config.file", str(folder / "promheal.yml"),
         "--storage.url", storage or f"sqlite:///{folder}/promheal.db",
         "--web.listen-address", f"127.0.0.1:{port}", "--log.level", "warn", *options,
     ]  # fmt: skip
-    with _running(name, argv, port, until, folder, dict(os.environ)) as server:
+    environ = dict(os.environ)
+    with _running(name, argv, port, until, folder, environ, cwd=checkout) as server:
         yield server
 
 
 @contextmanager
 def _running(
-    name: str, command: list[str], port: int, path: str, folder: Path, environ: dict[str, str]
+    name: str,
+    command: list[str],
+    port: int,
+    path: str,
+    folder: Path,
+    environ: dict[str, str],
+    *,
+    cwd: Path | None = None,
 ) -> Iterator[Server]:
     log = (folder / f"{name}.log").open("wb")
-    process = subprocess.Popen(command, stdout=log, stderr=log, env=environ)
+    process = subprocess.Popen(command, stdout=log, stderr=log, env=environ, cwd=cwd)
     try:
         _wait(f"http://127.0.0.1:{port}{path}", process, Path(log.name))
         yield Server(name, f"http://127.0.0.1:{port}", process.pid)
