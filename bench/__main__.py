@@ -5,7 +5,7 @@ from __future__ import annotations
 import sys
 from importlib import import_module
 
-NAMES = ("beside_flask", "before", "scale", "capacity", "damage", "history")
+NAMES = ("beside_flask", "before", "scale", "capacity", "damage", "history", "workers")
 
 name, arguments = NAMES[0], sys.argv[1:]
 if arguments and arguments[0] in NAMES:
