@@ -337,6 +337,36 @@ def test_a_start_in_the_future_keeps_no_end_away(world: World) -> None:
     assert world.intake.admit(notification(alert(starts_at=NOW + 290))).opened == 1
 
 
+@pytest.mark.parametrize("ahead", [60.0, AHEAD - 1, AHEAD + 1, 1e9])
+def test_no_end_to_come_hides_the_next_firing(world: World, ahead: float) -> None:
+    one = alert(starts_at=NOW - 60)
+    world.intake.admit(notification(one))
+    end = resolved(one, NOW + ahead)
+    world.intake.admit(notification(end))
+    world.clock.now += 5
+
+    again = alert(starts_at=world.clock.now - 1)
+    assert world.intake.admit(notification(again)).opened == 1
+    world.clock.now += 5
+
+    told_again = world.intake.admit(notification(end))
+    assert (told_again.closed, told_again.not_open) == (0, 1), "a retry ends no later firing"
+    assert world.intake.admit(notification(one)).late == 0, "it is open, whatever its start"
+    last = world.intake.admit(notification(resolved(again, world.clock.now)))
+    assert last.closed == 1
+
+
+def test_no_start_to_come_hides_the_next_firing(world: World) -> None:
+    """One sender's clock is ahead, another's is right."""
+    ahead = alert(starts_at=NOW + AHEAD - 30)
+    world.intake.admit(notification(ahead))
+    world.intake.admit(notification(resolved(ahead, NOW + AHEAD - 10)))
+    world.clock.now += 60
+
+    right = alert(starts_at=world.clock.now - 5)
+    assert world.intake.admit(notification(right)).opened == 1
+
+
 def test_a_sender_whose_clock_is_ahead_is_believed(world: World) -> None:
     """A peer that lags behind says the old start once more, and opens nothing."""
     one = alert(starts_at=NOW + AHEAD - 30)

@@ -38,7 +38,7 @@ log: Final = logging.getLogger("promheal.intake")
 
 
 AHEAD: Final = 600.0
-"""Seconds by which a sender's clock may be ahead of ours; what lies further ahead is made up."""
+"""Seconds by which a sender's clock may be ahead of ours; a later start counts as now."""
 ASIDE_AGAIN: Final = 60.0
 """Seconds until it is logged again that alerts were set aside."""
 
@@ -275,9 +275,10 @@ class _Recording:
 
 
 def _not_ahead(alert: Alert, now: float) -> Alert:
-    """Return *alert* with no time in the future: by such an end nothing would open until then."""
-    if max(alert.starts_at, alert.ends_at or 0.0) <= now + AHEAD:
+    """Return *alert* with a start that an end of today can follow.
+
+    An end in the future needs no such care: the journal lets it hide nothing that comes later.
+    """
+    if alert.starts_at <= now + AHEAD:
         return alert
-    starts_at = min(alert.starts_at, now)
-    ends_at = None if alert.ends_at is None else max(starts_at, min(alert.ends_at, now))
-    return msgspec.structs.replace(alert, starts_at=starts_at, ends_at=ends_at)
+    return msgspec.structs.replace(alert, starts_at=now)

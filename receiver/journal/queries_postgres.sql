@@ -24,7 +24,8 @@ where episode.fingerprint = a.fingerprint and episode.ends_at is null
 
 -- name: admit_new
 -- Open an episode for each of these alerts that has none. A start that is not later than the last
--- known end is a peer that lags behind, and opens nothing.
+-- known end is a peer that lags behind, and opens nothing. An end that was still to come when it was
+-- told hides no start after that, but the one that it ended.
 insert into episode
     (fingerprint, starts_at, labels, annotations, generator_url, sender, vouched_by, vouched_link,
      first_seen, last_seen)
@@ -37,7 +38,8 @@ where not exists (
         select 1 from episode e where e.fingerprint = a.fingerprint and e.ends_at is null)
   and not exists (
         select 1 from episode e
-        where e.fingerprint = a.fingerprint and e.ends_at is not null and e.ends_at >= a.starts_at)
+        where e.fingerprint = a.fingerprint and e.ends_at is not null and e.ends_at >= a.starts_at
+          and (e.last_seen >= a.starts_at or e.starts_at = a.starts_at))
 
 -- name: note_conflict
 -- Note that a closed episode is said to fire: a peer that lags behind, or Alertmanager had given it
@@ -46,6 +48,7 @@ update episode set disputed_at = :now
 from unnest(cast(:column_0 as text[]), cast(:column_1 as double precision[]))
     as a (fingerprint, starts_at)
 where episode.ends_at is not null and episode.ends_at >= a.starts_at
+  and (episode.last_seen >= a.starts_at or episode.starts_at = a.starts_at)
   and episode.id = (
     select max(id) from episode e where e.fingerprint = a.fingerprint and e.ends_at is not null)
 
@@ -60,7 +63,8 @@ on conflict do nothing
 
 -- name: admit_resolved
 -- Close the open episodes of resolved alerts. An end that lies before the episode's start belongs
--- to an earlier one. Where it matters, Prometheus is asked afterwards whether it is one.
+-- to an earlier one, and so does one that an earlier one has. Where it matters, Prometheus is asked
+-- afterwards whether it is one.
 update episode set
     ends_at = greatest(a.ends_at, starts_at), last_seen = :now, sender = :sender,
     disputed_at = case when exists (select 1 from wanted w where w.episode = episode.id)
@@ -70,6 +74,9 @@ from unnest(cast(:column_0 as text[]), cast(:column_1 as double precision[]))
     as a (fingerprint, ends_at)
 where episode.fingerprint = a.fingerprint and episode.ends_at is null
   and a.ends_at >= episode.starts_at
+  and not exists (
+    select 1 from episode e
+    where e.fingerprint = a.fingerprint and e.ends_at = a.ends_at)
 returning id
 
 -- name: unwant

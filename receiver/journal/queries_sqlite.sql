@@ -21,7 +21,8 @@ where episode.fingerprint = a.column1 and episode.ends_at is null
 
 -- name: admit_new
 -- Open an episode for each of these alerts that has none. A start that is not later than the last
--- known end is a peer that lags behind, and opens nothing.
+-- known end is a peer that lags behind, and opens nothing. An end that was still to come when it was
+-- told hides no start after that, but the one that it ended.
 insert into episode
     (fingerprint, starts_at, labels, annotations, generator_url, sender, vouched_by, vouched_link,
      first_seen, last_seen)
@@ -32,7 +33,8 @@ where not exists (
         select 1 from episode e where e.fingerprint = a.column1 and e.ends_at is null)
   and not exists (
         select 1 from episode e
-        where e.fingerprint = a.column1 and e.ends_at is not null and e.ends_at >= a.column2)
+        where e.fingerprint = a.column1 and e.ends_at is not null and e.ends_at >= a.column2
+          and (e.last_seen >= a.column2 or e.starts_at = a.column2))
 
 -- name: note_conflict
 -- Note that a closed episode is said to fire: a peer that lags behind, or Alertmanager had given it
@@ -40,6 +42,7 @@ where not exists (
 update episode set disputed_at = :now
 from json_each(:rows) a
 where episode.ends_at is not null and episode.ends_at >= a.value ->> 1
+  and (episode.last_seen >= a.value ->> 1 or episode.starts_at = a.value ->> 1)
   and episode.id = (
     select max(id) from episode e where e.fingerprint = a.value ->> 0 and e.ends_at is not null)
 
@@ -52,7 +55,8 @@ join episode e on e.fingerprint = p.value ->> 2 and e.ends_at is null
 
 -- name: admit_resolved
 -- Close the open episodes of resolved alerts. An end that lies before the episode's start belongs
--- to an earlier one. Where it matters, Prometheus is asked afterwards whether it is one.
+-- to an earlier one, and so does one that an earlier one has. Where it matters, Prometheus is asked
+-- afterwards whether it is one.
 update episode set
     ends_at = max(a.value ->> 1, starts_at), last_seen = :now, sender = :sender,
     disputed_at = iif(exists (select 1 from wanted w where w.episode = episode.id), :now, null),
@@ -60,6 +64,9 @@ update episode set
 from json_each(:rows) a
 where episode.fingerprint = a.value ->> 0 and episode.ends_at is null
   and a.value ->> 1 >= episode.starts_at
+  and not exists (
+    select 1 from episode e
+    where e.fingerprint = a.value ->> 0 and e.ends_at = a.value ->> 1)
 returning id
 
 -- name: unwant
