@@ -308,3 +308,27 @@ def test_an_idle_engine_does_not_run(considered: Considered) -> None:
 
     assert time.process_time() - before < 0.005
     assert engine.stop(10)
+
+
+def test_what_no_thread_can_be_started_for_is_considered_later(
+    considered: Considered, monkeypatch: pytest.MonkeyPatch, start: Start
+) -> None:
+    engine = start(considered, 2)
+    begin = threading.Thread.start
+
+    def refuse(thread: threading.Thread) -> None:
+        if thread.name.startswith("engine-"):
+            raise RuntimeError("can't start new thread")
+        begin(thread)
+
+    for module in (embedded, on_postgres):
+        monkeypatch.setattr(module, "RETRY", 0.2)
+    monkeypatch.setattr(threading.Thread, "start", refuse)
+    engine.wake(Key("latency", "one"))
+    engine.wake(Key("latency", "two"))
+    time.sleep(0.5)
+    assert (considered.calls, engine.alive) == ([], True)
+
+    monkeypatch.setattr(threading.Thread, "start", begin)
+    considered.wait_for(2)
+    assert engine.trouble == ""

@@ -26,6 +26,7 @@ log: Final = logging.getLogger("promheal.engine")
 
 RETRY: Final = 5.0
 """Seconds until a key is considered again after an error that was not the target's."""
+_STAFF: Final = "threads"  # the name of a timer, beside those of keys
 
 
 class EmbeddedEngine:
@@ -49,6 +50,7 @@ class EmbeddedEngine:
         self._ready: SimpleQueue[tuple[Key, float] | None] = SimpleQueue()
         self._given = 0  # keys given to threads and not yet done with
         self._threads: list[threading.Thread] = []
+        self._refused = False  # the last thread that was wanted could not be started
         self._stopping = False
 
     def start(self, consider: Consider) -> None:
@@ -90,6 +92,9 @@ class EmbeddedEngine:
 
     @property
     def trouble(self) -> str:
+        with self._lock:
+            if self._refused and not self._threads:
+                return "no thread can be started to act in, which is tried again"
         return ""
 
     @property
@@ -116,12 +121,28 @@ class EmbeddedEngine:
     def _give(self, key: Key) -> None:
         self._ready.put((key, perf_counter()))
         self._given += 1
-        if len(self._threads) < min(self._given, self._most()):
+        self._staff()
+
+    def _staff(self) -> None:
+        """Start a thread if one is missing; what cannot be started now is tried again."""
+        while not self._stopping and len(self._threads) < min(self._given, self._most()):
             thread = threading.Thread(
                 target=self._work, name=f"engine-{len(self._threads)}", daemon=True
             )
+            try:
+                thread.start()
+            except RuntimeError as error:
+                if not self._refused:
+                    log.warning("%s; what is due waits, and it is tried again", error)
+                self._refused = True
+                self._timers.set_earlier(_STAFF, self._clock() + RETRY, self._staff_again)
+                return
+            self._refused = False
             self._threads.append(thread)
-            thread.start()
+
+    def _staff_again(self) -> None:
+        with self._lock:
+            self._staff()
 
     def _leave(self, key: Key) -> None:
         line = self._lines[key.target]

@@ -195,8 +195,19 @@ class PostgresEngine:
             with suppress(RuntimeError):  # the loop has ended
                 loop.call_soon_threadsafe(ended.set_result, None)
 
-        threading.Thread(target=consider, name=f"engine-{job}", daemon=True).start()
+        while not self._began(consider, job):
+            if self._stopping.is_set():
+                return  # as above
+            await asyncio.sleep(RETRY)
         await ended
+
+    def _began(self, consider: Callable[[], None], job: int) -> bool:
+        try:
+            threading.Thread(target=consider, name=f"engine-{job}", daemon=True).start()
+        except RuntimeError as error:
+            log.warning("%s; a job waits, and it is tried again", error)
+            return False
+        return True
 
     def _considered(self, job: int, key: Key) -> bool:
         """Consider a key; False when the journal could not take what came of it."""

@@ -116,7 +116,7 @@ class Intake:
         """Count a request that was not accepted. Stored soon; a full journal does not stop it."""
         self.refused.note(code)
         if self.rejections.add(code):
-            threading.Thread(target=self.settle, name="rejections", daemon=True).start()
+            self._settle_soon("rejections")
 
     def settle(self) -> None:
         """Do what could not be done while a notification was answered.
@@ -133,6 +133,13 @@ class Intake:
             self._conflicts.settle()
         except JournalError as error:
             log.warning("not stored yet: %s", error)
+
+    def _settle_soon(self, name: str) -> None:
+        """Settle in a thread; the resync does it if none can be started."""
+        try:
+            threading.Thread(target=self.settle, name=name, daemon=True).start()
+        except RuntimeError as error:
+            log.warning("%s; what is left to do is done at the next resync", error)
 
     def rematch(self) -> None:
         """Match everything that fires anew: the strategies have changed.
@@ -168,7 +175,7 @@ class Intake:
             first = not self._owed
             self._owed[f"{notification.external_url} {notification.group_key}"] = notification
         if first:
-            threading.Thread(target=self.settle, name="back-fill", daemon=True).start()
+            self._settle_soon("back-fill")
 
     def _back_fill(self) -> None:
         """Fetch what `max_alerts` cut off; what cannot be fetched now is fetched at the resync."""
@@ -252,8 +259,15 @@ class _Recording:
         return admitted, wants
 
     def told(self, stored: tuple[Admitted, list[Want]]) -> Admitted:
-        """It is durable: wake whom it concerns."""
+        """It is durable, and so accepted, whatever fails from here on: wake whom it concerns."""
         admitted, wants = stored
+        try:
+            self._follow(admitted, wants)
+        except Exception:
+            log.exception("accepted, but not all was woken; the next resync makes it good")
+        return admitted
+
+    def _follow(self, admitted: Admitted, wants: list[Want]) -> None:
         notification = self._notification
         self._intake.last_notification = self._intake.clock()
         if self._beats:
@@ -271,7 +285,6 @@ class _Recording:
                 extra={"truncated": notification.truncated, "group": notification.group_key},
             )
             self._intake.owe(notification)
-        return admitted
 
 
 def _not_ahead(alert: Alert, now: float) -> Alert:

@@ -54,12 +54,16 @@ class PostgresJournal(GroupJournal[PostgresTransaction]):
         """Why nothing can be stored now; while it is set, callers fail at once."""
         self._leading: psycopg.Connection[Any] | None = None
         self._closing = threading.Event()
+        self._lost = threading.Event()
+        """Set when the writer's connection is gone, and at the end."""
         self._fence = threading.local()
         self._readers = ConnectionPool(
             url, kwargs={"autocommit": True, **CONNECT}, min_size=1, max_size=READERS,
             configure=configure, timeout=10.0, reconnect_timeout=0, open=True, name="readers",
         )  # fmt: skip
         self._thread.start()
+        # Not when it is needed: on a machine in trouble no thread might start then.
+        threading.Thread(target=self._mend, name="journal-mend", daemon=True).start()
 
     @property
     def shared(self) -> bool:
@@ -159,6 +163,7 @@ class PostgresJournal(GroupJournal[PostgresTransaction]):
         if self._closed:
             return
         self._closing.set()
+        self._lost.set()
         super().close()
         self._readers.close()
         if self._leading is not None:
@@ -247,7 +252,7 @@ class PostgresJournal(GroupJournal[PostgresTransaction]):
             self._writer = None
             self._away = f"{self._shown} is away"
             log.error("%s; nothing is accepted and nothing begins until it is back", self._away)
-            threading.Thread(target=self._mend, name="journal-mend", daemon=True).start()
+            self._lost.set()
 
     def _end(self) -> None:
         if self._writer is not None:
@@ -276,14 +281,15 @@ class PostgresJournal(GroupJournal[PostgresTransaction]):
         return PostgresTransaction(connection)
 
     def _mend(self) -> None:
-        """Reconnect, however long it takes."""
-        while not self._closing.wait(AGAIN):
+        """Reconnect whenever the connection is lost, however long it takes."""
+        while self._lost.wait() and not self._closing.wait(AGAIN):
             try:
-                self._writer = self._connected()
+                writer = self._connected()
             except CannotStore as error:
                 self._away = str(error)
                 continue
+            self._lost.clear()
+            self._writer = writer
             self._readers.check()
             self._away = self.trouble = ""
             log.warning("%s is back", self._shown)
-            return

@@ -178,12 +178,21 @@ class CompleteRequestWorker(ThreadWorker):  # type: ignore[misc]  # gunicorn has
         if self._wakes.poll(seconds * 1000):
             os.read(self.PIPE[0], 4096)
         if self._hup and (self._reload is None or not self._reload.is_alive()):
-            self._hup = False
-            self._reload = threading.Thread(target=self._call_on_hup, name="reload", daemon=True)
-            self._reload.start()
+            self._start_reload()
         self._poller.expire()
         self._poller.accept_again()
         self._reader.summarise()
+
+    def _start_reload(self) -> None:
+        thread = threading.Thread(target=self._call_on_hup, name="reload", daemon=True)
+        self._hup = False
+        try:
+            thread.start()
+        except RuntimeError as error:
+            self._hup = True  # at the next tick
+            self.log.warning("%s; the reload waits", error)
+        else:
+            self._reload = thread
 
     def _call_on_hup(self) -> None:
         on_hup = getattr(self.wsgi, "on_hup", None)
