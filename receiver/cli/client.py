@@ -116,8 +116,8 @@ class Server:
         code, said = _refusal(raw)
         if code == NO_SUCH_PATH:
             raise UpstreamError(
-                f"{url} is promheal, and has no {path}: --url is its address without any path, "
-                "unless a proxy puts one before it; or it is of another version"
+                f"{url} is promheal, and has no {path}: --url is its address, with its "
+                "--web.route-prefix and no other path; or it is of another version"
             )
         if status in _REFUSALS and said:
             raise RefusedError(said, status=status, code=code)

@@ -8,7 +8,9 @@ import click
 from msgspec.structs import replace
 
 from receiver.cli import options as shared
-from receiver.web.application import run
+from receiver.web.access.trusted_proxies import TrustedProxies
+from receiver.web.application import Proxied, run
+from receiver.web.route_prefix import route_prefix
 
 
 @click.command("serve")
@@ -29,6 +31,20 @@ from receiver.web.application import run
     help="Where others reach it, as through a proxy on this machine: its host may be asked for, "
     "and what people are told links to it.",
 )
+@click.option(
+    "--web.route-prefix",
+    "prefix",
+    metavar="PATH",
+    help="What the path of every request begins with. [default: the path of --web.external-url]",
+)
+@click.option(
+    "--web.trust-proxy",
+    "proxies",
+    multiple=True,
+    metavar="CIDR",
+    help="A proxy that says in X-Forwarded-For and X-Forwarded-Proto who its client is; may be "
+    "given several times.",
+)
 @shared.storage_url
 @shared.storage_path
 @click.option(
@@ -43,6 +59,8 @@ def command(
     listen: str,
     web_config: Path | None,
     external_url: str | None,
+    prefix: str | None,
+    proxies: tuple[str, ...],
     storage_url: str,
     storage_path: Path | None,
     *,
@@ -56,4 +74,5 @@ def command(
     options = shared.options(
         config_file, storage_url, dry_run=dry_run, external_url=external_url or ""
     )
-    run(replace(options, data=storage_path, works=not receive_only), listen, web_config)
+    proxied = Proxied(TrustedProxies(proxies), route_prefix(prefix, external_url or ""))
+    run(replace(options, data=storage_path, works=not receive_only), listen, web_config, proxied)

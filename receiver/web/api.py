@@ -9,7 +9,7 @@ from math import isfinite
 from typing import Any, Final, TypeVar
 
 import msgspec
-from flask import Blueprint, Response, jsonify
+from flask import Blueprint, Response, jsonify, request
 
 from receiver import snapshots
 from receiver.app import Promheal
@@ -21,6 +21,8 @@ from receiver.web import query, status
 from receiver.web.answers import error
 
 _CAMEL: Final = re.compile("_([a-z])")
+_ROOT: Final = b"url: /\n"
+"""The URL of the server in the contract."""
 
 
 def blueprint(service: Promheal) -> Blueprint:  # noqa: C901  one function a route
@@ -151,6 +153,8 @@ def blueprint(service: Promheal) -> Blueprint:  # noqa: C901  one function a rou
     @routes.get("/openapi.yaml")
     def contract() -> Response:
         text = files("receiver.web").joinpath("openapi.yaml").read_bytes()
+        if request.script_root:
+            text = text.replace(_ROOT, b"url: %b/\n" % request.script_root.encode(), 1)
         return Response(text, content_type="application/yaml; charset=utf-8")
 
     return routes

@@ -6,7 +6,7 @@ import logging
 from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from time import monotonic, sleep
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 
 from receiver.actions import discover
 from receiver.app import Options, Promheal, build
@@ -20,7 +20,9 @@ from receiver.web.access.auth import AuthMiddleware
 from receiver.web.access.control import AccessControl
 from receiver.web.access.exposure import ListenAddress
 from receiver.web.access.reloading import ReloadingConfig
+from receiver.web.access.trusted_proxies import TrustedProxies
 from receiver.web.access.web_config import WebConfig
+from receiver.web.route_prefix import PrefixMiddleware, RoutePrefix
 from receiver.web.server.answering import OfferedRequest, Reply
 from receiver.web.server.arbiter import WebServer
 from receiver.web.server.listening import refuse_what_is_taken
@@ -34,11 +36,24 @@ WAIT: Final = 60.0
 SHUTDOWN: Final = 30
 """Seconds that running actions may take after SIGTERM."""
 
+_PREFIX: Final = ("SCRIPT_NAME",)
+"""With this variable, gunicorn would answer every path that does not begin with it by 500."""
+_FORWARDED_FOR: Final = "HTTP_X_FORWARDED_FOR"
+_FORWARDED_PROTO: Final = "HTTP_X_FORWARDED_PROTO"
 _HANDED: Final = frozenset({"LISTEN_FDS", "GUNICORN_FD"})
 """Variables with which systemd, or a gunicorn before us, passes on a listening socket."""
 
 
-def run(options: Options, listen: str, web_config: Path | None) -> None:
+class Proxied(NamedTuple):
+    """How requests come through a proxy."""
+
+    trusted: TrustedProxies = TrustedProxies()
+    prefix: RoutePrefix = RoutePrefix()
+
+
+def run(
+    options: Options, listen: str, web_config: Path | None, proxied: Proxied | None = None
+) -> None:
     """Serve until SIGTERM. Raises ConfigError and JournalError before anything is started."""
     address = ListenAddress(listen)
     reloading = (
@@ -49,6 +64,7 @@ def run(options: Options, listen: str, web_config: Path | None) -> None:
     if not address.loopback and config.tls is None:
         log.warning("without tls_server_config, passwords and tokens can be read on their way")
     systemd = taken(VARIABLES)
+    taken(_PREFIX)
     # A broken file fails before anything is started, with exit code 2.
     load(options.config_file, discover(), options.environ)
     if not _prepared(options.storage_url) and not (options.receives and options.works):
@@ -57,7 +73,9 @@ def run(options: Options, listen: str, web_config: Path | None) -> None:
             "share a server: --storage.url postgresql://USER@HOST/DATABASE"
         )
     server = WebServer(
-        lambda: Application(options, reloading, systemd, loopback=address.loopback),
+        lambda: Application(
+            options, reloading, systemd, proxied or Proxied(), loopback=address.loopback
+        ),
         {
             "bind": [listen],
             "graceful_timeout": SHUTDOWN,
@@ -107,6 +125,7 @@ class Application:
         options: Options,
         reloading: ReloadingConfig | None,
         systemd: Mapping[str, str],
+        proxied: Proxied,
         *,
         loopback: bool,
     ) -> None:
@@ -125,6 +144,8 @@ class Application:
         if self._webhook is not None:
             app = create_app(self._service, self._webhook)
         self._auth = AuthMiddleware(app, access)
+        self._trusted, self._prefix = proxied
+        self._served = PrefixMiddleware(self._auth, self._prefix, self._auth.added_headers)
         try:
             self._service.start()
         except BaseException:
@@ -142,12 +163,20 @@ class Application:
     def __call__(
         self, environ: dict[str, Any], start_response: Callable[..., Any]
     ) -> Iterable[bytes]:
-        return self._auth(environ, start_response)
+        peer = environ.get("REMOTE_ADDR", "")
+        environ["REMOTE_ADDR"] = self._trusted.client(peer, environ.get(_FORWARDED_FOR, ""))
+        environ["wsgi.url_scheme"] = self._trusted.scheme(
+            peer, environ.get(_FORWARDED_PROTO, ""), environ["wsgi.url_scheme"]
+        )
+        return self._served(environ, start_response)
 
     def take(self, request: OfferedRequest, reply: Reply) -> bool:
         """Take a notification without waiting for its commit; the worker offers each request."""
-        if self._webhook is None or request.method != "POST" or request.path != PATH:
+        below = self._prefix.below(request.path)
+        if self._webhook is None or request.method != "POST" or below != PATH:
             return False
+        address = self._trusted.client(request.address, request.forwarded_for)
+        request = request._replace(path=below, address=address)
         user = self._auth.admit(request, reply)
         if user is not None:
             headers = self._auth.added_headers()

@@ -7,6 +7,7 @@ from datetime import UTC, datetime
 from typing import Any
 
 import msgspec
+from flask import request
 
 from receiver.app import Promheal
 from receiver.clients.llm import LlmKeys
@@ -99,7 +100,7 @@ def need(one: Need) -> dict[str, Any]:
         "run": one.run,
         "advice": one.advice,
         "command": one.command,
-        "links": one.links,
+        "links": {what: request.script_root + path for what, path in one.links.items()},
     }
 
 

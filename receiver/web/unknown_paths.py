@@ -54,14 +54,17 @@ class UnknownPaths:
             for rule in self._app.url_map.iter_rules()
         ]
         method, path = request.method[:20], request.path[:LONGEST_PATH]
+        root = request.script_root
         if isinstance(problem, MethodNotAllowed):
             allowed = sorted(problem.valid_methods or ())
-            said = f"{method} {path}: this path takes {_either(set(allowed) - _UNASKED)} only."
-            response = error("method_not_allowed", f"{said} {_way(served)}", 405)
+            may = _either(set(allowed) - _UNASKED)
+            said = f"{method} {root}{path}: this path takes {may} only."
+            response = error("method_not_allowed", f"{said} {_way(served, root)}", 405)
             response.headers["Allow"] = ", ".join(allowed)
         else:
-            said = f"{method} {path}: there is no such path{_hint(method, path, served)}"
-            response = error("no_such_path", f"{said} {_way(served)}", 404)
+            hint = _hint(method, path, served, root)
+            said = f"{method} {root}{path}: there is no such path{hint}"
+            response = error("no_such_path", f"{said} {_way(served, root)}", 404)
         address = network(request.remote_addr or "")
         times = self._throttle.due(address)
         if times:
@@ -83,18 +86,21 @@ def _either(methods: Iterable[str]) -> str:
     return " or ".join(sorted(methods))
 
 
-def _way(served: Sequence[Served]) -> str:
+def _way(served: Sequence[Served], root: str) -> str:
     """Return where notifications go, and where all paths are listed."""
     if all(one.path != WEBHOOK for one in served):
         return (
             "This promheal only executes steps: Alertmanager's notifications go to POST /webhook "
             "of one that receives them."
         )
-    return f"Alertmanager's notifications go to POST {WEBHOOK}; GET {CONTRACT} lists all paths."
+    return (
+        f"Alertmanager's notifications go to POST {root}{WEBHOOK}; "
+        f"GET {root}{CONTRACT} lists all paths."
+    )
 
 
-def _hint(method: str, path: str, served: Sequence[Served]) -> str:
-    """Return what was probably meant, and the end of the sentence."""
+def _hint(method: str, path: str, served: Sequence[Served], root: str) -> str:
+    """Return what was probably meant, and the end of the sentence; *root* is before each path."""
     if method == "POST" and _ALERTMANAGERS.fullmatch(path):
         return "; it is one of Alertmanager: have Prometheus tell that, and that tell promheal."
     if len(path) > _LONGEST:
@@ -106,7 +112,8 @@ def _hint(method: str, path: str, served: Sequence[Served]) -> str:
         if each != path and (method in _READS or method in methods)
     }
     for near in get_close_matches(path, there, n=1):
-        return f"; did you mean {method if method in there[near] else _either(there[near])} {near}?"
+        how = method if method in there[near] else _either(there[near])
+        return f"; did you mean {how} {root}{near}?"
     return "."
 
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 import hashlib
 from typing import Any, Final
 
-from flask import Blueprint, Response, redirect, render_template, request
+from flask import Blueprint, Response, redirect, render_template, request, url_for
 from werkzeug.exceptions import BadRequest
 
 from receiver.app import Promheal
@@ -48,7 +48,7 @@ def blueprint(service: Promheal) -> Blueprint:  # noqa: C901  one function a rou
             user=user(),
             may_change=request.environ.get("promheal.role", "operator") == "operator",
             token=tokens.issue(),
-            path=path or request.path,
+            path=path or request.script_root + request.path,
             max_reason=MAX_REASON,
         )
         response = Response(text, status=code, content_type="text/html; charset=utf-8")
@@ -103,7 +103,7 @@ def blueprint(service: Promheal) -> Blueprint:  # noqa: C901  one function a rou
                 views.overview(service),
                 problem=f"{wish}: {text}",
                 code=error.status if isinstance(error, RefusedError) else 400,
-                path="/",
+                path=url_for("page.show"),
             )
         answer = redirect(where_from(), code=303)
         assert isinstance(answer, Response)

@@ -82,13 +82,16 @@ def changes(service: Promheal) -> Mapping[str, Change]:
 
 
 def where_from() -> str:
-    """Return the path of the page whose form was submitted; `/` unless it is one of ours."""
-    path = request.form.get("page", "/")
+    """Return the path of the page whose form was submitted; the overview's unless it is ours."""
+    root = request.script_root
+    path = request.form.get("page", "")
+    below = path.removeprefix(root)
     try:
-        endpoint, _ = current_app.url_map.bind("").match(path, method="GET")
+        endpoint, _ = current_app.url_map.bind("").match(below, method="GET")
     except HTTPException:
-        return "/"
-    return path if endpoint.startswith("page.") and path.startswith("/") else "/"
+        return f"{root}/"
+    ours = endpoint.startswith("page.") and below.startswith("/")
+    return root + below if ours else f"{root}/"
 
 
 def _scope(form: Mapping[str, str]) -> str:

@@ -33,6 +33,7 @@ STOP_LINGER: Final = 2.0
 """Seconds that a stopping worker keeps idle connections, as gunicorn does."""
 
 _SMALL: Final = 64 * 1024  # bytes
+_FORWARDED_FOR: Final = "X-FORWARDED-FOR"
 _BUG: Final = "A connection is closed because of an internal error"
 
 
@@ -51,6 +52,8 @@ class OfferedRequest(NamedTuple):
     origin: str = ""
     site: str = ""
     """Sec-Fetch-Site. A header that was not sent is empty."""
+    forwarded_for: str = ""
+    """X-Forwarded-For, of all its lines."""
 
 
 Reply = Callable[..., None]
@@ -188,6 +191,7 @@ class Responder:
             host=headers.get("HOST", ""),
             origin=headers.get("ORIGIN", ""),
             site=headers.get("SEC-FETCH-SITE", ""),
+            forwarded_for=",".join(text for name, text in req.headers if name == _FORWARDED_FOR),
         )
         worker = self._worker
         stays = worker.alive and bool(worker.cfg.keepalive) and not req.should_close()

@@ -144,6 +144,13 @@ def _fixed() -> dict[str, object]:
         "http_protocols": "h1",
         "protocol": "http",
         "proxy_protocol": "off",
+        # A header of a client must name no user, path or scheme; what a trusted proxy may say of
+        # its client is read by receiver.web.access.trusted_proxies.
+        "forwarder_headers": "",
+        "forwarded_allow_ips": "",
+        "proxy_allow_ips": "",
+        "secure_scheme_headers": {},
+        "header_map": "drop",
         "do_handshake_on_connect": False,  # the worker does it without blocking
         # The heartbeat is a file's mtime: on a busy disk it would wait for the journal's fsync.
         "worker_tmp_dir": str(_SHARED_MEMORY) if _SHARED_MEMORY.is_dir() else None,
