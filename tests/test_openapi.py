@@ -18,7 +18,8 @@ import pytest
 import schemathesis
 import yaml
 from flask import Flask
-from hypothesis import HealthCheck, assume, settings
+from gunicorn.config import Config
+from hypothesis import HealthCheck, assume, given, settings
 from hypothesis import strategies as st
 from referencing import Registry, Resource
 from schemathesis.specs.openapi.checks import negative_data_rejection
@@ -30,6 +31,8 @@ from receiver.errors import JournalError
 from receiver.journal import Transaction
 from receiver.policy.breaker import BreakerEvent, Happening, Thresholds
 from receiver.policy.dormancy import AWAKE, lulled
+from receiver.policy.duration import parse_duration
+from receiver.policy.line import LINE
 from receiver.policy.run import Observation
 from receiver.policy.target import Key
 from receiver.web import create_app
@@ -37,6 +40,10 @@ from receiver.web.access.auth import AuthMiddleware
 from receiver.web.access.control import AccessControl
 from receiver.web.access.verdict import AuthRequest, Granted
 from receiver.web.access.web_config import Role, Token, WebConfig
+from receiver.web.server.framing import Framing, Refusal
+from receiver.web.server.parsing import STATUS, parse
+from receiver.web.steering import MAX_PAUSE
+from tests.requests_in_bytes import post
 
 CONTRACT: Final[dict[str, Any]] = yaml.safe_load(
     Path("receiver/web/openapi.yaml").read_text(encoding="utf-8")
@@ -184,6 +191,62 @@ def test_the_names_of_operations_are_their_own() -> None:
     names = [operation["operationId"] for _, _, operation in OPERATIONS]
 
     assert len(set(names)) == len(names)
+
+
+def test_any_reader_of_openapi_knows_every_format() -> None:
+    """Those of the format registry are few; all else is a pattern."""
+    formats = {node["format"] for _, node in nodes(CONTRACT) if "format" in _keys(node)}
+    assert formats <= {"date-time"}
+    schemas = CONTRACT["components"]["schemas"]
+    assert schemas["OptionalReason"]["pattern"] == LINE.pattern
+    assert LINE.pattern[1:] in schemas["Reason"]["pattern"]
+    for duration in schemas["Duration"]["examples"]:
+        assert re.match(schemas["Duration"]["pattern"], duration)
+
+
+def _keys(node: Any) -> frozenset[str]:
+    return frozenset(node) if isinstance(node, dict) else frozenset()
+
+
+@given(st.from_regex(CONTRACT["components"]["schemas"]["Duration"]["pattern"], fullmatch=True))
+def test_every_duration_of_the_contract_is_read(duration: str) -> None:
+    assert 0 < parse_duration(duration) <= MAX_PAUSE
+
+
+# What the server answers to bytes that never become a request of the application.
+UNFRAMED: Final = {
+    400: b"GET / HTTP/3.0\r\n\r\n",
+    413: post(b"", "Content-Length: 1001", length=False),
+    414: b"GET /" + b"a" * 9_000 + b" HTTP/1.1\r\n\r\n",
+    417: b"GET / HTTP/1.1\r\nHost: a\r\nExpect: a miracle\r\n\r\n",
+    431: b"GET / HTTP/1.1\r\nX: " + b"x" * 65_536,
+    501: post(b"", "Transfer-Encoding: magic, chunked", length=False) + b"0\r\n\r\n",
+}
+
+
+@pytest.mark.parametrize(("status", "data"), UNFRAMED.items())
+def test_what_the_server_answers_before_the_application_is_in_the_contract(
+    status: int, data: bytes
+) -> None:
+    def read() -> None:
+        progress = Framing(1000).advance(bytearray(data))
+        parse(Config(), iter([data]), ("127.0.0.1", 1), number=1, progress=progress)
+
+    with pytest.raises(Refusal) as refused:
+        read()
+    assert refused.value.status == status
+
+
+def test_the_contract_has_every_status_of_the_server() -> None:
+    statuses = {str(status) for status in (*UNFRAMED, *STATUS.values(), 400, 408, 503)}
+    listed = re.findall(r"[0-9]{3}", "".join(_ROW.findall(CONTRACT["info"]["description"])))
+    assert statuses <= set(listed)
+    of_lines_and_headers = statuses - {"400", "413", "503"}
+    for path, method, operation in OPERATIONS:
+        assert of_lines_and_headers <= set(operation["responses"]), (method, path)
+
+
+_ROW: Final = re.compile(r"^\| ([0-9, ]+) \|", re.MULTILINE)
 
 
 # -- the routes and the roles
@@ -525,11 +588,6 @@ def on_stage(lived: Promheal) -> None:
     STAGE.app = gate(lived)
 
 
-schemathesis.openapi.format("line", st.text(max_size=500).filter(str.isprintable))
-schemathesis.openapi.format(
-    "duration-of-prometheus",
-    st.builds("{}{}".format, st.integers(1, 999), st.sampled_from(("ms", "s", "m"))),
-)
 schema = schemathesis.openapi.from_dict(CONTRACT)
 schema.app = STAGE
 

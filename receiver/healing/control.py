@@ -30,6 +30,7 @@ from receiver.journal import Journal, Transaction
 from receiver.policy.breaker import MAIN, Breaker, BreakerState
 from receiver.policy.dormancy import AWAKE
 from receiver.policy.life import CANCELLABLE, LifeEvent, transition
+from receiver.policy.line import is_line
 from receiver.policy.run import Run, State
 from receiver.policy.scope import (
     ALL,
@@ -149,7 +150,7 @@ class Control:
         That of a target may be written as in a scope. One that is open for good needs *force* and a
         reason.
         """
-        reason = checked_reason(reason) if reason.strip() else ""
+        reason = checked_reason(reason) if reason.strip(" ") else ""
         now = self._clock()
 
         def write(transaction: Transaction) -> tuple[str, Breaker]:
@@ -241,7 +242,7 @@ class Control:
 
     def note(self, action: str, object_: str, *, by: str, reason: str, detail: str = "") -> None:
         """Write down a change that the journal itself does not hold: of the background tasks."""
-        if reason.strip():
+        if reason.strip(" "):
             reason = checked_reason(reason)
         now = self._clock()
         self._journal.atomically(
@@ -284,10 +285,10 @@ class Control:
 
 def checked_reason(reason: str) -> str:
     """Return *reason* without blanks around it. Raises RefusedError for none, or a bad one."""
-    reason = reason.strip()
-    if not reason:
+    reason = reason.strip(" ")
+    if not reason.strip():
         raise RefusedError("reason: say why, for those who read the audit later", status=400)
-    if len(reason) > MAX_REASON or not reason.isprintable():
+    if len(reason) > MAX_REASON or not is_line(reason):
         raise RefusedError(f"reason: one line of up to {MAX_REASON} characters", status=400)
     return reason
 

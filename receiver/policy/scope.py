@@ -12,6 +12,7 @@ from typing import Final
 
 import msgspec
 
+from receiver.policy.line import is_line
 from receiver.policy.matcher import Matcher, MatcherError, MatchOp
 from receiver.policy.matcher_syntax import parse_matchers
 from receiver.policy.target import labels_of, name_of
@@ -80,7 +81,7 @@ def parse_scope(text: str) -> Scope:
     if len(text) <= MAX_SCOPE:
         if text == ALL:
             return EVERYWHERE
-        if text.startswith(STRATEGY) and text != STRATEGY and text.isprintable():
+        if text.startswith(STRATEGY) and text != STRATEGY and is_line(text):
             return Scope(text=text, strategy=text.removeprefix(STRATEGY))
         if text.startswith(TARGET):
             return parse_target(text.removeprefix(TARGET))
@@ -97,7 +98,7 @@ def parse_target(text: str) -> Scope:
     if labels is not None:
         return of_target(labels)
     if "=" not in written and "!~" not in written:
-        if not written or not written.isprintable():
+        if not written or not is_line(written):
             raise ScopeError(f"target: {_WRITE}")
         return Scope(text=TARGET + written, value=written)
     try:
@@ -108,7 +109,7 @@ def parse_target(text: str) -> Scope:
     if len(labels) == len(matchers) and labels_of(name_of(labels)) == labels:
         return of_target(labels)
     joined = ",".join(map(str, matchers))
-    if not joined.isprintable():
+    if not is_line(joined):
         raise ScopeError(f"target: it holds what cannot be printed; {_WRITE}")
     return Scope(text=TARGET + joined, matchers=matchers)
 

@@ -193,6 +193,6 @@ def _body(kind: type[T]) -> T:
 
 def _reason(text: str) -> str:
     try:
-        return checked_reason(text) if text.strip() else ""
+        return checked_reason(text) if text.strip(" ") else ""
     except RefusedError as error:
         raise BadRequest(str(error)) from None

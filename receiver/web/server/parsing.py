@@ -15,7 +15,7 @@ from gunicorn.http import errors
 
 from receiver.web.server.framing import Progress, Refusal
 
-_STATUS: Final = {
+STATUS: Final = {
     errors.ExpectationFailed: 417,
     errors.LimitRequestHeaders: 431,
     errors.LimitRequestLine: 414,
@@ -39,7 +39,7 @@ def parse(
         body = req.body.read()
         rest = parser.unreader.read()
     except (errors.ParseException, OSError, StopIteration, ValueError) as error:
-        raise Refusal(_STATUS.get(type(error), 400), "bad_request", str(error)) from error
+        raise Refusal(STATUS.get(type(error), 400), "bad_request", str(error)) from error
     if rest or progress is Progress.DOUBTFUL:
         raise Refusal(400, "bad_request", "it is not clear where the request ends")
     req.body = io.BytesIO(body)
