@@ -33,6 +33,7 @@ from receiver.services.settings_file import SettingsFile
 from receiver.settings import AlertmanagerSettings, NotifyChannel, NotifySettings
 from tests import factories
 from tests.chain import start_alertmanager
+from tests.figures import Record
 from tests.hostile import CORPUS, values
 from tests.listener import Listener
 from tests.test_template import variables
@@ -56,7 +57,8 @@ def test_every_action_is_in_the_table() -> None:
     assert set(OURS) == CHOOSES_A_SERVICE | HAS_TEXTS | HAS_NO_TEXT
 
 
-def test_the_corpus_is_large() -> None:
+def test_the_corpus_is_large(record_property: Record) -> None:
+    record_property("values", len(CORPUS))
     assert len(CORPUS) >= 500
 
 

@@ -52,7 +52,10 @@ from receiver.policy.run import (
 from receiver.policy.signal import Signal
 from receiver.policy.target import Key
 from tests.factories import NOW, alert, resolved, situation
+from tests.figures import scaled
 from tests.world import World
+
+SEEDS = scaled(20, 100)
 
 KEY = Key("latency", 'service="checkout"')
 
@@ -769,7 +772,7 @@ def test_a_foreign_file_is_refused_and_left_as_it_is(tmp_path: Path) -> None:
     assert path.read_bytes() == before
 
 
-@pytest.mark.parametrize("seed", range(20))
+@pytest.mark.parametrize("seed", range(SEEDS))
 def test_a_damaged_file_is_found_at_the_start(tmp_path: Path, seed: int) -> None:
     path = tmp_path / "journal.db"
     journal = open_journal(f"sqlite:///{path}")
@@ -777,7 +780,7 @@ def test_a_damaged_file_is_found_at_the_start(tmp_path: Path, seed: int) -> None
     journal.close()
     content = bytearray(path.read_bytes())
     pages = len(content) // 4096
-    page = 1 + seed * (pages - 1) // 20
+    page = 1 + seed * (pages - 1) // SEEDS
     content[page * 4096 : page * 4096 + 64] = bytes(range(128, 192))
     path.write_bytes(content)
 

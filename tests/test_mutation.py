@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -9,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from receiver.policy.decide import GUARDS
+from tests.figures import FULL, Record
 
 ROOT = Path(__file__).resolve().parent.parent
 
@@ -37,3 +39,18 @@ def test_the_tests_fail_when_a_guard(killed: list[str], guard: str, change: str)
 def test_they_pass_when_nothing_is_changed(killed: list[str]) -> None:
     """Or all would be killed by something else."""
     assert len(killed) == 2 * len(GUARDS)
+
+
+@pytest.mark.skipif(not FULL, reason="it takes half an hour: make reliability ARGS=29")
+def test_of_all_mutants_most_are_killed(record_property: Record) -> None:
+    ran = subprocess.run(
+        [sys.executable, "-m", "bench.mutation"],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    found = re.search(r"^total .* ([0-9.]+) %$", ran.stdout, re.MULTILINE)
+    assert found is not None, ran.stderr
+    record_property("percent killed", found[1])
+    assert ran.returncode == 0, ran.stdout

@@ -43,6 +43,7 @@ from receiver.web.access.web_config import Role, Token, WebConfig
 from receiver.web.server.framing import Framing, Refusal
 from receiver.web.server.parsing import STATUS, parse
 from receiver.web.steering import MAX_PAUSE
+from tests.figures import Record, scaled
 from tests.requests_in_bytes import post
 
 CONTRACT: Final[dict[str, Any]] = yaml.safe_load(
@@ -51,7 +52,7 @@ CONTRACT: Final[dict[str, Any]] = yaml.safe_load(
 METHODS: Final = frozenset({"get", "put", "post", "delete", "patch"})
 OF_THE_PAGE: Final = ("/ui/", "/static/", "/runs", "/strategies/")
 """The page's own forms and style sheet are no part of the contract."""
-EXAMPLES: Final = 12
+EXAMPLES: Final = scaled(12, 1_000)
 """Random requests to each operation, besides those that schemathesis derives from its schema."""
 
 OPERATIONS: Final = [
@@ -575,8 +576,12 @@ class Stage:
     """The application of the test that runs: schemathesis wants one before there is any."""
 
     app: AuthMiddleware
+    asked = 0
+    varies = False
+    """Whether what is asked has parameters or a body, and so many different requests."""
 
     def __call__(self, environ: Any, start_response: Any) -> Any:
+        self.asked += 1
         return self.app(environ, start_response)
 
 
@@ -584,8 +589,10 @@ STAGE: Final = Stage()
 
 
 @pytest.fixture
-def on_stage(lived: Promheal) -> None:
-    STAGE.app = gate(lived)
+def on_stage(lived: Promheal, record_property: Record) -> Iterator[None]:
+    STAGE.app, STAGE.asked = gate(lived), 0
+    yield
+    record_property("examples" if STAGE.varies else "examples of all there are", STAGE.asked)
 
 
 schema = schemathesis.openapi.from_dict(CONTRACT)
@@ -601,6 +608,8 @@ schema.app = STAGE
 )
 @pytest.mark.usefixtures("on_stage")
 def test_every_answer_is_one_of_the_contract(case: schemathesis.Case[Any]) -> None:
+    asked = case.operation
+    STAGE.varies = bool(len(asked.path_parameters) + len(asked.query) + len(asked.body))
     if case.path == "/webhook" and isinstance(case.body, dict):
         # JSON Schema takes 1.0 for an integer. Go, which sends this, does not write it so.
         assume(not isinstance(case.body.get("truncatedAlerts"), float))

@@ -21,6 +21,7 @@ import pytest
 import receiver.process
 from receiver.errors import ActionError
 from receiver.process import Finished, run, spawn_detached, supervise, supervision
+from tests.figures import Record
 
 ROOT = Path(receiver.process.__file__).parents[1]
 MAIN = [sys.executable, "-I", "-S", "-c"]
@@ -223,11 +224,12 @@ def test_the_output_may_be_left_out_altogether(limit: int) -> None:
     assert "bytes left out" in finished.output
 
 
-def test_a_gibibyte_of_output_costs_little_memory() -> None:
+def test_a_gibibyte_of_output_costs_little_memory(record_property: Record) -> None:
     script = """
 import resource
 from receiver.process import run
-peak = lambda: resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+whose = resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN  # promheal, and the supervisor
+peak = lambda: sum(resource.getrusage(one).ru_maxrss for one in whose)
 run(["true"], timeout=60)
 before = peak()
 finished = run(["head", "-c", "1G", "/dev/zero"], timeout=60)
@@ -238,6 +240,7 @@ print(finished.ok, peak() - before, finished.output.split("\\n")[1])
     )
 
     ok, kibibytes, line = done.stdout.strip().split(" ", 2)
+    record_property("MiB for 1 GiB of output", int(kibibytes) / 1024)
     assert ok == "True"
     assert int(kibibytes) <= 20 * 1024
     assert line == f"… {2**30 - 65536} bytes left out …"
@@ -274,10 +277,12 @@ def ended() -> dict[str, tuple[Finished, list[int]]]:
 
 @pytest.mark.parametrize("name", LATE)
 def test_nothing_survives_the_deadline_by_2_seconds(
-    name: str, ended: dict[str, tuple[Finished, list[int]]]
+    name: str, ended: dict[str, tuple[Finished, list[int]]], record_property: Record
 ) -> None:
     finished, survivors = ended[name]
 
+    record_property("survivors", len(survivors))
+    record_property("seconds after the deadline", finished.seconds - 1.5)
     assert survivors == []
     assert finished.timed_out
     assert not finished.ok

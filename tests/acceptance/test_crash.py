@@ -36,6 +36,7 @@ from tests.acceptance.server import (
     strategy,
 )
 from tests.chain import free_port, wait_until
+from tests.figures import Record, scaled
 
 Runs = dict[str, list[dict[str, Any]]]
 ONE: Final = [{"runs": 1, "per": "1h"}]
@@ -509,8 +510,10 @@ def hit_at_random(tmp_path: Path, *, alerts: int, kills: int, seed: int) -> None
         assert {target for target, outcome in outcomes.items() if outcome != "unknown"} <= said
 
 
-def test_five_kills_at_random_lose_nothing(tmp_path: Path) -> None:
-    hit_at_random(tmp_path, alerts=100, kills=5, seed=1)
+def test_five_kills_at_random_lose_nothing(tmp_path: Path, record_property: Record) -> None:
+    kills = scaled(5, 500)
+    hit_at_random(tmp_path, alerts=scaled(100, 2_000), kills=kills, seed=1)
+    record_property("kills at random", kills)
 
 
 @pytest.mark.slow

@@ -24,6 +24,7 @@ import pytest
 from tests.acceptance.disk import Disk, disk
 from tests.acceptance.server import Promheal, Spies, Undaunted, alert, only_in_a_file, strategy
 from tests.chain import wait_until
+from tests.figures import Record
 
 ROUNDS: Final = int(os.environ.get("FILLINGS", "1"))
 """Of random fillings, for each file system."""
@@ -112,7 +113,9 @@ def served(
 
 
 @pytest.mark.parametrize("kind", ["tmpfs", "ext4"])
-def test_a_full_disk_is_503_and_loses_nothing_that_was_202(tmp_path: Path, kind: str) -> None:
+def test_a_full_disk_is_503_and_loses_nothing_that_was_202(
+    tmp_path: Path, kind: str, record_property: Record
+) -> None:
     with served(tmp_path, kind) as (server, where):
         sent = Sent(server)
         assert sent.new(number=20) == 202
@@ -135,7 +138,9 @@ def test_a_full_disk_is_503_and_loses_nothing_that_was_202(tmp_path: Path, kind:
 
         where.free()
 
+        freed = time.monotonic()
         wait_until(lambda: server.metric("journal_writable") == 1, within=10, what="it recovers")
+        record_property("seconds to recover", time.monotonic() - freed)
         assert "CRITICAL" not in str(server.get("/api/status")["issues"])
         sent.again()
         assert server.worker() == worker, "without a restart"

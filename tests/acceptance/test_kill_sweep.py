@@ -31,9 +31,10 @@ from receiver.actions import discover
 from tests.acceptance.server import Promheal, alert
 from tests.brokers import redis_server
 from tests.chain import start_alertmanager, wait_until
+from tests.figures import Record, scaled
 from tests.listener import Listener
 
-ROUNDS: Final = int(os.environ.get("KILLS", "2"))
+ROUNDS: Final = int(os.environ.get("KILLS", scaled(2, 20)))
 SLOW: Final = 0.4
 """Seconds that most of the actions take."""
 TASKS: Final = 3_000
@@ -275,7 +276,7 @@ def test_every_action_is_in_the_sweep(tmp_path: Path) -> None:
 
 
 def test_killed_in_the_middle_each_run_ends_as_declared(
-    sweep: Sweep, capsys: pytest.CaptureFixture[str]
+    sweep: Sweep, capsys: pytest.CaptureFixture[str], record_property: Record
 ) -> None:
     dice = random.Random(20)
     for number in range(ROUNDS):
@@ -284,3 +285,5 @@ def test_killed_in_the_middle_each_run_ends_as_declared(
             if ROUNDS > 2:
                 print(f"kill {number + 1} of {ROUNDS}: {dict(sweep.cut)}")  # noqa: T201
     assert sum(sweep.cut.values()) >= ROUNDS, "the kills came in the middle of something"
+    record_property("actions killed in their middle", len(sweep.cut))
+    record_property("kills of all at once", ROUNDS)

@@ -21,6 +21,7 @@ from receiver.journal.marker import marker_path, read_marker
 from tests.acceptance.disk import disk
 from tests.acceptance.server import PATIENCE, Promheal, Spies, alert, only_in_a_file, strategy
 from tests.chain import wait_until
+from tests.figures import Record
 
 DONE: Final = ("a", "b", "c")
 """Services that were healed before anything happened to the journal."""
@@ -421,7 +422,7 @@ def test_a_damaged_file_is_served_and_refused(server: Promheal, spies: Spies) ->
 @pytest.mark.parametrize("left", ["nothing", "a journal", "a journal of who was killed"])
 @pytest.mark.parametrize(("kind", "how"), [("tmpfs", "full"), ("tmpfs", "ro"), ("ext4", "full")])
 def test_a_start_without_room_serves_says_why_and_becomes_well_by_itself(
-    server: Promheal, spies: Spies, left: str, kind: str, how: str
+    server: Promheal, spies: Spies, left: str, kind: str, how: str, record_property: Record
 ) -> None:
     with disk(server.journal.parent, kind) as room:
         server.within = room.entrance
@@ -442,8 +443,10 @@ def test_a_start_without_room_serves_says_why_and_becomes_well_by_itself(
             assert "Traceback" not in server.tail()
             assert len(spies.starts()) == (left != "nothing")
 
+            freed = time.monotonic()
             room.free() if how == "full" else room.remount("rw")
             server.wait_ready()
+            record_property("seconds to recover", time.monotonic() - freed)
 
             assert server.post(alert("Ill", service="b")).status == 202
             spies.started("spy", 1 if left == "nothing" else 2)

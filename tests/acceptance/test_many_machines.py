@@ -30,6 +30,7 @@ from tests.acceptance.fleet import TOKENS, Deeds, Fleet
 from tests.acceptance.server import PATIENCE, alert, strategy
 from tests.acceptance.test_rules_live import rules
 from tests.chain import wait_until
+from tests.figures import Record
 
 pytestmark = pytest.mark.paired
 
@@ -231,7 +232,7 @@ class Load:
         return outcomes
 
 
-def test_each_alert_is_acted_on_once(site: Site) -> None:
+def test_each_alert_is_acted_on_once(site: Site, record_property: Record) -> None:
     names = [f"each{number}" for number in range(ALERTS)]
     alerts = [alert("Quick", n=name, batch=str(n % 7)) for n, name in enumerate(names)]
     dice = random.Random(7)
@@ -250,6 +251,8 @@ def test_each_alert_is_acted_on_once(site: Site) -> None:
     assert places == {worker.host.namespace for worker in site.workers}
     told = [one["notifications"] for one in site.receivers[0].alerts().values()]
     assert min(told) >= 3, "three receivers were told of each"
+    record_property("episodes", len(names))
+    record_property("actions of one episode", max(acted[f'n="{name}"'] for name in names))
 
 
 def test_without_postgres_it_refuses_at_once_and_loses_nothing(site: Site) -> None:

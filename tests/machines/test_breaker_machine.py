@@ -21,6 +21,7 @@ from receiver.policy.breaker import (
     after,
 )
 from tests.factories import NOW
+from tests.figures import Record
 
 STEPS: Final = 10_000
 LATER: Final = st.sampled_from(
@@ -371,7 +372,9 @@ class LivesOfTargets(Lives):
 
 
 @pytest.mark.parametrize("lives", [Lives, LivesOfTargets])
-def test_ten_thousand_steps_agree_with_the_history(lives: type[Lives]) -> None:
+def test_ten_thousand_steps_agree_with_the_history(
+    lives: type[Lives], record_property: Record
+) -> None:
     run_state_machine_as_test(
         lives,
         settings=settings(
@@ -383,6 +386,7 @@ def test_ten_thousand_steps_agree_with_the_history(lives: type[Lives]) -> None:
         ),
     )
 
+    record_property("steps", lives.steps)
     assert lives.steps >= STEPS
     # What counts targets differs in its failures only; the other lives reach the whole table.
     events = [BreakerEvent.FAILURE] if issubclass(lives, LivesOfTargets) else list(BreakerEvent)

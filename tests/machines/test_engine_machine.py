@@ -33,6 +33,7 @@ from receiver.policy.strategy import Strategy, Verify
 from receiver.policy.target import Key
 from receiver.settings import BackoffSettings, EngineSettings, StormSettings
 from tests.factories import Spy, alert, notification, parse_matcher, resolved, step, strategy
+from tests.figures import Record
 from tests.world import World
 
 STEPS: Final = 10_000
@@ -357,7 +358,7 @@ class Engine(RuleBasedStateMachine):
         assert len(self.world.spy.calls) == self.acted
 
 
-def test_the_engine_does_as_the_rules_say() -> None:
+def test_the_engine_does_as_the_rules_say(record_property: Record) -> None:
     done.clear()
     machine = settings(
         max_examples=EXAMPLES,
@@ -370,6 +371,7 @@ def test_the_engine_does_as_the_rules_say() -> None:
     Engine.TestCase.settings = machine
     Engine.TestCase("runTest").runTest()
 
+    record_property("steps", done["steps"])
     assert done["steps"] >= STEPS, done
     for what in (
         "acts", "backoff", "dormant", "resumed", "healed", "resolved", "stale", "unproven",

@@ -35,6 +35,7 @@ from receiver.policy.run import Run, State
 from receiver.policy.signal import Signal
 from receiver.policy.target import Key
 from tests.factories import alert, notification, resolved
+from tests.figures import Record
 from tests.machines.run_model import (
     APPROVAL,
     AT_MOST,
@@ -533,7 +534,9 @@ EXPECTED: Final = (
 )  # fmt: skip
 
 
-def test_every_run_goes_as_the_documentation_says(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_every_run_goes_as_the_documentation_says(
+    monkeypatch: pytest.MonkeyPatch, record_property: Record
+) -> None:
     done.clear()
 
     def counted(state: State, event: LifeEvent, **facts: Any) -> Transition:
@@ -557,6 +560,7 @@ def test_every_run_goes_as_the_documentation_says(monkeypatch: pytest.MonkeyPatc
         ),
     )
 
+    record_property("steps", done["steps"])
     assert done["steps"] >= STEPS
     rare = {what: done[what] for what in EXPECTED if done[what] < 3}
     assert not rare, (rare, done)
