@@ -15,7 +15,7 @@ export PATH := $(CURDIR)/$(BIN):$(if $(UPSTREAMS),$(CURDIR)/.tools/upstreams/$(U
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
 .PHONY: help install tools develop upstreams demo compose-demo image test docs pictures acceptance-postgres \
-  acceptance-upstreams kill-sweep kill-sweep-many many-alerts full-disk window-sweep check house bench damage mutate \
+  acceptance-upstreams reliability kill-sweep kill-sweep-many many-alerts full-disk window-sweep check house bench damage mutate \
   public-rules format lock generate clean
 
 help: ## Show this list
@@ -115,6 +115,9 @@ acceptance-upstreams: develop ## Every acceptance test with the oldest and with 
 	  sh deploy/upstreams $$generation && \
 	  $(MAKE) --no-print-directory test UPSTREAMS=$$generation ARGS='tests/acceptance $(ARGS)' || exit 1; \
 	done
+
+reliability: develop upstreams ## Bring the suite to its full figures, and write docs/reliability.md (ARGS='13 14': some rows); hours
+	$(BIN)/python -m bench.reliability $(ARGS)
 
 kill-sweep: develop upstreams ## kill -9 in the middle of every action, 20 times; a minute or two
 	KILLS=20 $(BIN)/python -m pytest --quiet tests/acceptance/test_kill_sweep.py
