@@ -105,7 +105,7 @@ class Intake:
         return recording.told(self.journal.atomically(recording.write))
 
     def submit(self, notification: Notification, done: Callable[[Stored[Admitted]], None]) -> None:
-        """Like `admit`, without waiting: *done* is told when it is durable, or why it is not.
+        """Like `admit`, without waiting: *done* is called when it is durable, or cannot be.
 
         Raises JournalError when the journal does not take it at all.
         """
@@ -240,7 +240,7 @@ class _Recording:
             vouched_by=user if user and self._intake.trusts(user) else "",
             now=now,
         )
-        # An engine beside us has its jobs in the same transaction; ours is told when it is durable.
+        # An engine beside us has its jobs in the same transaction; ours is woken afterwards.
         transaction.wake(keys_of(wants) | admitted.released)
         if notification.quarantined:
             transaction.quarantine(notification.quarantined, sender=sender, now=now)

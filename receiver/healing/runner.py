@@ -96,7 +96,7 @@ class Runner:
             try:
                 result = action.run(params, context)
             except Exception as error:  # noqa: BLE001  a plug-in's fault must not stop the rollback
-                message, output = _told(error, planned)
+                message, output = _explained(error, planned)
                 was = self._ended(was, StepState.FAILED, output, error=message)
                 yield was
                 return _stopped(planned, was)
@@ -139,7 +139,7 @@ class Runner:
             try:
                 result = action.rollback(params, context_for(planned, was), known)
             except Exception as error:  # noqa: BLE001  the others are undone all the same
-                message, output = _told(error, planned)
+                message, output = _explained(error, planned)
                 yield self._ended(was, StepState.FAILED, output, error=message)
                 whole = False
             else:
@@ -214,8 +214,8 @@ def _stopped(planned: PlannedStep, step: Step) -> Ended:
     return Ended(Outcome.FAILED, f"{planned.action}: {step.error}", acted=True)
 
 
-def _told(error: Exception, planned: PlannedStep) -> tuple[str, dict[str, str]]:
-    """What an operator is told of a failure, and what the process had printed."""
+def _explained(error: Exception, planned: PlannedStep) -> tuple[str, dict[str, str]]:
+    """Return the error for the operator, and what the process had printed."""
     if isinstance(error, ActionError):
         return str(error)[:MAX_ERROR], {"output": error.output} if error.output else {}
     log.error("action %s raised", planned.action, exc_info=error)

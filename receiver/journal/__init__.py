@@ -71,7 +71,7 @@ class Journal(ABC):
 
     @abstractmethod
     def submit(self, work: Callable[[Transaction], T], done: Callable[[Stored[T]], None]) -> None:
-        """Like `atomically`, without waiting: *done* is told what became of it.
+        """Like `atomically`, without waiting: *done* is called with what became of it.
 
         *done* is called in the journal's own thread, so it must be quick.
         """

@@ -27,7 +27,7 @@ log: Final = logging.getLogger("promheal.services")
 
 AT_ONCE: Final = 4
 PATIENCE: Final = 5.0
-"""Seconds for one answer. The manager is told less, so that what it says of a delay comes first."""
+"""Seconds for one answer. The manager gets less, so that its own message comes first."""
 _MANAGERS_PATIENCE: Final = 4.0
 PASS: Final = 30.0
 """Seconds for a pass. Who was not asked by then is among the first in the next one."""

@@ -115,7 +115,7 @@ class SettingsFile(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fie
     def change(
         self, setting: str, value: Value, *, timeout: float, about_to: Callable[[Change], None]
     ) -> Change | None:
-        """Set it; *about_to* is told before the file is touched. None when it is so already.
+        """Set it; *about_to* is called before the file is touched. None when it is so already.
 
         Raises ActionError, and then the file is as it was.
         """

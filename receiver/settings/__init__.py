@@ -171,7 +171,7 @@ class LlmSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fiel
 
 
 class NotifyChannel(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """Where people are told something. It has one of the three, each an Apprise URL."""
+    """Where messages go. It has one of the three, each an Apprise URL."""
 
     url: Annotated[str, msgspec.Meta(extra={"type": "URL of Apprise"})] | None = None
     """For one without a secret."""
@@ -186,25 +186,25 @@ class NotifyChannel(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fi
 
 
 class NotifyEvents(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """Which channels are told that this happened."""
+    """The channels that get a message when this happens."""
 
     failed: ChannelNames = ()
-    """Who is told that a run failed, was undone after a failure, or ended unknown."""
+    """For a run that failed, was undone after a failure, or ended unknown."""
     ineffective: ChannelNames = ()
-    """Who is told that all steps were done and it still fires."""
+    """For a run whose steps all succeeded while the alert still fires."""
     inconclusive: ChannelNames = ()
-    """Who is told that nothing could be proven, from the third time in a row on a target on, or
-    because Prometheus could not be asked."""
+    """For a run that proved nothing: from the third in a row on one target, or because Prometheus
+    could not be asked."""
     relapsed: ChannelNames = ()
-    """Who is told that a heal did not hold."""
+    """For a heal that did not hold."""
     rollback_failed: ChannelNames = ()
-    """Who is told that a run could not be undone."""
+    """For a run that could not be undone."""
     dormant: ChannelNames = ()
-    """Who is told that the engine is [dormant](decisions.md#dormant)."""
+    """When the engine becomes [dormant](decisions.md#dormant)."""
     breaker_permanent_open: ChannelNames = ()
-    """Who is told that a [breaker](decisions.md#breakers) opened for good."""
+    """When a [breaker](decisions.md#breakers) opens for good."""
     approval_needed: ChannelNames = ()
-    """Who is told that a run waits for a person's [approval](decisions.md#approval)."""
+    """When a run waits for a person's [approval](decisions.md#approval)."""
 
 
 class NotifySettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -212,12 +212,12 @@ class NotifySettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_f
         dict[ChannelName, NotifyChannel],
         msgspec.Meta(extra={"type": "mapping of [channels](configuration.md#a-channel)"}),
     ] = {}
-    """Where people are told something, by name."""
+    """Where messages go, by name."""
     on: NotifyEvents = NotifyEvents()
 
     @property
     def tells(self) -> bool:
-        """Whether anything is told that is not a step."""
+        """Whether any message is sent that is not a step."""
         return self.on != NotifyEvents()
 
     def __post_init__(self) -> None:

@@ -59,8 +59,8 @@ class Explanation:
                 return found
             moved |= found.moved
         carried = frozenset(told_apart_by(lost, moved))
-        # Where the successor has the same value, as a StatefulSet's pod its name, it is told by the
-        # others; where it has all of them, its series count for this very alert.
+        # Where the successor has the same value, as a StatefulSet's pod its name, it is recognised
+        # by the others; where it has all of them, its series count for this very alert.
         same = frozenset(n for n in carried if self._first.number(self._asked.still(lost, n)))
         return Ending(EMPTY, moved - same)
 
