@@ -21,7 +21,7 @@ from typing import Any, Final
 
 from receiver.bootstrap import Options
 from receiver.web.access.reloading import ReloadingConfig
-from receiver.web.application import Application
+from receiver.web.application import Application, Proxied
 from receiver.web.server.answering import OfferedRequest
 from receiver.web.server.arbiter import DEFAULTS, WebServer
 from receiver.web.server.framing import MAX_BODY
@@ -231,7 +231,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     )
 
     def build() -> Unavailable:
-        return Unavailable(Application(service, None, {}, loopback=True))
+        return Unavailable(Application(service, None, {}, Proxied(), loopback=True))
 
     settings: dict[str, object] = {
         "bind": [f"127.0.0.1:{options.port}"], "loglevel": "error", "graceful_timeout": 5,

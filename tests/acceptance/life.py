@@ -94,6 +94,7 @@ def eventful_life(folder: Path, *, pause: float = 0.0) -> Iterator[Life]:
                 port=port,
                 prometheus={"url": prometheus.url, "timeout": "3s"},
                 http={"allow": [f"{board.url}/"]},
+                backup={"folder": "backups"},
                 engine={
                     "dormant_after": DORMANT_AFTER,
                     "backoff": {"first": "1ms", "most": "1s"},

@@ -140,7 +140,12 @@ class Served:
         return found
 
     def until(
-        self, strategy: str, true: Callable[[list[dict[str, Any]]], Any], what: str = ""
+        self,
+        strategy: str,
+        true: Callable[[list[dict[str, Any]]], Any],
+        what: str = "",
+        *,
+        within: float = PATIENCE,
     ) -> list[dict[str, Any]]:
         """Wait until *true* of a strategy's runs, and return them in full, oldest first."""
 
@@ -148,15 +153,18 @@ class Served:
             runs = self.runs(strategy)
             return runs if true(runs) else None
 
-        found = wait_until(look, within=PATIENCE, what=f"{strategy}: {what}")
+        found = wait_until(look, within=within, what=f"{strategy}: {what}")
         return [self.run(run["id"]) for run in found]
 
-    def finished(self, strategy: str, number: int = 1) -> list[dict[str, Any]]:
+    def finished(
+        self, strategy: str, number: int = 1, *, within: float = PATIENCE
+    ) -> list[dict[str, Any]]:
         """Wait until *number* runs of a strategy are finished, and return these."""
         runs = self.until(
             strategy,
             lambda runs: sum(run["state"] == "finished" for run in runs) >= number,
             f"{number} finished",
+            within=within,
         )
         return [run for run in runs if run["state"] == "finished"]
 
