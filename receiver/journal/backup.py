@@ -9,7 +9,7 @@ from __future__ import annotations
 import os
 import sqlite3
 from collections.abc import Iterator, Mapping
-from contextlib import closing, contextmanager, suppress
+from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import Final
 
@@ -18,7 +18,7 @@ import msgspec
 from receiver.errors import JournalError, RefusedError, UnsoundError
 from receiver.journal.copying import TABLES
 from receiver.journal.marker import Marker, sync_folder
-from receiver.journal.sqlite_file import connect, explained, refuse_foreign
+from receiver.journal.sqlite_file import connect, explained, parts_of, refuse_foreign
 
 _ABOUT: Final = """
     create table backup (
@@ -179,10 +179,4 @@ def _sync(path: Path) -> None:
 
 def beside(journal: Path) -> list[Path]:
     """Return the files of the journal at *journal* that exist."""
-    found = []
-    for suffix in ("", "-wal", "-shm"):
-        path = journal.with_name(journal.name + suffix)
-        with suppress(OSError):
-            path.stat()
-            found.append(path)
-    return found
+    return [part for part in parts_of(journal) if part.exists()]

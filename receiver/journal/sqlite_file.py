@@ -62,8 +62,7 @@ class SqliteFile:
             self.checked = self._prepare(whole=whole)
             self.reader = opened.enter_context(closing(self.connect()))
             self.reader.execute("select 1 from generation").fetchone()  # opens all its parts
-            parts = [_beside(self._place, suffix) for suffix in _PARTS]
-            self._parts = [(part, inode(part.stat())) for part in parts]
+            self._parts = [(part, inode(part.stat())) for part in parts_of(self._place)]
             self._opened = opened.pop_all()  # all is well: they stay open until close()
 
     def connect(self) -> sqlite3.Connection:
@@ -258,5 +257,6 @@ def _migrate(connection: sqlite3.Connection, known: list[str], version: int) -> 
             log.info("the journal has schema %d now", number)
 
 
-def _beside(path: Path, suffix: str) -> Path:
-    return path.with_name(path.name + suffix)
+def parts_of(path: Path) -> list[Path]:
+    """Return the files of an open database at *path*, whether they exist or not."""
+    return [path.with_name(path.name + suffix) for suffix in _PARTS]
