@@ -290,6 +290,7 @@ def test_it_says_who_took_what_does_not_arrive(tmp_path: Path, promheal: Promhea
     assert "`promheal config alertmanager` prints the route" in found["detail"]
 
 
+@pytest.mark.slow
 def test_a_webhook_that_leads_elsewhere_is_told_apart_from_one_that_fails(
     tmp_path: Path, promheal: Promheal
 ) -> None:

@@ -107,6 +107,7 @@ def test_promtool_accepts_the_rules() -> None:
     accepts("promtool", "check", "rules", "--lint=all", "--lint-fatal", *RULE_FILES)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("path", TEST_FILES, ids=lambda path: path.stem)
 def test_the_rules_do_what_their_tests_say(path: Path) -> None:
     accepts("promtool", "test", "rules", path)

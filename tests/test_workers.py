@@ -229,6 +229,7 @@ def test_without_a_gunicorn_nothing_is_signalled(tmp_path: Path) -> None:
     assert "start it with --pid" in gone.probe(timeout=1)[0]
 
 
+@pytest.mark.slow
 def test_killed_at_any_moment_the_repetition_reaches_the_same_number(
     gunicorn: Gunicorn, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -6,6 +6,8 @@ import time
 from pathlib import Path
 from typing import Any
 
+import pytest
+
 from receiver.clients.prometheus import Prometheus
 from receiver.settings import PrometheusSettings
 from tests.acceptance.server import PATIENCE, Promheal, alert
@@ -14,6 +16,7 @@ from tests.chain import Exporter, start_prometheus, wait_until
 RULES = """groups: [{name: g, rules: [{alert: Slow, expr: latency_seconds > 1}]}]"""
 
 
+@pytest.mark.slow
 def test_heals_that_last_for_seconds_are_told_and_end(tmp_path: Path) -> None:
     strategy = {
         "match": ['alertname="Slow"'],

@@ -225,6 +225,7 @@ def test_a_stopped_prometheus_is_no_yes(watched: Watched, tmp_path: Path, spies:
         assert spies.starts() == []
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("command", ["once", "watch"])
 def test_a_file_on_the_command_line_is_the_operators_word_where_no_rule_is_known(
     watched: Watched, tmp_path: Path, spies: Spies, command: str

@@ -8,6 +8,8 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+import pytest
+
 from receiver.clients.alertmanager import Alertmanager
 from receiver.policy.fingerprint import fingerprint
 from receiver.settings import AlertmanagerSettings
@@ -108,6 +110,7 @@ def test_the_end_of_one_that_nobody_told_does_not_hide_the_other(tmp_path: Path)
         assert run["outcome"] == "healed"
 
 
+@pytest.mark.slow
 def test_it_is_healed_when_both_that_asked_have_cleared(tmp_path: Path) -> None:
     with shop(tmp_path) as it:
         it.pause(on=True)

@@ -268,6 +268,7 @@ def place(tmp_path: Path, ward: Ward, alertmanager: str) -> Iterator[Place]:
         ill.unlink()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("case", CASES, ids=lambda case: case.title.replace(" ", "-"))
 def test_each_state_says_what_it_is_everywhere(place: Place, case: Case) -> None:
     case.begin(place)

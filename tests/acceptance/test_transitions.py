@@ -67,6 +67,7 @@ def reset(terminal: Terminal, name: str, **fields: Any) -> Said:
 # ── dormancy ──
 
 
+@pytest.mark.slow
 def test_ten_targets_that_fail_make_it_dormant_until_a_person_resumes_it_with_a_reason(
     tmp_path: Path, ward: Ward, spies: Spies
 ) -> None:
@@ -567,6 +568,7 @@ def test_every_flag_is_switched_in_env_local_by_a_reload_without_a_restart(
 # ── a storm ──
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("told", [True, False], ids=["ends-are-told", "ends-are-swallowed"])
 def test_of_fifty_targets_ill_at_once_few_are_treated_at_a_time_and_all_are_healed(
     tmp_path: Path, ward: Ward, spies: Spies, told: bool

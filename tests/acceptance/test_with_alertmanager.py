@@ -240,6 +240,7 @@ def test_an_alert_fires_is_healed_proven_and_resolved(chain: Chain) -> None:
     assert server.metric("strategy_effectiveness_ratio", strategy="cure") == 1
 
 
+@pytest.mark.slow
 def test_an_action_that_does_nothing_is_ineffective_and_undone_in_reverse(chain: Chain) -> None:
     run = chain.server.finished("nothing", within=YOUNG)[0]
     assert run["outcome"] == "ineffective", run
@@ -274,6 +275,7 @@ def test_an_exporter_that_died_of_the_action_proves_nothing(chain: Chain) -> Non
     assert chain.server.metric("heals_total", strategy="kill", outcome="healed") == 0
 
 
+@pytest.mark.slow
 def test_without_prometheus_after_the_action_nothing_is_proven(tmp_path: Path) -> None:
     with chain_in(tmp_path) as chain:
         chain.exporter.set("sick", 1, service="blind")
@@ -322,6 +324,7 @@ def test_an_action_that_outlasts_the_group_interval_is_one_run(slow: Slow) -> No
         assert slow.server.metric("notifications_total", code=code) == 0
 
 
+@pytest.mark.slow
 def test_after_three_group_intervals_down_all_that_still_fires_is_handled_once(down: Down) -> None:
     server = down.server
     time.sleep(max(0.0, down.until - time.time()))

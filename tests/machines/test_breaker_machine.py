@@ -371,6 +371,7 @@ class LivesOfTargets(Lives):
         """It is not told of that."""
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("lives", [Lives, LivesOfTargets])
 def test_ten_thousand_steps_agree_with_the_history(
     lives: type[Lives], record_property: Record

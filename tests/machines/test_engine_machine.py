@@ -358,6 +358,7 @@ class Engine(RuleBasedStateMachine):
         assert len(self.world.spy.calls) == self.acted
 
 
+@pytest.mark.slow
 def test_the_engine_does_as_the_rules_say(record_property: Record) -> None:
     done.clear()
     machine = settings(

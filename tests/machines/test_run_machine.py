@@ -534,6 +534,7 @@ EXPECTED: Final = (
 )  # fmt: skip
 
 
+@pytest.mark.slow
 def test_every_run_goes_as_the_documentation_says(
     monkeypatch: pytest.MonkeyPatch, record_property: Record
 ) -> None:
