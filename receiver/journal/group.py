@@ -1,6 +1,9 @@
-"""Group commit: one writer thread; all work that is queued when it is free shares one transaction.
+"""Group commit: all work that is queued while another is stored shares one transaction.
 
-Work that fails takes nothing else with it: the group is run again, each piece in its own savepoint.
+A writer thread stores the queue. Whoever can wait for the disk, and finds nobody writing, stores
+what it has by itself: two changes of thread less, each of which costs milliseconds on a machine
+whose cores are busy. Work that fails takes nothing else with it: the group is run again, each piece
+in its own savepoint.
 """
 
 from __future__ import annotations
@@ -56,6 +59,10 @@ class GroupJournal(Journal, Generic[Tx]):
         self._proven = True
         """Whether the transaction proves that we can store: an empty one succeeds anyhow."""
         self._putting = threading.Lock()
+        self._behind = 0
+        """Pieces in the queue, or in the writer thread's hands; changed under `_putting`."""
+        self._writing = threading.Lock()
+        """Held by whoever stores: one at a time."""
         self._thread = threading.Thread(target=self._write, name="journal", daemon=True)
 
     @property
@@ -63,6 +70,14 @@ class GroupJournal(Journal, Generic[Tx]):
         return self._thread.is_alive()
 
     def atomically(self, work: Callable[[Tx], T]) -> T:
+        self._require_open()
+        # What is queued already goes first, or it might never come to its turn.
+        if self._behind == 0 and self._writing.acquire(blocking=False):
+            try:
+                self._require_open()
+                return self._store_alone(work)
+            finally:
+                self._writing.release()
         waiting = threading.Lock()  # the cheapest thing that one thread can wait for
         waiting.acquire()
         found: list[Stored[T]] = []
@@ -112,11 +127,23 @@ class GroupJournal(Journal, Generic[Tx]):
         """Whether an error that the work raised is the database's."""
         return False
 
+    def _require_open(self) -> None:
+        """Raise JournalError while no work is taken."""
+        if self._closed:
+            raise JournalError("the journal is closed")
+
     def _put(self, piece: Work) -> None:
-        with self._putting:  # or it would be put behind the last piece, and never be run
-            if self._closed:
+        self._require_open()
+        with self._putting:
+            if self._closed:  # it would be put behind the last piece, and never be run
                 raise JournalError("the journal is closed")
+            self._behind += 1
             self._queue.put(piece)
+
+    def _store_alone(self, work: Callable[[Tx], T]) -> T:
+        found: list[Stored[T]] = []
+        self._store([Work(work, found.append)])
+        return found[0].value
 
     def _write(self) -> None:
         closing = False
@@ -129,9 +156,13 @@ class GroupJournal(Journal, Generic[Tx]):
                     break
             closing = batch[-1].function is None
             work = [piece for piece in batch if piece.function is not None]
-            if work:
-                self._store(work)
-        self._end()
+            with self._writing:
+                if work:
+                    self._store(work)
+                if closing:
+                    self._end()
+            with self._putting:
+                self._behind -= len(work)
 
     def _store(self, batch: list[Work]) -> None:
         """Store a group, and call each piece's `done`. Raises nothing: the thread goes on.

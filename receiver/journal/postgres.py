@@ -180,10 +180,10 @@ class PostgresJournal(GroupJournal[PostgresTransaction]):
 
         return checked
 
-    def _put(self, piece: Work) -> None:
+    def _require_open(self) -> None:
+        super()._require_open()
         if self._away:
             raise JournalError(self._away)
-        super()._put(piece)
 
     def _begin(self) -> PostgresTransaction:
         writer = self._writer

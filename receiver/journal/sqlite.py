@@ -13,7 +13,7 @@ from typing import Final, TypeVar
 
 from receiver.errors import JournalError, UnsoundError
 from receiver.journal.condition import CHECKING, SOUND, JournalCondition, JournalState
-from receiver.journal.group import CannotStore, GroupJournal, Work
+from receiver.journal.group import CannotStore, GroupJournal
 from receiver.journal.marker import Marker, marker_path
 from receiver.journal.rescue import Rescue
 from receiver.journal.sqlite_file import SqliteFile, check, explained
@@ -152,11 +152,11 @@ class SqliteJournal(GroupJournal[SqliteTransaction]):
 
     # -- how a transaction begins, ends and is undone
 
-    def _put(self, piece: Work) -> None:
+    def _require_open(self) -> None:
+        super()._require_open()
         condition = self._condition if self._rescue.loss is None else self.condition
-        if not condition.stores and not self._closed:
+        if not condition.stores:
             raise JournalError(str(condition))
-        super()._put(piece)
 
     def _begin(self) -> SqliteTransaction:
         if self._writer is None:
