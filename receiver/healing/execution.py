@@ -14,11 +14,11 @@ import msgspec
 from receiver.clock import Clock
 from receiver.healing.aftermath import Aftermath
 from receiver.healing.proof import Verification
-from receiver.healing.steps import Steps
+from receiver.healing.steps import Opening, Steps
 from receiver.journal import Journal, Transaction
 from receiver.policy.life import TABLE, Effect, LifeEvent, Occurrence, Transition, heard, transition
 from receiver.policy.role import DUTIES, UNBOUND, At, Duty, HandOver, Next, ProcessRole
-from receiver.policy.run import Run, State, StepState
+from receiver.policy.run import Plan, Run, State, StepState
 from receiver.reporting.metrics import ROLLBACKS, VERIFICATIONS
 
 _CANCELLED_BETWEEN: Final = frozenset({State.WAITING, State.VERIFYING})
@@ -43,8 +43,16 @@ class Healing:
         self._clock = clock
         self._role = role
 
-    def carry(self, run: Run) -> Next:
-        """Do what can be done for *run* now; return when to look again."""
+    def opening(self, plan: Plan) -> Opening | None:
+        """Return what writes the first step of *plan* down with its run, where it can be."""
+        here = self._role.carries(State.ACTING, plan.runs_on)
+        return self._steps.opening(plan) if here else None
+
+    def carry(self, run: Run, opening: Opening | None = None) -> Next:
+        """Do what can be done for *run* now; return when to look again.
+
+        *opening*: that of the transaction that has just let it begin.
+        """
         event: LifeEvent | None = None
         while run.state is not State.FINISHED:
             if run.state is State.WAITING and not run.cancel and not self._due(run):
@@ -52,7 +60,8 @@ class Healing:
                 return At(run.until)
             if not self._role.carries(run.state, run.runs_on):
                 return HandOver(run.runs_on if DUTIES[run.state] is Duty.EXECUTE else UNBOUND)
-            occurrence = self._turn(run, resumed=event is LifeEvent.DUE)
+            occurrence = self._turn(run, resumed=event is LifeEvent.DUE, opening=opening)
+            opening = None
             event, change, run = self._commit(run, occurrence)
             if Effect.FREE_SLOT in change.effects:
                 self._aftermath.pass_on()
@@ -62,13 +71,13 @@ class Healing:
         self._aftermath.released(run)
         return At(self._clock())  # it may still fire: look at once, and let the guards decide
 
-    def _turn(self, run: Run, *, resumed: bool) -> Occurrence:
+    def _turn(self, run: Run, *, resumed: bool, opening: Opening | None) -> Occurrence:
         """Do the work of the state that *run* is in. *resumed*: a timer has just ended."""
         if run.cancel and run.state in _CANCELLED_BETWEEN:
             return Occurrence(event=LifeEvent.CANCELLED)
         match run.state:
             case State.ACTING:
-                return self._steps.forward(run, resumed=resumed)
+                return self._steps.forward(run, resumed=resumed, opening=opening)
             case State.WAITING:
                 return Occurrence(event=LifeEvent.DUE)
             case State.VERIFYING:
@@ -146,6 +155,8 @@ class Healing:
             case Effect.COUNT_ROLLBACK:
                 result = "done" if event is LifeEvent.UNDONE else "failed"
                 transaction.count(ROLLBACKS.name, run.strategy, result)
+            case Effect.BEGIN_STEP:
+                pass  # it is decided on elsewhere (receiver.healing.settling)
             case Effect.FREE_SLOT | Effect.RELEASE:
                 pass  # once it is committed
 

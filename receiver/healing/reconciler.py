@@ -20,7 +20,8 @@ from receiver.healing.choice import choose
 from receiver.healing.execution import Healing
 from receiver.healing.facts import Facts
 from receiver.healing.plan import plan_or_fault
-from receiver.healing.settling import Settling, asking
+from receiver.healing.settling import Settled, Settling, asking
+from receiver.healing.steps import Opening
 from receiver.journal import Episode, Journal, Transaction
 from receiver.policy.alert import Alert
 from receiver.policy.decide import Decision, decide
@@ -157,14 +158,30 @@ class Reconciler:
             return Rest()
         case = Case(config, strategy, key.target)
         asked = choose(self._facts, case, seen.episodes, seen.situation)
-        episode = asked.episode
         planned = plan_or_fault(case, asked)
         before = None if seen.situation is None else seen.situation.past.last_healed
-        settled = self._journal.atomically(
-            lambda t: self._settling.settle(t, case, asked, planned, before)
-        )
-        if settled is None:
-            return At(self._clock())  # it may act now, and what was left unasked is asked first
+        # Taken before, for nothing is called started that would then have to wait.
+        opening = None
+        if asked.complete and planned.plan is not None:
+            opening = self._healing.opening(planned.plan)
+        try:
+            settled = self._journal.atomically(
+                lambda t: self._settling.settle(t, case, asked, planned, before, opening)
+            )
+            if settled is None:
+                return At(self._clock())  # it may act now, and what was left unasked is asked first
+            return self._follow(case, asked, settled, place, opening)
+        finally:
+            if opening is not None:
+                opening.slot.give_back()
+
+    def _follow(
+        self, case: Case, asked: Asked, settled: Settled, place: str | None, opening: Opening | None
+    ) -> Next:
+        """Do what follows from a decision, now that it is written down.
+
+        *place* is what the run was woken to take, if anything.
+        """
         verdict = settled.verdict
         settled.tell(case.key)
         if place is not None and verdict.reason != place:
@@ -173,20 +190,20 @@ class Reconciler:
             self._aftermath.pass_on(Reason(place))
         if verdict.answer is Answer.ALLOW:
             assert settled.run is not None
-            return self._act(settled.run)
+            return self._act(settled.run, opening)
         if settled.news and verdict.reason is Reason.AWAITING_APPROVAL:
             self._asked()
-        if settled.news and verdict.reason is Reason.DRY_RUN and episode is not None:
-            self._would_have(case.key, episode.alert, asked)
+        if settled.news and verdict.reason is Reason.DRY_RUN and asked.episode is not None:
+            self._would_have(case.key, asked.episode.alert, asked)
         return Rest() if verdict.until is None else At(verdict.until)
 
-    def _act(self, run: Run) -> Next:
+    def _act(self, run: Run, opening: Opening | None) -> Next:
         if run.acted_at is not None and run.plan is not None:
             self._metrics.alert_to_action.labels(run.strategy).observe(
                 max(0.0, run.acted_at - float(run.plan.alert["starts_at"])),
                 exemplar=of_run(run.id),
             )
-        return self._healing.carry(run)
+        return self._healing.carry(run, opening)
 
     def _drop(self, pending: Run, why: str) -> None:
         outcome = transition(State.PENDING, LifeEvent.DENIED).end

@@ -17,10 +17,11 @@ from receiver.healing.choice import MOST
 from receiver.healing.facts import Facts
 from receiver.healing.plan import Planned
 from receiver.healing.relapse import relapsed
+from receiver.healing.steps import Opening
 from receiver.journal import Episode, Transaction
 from receiver.policy.decide import Decision, decide
 from receiver.policy.guards.situation import Answer, Reason, Verdict
-from receiver.policy.life import LifeEvent, transition
+from receiver.policy.life import Effect, LifeEvent, transition
 from receiver.policy.run import Plan, Run, State
 from receiver.policy.signal import Signal
 from receiver.policy.target import Key
@@ -75,13 +76,14 @@ class Settling:
         asked: Asked,
         planned: Planned,
         healed_at: float | None,
+        opening: Opening | None,
     ) -> Settled | None:
         """Decide on the history as it is now, and write down what follows from it.
 
         None, and nothing is written, when what was in the way while we asked has gone, since the
         questions that did not matter then matter now; and when the alert that it was asked about
         has ended meanwhile, and others still ask. *healed_at* is when the target was last proven
-        healed.
+        healed. *opening* writes the first step down with a run that begins.
         """
         # An alert that came while we asked has waked us once more; now nothing is planned for it.
         those = () if planned == Planned() else asking(transaction, case.key)
@@ -105,7 +107,7 @@ class Settling:
         decision = decide(situation)
         if decision.verdict.answer is Answer.ALLOW and not asked.complete:
             return None
-        run = self._follow(transaction, case, episode, run, planned, decision.verdict, now)
+        run = self._follow(transaction, case, episode, run, planned, decision.verdict, now, opening)
         news = _record(transaction, case.key, decision, run, now)
         for over in asked.over:  # now that the decision has named it
             transaction.give_up(before=now - situation.bounds.stale_after, episode=over)
@@ -120,6 +122,7 @@ class Settling:
         planned: Planned,
         verdict: Verdict,
         now: float,
+        opening: Opening | None,
     ) -> Run | None:
         """Do to the run what follows from a verdict on *episode*, and return it."""
         change = transition(State.PENDING, _EVENTS[verdict.answer])
@@ -131,6 +134,8 @@ class Settling:
                 if planned.fault:
                     failed = transition(run.state, LifeEvent.UNPLANNABLE).end
                     run = self._aftermath.finish(transaction, run, failed, planned.fault)
+                elif Effect.BEGIN_STEP in change.effects and opening is not None:
+                    run = opening.begin(transaction, run)
             case State.PENDING:
                 assert episode is not None
                 known = None if run is None else run.asked_at

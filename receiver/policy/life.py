@@ -52,6 +52,9 @@ class LifeEvent(StrEnum):
 class Effect(StrEnum):
     """What a transition does besides changing the state."""
 
+    BEGIN_STEP = "begin_step"
+    """The first step is written down as started in the same transaction, where it is executed here
+    and a slot was taken for it before."""
     CLOSE_STEPS = "close_steps"
     """A step that was left started gets its end, in the same transaction."""
     COUNT_PROOF = "count_proof"
@@ -96,7 +99,7 @@ _PROVES: Final = Effect.COUNT_PROOF
 _FREES: Final = (Effect.FREE_SLOT,)
 
 TABLE: Final[dict[tuple[State, LifeEvent], Transition]] = {
-    (_P, LifeEvent.ALLOWED): Transition(_A),
+    (_P, LifeEvent.ALLOWED): Transition(_A, effects=(Effect.BEGIN_STEP,)),
     (_P, LifeEvent.POSTPONED): Transition(_P),
     (_P, LifeEvent.DENIED): _ends(Outcome.CANCELLED),
     (_P, LifeEvent.CANCELLED): _ends(Outcome.CANCELLED),
