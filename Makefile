@@ -47,7 +47,7 @@ develop: $(VENV)/developed .tools/developed .tools/grafana-types/installed ## Ad
 # Debian's names; deploy/debian-tools says what `:` and `?` mean.
 TOOLS      := prometheus prometheus-alertmanager
 TEST_TOOLS := promtool:promtool libfaketime wrk libluajit-5.1-2 libluajit-5.1-common
-TEST_TOOLS += curl:curl ip:iproute2 jq:jq nft:nftables systemd-analyze:systemd
+TEST_TOOLS += webhook:webhook curl:curl ip:iproute2 jq:jq nft:nftables systemd-analyze:systemd
 TEST_TOOLS += postgresql postgresql-client victoria-metrics?
 # What tests let manage services: containers without a registry, and systemd where it is not there.
 TEST_TOOLS += podman conmon crun busybox-static systemctl:systemd
@@ -148,7 +148,7 @@ check: develop upstreams ## Lint, types, layers, formats, generated files, shipp
 house: $(VENV)/developed ## Measure the packages: rooms, arrows, layers, sizes, names that stand in two files
 	$(BIN)/python -m bench.house
 
-bench: develop ## Measure beside bare Flask (ARGS=scale: SQLite and PostgreSQL; ARGS=capacity: a plan; ARGS=history: many runs; ARGS='before CLONE': a change; ARGS=workers: its worker class)
+bench: develop ## Measure beside Flask and webhook (ARGS=latency, path, acceptance: a part; ARGS=curves: more of everything; ARGS=scale: SQLite and PostgreSQL; ARGS=capacity: a plan; ARGS=history: many runs; ARGS='before CLONE': a change; ARGS=workers: its worker class)
 	$(BIN)/python -m bench $(ARGS)
 
 damage: $(VENV)/developed ## Damage copies of a journal at random, and count what the check at the start finds

@@ -1,11 +1,14 @@
-"""Which measurement? `python -m bench [NAME] [OPTION...]`; without a name, beside bare Flask."""
+"""Which measurement? `python -m bench [NAME] [OPTION...]`; without a name, `performance`."""
 
 from __future__ import annotations
 
 import sys
 from importlib import import_module
 
-NAMES = ("beside_flask", "before", "scale", "capacity", "damage", "history", "workers")
+NAMES = (
+    "performance", "latency", "path", "acceptance", "curves", "before", "scale", "capacity",
+    "damage", "history", "workers",
+)  # fmt: skip
 
 name, arguments = NAMES[0], sys.argv[1:]
 if arguments and arguments[0] in NAMES:

@@ -10,7 +10,7 @@ from contextlib import ExitStack
 from pathlib import Path
 
 from bench import servers
-from bench.beside_flask import at_rest, throughput
+from bench.acceptance import at_rest, throughput
 from bench.load import show, spread, to_action
 
 

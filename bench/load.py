@@ -96,21 +96,23 @@ def spread(taken: Sequence[float]) -> dict[str, float]:
     }
 
 
+def body(name: str, instances: Sequence[str]) -> bytes:
+    """Return a notification with an alert for each instance."""
+    alerts = [
+        {
+            "status": "firing",
+            "labels": {"alertname": name, "instance": instance},
+            "startsAt": "2026-01-01T00:00:00Z",
+        }
+        for instance in instances
+    ]
+    return json.dumps({"version": "4", "alerts": alerts}).encode()
+
+
 def post(server: Server, name: str, instances: Sequence[str]) -> int:
     """Send one notification with an alert for each instance; return when, in nanoseconds."""
-    body = {
-        "version": "4",
-        "alerts": [
-            {
-                "status": "firing",
-                "labels": {"alertname": name, "instance": instance},
-                "startsAt": "2026-01-01T00:00:00Z",
-            }
-            for instance in instances
-        ],
-    }
     request = urllib.request.Request(
-        f"{server.url}/webhook", json.dumps(body).encode(), {"Content-Type": "application/json"}
+        f"{server.url}/webhook", body(name, instances), {"Content-Type": "application/json"}
     )
     before = time.time_ns()
     urllib.request.urlopen(request, timeout=30).close()
@@ -131,3 +133,24 @@ def show(title: str, rows: Sequence[dict[str, Any]]) -> None:
     print(f"\n{title}\n")
     for line in cells:
         print("  ".join(cell.rjust(width) for cell, width in zip(line, widths, strict=True)))
+
+
+def table(title: str, rows: Sequence[dict[str, Any]]) -> None:
+    """Print rows as a table of the docs, in Markdown."""
+    if not rows:
+        return
+    header = list(rows[0])
+    cells = [header, *[[str(row[name]) for name in header] for row in rows]]
+    widths = [max(3, *(len(line[column]) for line in cells)) for column in range(len(header))]
+    kinds = [isinstance(rows[0][name], int | float) for name in header]
+    rule = [
+        ("-" * (width - 1) + ":") if right else "-" * width
+        for width, right in zip(widths, kinds, strict=True)
+    ]
+    print(f"\n{title}\n")
+    for line in (cells[0], rule, *cells[1:]):
+        padded = [
+            cell.rjust(width) if right else cell.ljust(width)
+            for cell, width, right in zip(line, widths, kinds, strict=True)
+        ]
+        print(f"| {' | '.join(padded)} |", flush=True)

@@ -11,7 +11,7 @@ import subprocess
 import sys
 import time
 import urllib.request
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -124,7 +124,7 @@ def flask(folder: Path, app: str, threads: int) -> Iterator[Server]:
         "--log-level", "warning", "--no-control-socket", f"bench.baselines:{app}",
     ]  # fmt: skip
     environ = {**os.environ, "BENCH_DATABASE": str(folder / "baseline.db")}
-    with _running(f"Flask, {app}", command, port, "/webhook", folder, environ) as server:
+    with running(f"Flask, {app}", command, port, "/webhook", folder, environ) as server:
         yield server
 
 
@@ -150,10 +150,12 @@ def promheal(
     storage: str | None = None,
     until: str = "/-/ready",
     checkout: Path | None = None,
+    environ: Mapping[str, str] | None = None,
 ) -> Iterator[Server]:
     """Run a promheal with the files in *folder*; its journal is there too unless *storage* says.
 
-    It is up when *until* answers. *checkout*: another clone, after its `make develop`.
+    It is up when *until* answers. *checkout*: another clone, after its `make develop`. *environ* is
+    more for its environment.
     """
     port = free_port()
     python = sys.executable if checkout is None else str(checkout / ".venv/bin/python")
@@ -162,13 +164,13 @@ def promheal(
         "--storage.url", storage or f"sqlite:///{folder}/promheal.db",
         "--web.listen-address", f"127.0.0.1:{port}", "--log.level", "warn", *options,
     ]  # fmt: skip
-    environ = dict(os.environ)
-    with _running(name, argv, port, until, folder, environ, cwd=checkout) as server:
+    whole = {**os.environ, **(environ or {})}
+    with running(name, argv, port, until, folder, whole, cwd=checkout) as server:
         yield server
 
 
 @contextmanager
-def _running(
+def running(
     name: str,
     command: list[str],
     port: int,
@@ -178,10 +180,11 @@ def _running(
     *,
     cwd: Path | None = None,
 ) -> Iterator[Server]:
+    """Run a server within the block. It is up when *path* answers; empty: when it listens."""
     log = (folder / f"{name}.log").open("wb")
     process = subprocess.Popen(command, stdout=log, stderr=log, env=environ, cwd=cwd)
     try:
-        _wait(f"http://127.0.0.1:{port}{path}", process, Path(log.name))
+        _wait(port, path, process, Path(log.name))
         yield Server(name, f"http://127.0.0.1:{port}", process.pid)
     finally:
         process.send_signal(signal.SIGTERM)
@@ -192,11 +195,15 @@ def _running(
         log.close()
 
 
-def _wait(url: str, process: subprocess.Popen[bytes], log: Path) -> None:
+def _wait(port: int, path: str, process: subprocess.Popen[bytes], log: Path) -> None:
     deadline = time.monotonic() + 90  # on a busy machine
+    url = f"http://127.0.0.1:{port}{path}"
     while time.monotonic() < deadline and process.poll() is None:
         try:
-            urllib.request.urlopen(url, timeout=1).close()
+            if path:
+                urllib.request.urlopen(url, timeout=1).close()
+            else:
+                socket.create_connection(("127.0.0.1", port), 1).close()
         except urllib.error.HTTPError as error:
             if error.code == 405:  # a webhook that takes only POST is up as well
                 return

@@ -1,4 +1,4 @@
-"""Measure promheal beside bare Flask: throughput, latency to the action, memory and CPU at rest."""
+"""How many notifications are accepted, beside Flask and `webhook`? And what does rest cost?"""
 
 from __future__ import annotations
 
@@ -12,8 +12,8 @@ from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
-from bench import servers
-from bench.load import load, show, spread, to_action
+from bench import peers, servers
+from bench.load import load, table
 from bench.servers import Server
 
 CONCURRENCY = (1, 8, 32)
@@ -78,28 +78,34 @@ def at_rest(every: Sequence[Server], seconds: float) -> list[Any]:
     return rows
 
 
+def measure(rounds: int, seconds: float, idle: float, threads: int) -> dict[str, list[Any]]:
+    """Return what stands in each table, by its title."""
+    with ExitStack() as stack:
+        folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="promheal-bench-")))
+        bare = stack.enter_context(servers.flask(folder, "bare", threads))
+        durable = stack.enter_context(servers.flask(folder, "durable", threads))
+        go = stack.enter_context(peers.webhook(folder))
+        ours = stack.enter_context(servers.promheal(servers.configure(folder / "promheal")))
+        resting = f"At rest, {idle:g} s, all processes of a server together"
+        every = [(bare, "Bench"), (durable, "Bench"), (go, "Bench"), (ours, "Bench")]
+        return {
+            resting: at_rest([bare, durable, go, ours], idle),
+            "Accepted, median of the rounds; ratio to bare Flask": throughput(
+                [*every, (ours, WATCHED)], rounds, seconds
+            ),
+        }
+
+
 def main(arguments: Sequence[str]) -> None:
-    parser = argparse.ArgumentParser(prog="python -m bench", description=__doc__)
-    parser.add_argument("--rounds", type=int, default=3, help="of each measurement (3)")
+    parser = argparse.ArgumentParser(prog="python -m bench acceptance", description=__doc__)
+    parser.add_argument("--rounds", type=int, default=5, help="of each measurement (5)")
     parser.add_argument("--seconds", type=float, default=2.0, help="of load in a round (2)")
     parser.add_argument("--idle", type=float, default=60.0, help="seconds at rest (60)")
     parser.add_argument("--threads", type=int, default=8, help="of the Flask baselines (8)")
     parser.add_argument("--json", type=Path, help="write all figures to this file as well")
     options = parser.parse_args(arguments)
-    with ExitStack() as stack:
-        folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="promheal-bench-")))
-        bare = stack.enter_context(servers.flask(folder, "bare", options.threads))
-        durable = stack.enter_context(servers.flask(folder, "durable", options.threads))
-        ours = stack.enter_context(servers.promheal(servers.configure(folder / "promheal")))
-        report = {"at_rest": at_rest([bare, durable, ours], options.idle)}
-        show(f"At rest, {options.idle:g} s, all processes of a server together", report["at_rest"])
-        report["to_action"] = [spread(to_action(ours, range(100)))]
-        show("From POST to the action's process running", report["to_action"])
-        report["throughput"] = throughput(
-            [(bare, "Bench"), (durable, "Bench"), (ours, "Bench"), (ours, WATCHED)],
-            options.rounds,
-            options.seconds,
-        )
-        show("Accepted, median of the rounds; ratio to bare Flask", report["throughput"])
+    report = measure(options.rounds, options.seconds, options.idle, options.threads)
+    for title, rows in report.items():
+        table(title, rows)
     if options.json:
         options.json.write_text(json.dumps(report, indent=1) + "\n")
