@@ -155,7 +155,7 @@ def test_new_strategies_see_what_fires_already(world: World) -> None:
     named = strategy(name="new", match=(parse_matcher('service="checkout"'),))
     world.strategies = Strategies([named])
 
-    world.intake.rematch()
+    world.intake.matching.run()
 
     assert world.journal.read(lambda t: t.keys()) == {("new", KEY[1])}
 

@@ -264,15 +264,21 @@ def test_a_decision_is_repeated_while_the_target_fires_without_a_break(journal: 
     assert decided() == (True, 5, 1), "nobody has looked in between"
 
 
-def test_rematching_asks_anew_for_everything_that_fires(journal: Journal) -> None:
+def test_what_fires_is_matched_anew_page_by_page(journal: Journal) -> None:
     several = [alert(labels={"alertname": "A", "service": f"s{n}"}) for n in range(3)]
     admit(journal, *several, wants=tuple(Want("old", "t", a.fingerprint) for a in several))
+    first = journal.read(lambda t: t.firing_after(0, limit=2))
+    assert [asked for _, asked in first] == [{("old", "t")}] * 2
+    (last,) = journal.read(lambda t: t.firing_after(first[-1][0].id, limit=2))
 
-    journal.atomically(
-        lambda t: t.rematch(lambda a: [Want("new", a.labels["service"], a.fingerprint)])
+    concerned = journal.atomically(
+        lambda t: t.match_anew([last[0].id], [Want("new", "s2", last[0].alert.fingerprint)])
     )
 
-    assert journal.read(lambda t: t.keys()) == {("new", "s0"), ("new", "s1"), ("new", "s2")}
+    assert concerned == {("old", "t"), ("new", "s2")}
+    asked = [asked for _, asked in journal.read(lambda t: t.firing_after(0, limit=9))]
+    assert asked == [{("old", "t")}, {("old", "t")}, {("new", "s2")}]
+    assert journal.read(lambda t: t.number_firing()) == 3
 
 
 labels = st.dictionaries(st.text(min_size=1), st.text(), min_size=1, max_size=4)

@@ -123,6 +123,9 @@ def _run(t: Transaction) -> None:
 ASKED: dict[str, Callable[[Transaction], object]] = {
     "start": lambda t: (t.newest(), t.keys(), t.dormancy()),
     "notification": _admit,
+    "what fires, matched anew": lambda t: (
+        t.number_firing(), t.firing_after(0, limit=50), t.match_anew([LONG + 1], []),
+    ),
     "what the guards rest on": lambda t: t.history(
         KEY, now=NOW, but=0, since=NOW - DAY / 2, most=100, lately=NOW - 600
     ),

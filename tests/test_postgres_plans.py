@@ -107,6 +107,8 @@ ASKED: dict[str, dict[str, Any]] = {
     "breaker_events_of_run": {"run": 10**9},
     "open_episodes": {"limit": 10, "offset": 0},
     "open_alerts": {},
+    "firing_after": {"after": 0, "limit": 10},
+    "wanted_after": {"after": 0, "last": 10},
     "give_up": {"before": LATE},
     "prune_runs": {"before": 0.0, "limit": 10},
     "prune_decisions": {"before": 0.0, "limit": 10},

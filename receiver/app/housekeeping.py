@@ -90,8 +90,9 @@ class Housekeeping:
         self._intake.settle()
         if not self._leading.is_set():
             return
-        before = self._clock() - self._current.config().settings.engine.stale_after
-        self._journal.atomically(lambda t: t.give_up(before=before))
+        if not self._intake.matching.due:  # or what a strategy will ask for would be given up
+            before = self._clock() - self._current.config().settings.engine.stale_after
+            self._journal.atomically(lambda t: t.give_up(before=before))
         self._reconciler.resync(idle=True)
         self._healing_log.write()
 

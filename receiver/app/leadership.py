@@ -121,14 +121,14 @@ class Leadership:
         """Why the journal could not be read at the start; nothing acts before it is."""
 
     def start(self) -> None:
-        """Match anew what fires, then act as soon as no other process does.
+        """Match anew what fires, and act as soon as no other process does.
 
         A file that cannot be used now is waited for, beside what is served.
         """
         decides = self._options.role.decides
         if self._journal.shared:
             if decides:
-                self._intake.rematch()
+                self._intake.matching.begin()
             self._begin()
             if not decides:
                 return
@@ -163,12 +163,13 @@ class Leadership:
             self._closing.wait(LEAD_AGAIN if self._journal.shared else LOCK_AGAIN)
 
     def _read(self) -> bool:
-        """Go on with the journal's clock, and match anew what fires in it, if it can be read."""
+        """Go on with the journal's clock, and match anew what fires in it, once it can be read."""
         try:
             if not self._clock.known:
                 self._clock.go_on_with(journal_clock(self._journal))
             if self._options.role.decides:
-                self._intake.rematch()
+                self._intake.matching.try_to_store()
+                self._intake.matching.begin()
         except JournalError as error:
             if str(error) != self.unread:
                 log.error("nothing acts: %s", error)  # noqa: TRY400

@@ -44,7 +44,6 @@ log: Final = logging.getLogger("promheal")
 
 SENDING: Final = 2.0
 """Seconds that the end waits for a message that is being sent; else the next start sends it."""
-_LATER: Final = "what fires is matched by the new strategies when the journal can store: %s"
 
 
 class Promheal:
@@ -193,12 +192,11 @@ class Promheal:
         self.metrics.expect(loaded.strategies.names, self.actions.names)
         self.housekeeping.refresh()
         warnings = [format_problem(problem) for problem in loaded.problems]
+        warnings += self.intake.matching.reload()
         try:
-            self.intake.rematch()
             self.reconciler.resync()
         except JournalError as error:
-            log.warning(_LATER, error)
-            warnings.append(_LATER % error)
+            log.warning("resync failed, retried: %s", error)
         log.info("configuration reloaded", extra={"hash": loaded.hash[:12]})
         return warnings
 
@@ -236,6 +234,7 @@ class Promheal:
     def close(self, timeout: float = 25.0) -> None:
         """End: what acts may finish within *timeout* seconds, nothing new begins."""
         self._leadership.stop()
+        self.intake.matching.stop()
         if not self.housekeeping.stop(min(timeout, 5.0)):
             log.warning("ended while background tasks were running")
         if not self.engine.stop(timeout):
@@ -259,6 +258,7 @@ class Promheal:
             dry_run=config.dry_run,
             pause_file=_existing(config.pause_file),
             queue_length=self.engine.length,
+            unmatched=self.intake.matching.left,
             last_consider=self.reconciler.last_consider,
             last_heartbeat=beat and beat + lead,
             last_notification=accepted and accepted + lead,

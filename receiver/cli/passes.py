@@ -91,7 +91,7 @@ def acting_service(config_file: Path, storage_url: str, *, dry_run: bool) -> Ite
                     f"a server acts on {storage_url}, and one at a time may; let Alertmanager tell "
                     "it, or name a journal of your own with --storage.url"
                 )
-            service.intake.rematch()
+            service.intake.matching.run()
         if not service.config.settings.flags.auto_detection:
             log.warning("auto detection is switched off: no strategy is asked")
         yield service

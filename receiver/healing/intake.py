@@ -25,6 +25,7 @@ from receiver.healing.delivery_alerts import (
     tells_the_way,
 )
 from receiver.healing.rejections import Rejections
+from receiver.healing.rematch import Rematch
 from receiver.healing.wants import keys_of, wants_of
 from receiver.journal import Admission, Admitted, Episode, Journal, Stored, Transaction, Want
 from receiver.policy.alert import Alert, Notification, Status
@@ -90,11 +91,11 @@ class Intake:
         self.last_notification = 0.0
         """When a notification was last accepted, as `last_heartbeat`."""
         self.last_test: ArrivedTest | None = None
-        self._rematching = False  # what fires is not matched by these strategies yet
         self._aside = 0  # alerts that were set aside since it was logged
         self._aside_told: float | None = None  # when it was, by the monotonic clock
         self._telling = threading.Lock()
         self.rejections = Rejections(journal)
+        self.matching = Rematch(journal=journal, strategies=strategies, wake=wake)
 
     def admit(self, notification: Notification) -> Admitted:
         """Record a notification and wake what it concerns; when this returns it is durable.
@@ -127,8 +128,7 @@ class Intake:
         """
         try:
             self.rejections.store()
-            if self._rematching:
-                self.rematch()
+            self.matching.run()
             self._back_fill()
             self._conflicts.settle()
         except JournalError as error:
@@ -140,17 +140,6 @@ class Intake:
             threading.Thread(target=self.settle, name=name, daemon=True).start()
         except RuntimeError as error:
             log.warning("%s; what is left to do is done at the next resync", error)
-
-    def rematch(self) -> None:
-        """Match everything that fires anew: the strategies have changed.
-
-        Raises JournalError when that cannot be stored; then `settle` does it as soon as it can be.
-        """
-        self._rematching = True
-        strategies = self.strategies()
-        self.journal.atomically(lambda t: t.rematch(lambda alert: wants_of(strategies, [alert])))
-        if strategies is self.strategies():
-            self._rematching = False
 
     def tell_aside(self, notification: Notification) -> None:
         """Log that alerts were set aside: once a minute, whoever sends how many of them."""
@@ -227,7 +216,7 @@ class _Recording:
 
     def write(self, transaction: Transaction) -> tuple[Admitted, list[Want]]:
         notification, now = self._notification, self._intake.clock()
-        # A reload's `rematch` must miss nothing that was on its way.
+        # After a reload nothing that was on its way may be missed.
         strategies = self._intake.strategies()
         unchanged = strategies is self._strategies
         wants = self._wants if unchanged else wants_of(strategies, self._firing)

@@ -131,10 +131,10 @@ class Reconciler:
         run, strategy = transaction.unfinished(key), config.strategies.get(key.strategy)
         if run is not None and run.state is not State.PENDING:
             return _Seen(run)
-        episodes = asking(transaction, key)
         if strategy is None:
-            return _Seen(run, episodes)
-        return self._see(transaction, Case(config, strategy, key.target), episodes)
+            return _Seen(run)
+        case = Case(config, strategy, key.target)
+        return self._see(transaction, case, asking(transaction, case))
 
     def _see(self, transaction: Transaction, case: Case, episodes: Sequence[Episode]) -> _Seen:
         run = transaction.unfinished(case.key)

@@ -86,7 +86,7 @@ class Settling:
         healed. *opening* writes the first step down with a run that begins.
         """
         # An alert that came while we asked has waked us once more; now nothing is planned for it.
-        those = () if planned == Planned() else asking(transaction, case.key)
+        those = () if planned == Planned() else asking(transaction, case)
         asked_of = None if asked.episode is None else asked.episode.id
         episode = next((each for each in those if each.id == asked_of), None)
         if episode is None and those:
@@ -186,9 +186,18 @@ def _record(
     return transaction.record(key, decision, run=None if run is None else run.id, now=now)
 
 
-def asking(transaction: Transaction, key: Key) -> Sequence[Episode]:
-    """Return as many of the alerts that ask as matter, and one to know that there are more."""
-    return transaction.asking(key, limit=MOST + 1)
+def asking(transaction: Transaction, case: Case) -> Sequence[Episode]:
+    """Return as many of the alerts that ask as matter, and one to know that there are more.
+
+    After a reload, what asked by an earlier configuration does not until it is matched anew.
+    """
+    if not case.config.settings.flags.auto_detection:
+        return ()
+    return [
+        episode
+        for episode in transaction.asking(case.key, limit=MOST + 1)
+        if case.strategy.selects(episode.alert, case.target)
+    ]
 
 
 def _begin(

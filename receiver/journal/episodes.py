@@ -3,16 +3,14 @@
 from __future__ import annotations
 
 from abc import abstractmethod
-from collections.abc import Callable, Iterable, Sequence
-from typing import ClassVar, Final
+from collections.abc import Iterable, Sequence
+from typing import ClassVar
 
 import msgspec
 
 from receiver.journal.statements import Row, Statements, json_text
 from receiver.policy.alert import Alert, Quarantined, Status
 from receiver.policy.target import Key
-
-_PAGE: Final = 1_000
 
 _decode_labels = msgspec.json.Decoder(dict[str, str]).decode
 
@@ -160,13 +158,23 @@ class EpisodeRows(Statements):
         """Every alert that a strategy is asked for, as (key, episode)."""
         return [(Key(row[0], row[1]), row[2]) for row in self._execute("firing")]
 
-    def rematch(self, select: Callable[[Alert], Iterable[Want]]) -> None:
-        """Match everything that fires anew, after a change of the configuration."""
-        self._execute("want_nothing")
-        offset = 0
-        while page := self.open_episodes(limit=_PAGE, offset=offset):
-            self._want([want for episode in page for want in select(episode.alert)])
-            offset += len(page)
+    def number_firing(self) -> int:
+        return int(self._one("open_alerts"))
+
+    def firing_after(self, after: int, *, limit: int) -> list[tuple[Episode, set[Key]]]:
+        """The open episodes with the next ids, and what each asks for."""
+        page = [_episode(row) for row in self._execute("firing_after", after=after, limit=limit)]
+        asked: dict[int, set[Key]] = {episode.id: set() for episode in page}
+        if page:
+            for row in self._execute("wanted_after", after=after, last=page[-1].id):
+                asked.get(row[2], set()).add(Key(row[0], row[1]))
+        return [(episode, asked[episode.id]) for episode in page]
+
+    def match_anew(self, episodes: list[int], wants: Sequence[Want]) -> set[Key]:
+        """Have these open episodes ask for *wants* only; return whom that concerns."""
+        released = set(self._unwant(episodes))
+        self._want(wants)
+        return released | {Key(want.strategy, want.target) for want in wants}
 
     # -- ends that nobody told us, and those that are contradicted
 

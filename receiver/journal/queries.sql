@@ -27,7 +27,7 @@ update episode set disputed_at = null where id = :id
 insert into quarantine (at, sender, problem, raw) values (:now, :sender, :problem, :raw)
 
 -- name: open_episodes
--- Everything that fires, to match it anew after a change of the configuration.
+-- What fires, the longest known first.
 select id, fingerprint, starts_at, ends_at, labels, annotations, generator_url, sender,
        vouched_by, vouched_link, first_seen, last_seen, notifications
 from episode where ends_at is null order by id limit :limit offset :offset
@@ -35,8 +35,16 @@ from episode where ends_at is null order by id limit :limit offset :offset
 -- name: episode_by_id
 select * from episode where id = :id
 
--- name: want_nothing
-delete from wanted
+-- name: firing_after
+-- What fires beyond this id, to match it anew after a change of the configuration.
+select id, fingerprint, starts_at, ends_at, labels, annotations, generator_url, sender,
+       vouched_by, vouched_link, first_seen, last_seen, notifications
+from episode where ends_at is null and id > :after order by id limit :limit
+
+-- name: wanted_after
+-- What these episodes ask for.
+select w.strategy, w.target, w.episode from wanted w
+where w.episode > :after and w.episode <= :last
 
 -- name: want
 insert into wanted (strategy, target, episode) values (:strategy, :target, :episode)

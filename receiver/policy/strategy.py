@@ -185,9 +185,11 @@ class Strategy(msgspec.Struct, frozen=True, kw_only=True):
 
     def matches(self, alert: Alert) -> bool:
         """Whether this strategy is for *alert*: every matcher holds and the target can be named."""
-        return self.target_of(alert) is not None and all(
-            matcher.matches(alert.labels) for matcher in self.match
-        )
+        return self.target_of(alert) is not None and condition_holds(self.match, alert.labels)
+
+    def selects(self, alert: Alert, target: str) -> bool:
+        """Whether it is for *alert*, and names this target by it."""
+        return self.target_of(alert) == target and condition_holds(self.match, alert.labels)
 
     def target_of(self, alert: Alert) -> str | None:
         """Return the target's key, `service="checkout"`, or None when one of its labels is missing.

@@ -49,6 +49,8 @@ class Present(msgspec.Struct, frozen=True, kw_only=True):
     pause_file: str
     """The file that pauses everything; empty while there is none."""
     queue_length: int
+    unmatched: int
+    """Firing alerts that the strategies in force have still to be matched with."""
     last_consider: float
     """Seconds since the epoch; 0 before the first."""
     last_heartbeat: float

@@ -55,6 +55,11 @@ def of_process(present: Present, *, readable: bool) -> Iterator[Metric]:
         "feature_enabled", "Feature flags.", ["flag"],
         (((flag,), on) for flag, on in present.flags.items()),
     )  # fmt: skip
+    yield gauge(
+        "alerts_unmatched",
+        "Firing alerts that the strategies in force have still to be matched with.",
+        present.unmatched,
+    )
     yield gauge("queue_length", "Targets that are ready to be considered.", present.queue_length)
     yield gauge(
         "journal_writable", "1 while the journal stores what it is given.",
