@@ -7,7 +7,7 @@ from importlib import import_module
 
 NAMES = (
     "performance", "latency", "path", "acceptance", "curves", "before", "scale", "capacity",
-    "damage", "history", "workers",
+    "damage", "history", "series", "workers",
 )  # fmt: skip
 
 name, arguments = NAMES[0], sys.argv[1:]

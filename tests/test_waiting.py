@@ -503,7 +503,7 @@ def ended(relapses: float = 0.0, **outcomes: float) -> Stats:
     }
     return Stats(
         totals={**totals, ("heals", ("other", "healed")): 50, ("relapses", ("latency",)): relapses},
-        firing={}, open_alerts=0, in_progress={}, states={}, waiting={}, workers=(),
+        ages={}, firing={}, open_alerts=0, in_progress={}, states={}, waiting={}, workers=(),
         without_worker=0, size_bytes=0,
     )  # fmt: skip
 

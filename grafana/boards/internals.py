@@ -215,9 +215,13 @@ def make() -> Json:
                 "The engine",
                 lines(
                     "Queue",
-                    "Targets that are ready and not yet looked at. It returns to 0 between bursts.",
+                    "Targets that are ready and not yet looked at. It returns to 0 between bursts."
+                    " Unmatched: firing alerts, after a start and a reload, still to be matched.",
                     "none",
                     Query(most(of("promheal_queue_length"), "instance"), "{{instance}}"),
+                    Query(
+                        most(of("promheal_alerts_unmatched"), "instance"), "unmatched, {{instance}}"
+                    ),
                     whole=True,
                     width=8,
                 ),

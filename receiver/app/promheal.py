@@ -144,16 +144,14 @@ class Promheal:
         self._notices = notices
         self._reloading = threading.Lock()
         self.acting = self._leadership.acting
-        metrics.expect(current.config().strategies.names, actions.names)
+        metrics.expect(current.config().strategies.actions)
         # Deciders report what stands in the journal; there may be a worker on each host.
-        metrics.registry.register(
-            Scrape(
-                journal=journal,
-                present=self.present,
-                uncounted=self.intake.rejections.uncounted,
-                whole=role.decides,
-            )
-        )
+        metrics.scrape = Scrape(
+            journal=journal,
+            present=self.present,
+            uncounted=self.intake.rejections.uncounted,
+            whole=role.decides,
+        ).collect
 
     @property
     def config(self) -> Config:
@@ -189,7 +187,7 @@ class Promheal:
 
     def _reload(self) -> Sequence[str]:
         loaded = self.current.reload()
-        self.metrics.expect(loaded.strategies.names, self.actions.names)
+        self.metrics.expect(loaded.strategies.actions)
         self.housekeeping.refresh()
         warnings = [format_problem(problem) for problem in loaded.problems]
         warnings += self.intake.matching.reload()

@@ -15,7 +15,7 @@ from receiver.policy.guards.reasons import PASSED_ON, Wake, woken_by
 from receiver.policy.guards.situation import Reason
 from receiver.policy.run import FAILURES, Doubt, Outcome, Run
 from receiver.policy.target import Key
-from receiver.reporting.metrics import HEALS, Metrics, of_run
+from receiver.reporting.metrics import HEALS, Metrics
 
 log: Final = logging.getLogger("promheal.healing")
 
@@ -63,14 +63,10 @@ class Aftermath:
         """Log the end of *run*, and wake who waited for its target or its slot."""
         assert run.finished_at is not None
         if run.acted_at is not None:
-            self._metrics.heal_duration.labels(run.strategy).observe(
-                run.finished_at - run.acted_at, exemplar=of_run(run.id)
-            )
+            self._metrics.observe(self._metrics.heal_duration, run, run.finished_at - run.acted_at)
         if run.outcome is Outcome.HEALED and run.plan is not None:
-            self._metrics.alert_to_clear.labels(run.strategy).observe(
-                max(0.0, run.finished_at - float(run.plan.alert["starts_at"])),
-                exemplar=of_run(run.id),
-            )
+            since = float(run.plan.alert["starts_at"])
+            self._metrics.observe(self._metrics.alert_to_clear, run, run.finished_at - since)
         good = run.outcome in {Outcome.HEALED, Outcome.CANCELLED}
         log.log(
             logging.INFO if good else logging.WARNING,

@@ -26,12 +26,11 @@ from receiver.healing.delivery_alerts import (
 )
 from receiver.healing.rejections import Rejections
 from receiver.healing.rematch import Rematch
-from receiver.healing.wants import keys_of, wants_of
+from receiver.healing.wants import Wake, keys_of, wants_of
 from receiver.journal import Admission, Admitted, Episode, Journal, Stored, Transaction, Want
 from receiver.policy.alert import Alert, Notification, Status
 from receiver.policy.signal import Signal
 from receiver.policy.strategy import Strategies
-from receiver.policy.target import Key
 from receiver.reporting.metrics import DEDUPLICATED, NOTIFICATIONS, QUARANTINED, RECEIVED
 from receiver.reporting.refusals import SET_ASIDE, RecentRefusals
 
@@ -57,7 +56,7 @@ class Intake:
         journal: Journal,
         clock: Clock,
         strategies: Callable[[], Strategies],
-        wake: Callable[[Key], None],
+        wake: Wake,
         fetch: Callable[[], Fetch | None],
         ask: Callable[[Episode], Signal],
         trusts: Callable[[str], bool] = lambda _: False,

@@ -32,7 +32,7 @@ from receiver.policy.role import At, HandOver, Next, ProcessRole, Rest
 from receiver.policy.run import Run, State
 from receiver.policy.strategy import Strategy
 from receiver.policy.target import Key
-from receiver.reporting.metrics import Metrics, of_run
+from receiver.reporting.metrics import Metrics
 
 
 class _Seen(msgspec.Struct, frozen=True):
@@ -198,11 +198,10 @@ class Reconciler:
         return Rest() if verdict.until is None else At(verdict.until)
 
     def _act(self, run: Run, opening: Opening | None) -> Next:
+        self._metrics.began(run.strategy)
         if run.acted_at is not None and run.plan is not None:
-            self._metrics.alert_to_action.labels(run.strategy).observe(
-                max(0.0, run.acted_at - float(run.plan.alert["starts_at"])),
-                exemplar=of_run(run.id),
-            )
+            since = float(run.plan.alert["starts_at"])
+            self._metrics.observe(self._metrics.alert_to_action, run, run.acted_at - since)
         return self._healing.carry(run, opening)
 
     def _drop(self, pending: Run, why: str) -> None:

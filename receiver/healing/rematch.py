@@ -14,7 +14,7 @@ from time import monotonic
 from typing import Final
 
 from receiver.errors import JournalError
-from receiver.healing.wants import keys_of, wants_of
+from receiver.healing.wants import Wake, keys_of, wants_of
 from receiver.journal import Episode, Journal, Transaction, Want
 from receiver.policy.strategy import Strategies
 from receiver.policy.target import Key
@@ -37,7 +37,7 @@ class Rematch:
         *,
         journal: Journal,
         strategies: Callable[[], Strategies],
-        wake: Callable[[Key], None],
+        wake: Wake,
     ) -> None:
         self._journal = journal
         self._strategies = strategies

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 
 from receiver.journal import Want
 from receiver.policy.alert import Alert
 from receiver.policy.strategy import Strategies
 from receiver.policy.target import Key
+
+Wake = Callable[[Key], None]
+"""Is told of a target that is to be considered."""
 
 
 def keys_of(wants: Iterable[Want]) -> set[Key]:

@@ -263,13 +263,6 @@ select * from run where outcome = :outcome and id < :before order by id desc lim
 -- name: runs_finished
 select * from run where state = 'finished' and id < :before order by id desc limit :limit
 
--- name: count_total
-insert into total (metric, labels, value) values (:metric, :labels, :value)
-on conflict (metric, labels) do update set value = total.value + excluded.value
-
--- name: totals
-select metric, labels, value from total
-
 -- name: firing_by_strategy
 select strategy, count(distinct episode) as n from wanted group by strategy
 

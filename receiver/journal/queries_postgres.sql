@@ -239,3 +239,13 @@ delete from worker where id in (
 -- name: prune_claims
 delete from claim where target in (
     select target from claim where until < to_timestamp(:before) limit :limit)
+
+-- name: count_total
+insert into total (metric, labels, value, since) values (:metric, :labels, :value,
+    extract(epoch from clock_timestamp())::double precision)
+on conflict (metric, labels) do update set value = total.value + excluded.value
+
+-- name: totals
+-- Lifetime counters, and for how many seconds there is each.
+select metric, labels, value, extract(epoch from clock_timestamp())::double precision - since as age
+from total

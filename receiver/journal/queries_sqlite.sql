@@ -100,3 +100,13 @@ update generation set checkpoint = checkpoint + 1 returning journal, checkpoint
 -- name: begin_anew
 -- Another name, so that no older copy will be taken for it.
 update generation set journal = lower(hex(randomblob(8))), checkpoint = 1
+
+-- name: count_total
+insert into total (metric, labels, value, since) values (:metric, :labels, :value,
+    (julianday('now') - 2440587.5) * 86400)
+on conflict (metric, labels) do update set value = total.value + excluded.value
+
+-- name: totals
+-- Lifetime counters, and for how many seconds there is each.
+select metric, labels, value, (julianday('now') - 2440587.5) * 86400 - since as age
+from total

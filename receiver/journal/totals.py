@@ -21,6 +21,8 @@ class Stats(msgspec.Struct, frozen=True, kw_only=True):
 
     totals: Mapping[_Total, float]
     """Lifetime counters by (metric, label values)."""
+    ages: Mapping[_Total, float]
+    """For how many seconds there is each of them, by the database's clock."""
     firing: Mapping[str, int]
     """Open episodes by strategy."""
     open_alerts: int
@@ -69,11 +71,14 @@ class TotalRows(WorkerRows):
         self._counts.clear()
 
     def stats(self) -> Stats:
+        totals: dict[_Total, float] = {}
+        ages: dict[_Total, float] = {}
+        for metric, labels, value, age in self._execute("totals"):
+            total = metric, tuple(_decode(labels))
+            totals[total], ages[total] = value, age
         return Stats(
-            totals={
-                (metric, tuple(_decode(labels))): value
-                for metric, labels, value in self._execute("totals")
-            },
+            totals=totals,
+            ages=ages,
             firing=self._numbers("firing_by_strategy"),
             open_alerts=self._one("open_alerts"),
             in_progress=self._numbers("in_progress"),

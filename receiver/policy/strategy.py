@@ -241,6 +241,11 @@ class Strategies:
     def names(self) -> tuple[str, ...]:
         return tuple(self._by_name)
 
+    @property
+    def actions(self) -> tuple[str, ...]:
+        """The actions that they use, each once."""
+        return tuple(sorted({step.action for one in self._all for step in one.actions}))
+
     def select(self, alert: Alert) -> list[Strategy]:
         """Return the strategies for *alert*, in the order of the file."""
         candidates = self._candidates.get(alert.name, self._generic)

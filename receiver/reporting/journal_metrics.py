@@ -4,16 +4,15 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
+from math import nan
 from typing import Final
-
-from prometheus_client.core import Metric
 
 from receiver.journal import Stats, Transaction, Worker
 from receiver.policy.breaker import MAIN, Breaker, BreakerState
 from receiver.policy.dormancy import backoff as _backoff
 from receiver.policy.run import FAILURES, Outcome
 from receiver.policy.strategy import Budget, Strategy
-from receiver.reporting.gauges import gauge, gauges
+from receiver.reporting.families import Family, gauge, gauges
 from receiver.reporting.metrics import HEALS, RELAPSES
 from receiver.reporting.present import LISTED, Present, Seen
 
@@ -34,7 +33,7 @@ def budget_left(
 
 def of_journal(
     seen: Seen, budgets: Mapping[tuple[str, str], float], present: Present
-) -> Iterator[Metric]:
+) -> Iterator[Family]:
     snapshot, dormancy = seen.snapshot, seen.dormancy
     names = present.strategies.names
     yield gauges(
@@ -117,7 +116,7 @@ def effectiveness(snapshot: Stats, strategy: str) -> float:
     )
     judged = healed + sum(failed)
     held = max(0.0, healed - totals.get((RELAPSES.name, (strategy,)), 0.0))
-    return held / judged if judged else float("nan")
+    return held / judged if judged else nan
 
 
 def _by_kind(seen: Seen) -> Mapping[str, int]:

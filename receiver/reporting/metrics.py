@@ -3,24 +3,27 @@
 Lifetime totals and gauges are read from the journal at scrape, so they survive restarts and
 replicas agree; a total is shown only once it is stored, since a counter that went backwards would
 look like a restart to Prometheus. Only refused notifications are shown before: they tell of what
-cannot be stored. Histograms are this process's. Label values come from the configuration and from
-enums only: a hundred thousand different alerts add no series.
+cannot be stored. Histograms are this process's; a strategy's come with its first run. Label values
+come from the configuration and from enums only: a hundred thousand different alerts add no series.
+
+What comes up later than the start is shown to Prometheus at 0 at first, see `scrapers.py`.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
-from itertools import product
+from collections.abc import Callable, Collection, Iterable, Iterator
+from time import monotonic
 from typing import Final
 
 import msgspec
 from prometheus_client import CollectorRegistry, Histogram, disable_created_metrics
 from prometheus_client.exposition import choose_encoder
+from prometheus_client.metrics_core import Metric
 from prometheus_client.process_collector import ProcessCollector
+from prometheus_client.registry import Collector
 
-from receiver.policy.breaker import MAIN, BreakerState
-from receiver.policy.guards.reasons import VERDICTS
-from receiver.policy.run import Outcome, StepState
+from receiver.policy.run import Outcome, Run, StepState
+from receiver.reporting.families import Family, Texts
 
 disable_created_metrics()  # type: ignore[no-untyped-call]
 
@@ -31,7 +34,12 @@ DUPLICATES: Final = ("repeat", "late", "not_open")
 """Why an alert changed nothing: said again, of an ended episode, ended before it was known."""
 RESULTS: Final = ("healed", "ineffective", "inconclusive")
 UNDOINGS: Final = ("done", "failed")
+OUTCOMES: Final = tuple(Outcome)
+UNDONE: Final = frozenset({Outcome.ROLLED_BACK, Outcome.ROLLBACK_FAILED})
+"""How runs end whose steps may be undone, and no others."""
 ACTION_OUTCOMES: Final = (StepState.DONE, StepState.FAILED, StepState.SKIPPED, StepState.UNKNOWN)
+
+_END: Final = b"# EOF\n"
 
 FAST: Final = (0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 10.0)
 SLOW: Final = (0.05, 0.25, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0, 120.0, 300.0, 600.0, 1800.0, 3600.0)
@@ -97,6 +105,10 @@ TOTALS: Final = (
 class Metrics:
     def __init__(self) -> None:
         self.registry = CollectorRegistry()
+        self.scrape: Callable[[float], Iterable[Family]] = lambda _: ()
+        """Yields what is read at scrape; what has come up within so many seconds, at 0."""
+        self._texts = Texts()
+        self._began: dict[str, float] = {}  # since when a strategy has histograms, monotonic
         ProcessCollector(registry=self.registry)
 
         def histogram(
@@ -134,21 +146,56 @@ class Metrics:
             "journal_commit_duration_seconds", "How long commits took, fsync included."
         )
 
-    def expect(self, strategies: Iterable[str], actions: Iterable[str]) -> None:
-        """Have every histogram at 0 from the start."""
-        for strategy in strategies:
-            for histogram in (self.heal_duration, self.alert_to_action, self.alert_to_clear):
-                histogram.labels(strategy)
+    def expect(self, actions: Iterable[str]) -> None:
+        """Have the histograms of these actions at 0."""
         for action in actions:
             self.action_duration.labels(action)
 
-    def exposition(self, accept: str) -> tuple[bytes, str]:
-        """Return the body and its content type for an Accept header."""
+    def began(self, strategy: str) -> None:
+        """Have the histograms of a strategy at 0, before its run is proven and ends."""
+        self._began.setdefault(strategy, monotonic())
+        for histogram in (self.heal_duration, self.alert_to_action, self.alert_to_clear):
+            histogram.labels(strategy)
+
+    def observe(self, histogram: Histogram, run: Run, seconds: float) -> None:
+        """Have one of a strategy's histograms count this."""
+        self.began(run.strategy)
+        histogram.labels(run.strategy).observe(max(0.0, seconds), of_run(run.id))
+
+    def exposition(self, accept: str, *, new: float = 0.0) -> tuple[bytes, str]:
+        """Return the body and its content type for an Accept header.
+
+        What has come up within *new* seconds is shown at 0.
+        """
         try:
             encoder, content_type = choose_encoder(accept)
         except (TypeError, ValueError):
             encoder, content_type = choose_encoder("")
-        return encoder(self.registry), content_type
+        openmetrics = content_type.startswith("application/openmetrics-text")
+        ours = [self._texts.of(family, openmetrics=openmetrics) for family in self.scrape(new)]
+        since = monotonic() - new
+        young = {strategy for strategy, began in self._began.items() if began > since}
+        body = encoder(_Zeros(self.registry, young) if young else self.registry)
+        body = body.removesuffix(_END)
+        return body + "".join(ours).encode() + (_END if openmetrics else b""), content_type
+
+
+class _Zeros(Collector):
+    """What is in a registry, but for the histograms of these strategies, which are at 0."""
+
+    def __init__(self, registry: CollectorRegistry, strategies: Collection[str]) -> None:
+        self._registry = registry
+        self._strategies = strategies
+
+    def collect(self) -> Iterator[Metric]:
+        for metric in self._registry.collect():
+            metric.samples = [
+                sample._replace(value=0.0, exemplar=None)
+                if sample.labels.get("strategy") in self._strategies
+                else sample
+                for sample in metric.samples
+            ]
+            yield metric
 
 
 def of_run(run: int) -> dict[str, str]:
@@ -157,28 +204,3 @@ def of_run(run: int) -> dict[str, str]:
     Exemplars are no labels and make no series; only OpenMetrics shows them, the newest of a bucket.
     """
     return {"run_id": str(run)}
-
-
-def label_sets(
-    total: Total, strategies: Iterable[str], actions: Iterable[str], channels: Iterable[str] = ()
-) -> Iterator[tuple[str, ...]]:
-    """Yield every combination of label values that *total* can have."""
-    strategies = tuple(strategies)
-    values: dict[str, Iterable[str]] = {
-        "code": CODES,
-        "status": STATUSES,
-        "strategy": strategies,
-        "action": actions,
-        "channel": channels,
-        "result": DELIVERIES if total is NOTICES else RESULTS,
-        "breaker": (MAIN, *(f"strategy:{name}" for name in strategies), TARGET_BREAKERS),
-        "to": tuple(BreakerState),
-    }
-    if total is DECISIONS:
-        yield from ((s, verdict, reason) for s in strategies for verdict, reason in VERDICTS)
-        return
-    values["reason"] = DUPLICATES
-    values["outcome"] = {
-        HEALS: tuple(Outcome), ACTIONS: ACTION_OUTCOMES, ROLLBACKS: UNDOINGS
-    }.get(total, ())  # fmt: skip
-    yield from product(*(tuple(values[label]) for label in total.labels))

@@ -7,16 +7,14 @@ from collections import Counter
 from collections.abc import Iterator
 from math import nan
 
-from prometheus_client.core import InfoMetricFamily, Metric
-
 from receiver.journal import JournalState
 from receiver.policy.strategy import Mode
-from receiver.reporting.gauges import gauge, gauges
+from receiver.reporting.families import Family, gauge, gauges
 from receiver.reporting.present import Present
 from receiver.reporting.reach import UPSTREAMS
 
 
-def of_process(present: Present, *, readable: bool) -> Iterator[Metric]:
+def of_process(present: Present, *, readable: bool) -> Iterator[Family]:
     yield gauges(
         "background_tasks", "Background tasks by state.", ["state"],
         (
@@ -108,8 +106,10 @@ def of_process(present: Present, *, readable: bool) -> Iterator[Metric]:
         "config_hash", "48 bits of the configuration's SHA-256, to compare replicas.",
         int(present.config_hash[:12] or "0", 16),
     )  # fmt: skip
-    yield InfoMetricFamily(
-        "promheal_build",
-        "Version of promheal and of Python.",
-        value={"version": present.version, "python": platform.python_version()},
+    yield Family(
+        name="promheal_build",
+        help="Version of promheal and of Python.",
+        kind="info",
+        labels=("version", "python"),
+        rows=[((present.version, platform.python_version()), 1.0)],
     )

@@ -7,26 +7,22 @@ journal cannot be read, only the latter is shown, and `promheal_journal_writable
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
 from contextlib import AbstractContextManager
 
 import msgspec
-from prometheus_client.core import (
-    CounterMetricFamily,
-    Metric,
-)
-from prometheus_client.registry import Collector
 
 from receiver.errors import JournalError
 from receiver.journal import Journal, Transaction
 from receiver.policy.duration import format_duration
-from receiver.reporting.gauges import gauges
+from receiver.reporting.families import Family, gauges
 from receiver.reporting.journal_metrics import budget_left, of_journal
-from receiver.reporting.metrics import NOTIFICATIONS, TOTALS, label_sets
+from receiver.reporting.metrics import NOTIFICATIONS, TOTALS
 from receiver.reporting.needs import needs
 from receiver.reporting.needs.need import Severity
 from receiver.reporting.present import Present, Seen, see
 from receiver.reporting.process_metrics import of_process
+from receiver.reporting.series import rows
 
 _Total = tuple[str, tuple[str, ...]]
 """(metric, label values)."""
@@ -39,7 +35,7 @@ class _Look(msgspec.Struct, frozen=True):
     budgets: Mapping[tuple[str, str], float]
 
 
-class Scrape(Collector):
+class Scrape:
     def __init__(
         self,
         *,
@@ -54,10 +50,8 @@ class Scrape(Collector):
         self._journal = journal
         self._present = present
 
-    def describe(self) -> Iterable[Metric]:
-        return ()  # registering must not read the journal
-
-    def collect(self) -> Iterator[Metric]:
+    def collect(self, new: float) -> Iterator[Family]:
+        """Yield every family; counters that have come up within *new* seconds, at 0."""
         present = self._present()
         if not self._whole:
             yield from of_process(present, readable=True)
@@ -69,22 +63,38 @@ class Scrape(Collector):
             yield from of_process(present, readable=False)
             yield _needs(present, None)
         else:
-            yield from self._totals(_with(uncounted, looked.seen.snapshot.totals), present)
+            totals, ages = looked.seen.snapshot.totals, looked.seen.snapshot.ages
+            young = {total for total, age in ages.items() if 0 <= age < new}
+            yield from self._totals(_with(uncounted, totals), young, present)
             yield from of_journal(looked.seen, looked.budgets, present)
             yield from of_process(present, readable=True)
             yield _needs(present, looked.seen)
 
     @staticmethod
-    def _totals(totals: Mapping[_Total, float], present: Present) -> Iterator[Metric]:
+    def _totals(
+        totals: Mapping[_Total, float], young: Collection[_Total], present: Present
+    ) -> Iterator[Family]:
+        moved: dict[str, dict[tuple[str, ...], float]] = {}
+        for (name, values), number in totals.items():
+            moved.setdefault(name, {})[values] = number
+        unseen: dict[str, set[tuple[str, ...]]] = {}
+        for name, values in young:
+            unseen.setdefault(name, set()).add(values)
         for total in TOTALS:
-            family = CounterMetricFamily(
-                f"promheal_{total.name}", total.help, labels=list(total.labels)
+            yield Family(
+                name=f"promheal_{total.name}",
+                help=total.help,
+                kind="counter",
+                labels=total.labels,
+                rows=rows(
+                    total,
+                    moved.get(total.name, {}),
+                    unseen.get(total.name, ()),
+                    present.strategies,
+                    present.actions,
+                    present.channels,
+                ),
             )
-            for values in label_sets(
-                total, present.strategies.names, present.actions, present.channels
-            ):
-                family.add_metric(values, totals.get((total.name, values), 0.0))
-            yield family
 
 
 def _with(uncounted: Mapping[str, int], totals: Mapping[_Total, float]) -> Mapping[_Total, float]:
@@ -105,7 +115,7 @@ def _look(journal: Journal, present: Present) -> _Look:
     return journal.read(look)
 
 
-def _needs(present: Present, seen: Seen | None) -> Metric:
+def _needs(present: Present, seen: Seen | None) -> Family:
     counts = Counter(need.severity for need in needs(present, seen))
     return gauges(
         "needs", "What needs a person, as `promheal status` lists it.", ["severity"],

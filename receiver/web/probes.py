@@ -6,11 +6,13 @@ from flask import Blueprint, Response, jsonify, request
 
 from receiver.app import Promheal
 from receiver.errors import ConfigError
+from receiver.reporting.scrapers import HEADER, Scrapers
 from receiver.web.answers import error
 
 
 def blueprint(service: Promheal) -> Blueprint:
     routes = Blueprint("probes", __name__)
+    scrapers = Scrapers()
 
     @routes.get("/-/healthy")
     def healthy() -> Response:
@@ -34,7 +36,10 @@ def blueprint(service: Promheal) -> Blueprint:
 
     @routes.get("/metrics")
     def metrics() -> Response:
-        body, content_type = service.metrics.exposition(request.headers.get("Accept", ""))
+        headers, new = request.headers, 0.0
+        if HEADER in headers:
+            new = scrapers.scrape(request.remote_addr or "", headers.get("User-Agent", ""))
+        body, content_type = service.metrics.exposition(headers.get("Accept", ""), new=new)
         return Response(body, content_type=content_type)
 
     return routes

@@ -177,7 +177,10 @@ class Served:
         }
 
     def metric(self, name: str, **labels: str) -> float:
-        return self.metrics()[f"promheal_{name}", frozenset(labels.items())]
+        found, series = self.metrics(), (f"promheal_{name}", frozenset(labels.items()))
+        if name == "decisions_total":  # what has not been decided is not there
+            return found.get(series, 0)
+        return found[series]
 
 
 class Promheal(Served):

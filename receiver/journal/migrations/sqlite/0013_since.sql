@@ -1,0 +1,3 @@
+-- When a counter was first counted, by the database's clock: Prometheus is shown a 0 before.
+
+alter table total add column since real not null default 0;
