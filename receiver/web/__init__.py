@@ -90,10 +90,10 @@ def _without_secrets(response: Response) -> Response:
     text = response.get_data().decode("utf-8", "surrogateescape")
     if response.is_json:
         clean = redact_json(text)
-    elif request.endpoint == "probes.metrics":
-        clean = _IN_QUOTES.sub(lambda found: redact(found[0]), text)  # numbers are not secrets
     else:
         clean = redact(text)
+        if clean != text and request.endpoint == "probes.metrics":
+            clean = _IN_QUOTES.sub(lambda found: redact(found[0]), text)  # numbers are not secrets
     if clean != text:
         response.set_data(clean.encode("utf-8", "surrogateescape"))
     return response
