@@ -145,7 +145,10 @@ ASKED: dict[str, Callable[[Transaction], object]] = {
     "strategy without runs": lambda t: (
         t.runs(limit=50, strategy="gone"), t.latest_decisions(limit=50, strategy="gone"),
     ),
-    "outcome without runs": lambda t: t.runs(limit=50, outcome="rolled_back"),
+    "outcome without runs": lambda t: (
+        t.runs(limit=50, outcome="rolled_back"),
+        t.runs(limit=50, strategy=STRATEGY, outcome="rolled_back"),
+    ),
     "breakers": lambda t: (t.breakers(), t.transitions(run=LONG + 2)),
     "audit": lambda t: t.audits(limit=5),
     "healing log": lambda t: (

@@ -99,8 +99,9 @@ ASKED: dict[str, dict[str, Any]] = {
     "strategies": {},
     "newest": {},
     "runs_in_state": {"state": "acting", "strategy": None, "before": 10**9, "limit": 10},
-    "runs_of_strategy": {
-        "strategy": "gone", "state": None, "outcome": None, "before": 10**9, "limit": 10,
+    "runs_of_strategy": {"strategy": "gone", "state": None, "before": 10**9, "limit": 10},
+    "runs_of_strategy_with_outcome": {
+        "strategy": "latency", "outcome": "rolled_back", "before": 10**9, "limit": 10,
     },
     "runs_with_outcome": {"outcome": "failed", "before": 10**9, "limit": 10},
     "decisions_of_strategy": {"strategy": "gone", "before": 10**9, "limit": 10},

@@ -254,8 +254,11 @@ select * from run where state <> 'finished' and state = :state and id < :before
 
 -- name: runs_of_strategy
 select * from run where strategy = :strategy and id < :before
-  and (cast(:state as text) is null or state = :state)
-  and (cast(:outcome as text) is null or outcome = :outcome) order by id desc limit :limit
+  and (cast(:state as text) is null or state = :state) order by id desc limit :limit
+
+-- name: runs_of_strategy_with_outcome
+select * from run where strategy = :strategy and outcome = :outcome and id < :before
+order by id desc limit :limit
 
 -- name: runs_with_outcome
 select * from run where outcome = :outcome and id < :before order by id desc limit :limit

@@ -180,10 +180,11 @@ class RunRows(Statements):
             if outcome is not None:
                 return []  # which only finished ones have
             rows = self._execute("runs_in_state", state=state, strategy=strategy, **page)
+        elif strategy is not None and outcome is not None:
+            found = "runs_of_strategy_with_outcome"
+            rows = self._execute(found, strategy=strategy, outcome=outcome, **page)
         elif strategy is not None:
-            rows = self._execute(
-                "runs_of_strategy", strategy=strategy, state=state, outcome=outcome, **page
-            )
+            rows = self._execute("runs_of_strategy", strategy=strategy, state=state, **page)
         elif outcome is not None:
             rows = self._execute("runs_with_outcome", outcome=outcome, **page)
         else:
