@@ -371,6 +371,40 @@ def test_a_scheduled_backup_is_made_when_one_is_due_and_status_shows_it(
     assert (task.failures, task.last_error) == (0, "")
 
 
+def test_a_folder_that_hangs_holds_up_no_scrape_and_no_status(
+    make_service: Callable[..., Promheal], config: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (config / "promheal.yml").write_text("backup: {folder: kept, every: 1h, keep: 2}\n")
+    first = make_service()
+    BackupFolder(config / "kept", keep=2).add(config / "journal.db", now=NOW, version="1", files={})
+    first.close()
+    answers = threading.Event()
+    listed = BackupFolder.paths
+
+    def hangs(folder: BackupFolder) -> list[Path]:
+        assert answers.wait(30)
+        return listed(folder)
+
+    monkeypatch.setattr(BackupFolder, "paths", hangs)
+    service = make_service()
+    client = create_app(service).test_client()
+    service.start()
+
+    def shown() -> tuple[float | None, str]:
+        (age,) = [
+            line.split()[1]
+            for line in client.get("/metrics").text.splitlines()
+            if line.startswith("promheal_backup_last_success_timestamp_seconds ")
+        ]
+        answer = client.get("/api/status").json
+        assert answer is not None
+        return answer["backup"]["at"], age
+
+    assert shown() == (None, "0.0"), "the rule for an old backup fires in the end"
+    answers.set()
+    wait_until(lambda: shown() == (NOW, "1.8e+09"), what="it answers")
+
+
 def test_without_a_folder_there_is_no_task_and_nothing_to_show(
     make_service: Callable[..., Promheal],
 ) -> None:

@@ -172,6 +172,7 @@ class Promheal:
 
     def start(self) -> None:
         """Act as soon as no other process does; `Leadership.start` says more."""
+        self._backups.look_soon()
         self._leadership.start()
 
     def reload(self) -> Sequence[str]:
@@ -189,6 +190,7 @@ class Promheal:
         loaded = self.current.reload()
         self.metrics.expect(loaded.strategies.actions)
         self.housekeeping.refresh()
+        self._backups.look_soon()
         warnings = [format_problem(problem) for problem in loaded.problems]
         warnings += self.intake.matching.reload()
         try:
