@@ -3,19 +3,23 @@
 from __future__ import annotations
 
 import json
+import sqlite3
 import threading
 import time
 from collections.abc import Callable
 from pathlib import Path
+from queue import Queue
 
 import pytest
 
 from receiver import clock
-from receiver.app import Promheal
-from receiver.errors import ConfigError
-from receiver.journal import Anchor
+from receiver.app import Promheal, build
+from receiver.bootstrap import Options
+from receiver.errors import ConfigError, JournalError, UnsoundError
+from receiver.journal import Anchor, JournalState
 from receiver.policy.role import ProcessRole
 from receiver.policy.target import Key
+from receiver.reporting.needs import needs
 from tests.chain import wait_until
 from tests.factories import alert, notification
 
@@ -152,3 +156,47 @@ def test_who_only_executes_steps_neither_asks_nor_looks_for_what_needs_a_person(
     wait_until(service.acting.is_set, what="it acts")
 
     assert "lookout" not in {thread.name for thread in threading.enumerate()}
+
+
+def test_it_is_ready_while_its_journal_is_checked_and_acts_only_once_that_has_passed(
+    config: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    verdict: Queue[str] = Queue()
+
+    def slow(connection: sqlite3.Connection, path: Path) -> None:
+        if found := verdict.get(timeout=30):
+            raise UnsoundError(f"{path} is damaged: {found}")
+
+    options = Options(
+        config_file=config / "promheal.yml", storage_url=f"sqlite:///{config}/journal.db"
+    )
+    build(options).close()
+    monkeypatch.setattr("receiver.journal.sqlite.check", slow)
+    for damaged in (False, True):
+        one, other = build(options, patient=True), build(options, patient=True)
+        try:
+            one.start()
+            wait_until(lambda: not one.ready(), what="alerts are accepted")
+            other.start()
+            wait_until(lambda: "another process acts" in other.ready(), what="one acts")
+            one.intake.admit(notification(alert()))
+            present = one.present()
+            assert not one.ready()
+            assert (one.acting.is_set(), present.condition.state) == (False, JournalState.CHECKING)
+            assert "being checked" in next(need.title for need in needs(present, None))
+
+            verdict.put("a page" if damaged else "")
+            verdict.put("a page" if damaged else "")
+
+            if damaged:
+                wait_until(lambda: "is damaged: a page" in one.ready(), what="refused")
+                with pytest.raises(JournalError, match="is damaged: a page"):
+                    one.intake.admit(notification(alert()))
+            else:
+                assert one.acting.wait(10)
+                assert not one.ready()
+            assert not other.acting.is_set()
+            assert one.acting.is_set() is not damaged
+        finally:
+            other.close(timeout=0)
+            one.close(timeout=5)

@@ -119,6 +119,8 @@ class Leadership:
         """Set once this process considers targets."""
         self.unread = ""
         """Why the journal could not be read at the start; nothing acts before it is."""
+        self.elsewhere = True
+        """Whether another process may act on a journal in a file; known once its lock is asked."""
 
     def start(self) -> None:
         """Match anew what fires, and act as soon as no other process does.
@@ -150,13 +152,15 @@ class Leadership:
             if self._journal.acquire():
                 if not self._leading.is_set():
                     self._take_lead()
+                self.elsewhere = False
                 if not self._journal.shared:
                     return
                 if self._journal.news(LEAD_AGAIN):
                     self._outbox.send()
                 continue
             self._leading.clear()
-            if not said and not self._journal.shared and self._journal.condition.sound:
+            self.elsewhere = self._journal.taken()  # else it waits for the check of its file
+            if self.elsewhere and not said:
                 log.warning("another process acts on this journal; waiting for it to end")
                 self._lookout.start()
                 said = True

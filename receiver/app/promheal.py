@@ -201,12 +201,17 @@ class Promheal:
         return warnings
 
     def ready(self) -> str:
-        """Return why it is not ready, or an empty text."""
+        """Return why it is not ready, or an empty text.
+
+        It is while the file of its journal is checked, though it acts only after that: alerts are
+        accepted, and the check of a long history takes minutes.
+        """
         condition = self.journal.condition
-        if not condition.sound:
+        if not condition.stores:
             return str(condition)
         unreadable = self._unreadable() or self._leadership.unread
-        if not unreadable and not self.acting.is_set() and self._options.works:
+        waits = self._options.works and not self.acting.is_set() and self._leadership.elsewhere
+        if not unreadable and waits:
             return "another process acts on this journal"
         return unreadable or self.engine.trouble
 

@@ -87,6 +87,10 @@ class Journal(ABC):
         False while another one is.
         """
 
+    def taken(self) -> bool:
+        """Whether another process acts, on a journal where only one does."""
+        return False
+
     # -- where several processes act beside each other
 
     @property

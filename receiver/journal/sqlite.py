@@ -102,6 +102,10 @@ class SqliteJournal(GroupJournal[SqliteTransaction]):
     def acquire(self) -> bool:
         return self._file is not None and self.condition.sound and self._file.lock()
 
+    def taken(self) -> bool:
+        """Take the lock, though nothing acts before the check has passed."""
+        return self._file is not None and self.condition.stores and not self._file.lock()
+
     def begin_anew(self, note: Callable[[SqliteTransaction], None]) -> None:
         """Accept a loss, and note it: the journal and its marker get a new name."""
 

@@ -152,7 +152,9 @@ class Application:
             self._service.close(timeout=0)  # or what has been started would keep the process
             raise
         self._systemd = NotifySocket(
-            systemd, self._service.dead, lambda: self._service.ready() or "ready"
+            systemd,
+            self._service.dead,
+            lambda: self._service.ready() or str(self._service.journal.condition) or "ready",
         )
         self._systemd.start()
         log.info(
