@@ -2,7 +2,8 @@
 
 A journal in a file is filled with runs, with the episodes, decisions, steps and observations that
 belong to them; a tenth of the runs are on one target. The short one fills each list that is shown,
-and no more. Both end a day ago: no window of the guards holds any of it.
+and no more. Both end a day ago: no window of the guards holds any of it. `--storage postgres`
+copies both into databases of a PostgreSQL of its own.
 """
 
 from __future__ import annotations
@@ -21,10 +22,14 @@ from contextlib import ExitStack, closing
 from pathlib import Path
 from typing import Any, Final
 
+import psycopg
+
 from bench import servers
 from bench.load import get, post, show
 from bench.servers import Server
 from receiver.journal import open_journal
+from receiver.journal.copying import copy
+from tests.postgres import Postgres, postgres
 
 RUNS: Final = 100_000
 TARGETS: Final = 1_000
@@ -168,12 +173,25 @@ def measure(server: Server, number: int) -> dict[str, float]:
     return {"POST to action": statistics.median(taken), **found}
 
 
-def start(folder: Path, name: str) -> dict[str, float]:
+def copied(database: Postgres, path: Path) -> str:
+    """Copy a journal in a file into a new database; return its URL."""
+    url = database.create()
+    with (
+        closing(open_journal(f"sqlite:///{path}")) as source,
+        closing(open_journal(url)) as target,
+    ):
+        copy(source, target, lambda *_: None)
+    with psycopg.connect(url, autocommit=True) as connection:
+        connection.execute("vacuum analyze")
+    return url
+
+
+def start(folder: Path, name: str, storage: str | None = None) -> dict[str, float]:
     """Return the milliseconds from the start until alerts are accepted, and until it is ready."""
     before = time.perf_counter()
-    with servers.promheal(folder, name=name, until="/webhook") as server:
+    with servers.promheal(folder, name=name, until="/webhook", storage=storage) as server:
         accepts = time.perf_counter()
-        while not _is_ready(server):
+        while not is_ready(server):
             time.sleep(0.02)
         ready = time.perf_counter()
     return {
@@ -182,7 +200,7 @@ def start(folder: Path, name: str) -> dict[str, float]:
     }
 
 
-def _is_ready(server: Server) -> bool:
+def is_ready(server: Server) -> bool:
     try:
         urllib.request.urlopen(f"{server.url}/-/ready", timeout=PATIENCE).close()
     except urllib.error.HTTPError:
@@ -213,6 +231,7 @@ def main(arguments: Sequence[str]) -> None:
     parser = argparse.ArgumentParser(prog="python -m bench history", description=__doc__)
     parser.add_argument("--runs", type=int, default=RUNS, help=f"in the journal ({RUNS:,})")
     parser.add_argument("--rounds", type=int, default=5, help="of each measurement (5)")
+    parser.add_argument("--storage", choices=("sqlite", "postgres"), default="sqlite")
     options = parser.parse_args(arguments)
     with ExitStack() as stack:
         folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="promheal-bench-")))
@@ -221,11 +240,16 @@ def main(arguments: Sequence[str]) -> None:
         fill(short / "promheal.db", SHORT, now=time.time())
         fill(long / "promheal.db", options.runs, now=time.time())
         size = (long / "promheal.db").stat().st_size >> 20
+        urls: list[str | None] = [None, None]
+        if options.storage == "postgres":
+            database = stack.enter_context(postgres(durable=True))
+            urls = [copied(database, side / "promheal.db") for side in (short, long)]
         took = time.perf_counter() - before
         print(f"{options.runs:,} runs, {size:,} MiB, written in {took:.0f} s", flush=True)
-        sides = (short, long)
-        starts = [[start(side, "starting") for side in sides] for _ in range(options.rounds)]
-        running = [stack.enter_context(servers.promheal(side)) for side in sides]
+        sides = list(zip((short, long), urls, strict=True))
+        starts = [[start(side, "starting", url) for side, url in sides]
+                  for _ in range(options.rounds)]  # fmt: skip
+        running = [stack.enter_context(servers.promheal(side, storage=url)) for side, url in sides]
         rounds = [
             [measure(server, number) for server in running] for number in range(options.rounds)
         ]
@@ -233,4 +257,8 @@ def main(arguments: Sequence[str]) -> None:
         *compare([one for one, _ in rounds], [other for _, other in rounds]),
         *compare([one for one, _ in starts], [other for _, other in starts]),
     ]
-    show(f"{options.runs:,} runs beside {SHORT}, median of {options.rounds} rounds", rows)
+    show(
+        f"{options.runs:,} runs beside {SHORT} in {options.storage}, "
+        f"median of {options.rounds} rounds",
+        rows,
+    )
