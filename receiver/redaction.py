@@ -77,6 +77,10 @@ class Redactor:
             self._forms = tuple(sorted(forms, key=len, reverse=True))
         return value
 
+    def forms(self) -> tuple[str, ...]:
+        """All forms of all secrets; another tuple after each change."""
+        return self._forms
+
     def forget(self) -> None:
         """Forget every secret, for tests."""
         with self._lock:
@@ -219,6 +223,7 @@ learn: Final = _KNOWN.learn
 learn_url: Final = _KNOWN.learn_url
 learn_variables: Final = _KNOWN.learn_variables
 redact: Final = _KNOWN.redact
+forms: Final = _KNOWN.forms
 forget: Final = _KNOWN.forget
 redact_all: Final = _KNOWN.redact_all
 redact_json: Final = _KNOWN.redact_json

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import re
+import time
 from collections import Counter
 from collections.abc import Callable, Iterable
 from pathlib import Path
@@ -140,6 +141,7 @@ def test_prometheus_sees_a_0_before_each_first_increase(
     service.journal.atomically(lambda t: t.count(DECISIONS.name, "latency", "deny", "busy"))
     service.journal.atomically(lambda t: t.count(HEALS.name, "latency", "failed"))
     service.metrics.observe(service.metrics.alert_to_action, RAN, 3)
+    time.sleep(0.005)  # SQLite's clock counts milliseconds
 
     assert seen() == [1, 1, 3, 1], "a person sees what is so"
     assert seen(one) == [0, 0, 0, 1], "what was there at 0 has moved at once"
@@ -187,7 +189,7 @@ def test_a_family_is_written_anew_when_a_number_has_changed() -> None:
     texts = Texts()
 
     def write(number: float) -> str:
-        return texts.of(gauges("x", "X.", ["a"], [(("b",), number)]), openmetrics=False)
+        return texts.of(gauges("x", "X.", ["a"], [(("b",), number)]), openmetrics=False).decode()
 
     assert [write(number).split()[-1] for number in (0, 0, 2, 0)] == ["0.0", "0.0", "2.0", "0.0"]
 

@@ -201,11 +201,7 @@ class Promheal:
         return warnings
 
     def ready(self) -> str:
-        """Return why it is not ready, or an empty text.
-
-        It is while the file of its journal is checked, though it acts only after that: alerts are
-        accepted, and the check of a long history takes minutes.
-        """
+        """Return why it is not ready, or nothing: also while its file is checked."""
         condition = self.journal.condition
         if not condition.stores:
             return str(condition)

@@ -7,6 +7,7 @@ https://prometheus.io/docs/prometheus/latest/configuration/configuration/
 
 from __future__ import annotations
 
+from functools import lru_cache
 from typing import Annotated, Final
 
 import msgspec
@@ -45,6 +46,7 @@ def parse_duration(text: str) -> float:
     )
 
 
+@lru_cache(maxsize=256)
 def format_duration(seconds: float) -> str:
     """Return the shortest duration text for *seconds*, rounded to milliseconds: `1h30m`, `0s`."""
     left = round(seconds * 1000)

@@ -8,6 +8,7 @@ before each value.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable
 from functools import lru_cache
 from typing import Final, Literal
@@ -15,8 +16,11 @@ from typing import Final, Literal
 import msgspec
 from prometheus_client.utils import floatToGoString
 
+from receiver.redaction import forms, redact
+
 _KEPT: Final = 1 << 16
 """Rows whose text before the value is kept: more than 1,000 strategies have."""
+_IN_QUOTES: Final = re.compile(r'"(?:[^"\\]|\\.)*"')
 _SUFFIXES: Final = {"counter": "_total", "gauge": "", "info": "_info"}
 
 Rows = Iterable[tuple[tuple[str, ...], float]]
@@ -43,17 +47,28 @@ class Family(msgspec.Struct, frozen=True, kw_only=True):
         )
 
 
+def clean(text: str) -> str:
+    """Return an exposition with its secrets redacted; numbers are none."""
+    if redact(text) == text:
+        return text
+    return _IN_QUOTES.sub(lambda found: redact(found[0]), text)
+
+
 class Texts:
-    """The text of each family, written anew when its rows have changed."""
+    """The text of each family, written anew when its rows or the known secrets have changed."""
 
     def __init__(self) -> None:
-        self._kept: dict[tuple[str, bool], tuple[Family, str]] = {}
+        self._kept: dict[tuple[str, bool], tuple[Family, bytes]] = {}
+        self._forms = forms()
 
-    def of(self, family: Family, *, openmetrics: bool) -> str:
+    def of(self, family: Family, *, openmetrics: bool) -> bytes:
+        if self._forms is not forms():
+            self._forms = forms()
+            self._kept.clear()
         kept = self._kept.get((family.name, openmetrics))
         if kept is not None and kept[0].rows == family.rows:
             return kept[1]
-        text = family.text(openmetrics=openmetrics)
+        text = clean(family.text(openmetrics=openmetrics)).encode()
         self._kept[family.name, openmetrics] = family, text
         return text
 

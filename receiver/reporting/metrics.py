@@ -23,7 +23,7 @@ from prometheus_client.process_collector import ProcessCollector
 from prometheus_client.registry import Collector
 
 from receiver.policy.run import Outcome, Run, StepState
-from receiver.reporting.families import Family, Texts
+from receiver.reporting.families import Family, Texts, clean
 
 disable_created_metrics()  # type: ignore[no-untyped-call]
 
@@ -176,8 +176,8 @@ class Metrics:
         since = monotonic() - new
         young = {strategy for strategy, began in self._began.items() if began > since}
         body = encoder(_Zeros(self.registry, young) if young else self.registry)
-        body = body.removesuffix(_END)
-        return body + "".join(ours).encode() + (_END if openmetrics else b""), content_type
+        body = clean(body.removesuffix(_END).decode()).encode()
+        return b"".join((body, *ours, _END if openmetrics else b"")), content_type
 
 
 class _Zeros(Collector):

@@ -105,10 +105,15 @@ def _with(uncounted: Mapping[str, int], totals: Mapping[_Total, float]) -> Mappi
 
 def _look(journal: Journal, present: Present) -> _Look:
     def look(transaction: Transaction) -> _Look:
+        ran = frozenset(transaction.strategies())
         budgets = {
             (strategy.name, format_duration(window.per)): float(left)
             for strategy in present.strategies
-            for window, left in budget_left(transaction, strategy, now=present.now)
+            for window, left in (
+                budget_left(transaction, strategy, now=present.now)
+                if strategy.name in ran
+                else ((window, window.runs) for window in strategy.budget)
+            )
         }
         return _Look(see(transaction, present), budgets)
 

@@ -81,7 +81,12 @@ def rows(
     actions: tuple[str, ...],
     channels: tuple[str, ...],
 ) -> list[tuple[tuple[str, ...], float]]:
-    """Return what is there from the start, and what has moved; at 0 what is new and *young*."""
+    """Return what is there from the start, and what has moved; at 0 what is new and *young*.
+
+    The list is the same one while nothing has moved, which makes it quick to compare.
+    """
+    if not moved:
+        return _none_moved(total, strategies, channels)
     found = dict(_zeros(total, strategies, channels))
     for values, number in moved.items():
         if values in found:
@@ -96,6 +101,13 @@ def _zeros(
     total: Total, strategies: Strategies, channels: tuple[str, ...]
 ) -> Mapping[tuple[str, ...], float]:
     return dict.fromkeys(label_sets(total, strategies, channels), 0.0)
+
+
+@lru_cache(maxsize=2 * len(TOTALS))
+def _none_moved(
+    total: Total, strategies: Strategies, channels: tuple[str, ...]
+) -> list[tuple[tuple[str, ...], float]]:
+    return list(_zeros(total, strategies, channels).items())
 
 
 def _in_force(

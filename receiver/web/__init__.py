@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import re
 from typing import Final
 
 from flask import Flask, Response, request
@@ -20,7 +19,7 @@ log: Final = logging.getLogger("promheal.web")
 
 _CODES: Final = {413: "too_large"}
 """Where the contract's code differs from werkzeug's."""
-_IN_QUOTES: Final = re.compile(r'"(?:[^"\\]|\\.)*"')
+_METRICS: Final = "probes.metrics"
 
 
 def create_app(service: Promheal, receiving: webhook.Webhook | None = None) -> Flask:
@@ -85,15 +84,10 @@ def _unexpected(problem: Exception) -> Response:
 
 
 def _without_secrets(response: Response) -> Response:
-    if response.direct_passthrough or response.is_streamed:
-        return response  # a static file
+    if response.direct_passthrough or response.is_streamed or request.endpoint == _METRICS:
+        return response  # a static file, or redacted where it is written
     text = response.get_data().decode("utf-8", "surrogateescape")
-    if response.is_json:
-        clean = redact_json(text)
-    else:
-        clean = redact(text)
-        if clean != text and request.endpoint == "probes.metrics":
-            clean = _IN_QUOTES.sub(lambda found: redact(found[0]), text)  # numbers are not secrets
+    clean = redact_json(text) if response.is_json else redact(text)
     if clean != text:
         response.set_data(clean.encode("utf-8", "surrogateescape"))
     return response
