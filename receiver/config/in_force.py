@@ -91,6 +91,11 @@ class Config(msgspec.Struct, frozen=True, kw_only=True):
     """While it exists, nothing begins."""
     dry_run: bool = False
 
+    @property
+    def asks(self) -> bool:
+        """Whether there is anybody to ask about an alert: Prometheus, or Alertmanager."""
+        return self.settings.prometheus is not None or self.settings.alertmanager is not None
+
     def judge(self, episode: Episode) -> Judgement:
         """Ask whether an alert fires now, by whoever may say what its expression is."""
         alert, speaker = episode.alert, Speaker.SENDER

@@ -53,11 +53,12 @@ def choose(
     """Ask about the alerts of a target until one may be acted on, and then which ask with it.
 
     *episodes* are those that ask, the latest first; beyond `MOST` the rest counts as one unknown
-    alert. *situation* is what a `glance` has seen of the first. Where none may be acted on, the
-    answer is of the one that can be decided anew first.
+    alert. *situation* is what a `glance` has seen of the first; None where there is a single one,
+    and nobody to ask about it. Where none may be acted on, the answer is of the one that can be
+    decided anew first.
     """
-    if situation is None or not episodes:
-        return Asked()
+    if situation is None:
+        return facts.unasked(case, episodes[0]) if episodes else Asked()
     names = apart([episode.alert.labels for episode in episodes])
     judged: list[_Judged] = []
     standing: list[_Judged] = []

@@ -172,6 +172,10 @@ class Facts:
             return asked
         return completed(case, episode, asked)
 
+    def unasked(self, case: Case, episode: Episode) -> Asked:
+        """Return what is known of an alert where there is nobody to ask about it."""
+        return completed(case, episode, confirmed(case, episode, self._clock))
+
 
 def _pause(file: Path | None, pauses: Iterable[ActivePause], case: Case, now: float) -> Hold | None:
     """Return the pause that is for *case* and lasts longest."""

@@ -42,7 +42,10 @@ class _Seen(msgspec.Struct, frozen=True):
     episodes: Sequence[Episode] = ()
     """The alerts that ask, the one said last first."""
     situation: Situation | None = None
-    """Of the first, if others would say what lets us act; None where there is nothing to decide."""
+    """Of the first, if others would say what lets us act; None where there is nothing to decide, or
+    nobody to ask."""
+    healed_at: float | None = None
+    """When the target was last proven healed."""
 
 
 class WakeAll(Protocol):
@@ -140,8 +143,12 @@ class Reconciler:
         run = transaction.unfinished(case.key)
         if not episodes:
             return _Seen(run)
+        if len(episodes) == 1 and not case.config.asks:
+            healed = transaction.last_heal(case.key)
+            healed_at = None if healed is None else healed.finished_at
+            return _Seen(run, episodes, healed_at=healed_at)
         situation = self._facts.glance(transaction, case, episodes[0], run)
-        return _Seen(run, episodes, situation)
+        return _Seen(run, episodes, situation, situation.past.last_healed)
 
     def _decide(self, key: Key, config: Config, seen: _Seen) -> Next:
         strategy = config.strategies.get(key.strategy)
@@ -159,14 +166,13 @@ class Reconciler:
         case = Case(config, strategy, key.target)
         asked = choose(self._facts, case, seen.episodes, seen.situation)
         planned = plan_or_fault(case, asked)
-        before = None if seen.situation is None else seen.situation.past.last_healed
         # Taken before, for nothing is called started that would then have to wait.
         opening = None
         if asked.complete and planned.plan is not None:
             opening = self._healing.opening(planned.plan)
         try:
             settled = self._journal.atomically(
-                lambda t: self._settling.settle(t, case, asked, planned, before, opening)
+                lambda t: self._settling.settle(t, case, asked, planned, seen.healed_at, opening)
             )
             if settled is None:
                 return At(self._clock())  # it may act now, and what was left unasked is asked first

@@ -20,6 +20,7 @@ from receiver.healing.relapse import relapsed
 from receiver.healing.steps import Opening
 from receiver.journal import Episode, Transaction
 from receiver.policy.decide import Decision, decide
+from receiver.policy.guards.reasons import OVER
 from receiver.policy.guards.situation import Answer, Reason, Verdict
 from receiver.policy.life import Effect, LifeEvent, transition
 from receiver.policy.run import Plan, Run, State
@@ -109,8 +110,11 @@ class Settling:
             return None
         run = self._follow(transaction, case, episode, run, planned, decision.verdict, now, opening)
         news = _record(transaction, case.key, decision, run, now)
-        for over in asked.over:  # now that the decision has named it
-            transaction.give_up(before=now - situation.bounds.stale_after, episode=over)
+        over = set(asked.over)
+        if episode is not None and decision.verdict.reason in OVER:
+            over.add(episode.id)
+        for each in sorted(over):  # now that the decision has named it
+            transaction.give_up(before=now - situation.bounds.stale_after, episode=each)
         return Settled(decision.verdict, run, news)
 
     def _follow(
