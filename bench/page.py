@@ -9,7 +9,7 @@ from pathlib import Path
 
 from receiver.app import build
 from receiver.bootstrap import Options
-from receiver.web import create_app
+from receiver.web.flask_app import create_app
 from tests.conftest import STRATEGIES
 from tests.test_page import many_runs
 

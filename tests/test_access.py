@@ -14,12 +14,13 @@ import msgspec
 import pytest
 
 from receiver.app import Promheal
-from receiver.web import create_app, webhook
+from receiver.web import webhook
 from receiver.web.access.auth import AuthMiddleware, added, merged
 from receiver.web.access.control import AccessControl
 from receiver.web.access.denied_requests import ADDRESSES, LINES, LOG_AGAIN
 from receiver.web.access.verdict import WEBHOOK, AuthRequest, Denied, Granted
 from receiver.web.access.web_config import ClientCertificate, RequestLimit, Role, Token, WebConfig
+from receiver.web.flask_app import create_app
 from receiver.web.server.tls import IF_GIVEN, REQUIRED, Tls
 
 SECRETS = {"webhook": "webhook-token", "viewer": "viewer-token", "operator": "operator-token"}

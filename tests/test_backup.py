@@ -26,7 +26,7 @@ from receiver.journal.marker import marker_path
 from receiver.policy.run import Outcome, State
 from receiver.policy.signal import Signal
 from receiver.policy.target import Key
-from receiver.web import create_app
+from receiver.web.flask_app import create_app
 from tests.chain import wait_until
 from tests.factories import NOW, alert, notification
 from tests.test_copying import contents, fill

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from receiver.app import Promheal
-from receiver.web import create_app
+from receiver.web.flask_app import create_app
 from tests.figures import Record
 from tests.test_config_files import BROKEN, NAMES, SERVICES
 

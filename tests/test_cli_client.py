@@ -32,10 +32,10 @@ from receiver.journal import Transaction
 from receiver.policy.breaker import MAIN, BreakerEvent, Happening, Thresholds
 from receiver.policy.dormancy import Dormancy
 from receiver.settings.environment import environment
-from receiver.web import create_app
 from receiver.web.access.auth import AuthMiddleware
 from receiver.web.access.control import AccessControl
 from receiver.web.access.web_config import Role, Token, WebConfig
+from receiver.web.flask_app import create_app
 from tests.tools import cpu_seconds
 
 Ask = Callable[..., tuple[int, str, str]]

@@ -20,7 +20,7 @@ from grafana.boards import boards
 from receiver.app import Promheal
 from receiver.policy.breaker import BreakerState
 from receiver.policy.run import Outcome
-from receiver.web import create_app
+from receiver.web.flask_app import create_app
 from tests.boards import (
     FILES,
     GRAFANA,

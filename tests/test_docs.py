@@ -53,7 +53,8 @@ from receiver.services.queues import QUEUES
 from receiver.settings import EngineSettings, LlmProvider, LlmSettings, NotifyChannel, Settings
 from receiver.settings.environment import FLAG_VARIABLES
 from receiver.template import FILTERS, KNOWN, MAX_OUTPUT
-from receiver.web import application, create_app, query, steering, webhook
+from receiver.web import application, query, steering, webhook
+from receiver.web.flask_app import create_app
 from receiver.web.pages.forms import FORM_AGE
 from receiver.web.pages.views import SHOWN
 from receiver.web.server import answering, connection, framing, reading

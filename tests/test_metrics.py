@@ -23,7 +23,7 @@ from receiver.reporting.families import Family, Texts, gauges
 from receiver.reporting.metrics import DECISIONS, HEALS, NOTICES, TOTALS
 from receiver.reporting.scrapers import FIRST, HEADER, Scrapers
 from receiver.reporting.series import label_sets
-from receiver.web import create_app
+from receiver.web.flask_app import create_app
 from tests.commits import Failing
 from tests.factories import alert, notification
 

@@ -35,11 +35,11 @@ from receiver.policy.duration import parse_duration
 from receiver.policy.line import LINE
 from receiver.policy.run import Observation
 from receiver.policy.target import Key
-from receiver.web import create_app
 from receiver.web.access.auth import AuthMiddleware
 from receiver.web.access.control import AccessControl
 from receiver.web.access.verdict import AuthRequest, Granted
 from receiver.web.access.web_config import Role, Token, WebConfig
+from receiver.web.flask_app import create_app
 from receiver.web.server.framing import Framing, Refusal
 from receiver.web.server.parsing import STATUS, parse
 from receiver.web.steering import MAX_PAUSE

@@ -20,7 +20,7 @@ from receiver.policy.decide import GUARDS
 from receiver.policy.dormancy import Dormancy
 from receiver.policy.run import Observation, Outcome, State
 from receiver.policy.target import Key
-from receiver.web import create_app
+from receiver.web.flask_app import create_app
 from receiver.web.pages import chart
 from tests.factories import alert, notification
 

@@ -15,7 +15,7 @@ from receiver.journal import Journal
 from receiver.policy.strategy import Strategies
 from receiver.policy.target import Key
 from receiver.settings import FlagSettings
-from receiver.web import create_app
+from receiver.web.flask_app import create_app
 from tests.factories import alert, notification, parse_matcher, strategy
 from tests.world import KEY, World
 

@@ -13,7 +13,7 @@ from typing import Any, Final
 
 from bench.public_rules.reading import PublicRule, read_folder
 from receiver.app import Promheal
-from receiver.web import create_app
+from receiver.web.flask_app import create_app
 from tests.figures import Record
 
 RULES: Final = Path(os.environ.get("PUBLIC_RULES", "tests/public_rules"))

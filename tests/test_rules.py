@@ -14,7 +14,7 @@ import yaml
 
 from receiver.app import Promheal
 from receiver.policy.run import FAILURES, Outcome
-from receiver.web import create_app
+from receiver.web.flask_app import create_app
 from tests.tools import REPOSITORY, tool
 
 RULES = REPOSITORY / "rules"

@@ -11,7 +11,7 @@ from flask.testing import FlaskClient
 from werkzeug.exceptions import default_exceptions
 
 from receiver.app import Promheal
-from receiver.web import create_app, create_worker_app
+from receiver.web.flask_app import create_app, create_worker_app
 from receiver.web.log_throttle import LINES
 
 WAY = "Alertmanager's notifications go to POST /webhook; GET /openapi.yaml lists all paths."

@@ -15,7 +15,7 @@ from receiver.errors import JournalError
 from receiver.healing import outcomes
 from receiver.journal import Stored, Transaction, not_stored
 from receiver.policy.run import Outcome, State
-from receiver.web import create_app, create_worker_app
+from receiver.web.flask_app import create_app, create_worker_app
 from receiver.web.webhook import MAX_BODY
 from tests.factories import alert, notification
 from tests.world import KEY, World

@@ -15,13 +15,13 @@ from receiver.errors import AwayError, ConfigError
 from receiver.journal import prepare_journal
 from receiver.reporting.metrics import CODES
 from receiver.settings.environment import taken
-from receiver.web import create_app, create_worker_app
 from receiver.web.access.auth import AuthMiddleware
 from receiver.web.access.control import AccessControl
 from receiver.web.access.exposure import ListenAddress
 from receiver.web.access.reloading import ReloadingConfig
 from receiver.web.access.trusted_proxies import TrustedProxies
 from receiver.web.access.web_config import WebConfig
+from receiver.web.flask_app import create_app, create_worker_app
 from receiver.web.route_prefix import PrefixMiddleware, RoutePrefix
 from receiver.web.server.answering import OfferedRequest, Reply
 from receiver.web.server.arbiter import WebServer

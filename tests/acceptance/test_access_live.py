@@ -27,8 +27,8 @@ from click.testing import CliRunner
 
 from receiver.app import Options, build
 from receiver.cli import root
-from receiver.web import create_app
 from receiver.web.access.reloading import LOOK_AGAIN
+from receiver.web.flask_app import create_app
 from tests.acceptance.server import PATIENCE, Promheal, alert, ask, notification
 from tests.acceptance.test_with_alertmanager import fire
 from tests.chain import free_port, start_alertmanager, wait_until
