@@ -692,6 +692,20 @@ def test_an_idle_server_takes_no_processor(server: Process) -> None:
         assert wake_ups(*pids) - before < 12
 
 
+def test_threads_are_started_when_they_are_needed(tmp_path: Path) -> None:
+    with running(tmp_path, threads=12) as process, ExitStack() as stack:
+        tasks = Path(f"/proc/{process.worker()}/task")
+        with Client(process.port) as client:
+            client.send(GET)
+            assert client.answer()[0] == 200
+        before = len(list(tasks.iterdir()))
+        clients = [stack.enter_context(Client(process.port)) for _ in range(13)]
+        for client in clients:
+            client.send(b"GET /sleep HTTP/1.1\r\nHost: promheal\r\n\r\n")
+        assert {client.answer() for client in clients} == {(200, b"slept")}
+        assert before < len(list(tasks.iterdir())) <= before + 8  # four were there
+
+
 def test_sigterm_lets_the_request_in_flight_end(tmp_path: Path) -> None:
     with running(tmp_path, overrides={"STOP_LINGER": 0.5}) as process, ExitStack() as stack:
         idle = stack.enter_context(Client(process.port))

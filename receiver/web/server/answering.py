@@ -12,7 +12,6 @@ then reach another; Alertmanager otherwise keeps its connection, and so its rece
 from __future__ import annotations
 
 import math
-import queue
 import select
 import threading
 import time
@@ -26,6 +25,7 @@ from receiver.web.server.framing import Refusal
 from receiver.web.server.parsing import parse
 from receiver.web.server.poller import Poller
 from receiver.web.server.reading import Next, RequestReader
+from receiver.web.server.threads import Threads
 
 MAX_UNSENT: Final = 64 * 1024 * 1024
 """Bytes of answers that all clients together may leave unread before the slowest are dropped."""
@@ -70,10 +70,15 @@ class Responder:
         self._worker = worker
         self._poller = poller
         self._reader = reader
-        self._ready: queue.SimpleQueue[Connection] = queue.SimpleQueue()
-        self._pipelined: queue.SimpleQueue[Connection] = queue.SimpleQueue()
         self._serving: set[Connection] = set()
         self._at_once = threading.Lock()  # one reader at a time answers, and the other reads
+        # A client that sends many requests at once must not occupy more than one of the threads.
+        self._threads = Threads(worker.cfg.threads, self._answer, worker.log)
+        self._pipelined = Threads(1, self._answer, worker.log)
+
+    def start(self) -> None:
+        self._threads.start()
+        self._pipelined.start()
 
     def attend(self, conn: Connection) -> None:
         """Do what an event allows: send, or read and answer, or queue it for a thread."""
@@ -83,7 +88,7 @@ class Responder:
             if then is Next.ANSWER and not sending:
                 conn.until = math.inf
                 if self._serving or not self._at_once.acquire(blocking=False):
-                    self._ready.put(conn)
+                    self._threads.put(conn)
                     return
                 try:
                     then = self._serve(conn)
@@ -94,26 +99,13 @@ class Responder:
             then = Next.CLOSE
         self._release(conn, then)
 
-    def work(self) -> None:
-        """Answer what is queued, for ever."""
-        self._work(self._ready)
-
-    def work_pipelined(self) -> None:
-        """Answer the requests behind others on their connections, for ever.
-
-        One thread does that: a client that sends many requests at once must not occupy the others.
-        """
-        self._work(self._pipelined)
-
-    def _work(self, ready: queue.SimpleQueue[Connection]) -> None:
-        while True:
-            conn = ready.get()
-            try:
-                then = self._serve(conn)
-            except Exception:  # as in attend()
-                self._worker.log.exception(_BUG)
-                then = Next.CLOSE
-            self._release(conn, then)
+    def _answer(self, conn: Connection) -> None:
+        try:
+            then = self._serve(conn)
+        except Exception:  # as in attend()
+            self._worker.log.exception(_BUG)
+            then = Next.CLOSE
+        self._release(conn, then)
 
     def _release(self, conn: Connection, then: Next) -> None:
         """Give the connection up."""

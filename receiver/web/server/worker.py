@@ -43,7 +43,7 @@ _SPARE_FILES: Final = 256  # descriptors for everything but connections
 class CompleteRequestWorker(ThreadWorker):  # type: ignore[misc]  # gunicorn has no types
     """gunicorn's threaded worker with another way in; the application is called by the same code.
 
-    It is called in as many threads as gunicorn's `threads` says, and in one of the readers.
+    It is called in up to as many threads as gunicorn's `threads` says, and in one of the readers.
 
     Three methods of the WSGI application are optional. `take(request, reply)` is offered each
     request first, except over TLS; if it returns True it calls `reply(status, json, headers)` once,
@@ -107,13 +107,7 @@ class CompleteRequestWorker(ThreadWorker):  # type: ignore[misc]  # gunicorn has
             poller.listen(listener)
         for _ in range(_READERS):
             threading.Thread(target=self._read, name="reader", daemon=True).start()
-        for number in range(self.cfg.threads):
-            threading.Thread(
-                target=self._responder.work, name=f"request-{number}", daemon=True
-            ).start()
-        threading.Thread(
-            target=self._responder.work_pipelined, name="pipelined", daemon=True
-        ).start()
+        self._responder.start()
         while self.alive and self.is_parent_alive():
             self._tick(self._rest())
         self.alive = False
