@@ -151,16 +151,19 @@ def promheal(
     until: str = "/-/ready",
     checkout: Path | None = None,
     environ: Mapping[str, str] | None = None,
+    script: Path | None = None,
 ) -> Iterator[Server]:
     """Run a promheal with the files in *folder*; its journal is there too unless *storage* says.
 
     It is up when *until* answers. *checkout*: another clone, after its `make develop`. *environ* is
-    more for its environment.
+    more for its environment. *script*: a program that changes something and then calls the command
+    line.
     """
     port = free_port()
     python = sys.executable if checkout is None else str(checkout / ".venv/bin/python")
+    program = ["-m", "receiver"] if script is None else [str(script)]
     argv = [
-        python, "-m", "receiver", command, "--config.file", str(folder / "promheal.yml"),
+        python, *program, command, "--config.file", str(folder / "promheal.yml"),
         "--storage.url", storage or f"sqlite:///{folder}/promheal.db",
         "--web.listen-address", f"127.0.0.1:{port}", "--log.level", "warn", *options,
     ]  # fmt: skip

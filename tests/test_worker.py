@@ -38,6 +38,7 @@ from receiver.web.server import answering, connection, reading, worker
 from receiver.web.server.arbiter import WebServer
 
 options, overrides = json.loads(sys.argv[2]), json.loads(sys.argv[3])
+sys.executable = options.pop("interpreter", sys.executable)
 for name, value in overrides.items():
     for module in (answering, connection, reading, worker):
         if hasattr(module, name):

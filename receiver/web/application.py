@@ -25,6 +25,7 @@ from receiver.web.flask_app import create_app, create_worker_app
 from receiver.web.route_prefix import PrefixMiddleware, RoutePrefix
 from receiver.web.server.answering import OfferedRequest, Reply
 from receiver.web.server.arbiter import WebServer
+from receiver.web.server.caretaker import LISTENERS
 from receiver.web.server.listening import refuse_what_is_taken
 from receiver.web.server.notify_socket import VARIABLES, NotifySocket
 from receiver.web.webhook import PATH, Webhook
@@ -40,7 +41,7 @@ _PREFIX: Final = ("SCRIPT_NAME",)
 """With this variable, gunicorn would answer every path that does not begin with it by 500."""
 _FORWARDED_FOR: Final = "HTTP_X_FORWARDED_FOR"
 _FORWARDED_PROTO: Final = "HTTP_X_FORWARDED_PROTO"
-_HANDED: Final = frozenset({"LISTEN_FDS", "GUNICORN_FD"})
+_HANDED: Final = frozenset({"LISTEN_FDS", "GUNICORN_FD", LISTENERS})
 """Variables with which systemd, or a gunicorn before us, passes on a listening socket."""
 
 
@@ -84,6 +85,7 @@ def run(
             **_tls(reloading),
         },
         multiproc_dir=options.environ.get("PROMETHEUS_MULTIPROC_DIR", ""),
+        kept=systemd,
     )
     if not _HANDED.intersection(options.environ):
         refuse_what_is_taken(listen, address.host, address.port)

@@ -2,24 +2,31 @@
 
 gunicorn replaces its workers at SIGHUP. Ours holds the journal and the engine, so it gets the
 signal and reads its configuration again itself.
+
+While the worker runs, the master has nothing to do but wait, and holds all that it has loaded. So
+it execs into the caretaker, and comes back when the worker has died.
 """
 
 from __future__ import annotations
 
+import os
 import signal
+import sys
 import time
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any, Final
 
-from gunicorn import arbiter
+from gunicorn import arbiter, sock
 from gunicorn.app.base import BaseApplication
 from gunicorn.arbiter import Arbiter
 from gunicorn.config import Config
 from gunicorn.glogging import Logger
 
 from receiver.errors import ConfigError
+from receiver.settings.environment import environment, taken
+from receiver.web.server import caretaker
 from receiver.web.server.worker import CompleteRequestWorker
 
 if TYPE_CHECKING:
@@ -42,11 +49,73 @@ DEFAULTS: Final[Mapping[str, object]] = {
 
 
 class InPlaceArbiter(Arbiter):  # type: ignore[misc]  # gunicorn has no types
-    """gunicorn's arbiter for a worker that reloads in place."""
+    """gunicorn's arbiter for a worker that reloads in place.
+
+    *kept* are variables that are not in the environment any more, and that the next one needs.
+    """
+
+    def __init__(self, app: WebServer, kept: Mapping[str, str]) -> None:
+        super().__init__(app)
+        self._kept = kept
+        self._rests = True
+
+    def start(self) -> None:
+        handed = taken((caretaker.LISTENERS, caretaker.ENDED))
+        if caretaker.ENDED in handed:
+            self.log.error("%s; another one is started", handed[caretaker.ENDED])
+        if caretaker.LISTENERS in handed:
+            files = [int(number) for number in handed[caretaker.LISTENERS].split(",")]
+            self.LISTENERS = sock.create_sockets(self.cfg, self.log, files)
+        super().start()
+
+    def init_signals(self) -> None:
+        super().init_signals()
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, caretaker.SIGNALS)  # of the caretaker before us
 
     def wait_for_signals(self, timeout: float = 1.0) -> Any:
-        """Wait longer than gunicorn does: a signal still wakes it, and idle CPU is a promise."""
-        return super().wait_for_signals(max(timeout, _REST))
+        """Wait in the caretaker once the worker lives; before, and if that fails, here."""
+        if self._rests and self._settled():
+            self._rest()
+        # A signal still wakes it, and idle CPU is a promise.
+        return super().wait_for_signals(timeout if self._rests else max(timeout, _REST))
+
+    def _settled(self) -> bool:
+        """Return whether there is one worker, which has begun to work: its first sign of life."""
+        workers = list(self.WORKERS.values())
+        return (
+            len(workers) == 1
+            and not self.reexec_pid
+            and not self.master_pid
+            and workers[0].tmp.last_update() <= time.monotonic()
+        )
+
+    def _rest(self) -> None:
+        """Exec into the caretaker; return if there is a signal to handle, or if it cannot be."""
+        signal.pthread_sigmask(signal.SIG_BLOCK, caretaker.SIGNALS)
+        try:
+            if self.SIG_QUEUE.empty():
+                self._become_caretaker()
+        except OSError as error:
+            self._rests = False
+            self.log.warning("This process keeps its memory: it cannot become small: %s", error)
+        finally:
+            signal.pthread_sigmask(signal.SIG_UNBLOCK, caretaker.SIGNALS)
+
+    def _become_caretaker(self) -> None:
+        ((pid, worker),) = self.WORKERS.items()
+        files = [worker.tmp.fileno(), *(listener.fileno() for listener in self.LISTENERS)]
+        for number in files:
+            os.set_inheritable(number, True)
+        heartbeat, *listeners = map(str, files)
+        os.execve(  # noqa: S606  our own program, and no shell
+            sys.executable,
+            [
+                *(sys.executable, "-I", "-S", caretaker.__file__),
+                *(str(pid), heartbeat, str(self.timeout), str(self.cfg.graceful_timeout)),
+                *(",".join(listeners), sys.executable, *sys.orig_argv[1:]),
+            ],
+            {**environment(), **self._kept},
+        )
 
     def handle_hup(self) -> None:
         self.kill_workers(signal.SIGHUP)
@@ -80,7 +149,8 @@ class WebServer(BaseApplication):  # type: ignore[misc]  # gunicorn has no types
 
     *build* is called in the worker, after the fork, where its threads and files belong.
     *options* are gunicorn's settings by name (`bind`, `threads`, `certfile`, …).
-    *multiproc_dir* is the environment's PROMETHEUS_MULTIPROC_DIR.
+    *multiproc_dir* is the environment's PROMETHEUS_MULTIPROC_DIR. *kept* are variables that were
+    taken out of the environment, and that a next start of the same command needs.
 
     Raises ConfigError for an option that promheal cannot run with, or that gunicorn rejects.
     """
@@ -91,6 +161,7 @@ class WebServer(BaseApplication):  # type: ignore[misc]  # gunicorn has no types
         options: Mapping[str, object],
         *,
         multiproc_dir: str = "",
+        kept: Mapping[str, str] | None = None,
     ) -> None:
         if multiproc_dir:
             raise ConfigError(
@@ -99,6 +170,7 @@ class WebServer(BaseApplication):  # type: ignore[misc]  # gunicorn has no types
             )
         self._build = build
         self._options = options
+        self._kept = kept or {}
         super().__init__()
 
     def do_load_config(self) -> None:
@@ -121,7 +193,7 @@ class WebServer(BaseApplication):  # type: ignore[misc]  # gunicorn has no types
 
     def run(self) -> None:
         """Serve until SIGTERM; raises SystemExit with gunicorn's exit code."""
-        InPlaceArbiter(self).run()
+        InPlaceArbiter(self, self._kept).run()
 
     def _set(self, name: str, value: object) -> None:
         try:

@@ -1,0 +1,127 @@
+"""The small process that gunicorn's master becomes: it passes on, watches, and brings it back."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.chain import wait_until
+from tests.requests_in_bytes import GET
+from tests.test_worker import Client, Process, running
+
+pytestmark = pytest.mark.alone
+
+
+def resting(process: Process) -> bool:
+    return b"caretaker.py" in Path(f"/proc/{process.arbiter.pid}/cmdline").read_bytes()
+
+
+def rests(process: Process) -> None:
+    wait_until(lambda: resting(process), what="the master is the caretaker")
+
+
+def fds(process: Process) -> list[Path]:
+    return list(Path(f"/proc/{process.arbiter.pid}/fd").iterdir())
+
+
+def seen(process: Process) -> dict[str, object]:
+    with Client(process.port) as client:
+        client.send(GET)
+        status, body = client.answer()
+        assert status == 200
+        found: dict[str, object] = json.loads(body)
+        return found
+
+
+@pytest.fixture
+def server(tmp_path: Path) -> Iterator[Process]:
+    with running(tmp_path, graceful_timeout=2) as process:
+        rests(process)
+        yield process
+
+
+def test_it_holds_nothing_of_the_application(server: Process) -> None:
+    comm = Path(f"/proc/{server.arbiter.pid}/comm")
+    wait_until(
+        lambda: comm.read_text() == "promheal\n", what="it has the name that people look for"
+    )
+    mapped = Path(f"/proc/{server.arbiter.pid}/maps").read_text()
+    assert [line for line in mapped.splitlines() if "site-packages" in line] == []
+    assert [line for line in mapped.splitlines() if "lib-dynload" in line] == []
+    files = [str(path.readlink()) for path in fds(server) if int(path.name) > 2]
+    heartbeat, listener = sorted(files)
+    assert "wgunicorn" in heartbeat
+    assert listener.startswith("socket:")
+
+
+def test_a_worker_that_dies_is_replaced_on_the_same_socket(server: Process) -> None:
+    before = server.worker()
+    for _ in range(2):
+        os.kill(server.worker(), signal.SIGKILL)
+        assert seen(server)["pid"] not in {before, 0}  # it waited in the socket
+        rests(server)
+    said = server.log.read_text()
+    assert f"worker {before} was ended by signal 9; perhaps out of memory?" in said
+    server.arbiter.send_signal(signal.SIGHUP)
+    wait_until(lambda: seen(server)["hups"] == ["reload"], what="it reloads")
+    assert server.stop() == 0
+
+
+def test_one_that_hangs_is_replaced(server: Process) -> None:
+    before = server.worker()
+    os.kill(before, signal.SIGSTOP)
+    (heartbeat,) = (path for path in fds(server) if "wgunicorn" in str(path.readlink()))
+    os.utime(heartbeat, (0, 0))
+    server.arbiter.send_signal(signal.SIGWINCH)  # it looks at once
+    assert seen(server)["pid"] != before
+    assert "was ended by signal 9, after 60 s without a sign of life" in server.log.read_text()
+
+
+def test_a_signal_to_end_ends_both(server: Process) -> None:
+    worker = server.worker()
+    server.arbiter.send_signal(signal.SIGINT)  # SIGTERM is in most of the others
+    assert server.arbiter.wait(10) == 0
+    assert not Path(f"/proc/{worker}").exists()
+    assert "Traceback" not in server.log.read_text()
+
+
+def test_one_that_does_not_end_is_killed(server: Process) -> None:
+    worker = server.worker()
+    os.kill(worker, signal.SIGSTOP)
+    began = time.monotonic()
+    server.arbiter.terminate()
+    assert server.arbiter.wait(10) == 0
+    assert 1.5 < time.monotonic() - began < 4
+    assert not Path(f"/proc/{worker}").exists()
+
+
+def test_no_signal_is_lost_on_the_way_there_and_back(tmp_path: Path) -> None:
+    """A reload is asked for all the time, also while the one becomes the other."""
+    with running(tmp_path) as process:
+        asked = 0
+        for victim in (False, True):
+            if victim:
+                os.kill(process.worker(), signal.SIGKILL)
+                wait_until(lambda: not resting(process), what="the master is back")
+            while not resting(process):
+                process.arbiter.send_signal(signal.SIGHUP)
+                asked += 1
+                time.sleep(0.01)
+        wait_until(lambda: seen(process)["hups"], what="it reloads")
+        assert asked > 2
+        assert process.stop() == 0
+
+
+def test_where_there_is_no_way_back_the_master_stays(tmp_path: Path) -> None:
+    with running(tmp_path, interpreter="/nowhere") as process:
+        wait_until(lambda: "cannot become small" in process.log.read_text(), what="it says so")
+        before = process.worker()
+        os.kill(before, signal.SIGKILL)
+        wait_until(lambda: seen(process)["pid"] != before, what="there is another")
+        assert process.stop() == 0
