@@ -517,6 +517,15 @@ def test_systemd_waits_for_what_promheal_promises(text: str) -> None:
     assert "ProcSubset" not in said, "the clock reads /proc/sys/kernel/random/boot_id"
 
 
+@EACH_UNIT
+def test_it_has_its_share_of_a_machine_in_trouble(text: str) -> None:
+    said = dict(re.findall(r"^(\w+)=(.*)$", text, re.MULTILINE))
+    assert int(said["CPUWeight"]) > 100 < int(said["IOWeight"])  # 100 is what others have
+    assert int(said["OOMScoreAdjust"]) < 0
+    assert said["MemorySwapMax"] == "0"
+    assert not {"Nice", "CPUSchedulingPolicy"} & said.keys(), "its actions would inherit it"
+
+
 def test_what_needs_a_database_is_started_until_it_is_there(tmp_path: Path) -> None:
     for text in (WORK, (SYSTEMD / "postgres.conf").read_text()):
         said = dict(re.findall(r"^(\w+)=(.*)$", text, re.MULTILINE))

@@ -637,3 +637,30 @@ def test_a_detached_daemon_outlives_us(marked: Marked) -> None:
 
     time.sleep(0.3)
     assert len(marked.survivors()) == 1
+
+
+# -- whom the kernel kills when memory is short
+
+
+@pytest.mark.parametrize(
+    ("before", "after"), [("-500", "0"), ("-1000", "0"), ("0", "0"), ("300", "300")]
+)
+def test_an_action_is_spared_no_more_than_others(tmp_path: Path, before: str, after: str) -> None:
+    score = tmp_path / "oom_score_adj_in_a_file"  # to lower the real one takes a capability
+    score.write_text(before)
+    supervise.be_ordinary(str(score))
+    assert score.read_text().startswith(after)  # the kernel's file ends there
+
+
+def test_what_is_started_has_the_score_of_others(tmp_path: Path) -> None:
+    ours = Path("/proc/self/oom_score_adj")
+    before = ours.read_text()
+    try:
+        ours.write_text("-10")
+    except OSError:
+        pytest.skip("this process may not lower its oom_score_adj")
+    try:
+        finished = run(["cat", str(ours)], timeout=10)
+    finally:
+        ours.write_text(before)
+    assert finished.output.strip() == "0"

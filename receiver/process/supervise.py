@@ -200,6 +200,7 @@ def _start(order: Order) -> int:
 
 def _become(order: Order, parent: int) -> None:
     os.setsid()
+    be_ordinary()
     for number in range(1, signal.NSIG):
         with suppress(OSError, ValueError):  # SIGKILL, SIGSTOP and those of the C library
             signal.signal(number, signal.SIG_DFL)
@@ -217,6 +218,17 @@ def _become(order: Order, parent: int) -> None:
     except OSError as error:
         raise Cannot("cwd", error.errno or 0) from None
     _exec(order)
+
+
+def be_ordinary(path: str = "/proc/self/oom_score_adj") -> None:
+    """Be killed for memory like any other, whatever the service manager has spared promheal.
+
+    It may be what the machine is to be saved from, and what `detach` leaves is a service by itself.
+    """
+    with suppress(OSError, ValueError), open(path, "r+b", buffering=0) as file:  # noqa: PTH123
+        if int(file.read(16)) < 0:
+            file.seek(0)
+            file.write(b"0")
 
 
 def _exec(order: Order) -> None:
