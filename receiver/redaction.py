@@ -34,6 +34,8 @@ _SECRET_NAME: Final = re.compile(
     rf"(?:.*[^a-z])?{_WORD}|.*passw(?:or)?d|.+_(?:key|pwd)|key|auth|sig|signature", re.IGNORECASE
 )
 """The name of a variable, or of a query parameter, that holds a secret."""
+_SECRET_KEY: Final = re.compile(rf"(?:.*[^a-z])?{_WORD}|.*passw(?:or)?d", re.IGNORECASE)
+"""The name of a key of a configuration, or of a header, that holds a secret."""
 _FIELD: Final = re.compile(
     rf"""(?<![a-z0-9])(?:[\w.-]*[_.-])?{_WORD}["']?(?:\s*(:)\s*(?:[|>][+-]?\s+)?|\s*[=,]\s*|[ ]+)"""
     r"""(?:"((?:[^"\\\n]|\\.)*)"|'((?:[^'\n]|'')*)'|([^\s,"'#\[\]{}&][^\n]*))""",
@@ -165,6 +167,11 @@ class Redactor:
                 return [self.redact_all(each) for each in value]
             case _:
                 return value
+
+
+def is_secret_name(name: str) -> bool:
+    """Whether a key of this name holds a secret: `password`, and not `password_file`."""
+    return _SECRET_KEY.fullmatch(name) is not None
 
 
 def _values(

@@ -13,7 +13,7 @@ import psycopg
 import pytest
 
 from receiver.cli import main
-from receiver.journal import Admission, Anchor, Journal, Transaction, Want, open_journal
+from receiver.journal import Admission, Anchor, ConfigLoad, Journal, Transaction, Want, open_journal
 from receiver.journal.copying import BATCH, TABLES
 from receiver.journal.migrate import scripts
 from receiver.journal.sqlite_transaction import SqliteTransaction
@@ -67,6 +67,8 @@ def fill(journal: Journal) -> None:
         t.put_anchor(Anchor(boot="b", boottime=1.5, at=NOW))
         t.count("heals", "latency", "healed", by=7)
         t.put_message(run.id, "ended")
+        load = ConfigLoad(at=NOW, how="start", hash="ab" * 32, version="1")
+        t.put_load(load, b"\x00packed")
         t.quarantine([Quarantined(problem="no labels", raw="{}")], sender="am", now=NOW)
         t.finish(run, Outcome.FAILED, "it failed", now=NOW + 1)
 

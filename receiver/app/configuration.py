@@ -13,6 +13,7 @@ from receiver.bootstrap import Options
 from receiver.clock import Clock
 from receiver.config.files import LoadedConfig, load
 from receiver.config.in_force import Config
+from receiver.config.stored import UnrecordedLoads
 from receiver.errors import ConfigError
 from receiver.healing.intake import Fetch
 from receiver.journal import Episode
@@ -45,11 +46,14 @@ class CurrentConfig:
         self._fetch = bootstrap.fetch(loaded)
         self.reload_successful = True
         self.reload_success_at = clock()
+        self.loads = UnrecordedLoads()
+        how = "command line" if options.takes_files else "start"
+        self.loads.accept(loaded, how=how, at=self.reload_success_at)
 
-    def reload(self) -> LoadedConfig:
+    def reload(self, how: str, by: str) -> LoadedConfig:
         """Read the files again. Raises ConfigError when they cannot be used: nothing has changed.
 
-        Called by one thread at a time.
+        Called by one thread at a time. *how* and *by* are noted, as `ConfigLoad` has them.
         """
         try:
             loaded = load(self._options.config_file, self._actions, self._options.environ)
@@ -58,12 +62,14 @@ class CurrentConfig:
             fetch = bootstrap.fetch(loaded)
         except ConfigError as error:
             self.reload_successful = False
+            self.loads.refuse(str(error), how=how, by=by, at=self._clock())
             log.error("the configuration was not reloaded: %s", error)  # noqa: TRY400
             raise
         self._loaded, self._config, self._fetch = loaded, config, fetch
         keys.carry(self.keys)
         self.keys = keys
         self.reload_successful, self.reload_success_at = True, self._clock()
+        self.loads.accept(loaded, how=how, by=by, at=self.reload_success_at)
         return loaded
 
     def config(self) -> Config:

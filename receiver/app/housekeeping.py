@@ -72,6 +72,7 @@ class Housekeeping:
             background.register(task)
 
     def start(self) -> None:
+        self.note_loads()
         self._background.start()
         self._expect_probes()
 
@@ -85,8 +86,14 @@ class Housekeeping:
         self._expect_probes()
         self._background.refresh()
 
+    def note_loads(self) -> None:
+        """Note which configurations were loaded. Each host of workers may have one of its own."""
+        if self._role.decides:
+            self._current.loads.note(self._journal)
+
     def resync(self) -> None:
         """Bring up what no event has brought up, and write what is not written yet."""
+        self.note_loads()
         self._intake.settle()
         if not self._leading.is_set():
             return

@@ -175,19 +175,20 @@ class Promheal:
         self._backups.look_soon()
         self._leadership.start()
 
-    def reload(self) -> Sequence[str]:
+    def reload(self, how: str = "/-/reload", by: str = "") -> Sequence[str]:
         """Take the configuration as the files say now; return the warnings.
 
         Raises ConfigError when they cannot be used: then nothing has changed.
         """
         with self._reloading:
             try:
-                return self._reload()
+                return self._reload(how, by)
             finally:
+                self.housekeeping.note_loads()
                 self._lookout.wake()
 
-    def _reload(self) -> Sequence[str]:
-        loaded = self.current.reload()
+    def _reload(self, how: str, by: str) -> Sequence[str]:
+        loaded = self.current.reload(how, by)
         self.metrics.expect(loaded.strategies.actions)
         self.housekeeping.refresh()
         self._backups.look_soon()
@@ -214,8 +215,8 @@ class Promheal:
     def dead(self) -> str:
         """Return why this process must be restarted, or an empty text.
 
-        Not for what a restart does not mend: a full disk, another process that acts on the
-        journal, a journal that needs a person, or a server that is away.
+        Not for what a restart does not mend: a full disk, another process that acts on the journal,
+        a journal that needs a person, or a server that is away.
         """
         if not self.journal.alive:
             return "the journal's thread has ended"

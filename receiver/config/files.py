@@ -61,6 +61,8 @@ class LoadedConfig(msgspec.Struct, frozen=True, kw_only=True):
     """SHA-256, hexadecimal, of the three files and the flags in force."""
     files: tuple[Path, ...]
     """What was read: promheal.yml, healing_strategies.yml, services.yml."""
+    texts: tuple[str, ...] = ()
+    """What stood in them."""
 
 
 def load(
@@ -68,18 +70,21 @@ def load(
     actions: Actions,
     environ: Mapping[str, str],
     managers: Mapping[str, type[msgspec.Struct]] = MANAGERS,
+    *,
+    instead: Mapping[Path, str] = {},
 ) -> LoadedConfig:
     """Read the configuration that begins with *config_file*.
 
-    The flags of *environ* win over those of `.env.local` beside the file, and these over the file.
-    Raises InvalidConfig with all problems, warnings too, when any of them is an error.
+    *instead* has texts that are taken for those of files. The flags of *environ* win over those of
+    `.env.local` beside the file, and these over the file. Raises InvalidConfig with all problems,
+    warnings too, when any of them is an error.
     """
-    main = _File(config_file)
+    main = _File(config_file, instead)
     tree = main.tree("no such file; write it, or name another with --config.file")
     settings, named = (None, _Named()) if tree is None else _read_settings(tree, main.report)
 
-    strategies_file = _File(config_file.parent / named.strategies.value)
-    services_file = _File(config_file.parent / named.services.value)
+    strategies_file = _File(config_file.parent / named.strategies.value, instead)
+    services_file = _File(config_file.parent / named.services.value, instead)
     services_tree = _beside(services_file, "services", named.services, main)
     strategies_tree = _beside(strategies_file, "strategies", named.strategies, main)
 
@@ -115,28 +120,35 @@ def load(
         problems=problems,
         hash=_hash([file.raw for file in files], settings),
         files=tuple(file.path for file in files),
+        texts=tuple(file.text for file in files),
     )
 
 
 class _File:
     """One of the files, with its problems."""
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, instead: Mapping[Path, str]) -> None:
         self.path = path
         self.report = Report(str(path))
         self.raw = b""
+        self.text = ""
+        self._instead = instead.get(path)
 
     def tree(self, missing: str, section: str = "") -> Node | None:
         """Return the document, or None after a report. Without a file, the report is *missing*."""
-        try:
-            found = read_file(self.path, self.report)
-        except FileNotFoundError:
-            if missing:
-                self.report.add(missing)
-            return None
-        if found is None:
-            return None
-        self.raw, text = found
+        if self._instead is not None:
+            self.raw, self.text = self._instead.encode(), self._instead
+        else:
+            try:
+                found = read_file(self.path, self.report)
+            except FileNotFoundError:
+                if missing:
+                    self.report.add(missing)
+                return None
+            if found is None:
+                return None
+            self.raw, self.text = found
+        text = self.text
         learn(text)
         for name in _SECRET_FILE.findall(text):
             # Learned before it is used: a program that an action runs may print it.

@@ -152,9 +152,11 @@ def _copy(
 
 
 def _rows(connection: sqlite3.Connection) -> dict[str, int]:
+    there = {row[0] for row in connection.execute("select name from sqlite_master")}
     return {
         table: connection.execute(f"select count(*) from {table}").fetchone()[0]  # noqa: S608
         for table in TABLES
+        if table in there  # a backup that an older version made has fewer
     }
 
 

@@ -296,6 +296,57 @@ select max(at) as at from (
     union all select max(acted_at) from run where state <> 'finished'
     union all select max(at) from audit) as t
 
+-- name: last_load
+select * from loaded order by id desc limit 1
+
+-- name: put_load
+insert into loaded (at, last_at, how, by, hash, version, error)
+values (:now, :now, :how, :by, :hash, :version, :error)
+
+-- name: repeat_load
+update loaded set times = times + 1, last_at = :now where id = :id
+
+-- name: loads
+-- A page of loads, newest first, from before an id.
+select * from loaded where id < :before order by id desc limit :limit
+
+-- name: load_in_force
+select * from loaded where hash is not null order by id desc limit 1
+
+-- name: leave_configuration
+-- What was in force until now: it is as old as it was not in force.
+update configuration set last_at = :now
+where hash = (select hash from loaded where hash is not null order by id desc limit 1)
+
+-- name: put_configuration
+insert into configuration (hash, first_at, last_at, version, body)
+values (:hash, :now, :now, :version, :body)
+on conflict (hash) do update set last_at = excluded.last_at, version = excluded.version
+
+-- name: configurations
+-- Those whose hash begins with :low; no hexadecimal digit comes after the last of :high.
+select * from configuration where hash >= :low and hash < :high order by hash limit :limit
+
+-- name: prune_configurations
+-- What is in force stays, however long ago it was loaded, and what a run names. The decisions that
+-- name one are not younger than it.
+delete from configuration where hash in (
+    select c.hash from configuration c
+    where c.last_at < :before
+      and c.hash <> (select hash from loaded where hash is not null order by id desc limit 1)
+      and not exists (select 1 from run r where r.config_hash = c.hash)
+    limit :limit)
+
+-- name: prune_loads
+delete from loaded where id in (
+    select l.id from loaded l
+    where l.id < (select max(id) from loaded)
+      and (l.id <= (select max(id) from loaded) - :most
+           or l.last_at < :before and not exists (
+               select 1 from configuration c where c.hash = l.hash and c.last_at >= :before))
+      and l.id <> (select max(id) from loaded where hash is not null)
+    limit :limit)
+
 -- name: prune_decisions
 delete from decision where id in (select id from decision where last_at < :before limit :limit)
 

@@ -6,11 +6,12 @@ from typing import ClassVar, Final
 
 import msgspec
 
+from receiver.journal.configurations import MOST
 from receiver.journal.statements import Statements
 
 _PRUNED: Final = (
     "decisions", "runs", "episodes", "quarantine",
-    "breakers", "breaker_events", "pauses", "vetoes", "audit",
+    "breakers", "breaker_events", "pauses", "vetoes", "audit", "configurations",
 )  # fmt: skip
 
 
@@ -31,10 +32,11 @@ class RetentionRows(Statements):
 
     def prune(self, *, before: float, limit: int) -> int:
         """Delete at most *limit* old rows of each kind; return how many went."""
-        return sum(
+        pruned = sum(
             self._changed(f"prune_{kind}", before=before, limit=limit)
             for kind in (*_PRUNED, *self.pruned)
         )
+        return pruned + self._changed("prune_loads", before=before, most=MOST, limit=limit)
 
     def newest(self) -> float:
         """The newest time in the journal; 0 when it is empty."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from receiver.journal.backlog import BacklogRows
 from receiver.journal.breakers import BreakerRows
+from receiver.journal.configurations import ConfigurationRows
 from receiver.journal.decisions import DecisionRows
 from receiver.journal.episodes import EpisodeRows
 from receiver.journal.history import HistoryRows
@@ -23,6 +24,7 @@ class Transaction(
     BacklogRows,
     BreakerRows,
     OperatorRows,
+    ConfigurationRows,
     OutboxRows,
     TotalRows,
     RetentionRows,

@@ -196,7 +196,7 @@ class Application:
 
     def on_hup(self) -> None:
         try:
-            self._service.reload()
+            self._service.reload("SIGHUP")
         except ConfigError:
             return  # the service has logged it, and exports that the reload failed
         self._warn_of_unknown_senders()

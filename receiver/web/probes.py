@@ -8,6 +8,7 @@ from receiver.app import Promheal
 from receiver.errors import ConfigError
 from receiver.reporting.scrapers import HEADER, Scrapers
 from receiver.web.answers import error
+from receiver.web.steering import user
 
 
 def blueprint(service: Promheal) -> Blueprint:
@@ -29,7 +30,7 @@ def blueprint(service: Promheal) -> Blueprint:
     @routes.route("/-/reload", methods=["POST", "PUT"])
     def reload() -> Response:
         try:
-            warnings = service.reload()
+            warnings = service.reload(by=user())
         except ConfigError as problem:
             return error("invalid_configuration", str(problem), 400)
         return jsonify({"reloaded": True, "warnings": list(warnings)})

@@ -18,7 +18,9 @@ import msgspec
 from receiver.errors import ConfigError
 from receiver.redaction import redact
 
-_BREAK: Final = re.compile("\r\n|[\n\r\x85\u2028\u2029]")  # YAML 1.1's line breaks, libyaml's count
+LINE_BREAK: Final = re.compile(
+    "\r\n|[\n\r\x85\u2028\u2029]"
+)  # YAML 1.1's line breaks, libyaml's count
 _SHOWN: Final = 160
 """Characters of a line that are shown; of a longer one, those around the place."""
 _QUOTED: Final = 60
@@ -64,7 +66,7 @@ class Report:
 
     def __init__(self, file: str, text: str = "") -> None:
         self.file = file
-        self.lines = _BREAK.split(text)
+        self.lines = LINE_BREAK.split(text)
         self._found: dict[Diagnostic, None] = {}  # an ordered set: each is reported once
 
     def add(
