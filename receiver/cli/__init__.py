@@ -51,7 +51,7 @@ COMMANDS: Final = {
     "journal": "Move the journal from SQLite to PostgreSQL, and back.",
     "backup": "Write the journal and the configuration into one file.",
     "restore": "Put the journal of a backup in the place of the one there.",
-    "config": "Write snippets for other programs' configuration.",
+    "config": "Show what was loaded and go back; write what others need.",
     "demo": "Make a real service sick and watch it being healed.",
 }
 

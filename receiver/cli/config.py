@@ -1,4 +1,4 @@
-"""`promheal config`: routes for Alertmanager, and a first web.yml."""
+"""`promheal config`: what was loaded, routes for Alertmanager, and a first web.yml."""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ from typing import Final
 
 import click
 
+from receiver.cli import configurations
 from receiver.cli import options as shared
 from receiver.cli.loading import loaded
 from receiver.errors import ConfigError
@@ -89,7 +90,11 @@ In prometheus.yml:
 
 @click.group("config")
 def command() -> None:
-    """Write snippets for other programs' configuration, and a first web.yml."""
+    """Show what was loaded and go back to it; write what other programs need."""
+
+
+for _command in (configurations.history, configurations.diff, configurations.rollback):
+    command.add_command(_command)
 
 
 @command.command("alertmanager")
