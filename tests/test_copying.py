@@ -15,6 +15,7 @@ import pytest
 from receiver.cli import main
 from receiver.journal import Admission, Anchor, ConfigLoad, Journal, Transaction, Want, open_journal
 from receiver.journal.copying import BATCH, TABLES
+from receiver.journal.inputs import pack
 from receiver.journal.migrate import scripts
 from receiver.journal.sqlite_transaction import SqliteTransaction
 from receiver.policy.alert import Quarantined
@@ -57,7 +58,11 @@ def fill(journal: Journal) -> None:
         t.put_step(run.id, step)
         t.save_step(run.id, 0, {"before": 3})
         t.put_observation(run.id, Observation(at=NOW, verdict="firing", value=None, detail=""))
-        t.record(KEY, decide(situation(enabled=False)), run=run.id, now=NOW)
+        held = situation(enabled=False)
+        for _ in range(2):
+            t.record(
+                KEY, decide(held), run=run.id, now=NOW, config_hash="ab" * 32, inputs=pack(held)
+            )
         failed = Happening(event=BreakerEvent.FAILURE, at=NOW, started_at=NOW, target=KEY[1])
         t.happen("main", failed)
         t.put_dormancy(Dormancy(failures=3, failing=(KEY[1],), failed_at=NOW))

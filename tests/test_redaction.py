@@ -451,6 +451,7 @@ def test_seeded_tokens_are_nowhere_beside_a_stand_in_that_repeats_them(
     # Each was sent, or it proves nothing.
     sent = "\n".join(heard)
     assert [name for name in SEEDS if name not in _traces(sent)] == ["redis", "environment"]
+    assert any(where.startswith("decision_input") for where in said)
     for door in ("doctor", "promheal.log", "/api/runs", "journal.db", "configuration"):
         assert "REDACTED" in "".join(text for where, text in said.items() if where.startswith(door))
     found = {where: traces for where, text in said.items() if (traces := _traces(text))}

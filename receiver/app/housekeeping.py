@@ -14,7 +14,7 @@ from receiver.engine.background import Background
 from receiver.engine.periodic_task import PeriodicTask
 from receiver.healing.intake import Intake
 from receiver.healing.reconciler import Reconciler
-from receiver.journal import Journal
+from receiver.journal import Journal, Transaction
 from receiver.policy.role import ProcessRole
 from receiver.reporting.healing_log import HealingLog
 from receiver.services.sampling import Sampling
@@ -105,13 +105,14 @@ class Housekeeping:
 
     def prune(self) -> None:
         """Delete what is older than the retention, and the snapshots of runs that are gone."""
-        config = self._current.config()
-        before = self._clock() - config.settings.journal.retention
-        while self._leading.is_set() and self._journal.atomically(
-            lambda t: t.prune(before=before, limit=PRUNE_ROWS)
-        ):
-            if self._closing.is_set():
-                return
+        config, now = self._current.config(), self._clock()
+        kept = config.settings.journal
+        inputs = partial(Transaction.prune_inputs, before=now - kept.inputs, limit=PRUNE_ROWS)
+        rest = partial(Transaction.prune, before=now - kept.retention, limit=PRUNE_ROWS)
+        for prune in (inputs, rest):
+            while self._leading.is_set() and self._journal.atomically(prune):
+                if self._closing.is_set():
+                    return
         # Each process has the files of the steps that it has executed.
         if config.folder is not None:
             snapshots.prune(config.folder, self._knows)

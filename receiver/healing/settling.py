@@ -19,9 +19,10 @@ from receiver.healing.plan import Planned
 from receiver.healing.relapse import relapsed
 from receiver.healing.steps import Opening
 from receiver.journal import Episode, Transaction
+from receiver.journal.inputs import pack
 from receiver.policy.decide import Decision, decide
 from receiver.policy.guards.reasons import OVER
-from receiver.policy.guards.situation import Answer, Reason, Verdict
+from receiver.policy.guards.situation import Answer, Reason, Situation, Verdict
 from receiver.policy.life import Effect, LifeEvent, transition
 from receiver.policy.run import Plan, Run, State
 from receiver.policy.signal import Signal
@@ -109,7 +110,7 @@ class Settling:
         if decision.verdict.answer is Answer.ALLOW and not asked.complete:
             return None
         run = self._follow(transaction, case, episode, run, planned, decision.verdict, now, opening)
-        news = _record(transaction, case.key, decision, run, now)
+        news = _record(transaction, case, situation, decision, run)
         over = set(asked.over)
         if episode is not None and decision.verdict.reason in OVER:
             over.add(episode.id)
@@ -183,11 +184,22 @@ class Settling:
 
 
 def _record(
-    transaction: Transaction, key: Key, decision: Decision, run: Run | None, now: float
+    transaction: Transaction,
+    case: Case,
+    situation: Situation,
+    decision: Decision,
+    run: Run | None,
 ) -> bool:
-    verdict = decision.verdict
+    key, verdict = case.key, decision.verdict
     transaction.count(DECISIONS.name, key.strategy, verdict.answer, str(verdict.reason or ""))
-    return transaction.record(key, decision, run=None if run is None else run.id, now=now)
+    return transaction.record(
+        key,
+        decision,
+        run=None if run is None else run.id,
+        now=situation.now,
+        config_hash=case.config.hash,
+        inputs=pack(situation),
+    )
 
 
 def asking(transaction: Transaction, case: Case) -> Sequence[Episode]:

@@ -20,6 +20,7 @@ from receiver.journal.condition import JournalCondition as JournalCondition
 from receiver.journal.condition import JournalState as JournalState
 from receiver.journal.configurations import ConfigBody as ConfigBody
 from receiver.journal.configurations import ConfigLoad as ConfigLoad
+from receiver.journal.decisions import DecisionInputs as DecisionInputs
 from receiver.journal.decisions import DecisionRecord as DecisionRecord
 from receiver.journal.episodes import Admission as Admission
 from receiver.journal.episodes import Admitted as Admitted

@@ -31,14 +31,36 @@ class DecisionRecord(msgspec.Struct, frozen=True, kw_only=True):
     at: float
     last_at: float
     times: int
+    config_hash: str = ""
+    """Of the configuration that decided; empty where that was not kept yet."""
+
+
+class DecisionInputs(msgspec.Struct, frozen=True, kw_only=True):
+    """What a decision rested on, as `receiver.journal.inputs` packs it."""
+
+    first: bytes | None
+    """The first time; None when that is not kept."""
+    last: bytes | None
+    """The last time; the same when it was never repeated."""
 
 
 class DecisionRows(Statements):
-    def record(self, key: Key, decision: Decision, *, run: int | None, now: float) -> bool:
+    def record(
+        self,
+        key: Key,
+        decision: Decision,
+        *,
+        run: int | None,
+        now: float,
+        config_hash: str = "",
+        inputs: bytes | None = None,
+    ) -> bool:
         """Write a decision down; True when it is news and no repetition of the last one.
 
-        It repeats the last one of *key* while verdict, reason and run are the same, and something
-        fires for the key that had fired then. So what fires when all had ended is news.
+        It repeats the last one of *key* while verdict, reason, run and configuration are the same,
+        and something fires for the key that had fired then. So what fires when all had ended is
+        written anew, and so is what a reload decides anew, which is no news. *inputs* is what it
+        rests on, packed.
         """
         strategy, target = key
         verdict = decision.verdict
@@ -60,22 +82,41 @@ class DecisionRows(Statements):
         last, span = latest.fetchone(), firing.fetchone()
         assert span is not None
         oldest, newest = span
-        if (
+        same = (
             last is not None
             and (last["verdict"], last["reason"], last["run"]) == (verdict.answer, reason, run)
             and _goes_on(last["episode"], oldest)
-        ):
+        )
+        if last is not None and same and last["config_hash"] == config_hash:
             self._execute(
                 "repeat_decision", id=last["id"], episode=newest, now=now, until=verdict.until,
                 detail=verdict.detail, answers=answers,
             )  # fmt: skip
+            self._execute("repeat_inputs", id=last["id"], now=now, inputs=inputs)
             return False
         self._execute(
             "put_decision", strategy=strategy, target=target, verdict=verdict.answer,
             reason=reason, until=verdict.until, detail=verdict.detail, answers=answers,
             run=run, episode=newest, now=now,
         )  # fmt: skip
-        return True
+        self._execute("put_inputs", now=now, config_hash=config_hash, inputs=inputs)
+        return not same
+
+    def decision(self, decision: int) -> DecisionRecord | None:
+        row = self._execute("decision_by_id", id=decision).fetchone()
+        return None if row is None else _recorded(row)
+
+    def decision_at(self, key: Key, at: float) -> DecisionRecord | None:
+        """The decision that was in force for *key* at a time."""
+        row = self._execute("decision_at", strategy=key.strategy, target=key.target, at=at)
+        found = row.fetchone()
+        return None if found is None else _recorded(found)
+
+    def inputs(self, decision: int) -> DecisionInputs:
+        row = self._execute("inputs", id=decision).fetchone()
+        if row is None:
+            return DecisionInputs(first=None, last=None)
+        return DecisionInputs(first=row[0] or row[1], last=row[1])
 
     def last_decision(self, key: Key) -> DecisionRecord | None:
         row = self._execute("last_decision", strategy=key.strategy, target=key.target).fetchone()

@@ -180,8 +180,9 @@ on conflict (run, at) do update set
 select at, verdict, value, detail from observation where run = :run order by at
 
 -- name: last_decision
-select * from decision
-where strategy = :strategy and target = :target order by id desc limit 1
+select d.*, coalesce(i.config_hash, '') as config_hash
+from decision d left join decision_input i on i.decision = d.id
+where d.strategy = :strategy and d.target = :target order by d.id desc limit 1
 
 -- name: firing_for
 -- Between which episodes lie those that ask for this strategy on this target.
@@ -201,15 +202,41 @@ insert into decision (strategy, target, verdict, reason, until, detail, answers,
 values (:strategy, :target, :verdict, :reason, :until, :detail, :answers, :run, :episode, :now,
         :now)
 
+-- name: repeat_inputs
+-- What was known the first time is kept beside what was known the last time.
+update decision_input set
+    at = :now, first_inputs = coalesce(first_inputs, inputs), inputs = :inputs
+where decision = :id
+
+-- name: inputs
+select first_inputs, inputs from decision_input where decision = :id
+
+-- name: decision_by_id
+select d.*, coalesce(i.config_hash, '') as config_hash
+from decision d left join decision_input i on i.decision = d.id
+where d.id = :id
+
+-- name: decision_at
+-- The one that was in force at a time.
+select d.*, coalesce(i.config_hash, '') as config_hash
+from decision d left join decision_input i on i.decision = d.id
+where d.strategy = :strategy and d.target = :target and d.at <= :at order by d.id desc limit 1
+
 -- name: decisions_of_run
-select * from decision where run = :run order by id
+select d.*, coalesce(i.config_hash, '') as config_hash
+from decision d left join decision_input i on i.decision = d.id
+where d.run = :run order by d.id
 
 -- name: decisions
 -- A page of decisions, newest first, from before an id.
-select * from decision where id < :before order by id desc limit :limit
+select d.*, coalesce(i.config_hash, '') as config_hash
+from decision d left join decision_input i on i.decision = d.id
+where d.id < :before order by d.id desc limit :limit
 
 -- name: decisions_of_strategy
-select * from decision where strategy = :strategy and id < :before order by id desc limit :limit
+select d.*, coalesce(i.config_hash, '') as config_hash
+from decision d left join decision_input i on i.decision = d.id
+where d.strategy = :strategy and d.id < :before order by d.id desc limit :limit
 
 -- name: pending_runs
 -- What waits for one thing, oldest first.
@@ -346,6 +373,11 @@ delete from loaded where id in (
                select 1 from configuration c where c.hash = l.hash and c.last_at >= :before))
       and l.id <> (select max(id) from loaded where hash is not null)
     limit :limit)
+
+-- name: prune_inputs
+update decision_input set inputs = null, first_inputs = null where decision in (
+    select decision from decision_input
+    where at < :before and (inputs is not null or first_inputs is not null) limit :limit)
 
 -- name: prune_decisions
 delete from decision where id in (select id from decision where last_at < :before limit :limit)

@@ -84,6 +84,11 @@ returning id
 delete from wanted where episode = any(:episodes)
 returning strategy, target
 
+-- name: put_inputs
+-- Of the decision that was written just now.
+insert into decision_input (decision, at, config_hash, inputs)
+values (currval(pg_get_serial_sequence('decision', 'id')), :now, :config_hash, :inputs)
+
 -- name: logged
 delete from unlogged where run = any(:runs)
 

@@ -74,6 +74,11 @@ returning id
 delete from wanted where episode in (select value from json_each(:episodes))
 returning strategy, target
 
+-- name: put_inputs
+-- Of the decision that was written just now.
+insert into decision_input (decision, at, config_hash, inputs)
+values (last_insert_rowid(), :now, :config_hash, :inputs)
+
 -- name: logged
 delete from unlogged where run in (select value from json_each(:runs))
 

@@ -30,6 +30,10 @@ class RetentionRows(Statements):
     pruned: ClassVar[tuple[str, ...]] = ()
     """What this database prunes besides."""
 
+    def prune_inputs(self, *, before: float, limit: int) -> int:
+        """Forget what at most *limit* old decisions rested on; return how many these were."""
+        return self._changed("prune_inputs", before=before, limit=limit)
+
     def prune(self, *, before: float, limit: int) -> int:
         """Delete at most *limit* old rows of each kind; return how many went."""
         pruned = sum(

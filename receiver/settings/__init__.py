@@ -127,6 +127,9 @@ class FlagSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fie
 class JournalSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     retention: Positive = 7_776_000.0
     """What is over for longer than this is [deleted](journal.md#retention), once an hour."""
+    inputs: Positive = 2_592_000.0
+    """How long it is kept [what a decision rested on](decisions.md#what-a-decision-rested-on); the
+    decision itself is kept as long as `retention` says."""
 
 
 class HttpSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
