@@ -46,6 +46,7 @@ def fill(journal: Journal) -> None:
 
     def write(t: Transaction) -> None:
         t.admit(Admission([one, *many]), [Want(*KEY, one.fingerprint)], sender="am", now=NOW)
+        t.match_anew([1], [Want(*KEY, one.fingerprint)])
         episode = t.wanted(KEY)
         assert episode is not None
         plan = Plan(
@@ -99,7 +100,7 @@ def contents(url: str) -> dict[str, list[tuple[Any, ...]]]:
                 for table, cursor in cursors.items()
             }
     return {
-        table: sorted(tuple(sorted(zip(names[table], row, strict=True))) for row in rows)
+        table: sorted((tuple(sorted(zip(names[table], row, strict=True))) for row in rows), key=str)
         for table, rows in found.items()
     }
 

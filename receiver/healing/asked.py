@@ -84,6 +84,8 @@ class Asked(msgspec.Struct, frozen=True, kw_only=True):
     also: tuple[Also, ...] = ()
     over: tuple[int, ...] = ()
     """Episodes that are over although no notification said so."""
+    cleared: tuple[int, ...] = ()
+    """Episodes that Prometheus, asked for the alert's own expression, says have cleared."""
     left_out: str = ""
     """Which other alerts do not ask for the run, and why."""
     unproven: int = 0
@@ -119,6 +121,7 @@ def confirmed(case: Case, episode: Episode, clock: Clock) -> Asked:
             binding=judgement.binding,
             value=judgement.value,
             answered=True,
+            cleared=(episode.id,) if judgement.signal is Signal.CLEARED else (),
         ),
     )
     judgement = _by_own_query(case, episode, asked, judgement, clock)

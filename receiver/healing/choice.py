@@ -93,6 +93,7 @@ def choose(
         chosen.asked,
         also=tuple(_also(one.asked) for one in also),
         over=tuple(_over(judged)),
+        cleared=tuple(each for one in judged for each in one.asked.cleared),
         left_out=_left_out([one for one in judged if one is not chosen], unproven),
         unproven=unproven,
         decay=longest(one.asked.decay for one in together),

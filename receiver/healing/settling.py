@@ -111,6 +111,8 @@ class Settling:
             return None
         run = self._follow(transaction, case, episode, run, planned, decision.verdict, now, opening)
         news = _record(transaction, case, situation, decision, run)
+        for cleared in asked.cleared:
+            transaction.clear(cleared, now=now)
         over = set(asked.over)
         if episode is not None and decision.verdict.reason in OVER:
             over.add(episode.id)

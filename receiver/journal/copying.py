@@ -9,9 +9,9 @@ from receiver.errors import RefusedError
 from receiver.journal import Journal, Transaction
 
 TABLES: Final = (
-    "episode", "wanted", "run", "step", "observation", "decision", "decision_input",
-    "quarantine", "total", "breaker", "breaker_event", "dormancy", "pause", "veto", "audit",
-    "configuration", "loaded", "unlogged", "untold", "clock",
+    "episode", "wanted", "selected", "run", "step", "observation", "decision",
+    "decision_input", "quarantine", "total", "breaker", "breaker_event", "dormancy", "pause",
+    "veto", "audit", "configuration", "loaded", "unlogged", "untold", "clock",
 )  # fmt: skip
 """All that both databases have, in the order of their foreign keys."""
 BATCH: Final = 1_000

@@ -30,6 +30,11 @@ class Episode(msgspec.Struct, frozen=True, kw_only=True):
     """When its first notification arrived, seconds since the epoch."""
     last_seen: float
     notifications: int
+    ended_by: str = ""
+    """`told`, by a notification; `proven`, by Prometheus; `given_up`, for nothing was heard of it
+    any more, which is no time at which it had cleared; empty while it fires."""
+    cleared_at: float | None = None
+    """When the alert's own expression first proved that it had cleared."""
 
 
 class Want(msgspec.Struct, frozen=True, array_like=True):
@@ -176,6 +181,18 @@ class EpisodeRows(Statements):
         self._want(wants)
         return released | {Key(want.strategy, want.target) for want in wants}
 
+    def selected(self, episode: int) -> list[Key]:
+        """What an episode asked for while it was open, by all configurations of that time."""
+        return [Key(row[0], row[1]) for row in self._execute("selected", episode=episode)]
+
+    def clear(self, episode: int, *, now: float) -> None:
+        """Note that the alert's own expression has proven that it fires no more."""
+        self._execute("clear", id=episode, now=now)
+
+    def clear_firing(self, fingerprint: str, *, now: float) -> None:
+        """As `clear`, of the open episode of an alert, if there is one."""
+        self._execute("clear_firing", fingerprint=fingerprint, now=now)
+
     # -- ends that nobody told us, and those that are contradicted
 
     def give_up(self, *, before: float, episode: int | None = None) -> int:
@@ -216,6 +233,7 @@ class EpisodeRows(Statements):
             self._execute("admit_wanted", **self._table(pairs))
 
     def _unwant(self, episodes: list[int]) -> list[Key]:
+        self._execute("select", episodes=self._list(episodes))
         found = self._execute("unwant", episodes=self._list(episodes)).fetchall()
         return [Key(row[0], row[1]) for row in found]
 
@@ -238,4 +256,6 @@ def _episode(row: Row) -> Episode:
         first_seen=row["first_seen"],
         last_seen=row["last_seen"],
         notifications=row["notifications"],
+        ended_by=row["ended_by"],
+        cleared_at=row["cleared_at"],
     )

@@ -4,11 +4,13 @@
 -- name: give_up
 -- Close what has not been said for so long that its end must have been swallowed. What a strategy
 -- asks for is closed one by one, when Prometheus has been asked.
-update episode set ends_at = case when starts_at > last_seen then starts_at else last_seen end
+update episode set ends_at = case when starts_at > last_seen then starts_at else last_seen end,
+    ended_by = 'given_up'
 where ends_at is null and last_seen < :before and id not in (select episode from wanted)
 
 -- name: give_up_one
-update episode set ends_at = case when starts_at > last_seen then starts_at else last_seen end
+update episode set ends_at = case when starts_at > last_seen then starts_at else last_seen end,
+    ended_by = case when cleared_at >= last_seen then 'proven' else 'given_up' end
 where id = :id and ends_at is null and last_seen < :before
 
 -- name: conflicts
@@ -16,7 +18,7 @@ select * from episode where disputed_at is not null order by id limit :limit
 
 -- name: reopen
 -- Open a closed episode again, unless a newer one is open.
-update episode set ends_at = null, disputed_at = null, last_seen = :now
+update episode set ends_at = null, ended_by = '', disputed_at = null, last_seen = :now
 where id = :id and not exists (
     select 1 from episode e where e.fingerprint = episode.fingerprint and e.ends_at is null)
 
@@ -29,7 +31,7 @@ insert into quarantine (at, sender, problem, raw) values (:now, :sender, :proble
 -- name: open_episodes
 -- What fires, the longest known first.
 select id, fingerprint, starts_at, ends_at, labels, annotations, generator_url, sender,
-       vouched_by, vouched_link, first_seen, last_seen, notifications
+       vouched_by, vouched_link, first_seen, last_seen, notifications, ended_by, cleared_at
 from episode where ends_at is null order by id limit :limit offset :offset
 
 -- name: episode_by_id
@@ -38,13 +40,28 @@ select * from episode where id = :id
 -- name: firing_after
 -- What fires beyond this id, to match it anew after a change of the configuration.
 select id, fingerprint, starts_at, ends_at, labels, annotations, generator_url, sender,
-       vouched_by, vouched_link, first_seen, last_seen, notifications
+       vouched_by, vouched_link, first_seen, last_seen, notifications, ended_by, cleared_at
 from episode where ends_at is null and id > :after order by id limit :limit
 
 -- name: wanted_after
 -- What these episodes ask for.
 select w.strategy, w.target, w.episode from wanted w
 where w.episode > :after and w.episode <= :last
+
+-- name: clear
+-- Its own expression has proven that it fires no more; the first proof since it was said last.
+update episode set cleared_at = :now
+where id = :id and (cleared_at is null or cleared_at < last_seen)
+
+-- name: clear_firing
+update episode set cleared_at = :now
+where fingerprint = :fingerprint and ends_at is null
+  and (cleared_at is null or cleared_at < last_seen)
+
+-- name: selected
+-- What an episode asked for, open or closed.
+select strategy, target from wanted where episode = :episode
+union select strategy, target from selected where episode = :episode order by 1, 2
 
 -- name: want
 insert into wanted (strategy, target, episode) values (:strategy, :target, :episode)
@@ -53,7 +70,8 @@ on conflict do nothing
 -- name: asking
 -- The alerts that ask for this strategy on this target, the one said last first.
 select e.id, e.fingerprint, e.starts_at, e.ends_at, e.labels, e.annotations, e.generator_url,
-       e.sender, e.vouched_by, e.vouched_link, e.first_seen, e.last_seen, e.notifications
+       e.sender, e.vouched_by, e.vouched_link, e.first_seen, e.last_seen, e.notifications,
+       e.ended_by, e.cleared_at
 from wanted w join episode e on e.id = w.episode
 where w.strategy = :strategy and w.target = :target and e.ends_at is null
 order by e.last_seen desc, e.id desc limit :limit

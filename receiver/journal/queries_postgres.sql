@@ -8,6 +8,7 @@ update episode set
     first_seen = case when a.starts_at > last_seen then :now else first_seen end,
     starts_at = case when a.starts_at > last_seen then a.starts_at
                      else least(episode.starts_at, a.starts_at) end,
+    cleared_at = case when a.starts_at > last_seen then null else cleared_at end,
     annotations = a.annotations,
     generator_url = a.generator_url,
     sender = :sender,
@@ -66,7 +67,8 @@ on conflict do nothing
 -- to an earlier one, and so does one that an earlier one has. Where it matters, Prometheus is asked
 -- afterwards whether it is one.
 update episode set
-    ends_at = greatest(a.ends_at, starts_at), last_seen = :now, sender = :sender,
+    ends_at = greatest(a.ends_at, starts_at), ended_by = 'told', last_seen = :now,
+    sender = :sender,
     disputed_at = case when exists (select 1 from wanted w where w.episode = episode.id)
                        then cast(:now as double precision) end,
     notifications = notifications + 1
@@ -78,6 +80,11 @@ where episode.fingerprint = a.fingerprint and episode.ends_at is null
     select 1 from episode e
     where e.fingerprint = a.fingerprint and e.ends_at = a.ends_at)
 returning id
+
+-- name: select
+-- What closed episodes asked for.
+insert into selected (episode, strategy, target) select episode, strategy, target from wanted
+where episode = any(:episodes) on conflict do nothing
 
 -- name: unwant
 -- Take back what closed episodes asked for.

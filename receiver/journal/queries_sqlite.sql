@@ -9,6 +9,7 @@
 update episode set
     first_seen = iif(a.column2 > last_seen, ?1, first_seen),
     starts_at = iif(a.column2 > last_seen, a.column2, min(starts_at, a.column2)),
+    cleared_at = iif(a.column2 > last_seen, null, cleared_at),
     annotations = a.column4,
     generator_url = a.column5,
     sender = ?2,
@@ -58,7 +59,8 @@ join episode e on e.fingerprint = p.value ->> 2 and e.ends_at is null
 -- to an earlier one, and so does one that an earlier one has. Where it matters, Prometheus is asked
 -- afterwards whether it is one.
 update episode set
-    ends_at = max(a.value ->> 1, starts_at), last_seen = :now, sender = :sender,
+    ends_at = max(a.value ->> 1, starts_at), ended_by = 'told', last_seen = :now,
+    sender = :sender,
     disputed_at = iif(exists (select 1 from wanted w where w.episode = episode.id), :now, null),
     notifications = notifications + 1
 from json_each(:rows) a
@@ -68,6 +70,11 @@ where episode.fingerprint = a.value ->> 0 and episode.ends_at is null
     select 1 from episode e
     where e.fingerprint = a.value ->> 0 and e.ends_at = a.value ->> 1)
 returning id
+
+-- name: select
+-- What closed episodes asked for.
+insert into selected (episode, strategy, target) select episode, strategy, target from wanted
+where episode in (select value from json_each(:episodes)) on conflict do nothing
 
 -- name: unwant
 -- Take back what closed episodes asked for.
