@@ -39,7 +39,9 @@ def dry_parse(arguments: list[str], *, whole: bool) -> None:
             if isinstance(param.type, click.Choice) and isinstance(value, str):
                 param.type.convert(value, param, context)
             if whole and param.required:
-                assert isinstance(value, str), f"{param.name} is missing"
+                assert value if param.nargs == -1 else isinstance(value, str), (
+                    f"{param.name} is missing"
+                )
         if not isinstance(command, click.Group) or not rest:
             assert not rest, f"too much: {rest}"
             return

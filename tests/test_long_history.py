@@ -39,7 +39,7 @@ FEW = {
     "episode_firing", "episode_open", "episode_disputed",
 }  # fmt: skip
 """Indexes of what is open or in hand, which is as little as it is."""
-PAGES = {"runs", "runs_finished", "decisions", "audits"}
+PAGES = {"runs", "runs_finished", "decisions", "audits", "episodes"}
 """They take rows in the order of their ids, and nearly each that they read."""
 ALL = {
     "known_targets",  # when a person pauses targets

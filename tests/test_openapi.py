@@ -50,7 +50,7 @@ CONTRACT: Final[dict[str, Any]] = yaml.safe_load(
     Path("receiver/web/openapi.yaml").read_text(encoding="utf-8")
 )
 METHODS: Final = frozenset({"get", "put", "post", "delete", "patch"})
-OF_THE_PAGE: Final = ("/ui/", "/static/", "/runs", "/strategies/")
+OF_THE_PAGE: Final = ("/ui/", "/static/", "/runs", "/decisions/", "/strategies/")
 """The page's own forms and style sheet are no part of the contract."""
 EXAMPLES: Final = scaled(12, 1_000)
 """Random requests to each operation, besides those that schemathesis derives from its schema."""

@@ -33,7 +33,7 @@ COMMANDS: Final = {
     "doctor": "Ask everything that it names whether it will work.",
     "once": "Take alerts from a file through the whole way, once.",
     "watch": "The same again and again, whenever the file has news.",
-    "explain": "Show what each strategy and guard says to the alerts of a file.",
+    "explain": "Show why something was decided, or what is said to the alerts of a file.",
     "status": "Show how a running server is.",
     "alerts": "List what fires, with the strategies that match.",
     "runs": "List the runs of a running server, newest first.",

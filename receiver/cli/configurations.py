@@ -5,7 +5,6 @@ from __future__ import annotations
 import re
 import sys
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import closing, contextmanager
 from datetime import UTC, datetime
 from difflib import unified_diff
 from pathlib import Path
@@ -15,6 +14,7 @@ import click
 
 from receiver.cli import FINDINGS, FINE, client, paging, values
 from receiver.cli import options as shared
+from receiver.cli.loading import loaded, there
 from receiver.cli.output import moment, say, show
 from receiver.errors import ConfigError, PromhealError, RefusedError
 from receiver.log import escape
@@ -40,7 +40,7 @@ def history(limit: int, before: int | None, storage_url: str, output: str) -> No
 
     It reads the journal at --storage.url, and needs no promheal that runs.
     """
-    with _journal(storage_url) as journal:
+    with there(storage_url) as journal:
         loads, newest = journal.read(
             lambda t: (t.loads(limit=limit, before=before), t.load_in_force())
         )
@@ -66,11 +66,9 @@ def diff(one: str, other: str | None, config_file: Path, storage_url: str, *, fi
 
     if files and other is not None:
         raise click.UsageError("--files is in place of the second HASH; give one of them")
-    with _journal(storage_url) as journal:
+    with there(storage_url) as journal:
         first, old = _found(journal, one)
         if files:
-            from receiver.cli.loading import loaded  # noqa: PLC0415  see above
-
             second, new = "files", stored.of(loaded(config_file))
         else:
             second, new = _found(journal, other or _in_force(journal))
@@ -112,7 +110,7 @@ def rollback(
     """
     from receiver.config import rollback as back  # noqa: PLC0415  see above
 
-    with _journal(storage_url) as journal:
+    with there(storage_url) as journal:
         full, old = _found(journal, hashed)
         files = back.returns(old, config_file)
         if folder is not None:
@@ -163,19 +161,6 @@ def _put_back(files: Sequence[Return], full: str, config_file: Path) -> list[str
     if new != full:
         say(f"the hash is {new[:SHORT]}: a secret, a comment or a flag is another than then")
     return [str(path) for path in aside]
-
-
-@contextmanager
-def _journal(url: str) -> Iterator[Journal]:
-    """Open the journal at *url*, which must be there."""
-    from receiver.journal import file_of, open_journal  # noqa: PLC0415  see above
-    from receiver.redaction import learn_url  # noqa: PLC0415
-
-    learn_url(url)
-    if not url.startswith("postgres") and not file_of(url).exists():
-        raise ConfigError(f"there is no journal {file_of(url)}; name it with --storage.url")
-    with closing(open_journal(url)) as journal:
-        yield journal
 
 
 def _found(journal: Journal, prefix: str) -> tuple[str, StoredConfig]:

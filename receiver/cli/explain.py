@@ -1,4 +1,4 @@
-"""`promheal explain`: why it would act, or why not."""
+"""`promheal explain`: why it acted or would act, or why not."""
 
 from __future__ import annotations
 
@@ -11,8 +11,10 @@ from typing import Any
 import click
 
 from receiver.app import Promheal, build
+from receiver.cli import BROKEN, FINE, explained
 from receiver.cli import options as shared
 from receiver.cli.alert_file import read_alert_file
+from receiver.cli.loading import there
 from receiver.cli.output import moment, show, table
 from receiver.healing.delivery_alerts import tells_the_way
 from receiver.journal import Episode
@@ -25,21 +27,53 @@ _MARKS = {Answer.ALLOW: "✓", Answer.WAIT: "…", Answer.DENY: "✗"}
 
 
 @click.command("explain")
-@click.argument("file", type=click.Path(path_type=Path, dir_okay=False, exists=True))
+@click.argument("about", nargs=-1, required=True, metavar="FILE | ABOUT…")
+@click.option(
+    "--at",
+    type=explained.Moment(),
+    metavar="TIME",
+    help="The decision that was in force then: 2026-01-31T12:00:00Z, or seconds since the epoch.",
+)
 @shared.config_file
 @shared.storage_url
 @shared.output
-def command(file: Path, config_file: Path, storage_url: str, output: str) -> None:
-    """Show for each alert of FILE what every strategy and every guard says now.
+def command(
+    about: tuple[str, ...], at: float | None, config_file: Path, storage_url: str, output: str
+) -> int:
+    """Show why it was decided so, or for each alert of FILE what is said to it now.
+
+    ABOUT is run:ID, decision:ID, alert:FINGERPRINT, or matchers of labels such as service=checkout.
+    The guards are asked once more what they say to what the decision rested on: each answer, the
+    fewest facts that would have turned it, and when time alone would have. Exit code 2 when this
+    promheal decides otherwise than the one that did.
 
     FILE is a payload of Alertmanager, or {"timestamp", "metric", "value", "severity", …}. No alert
     and no decision is written down, and nothing is done. The history is the journal's; without one
     it is empty.
     """
+    file = Path(about[0])
+    if len(about) > 1 or (explained.is_about(about[0]) and not file.exists()):
+        return _stored(about, at, storage_url, output)
+    if at is not None:
+        raise click.UsageError("--at is for what was decided; a file is explained as of now")
+    if not file.exists():
+        raise click.UsageError(
+            f"no file {file}; of what was decided write run:ID, decision:ID, alert:FINGERPRINT, "
+            "or LABEL=VALUE"
+        )
     alerts = read_alert_file(file).notification.alerts
     with _service(config_file, storage_url) as service:
-        explained = {"alerts": [_explain(service, alert) for alert in alerts]}
-    show(explained, output, lambda: _text(explained))
+        answers = {"alerts": [_explain(service, alert) for alert in alerts]}
+    show(answers, output, lambda: _text(answers))
+    return FINE
+
+
+def _stored(about: tuple[str, ...], at: float | None, storage_url: str, output: str) -> int:
+    with there(storage_url) as journal:
+        found = explained.found(journal, about, at)
+    decisions = {"decisions": [one.told() for one in found]}
+    show(decisions, output, lambda: explained.text(found))
+    return BROKEN if any(one.differs for one in found) else FINE
 
 
 @contextmanager

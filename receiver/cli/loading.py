@@ -1,16 +1,20 @@
-"""Loads the configuration for a command that needs a sound one."""
+"""Loads the configuration, or opens the journal, for a command that needs a sound one."""
 
 from __future__ import annotations
 
 import sys
+from collections.abc import Iterator
+from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from receiver.cli import BROKEN
 from receiver.cli.output import say
+from receiver.errors import ConfigError
 
 if TYPE_CHECKING:  # 100 ms to import, which --help does not need
     from receiver.config.files import LoadedConfig
+    from receiver.journal import Journal
 
 
 def loaded(file: Path) -> LoadedConfig:
@@ -26,3 +30,16 @@ def loaded(file: Path) -> LoadedConfig:
         for problem in invalid.problems:
             say(format_problem(problem), err=True)
         sys.exit(BROKEN)
+
+
+@contextmanager
+def there(url: str) -> Iterator[Journal]:
+    """Open the journal at *url*, which must be there."""
+    from receiver.journal import file_of, open_journal  # noqa: PLC0415  see above
+    from receiver.redaction import learn_url  # noqa: PLC0415
+
+    learn_url(url)
+    if not url.startswith("postgres") and not file_of(url).exists():
+        raise ConfigError(f"there is no journal {file_of(url)}; name it with --storage.url")
+    with closing(open_journal(url)) as journal:
+        yield journal

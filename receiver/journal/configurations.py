@@ -78,6 +78,11 @@ class ConfigurationRows(Statements):
         row = self._execute("load_in_force").fetchone()
         return None if row is None else _load(row)
 
+    def load_after(self, at: float, hashed: str) -> ConfigLoad | None:
+        """The first load of another configuration than *hashed* after a time."""
+        row = self._execute("load_after", at=at, hash=hashed).fetchone()
+        return None if row is None else _load(row)
+
     def configurations(self, prefix: str, *, limit: int = 2) -> list[ConfigBody]:
         """Those whose hash begins with *prefix*, which is hexadecimal."""
         rows = self._execute("configurations", low=prefix, high=prefix + "g", limit=limit)

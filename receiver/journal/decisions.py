@@ -65,18 +65,7 @@ class DecisionRows(Statements):
         strategy, target = key
         verdict = decision.verdict
         reason = verdict.reason or ""
-        answers = json_text(
-            [
-                {
-                    "guard": a.guard,
-                    "verdict": a.verdict.answer,
-                    "reason": a.verdict.reason or "",
-                    "until": a.verdict.until,
-                    "detail": a.verdict.detail,
-                }
-                for a in decision.answers
-            ]
-        )
+        answers = json_text(answers_of(decision))
         latest = self._execute("last_decision", strategy=strategy, target=target)
         firing = self._execute("firing_for", strategy=strategy, target=target)
         last, span = latest.fetchone(), firing.fetchone()
@@ -136,6 +125,20 @@ class DecisionRows(Statements):
             else self._execute("decisions_of_strategy", strategy=strategy, **page)
         )
         return [_recorded(row) for row in rows]
+
+
+def answers_of(decision: Decision) -> list[dict[str, Any]]:
+    """Return what every guard said, as it is written down."""
+    return [
+        {
+            "guard": each.guard,
+            "verdict": each.verdict.answer,
+            "reason": each.verdict.reason or "",
+            "until": each.verdict.until,
+            "detail": each.verdict.detail,
+        }
+        for each in decision.answers
+    ]
 
 
 def _goes_on(newest_then: int | None, oldest_now: int | None) -> bool:

@@ -8,7 +8,7 @@ from typing import ClassVar
 
 import msgspec
 
-from receiver.journal.statements import Row, Statements, json_text
+from receiver.journal.statements import BIGGEST, Row, Statements, json_text
 from receiver.policy.alert import Alert, Quarantined, Status
 from receiver.policy.target import Key
 
@@ -149,6 +149,16 @@ class EpisodeRows(Statements):
     def episode(self, episode: int) -> Episode | None:
         row = self._execute("episode_by_id", id=episode).fetchone()
         return None if row is None else _episode(row)
+
+    def episodes(self, *, limit: int, before: int | None = None) -> list[Episode]:
+        """Newest first."""
+        rows = self._execute("episodes", limit=limit, before=BIGGEST if before is None else before)
+        return [_episode(row) for row in rows]
+
+    def episodes_of(self, fingerprint: str, *, limit: int) -> list[Episode]:
+        """Of one alert, newest first."""
+        rows = self._execute("episodes_of_alert", fingerprint=fingerprint, limit=limit)
+        return [_episode(row) for row in rows]
 
     def asking(self, key: Key, *, limit: int) -> list[Episode]:
         """The alerts that ask for this strategy on this target, the latest heard of first."""

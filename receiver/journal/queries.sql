@@ -63,6 +63,20 @@ where fingerprint = :fingerprint and ends_at is null
 select strategy, target from wanted where episode = :episode
 union select strategy, target from selected where episode = :episode order by 1, 2
 
+-- name: episodes
+-- A page of episodes, newest first, from before an id.
+select * from episode where id < :before order by id desc limit :limit
+
+-- name: episodes_of_alert
+-- The newest episodes of an alert, open ones too.
+select * from (
+    select * from episode where fingerprint = :fingerprint and ends_at is null
+    union all
+    select * from (
+        select * from episode where fingerprint = :fingerprint and ends_at is not null
+        order by ends_at desc limit :limit) as closed) as e
+order by id desc limit :limit
+
 -- name: want
 insert into wanted (strategy, target, episode) values (:strategy, :target, :episode)
 on conflict do nothing
@@ -357,6 +371,9 @@ select * from loaded where id < :before order by id desc limit :limit
 
 -- name: load_in_force
 select * from loaded where hash is not null order by id desc limit 1
+
+-- name: load_after
+select * from loaded where hash is not null and hash <> :hash and at >= :at order by id limit 1
 
 -- name: leave_configuration
 -- What was in force until now: it is as old as it was not in force.

@@ -18,6 +18,7 @@ from receiver.healing.control import MAX_REASON
 from receiver.healing.known import UNKNOWN
 from receiver.policy.duration import format_duration
 from receiver.web import query, status
+from receiver.web.api import explained
 from receiver.web.pages import views
 from receiver.web.pages.forms import Tokens, changes, where_from
 from receiver.web.steering import user
@@ -81,6 +82,13 @@ def blueprint(service: Promheal) -> Blueprint:  # noqa: C901  one function a rou
         if values is None:
             return page("absent.html", {"what": f"run {number}"}, code=404)
         return page("run.html", values)
+
+    @routes.get("/decisions/<int:number>")
+    def decision(number: int) -> Response:
+        found = explained(service, number)
+        if found is None:
+            return page("absent.html", {"what": f"decision {number}"}, code=404)
+        return page("decision.html", {"why": found})
 
     @routes.get("/strategies/<name>")
     def strategy(name: str) -> Response:

@@ -10,10 +10,11 @@ from typing import Any, Final
 import msgspec
 
 from receiver.app import Promheal
+from receiver.healing.explaining import Evidence, evidence, explain
 from receiver.journal import DecisionRecord, Episode, Transaction
 from receiver.policy.breaker import Breaker
 from receiver.policy.duration import format_duration
-from receiver.policy.guards.situation import Reason
+from receiver.policy.guards.situation import Answer, Reason
 from receiver.policy.looks import wait_of
 from receiver.policy.run import FAILURES, Observation, Outcome, Phase, Run, State
 from receiver.policy.strategy import Strategy
@@ -26,6 +27,8 @@ from receiver.web.pages import chart
 SHOWN: Final = 25
 """Rows of a list whose rest is on a page of its own, or in the API."""
 PAGE: Final = 50
+EXPLAINED: Final = 5
+"""Refusals of a run whose explanation is on its page; each has a page of its own."""
 
 _UNDER_WAY: Final = tuple(state for state in State if state not in {State.PENDING, State.FINISHED})
 
@@ -126,10 +129,15 @@ def listed(
 def one_run(service: Promheal, number: int) -> dict[str, Any] | None:
     """Return everything about a run; None if the journal has none of this number."""
 
-    def read(t: Transaction) -> tuple[Run | None, list[DecisionRecord], list[Observation]]:
-        return t.run(number), t.decisions(number), t.observations(number)
+    def read(
+        t: Transaction,
+    ) -> tuple[Run | None, list[DecisionRecord], list[Observation], list[Evidence]]:
+        decisions = t.decisions(number)
+        refused = [one for one in decisions if one.verdict != Answer.ALLOW][-EXPLAINED:]
+        evident = [evidence(t, one) for one in refused]
+        return t.run(number), decisions, t.observations(number), evident
 
-    run, decisions, observations = service.journal.read(read)
+    run, decisions, observations, evident = service.journal.read(read)
     if run is None:
         return None
     wait = None
@@ -141,6 +149,7 @@ def one_run(service: Promheal, number: int) -> dict[str, Any] | None:
         "reach": wait.reach if wait is not None and isfinite(wait.reach) else None,
         "progress": _progress(run),
         "decisions": decisions,
+        "whys": {one.decision.id: explain(one, service.actions) for one in evident},
         "observations": observations,
         "chart": chart.draw(observations, run.verify_from),
         "query": None if run.plan is None
