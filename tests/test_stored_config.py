@@ -54,7 +54,8 @@ def loaded(folder: Path) -> LoadedConfig:
 
 def test_a_stored_configuration_has_its_texts_without_any_secret(tmp_path: Path) -> None:
     write(tmp_path)
-    kept = stored.unpack(stored.pack(loaded(tmp_path)))
+    packed = stored.pack(loaded(tmp_path))
+    kept = stored.unpack(packed)
 
     whole = "\n".join(file.text for file in kept.files)
     for secret in ("hunter2", "s3cret", "plain-secret", "abc", "TokenA", "TokenB"):
@@ -66,7 +67,7 @@ def test_a_stored_configuration_has_its_texts_without_any_secret(tmp_path: Path)
         "promheal.yml", "healing_strategies.yml", "services.yml",
     ]  # fmt: skip
     assert kept.flags["auto_healing"]
-    (strategy,) = stored.strategies_of(kept, discover())
+    (strategy,) = stored.strategies_of(packed, discover())
     assert (strategy.name, len(strategy.actions)) == ("call", 2)
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import sys
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 
@@ -12,7 +11,7 @@ import click
 from receiver.actions import Actions, discover
 from receiver.cli import FINDINGS, FINE, WARNINGS
 from receiver.cli import options as shared
-from receiver.cli.output import say, show
+from receiver.cli.output import colored, say, show
 from receiver.clients.prometheus import Prometheus
 from receiver.config.files import LoadedConfig, load
 from receiver.doctor import fitting, provable
@@ -99,7 +98,7 @@ def command(
 def _show(
     loaded: LoadedConfig | None, problems: Iterable[Diagnostic], found: Iterable[Memory]
 ) -> None:
-    color = sys.stdout.isatty() and "NO_COLOR" not in environment()
+    color = colored()
     errors = 0
     for problem in problems:
         errors += problem.severity is DiagnosticSeverity.ERROR

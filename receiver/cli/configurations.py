@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-import sys
 from collections.abc import Callable, Iterator, Sequence
 from datetime import UTC, datetime
 from difflib import unified_diff
@@ -15,8 +14,8 @@ import click
 from receiver.cli import FINDINGS, FINE, client, paging, values
 from receiver.cli import options as shared
 from receiver.cli.loading import loaded, there
-from receiver.cli.output import moment, say, show
-from receiver.errors import ConfigError, PromhealError, RefusedError
+from receiver.cli.output import colored, moment, say, show
+from receiver.errors import PromhealError, RefusedError
 from receiver.log import escape
 
 if TYPE_CHECKING:  # what they import takes 100 ms, and --help does not need it
@@ -150,7 +149,8 @@ def _put_back(files: Sequence[Return], full: str, config_file: Path) -> list[str
     from receiver.clock import wall  # noqa: PLC0415  see above
     from receiver.config import rollback as back  # noqa: PLC0415
 
-    new = _checked(config_file, {file.path: file.text for file in files})
+    texts = {file.path: file.text for file in files}
+    new = loaded(config_file, texts, but="it is not accepted any more; nothing was changed").hash
     stamp = f"{datetime.fromtimestamp(wall(), UTC):%Y%m%dT%H%M%SZ}"
     aside = back.put_back(files, stamp)
     for path, kept in aside.items():
@@ -224,9 +224,7 @@ def _table(loads: list[dict[str, Any]], following: int | None) -> str:
 
 def _differences(first: str, old: StoredConfig, second: str, new: StoredConfig) -> Iterator[str]:
     """Yield the lines of a unified diff, one file after another, and then of the flags."""
-    from receiver.settings.environment import environment  # noqa: PLC0415  see above
-
-    color = sys.stdout.isatty() and "NO_COLOR" not in environment()
+    color = colored()
     pairs = [
         (was.name, was.text, now.name, now.text)
         for was, now in zip(old.files, new.files, strict=True)
@@ -253,20 +251,6 @@ def _colored(line: str) -> str:
         return click.style(line, bold=True)
     color = {"-": "red", "+": "green", "@": "cyan"}.get(line[:1])
     return click.style(line, fg=color) if color else line
-
-
-def _checked(config_file: Path, texts: dict[Path, str]) -> str:
-    """Return the hash of what will be loaded. Raises ConfigError with its problems."""
-    from receiver.actions import discover  # noqa: PLC0415  see above
-    from receiver.config.files import load  # noqa: PLC0415
-    from receiver.settings.environment import environment  # noqa: PLC0415
-
-    try:
-        return load(config_file, discover(), environment(), instead=texts).hash
-    except ConfigError as error:
-        raise ConfigError(
-            f"this promheal does not accept what it was, and nothing was changed:\n{error}"
-        ) from None
 
 
 def _audit(journal: Journal, reason: str, detail: str) -> None:

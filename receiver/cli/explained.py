@@ -12,13 +12,11 @@ import click
 from receiver.actions import discover
 from receiver.cli.output import moment, table
 from receiver.errors import RefusedError
-from receiver.healing.explaining import Evidence, Explanation, evidence, explain
+from receiver.healing.explaining import DecisionExplanation, Evidence, evidence, explain
 from receiver.journal import DecisionRecord, Episode, Journal, Transaction
 from receiver.log import escape
-from receiver.policy.matcher import Matcher, MatcherError
+from receiver.policy.matcher import Matcher
 from receiver.policy.matcher_syntax import parse_item
-from receiver.policy.target import Key
-from receiver.yaml.diagnostics import quoted
 
 KINDS: Final = ("run", "decision", "alert")
 SHOWN: Final = 10
@@ -59,7 +57,7 @@ def is_about(text: str) -> bool:
     return text.partition(":")[0] in KINDS or "=" in text
 
 
-def found(journal: Journal, about: Sequence[str], at: float | None) -> list[Explanation]:
+def found(journal: Journal, about: Sequence[str], at: float | None) -> list[DecisionExplanation]:
     """Return the explanations of what *about* names, the newest decision first.
 
     Raises RefusedError when there is nothing, UsageError for what cannot be understood.
@@ -71,11 +69,11 @@ def found(journal: Journal, about: Sequence[str], at: float | None) -> list[Expl
     return [explain(one, actions, first=_was_first(one, at)) for one in gathered[:SHOWN]]
 
 
-def text(explanations: Iterable[Explanation]) -> str:
+def text(explanations: Iterable[DecisionExplanation]) -> str:
     return "\n\n".join("\n".join(_lines(one)) for one in explanations)
 
 
-def _lines(of: Explanation) -> Iterator[str]:
+def _lines(of: DecisionExplanation) -> Iterator[str]:
     one = of.decision
     reason = f" ({one.reason})" if one.reason else ""
     yield (
@@ -145,10 +143,12 @@ def _decisions(transaction: Transaction, about: Sequence[str], at: float) -> lis
             episodes = transaction.episodes_of(name, limit=_PAGE)
         case _:
             episodes = list(_labelled(transaction, _matchers(about)))
-    keys: dict[Key, None] = {}
-    for episode in episodes:
-        if episode.first_seen <= at:
-            keys |= dict.fromkeys(transaction.selected(episode.id))
+    keys = dict.fromkeys(
+        key
+        for episode in episodes
+        if episode.first_seen <= at
+        for key in transaction.selected(episode.id)
+    )
     each = [transaction.decision_at(key, at) for key in keys]
     decisions = [one for one in each if one is not None]
     if not decisions:
@@ -169,9 +169,9 @@ def _number(kind: str, text: str) -> int:
 def _matchers(about: Sequence[str]) -> tuple[Matcher, ...]:
     try:
         return tuple(matcher for text in about for matcher in parse_item(text))
-    except MatcherError as error:
+    except ValueError as error:
         raise click.UsageError(
-            f"{quoted(about[0])} is no file, none of run:ID, decision:ID and alert:FINGERPRINT, "
+            f"{about[0]!r} is no file, none of run:ID, decision:ID and alert:FINGERPRINT, "
             f"and no matcher: {error}"
         ) from None
 

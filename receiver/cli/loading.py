@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -17,16 +17,21 @@ if TYPE_CHECKING:  # 100 ms to import, which --help does not need
     from receiver.journal import Journal
 
 
-def loaded(file: Path) -> LoadedConfig:
-    """Return the configuration at *file*; prints the problems of a broken one, and exits with 2."""
+def loaded(file: Path, instead: Mapping[Path, str] = {}, *, but: str = "") -> LoadedConfig:
+    """Return the configuration at *file*; prints the problems of a broken one, and exits with 2.
+
+    *instead* has texts that are taken for those of files, and *but* is said of their problems.
+    """
     from receiver.actions import discover  # noqa: PLC0415  see above
     from receiver.config.files import load  # noqa: PLC0415
     from receiver.settings.environment import environment  # noqa: PLC0415
     from receiver.yaml.diagnostics import InvalidConfig, format_problem  # noqa: PLC0415
 
     try:
-        return load(file, discover(), environment())
+        return load(file, discover(), environment(), instead=instead)
     except InvalidConfig as invalid:
+        if but:
+            say(but, err=True)
         for problem in invalid.problems:
             say(format_problem(problem), err=True)
         sys.exit(BROKEN)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable, Sequence
 from datetime import UTC, datetime
 from typing import Any
@@ -28,6 +29,13 @@ def show(value: Any, form: str, text: Callable[[], str]) -> None:
 def say(text: str, *, err: bool = False) -> None:
     """Print *text* without secrets."""
     click.echo(redact(text), err=err)
+
+
+def colored() -> bool:
+    """Whether what is printed may have colors: on a terminal, unless NO_COLOR is set."""
+    from receiver.settings.environment import environment  # noqa: PLC0415  only some commands ask
+
+    return sys.stdout.isatty() and "NO_COLOR" not in environment()
 
 
 def table(rows: Sequence[Sequence[object]], header: Sequence[str] = ()) -> str:

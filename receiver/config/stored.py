@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import zlib
 from contextlib import suppress
+from functools import lru_cache
 from importlib.metadata import version
 from pathlib import Path
 from typing import Final
@@ -13,18 +14,16 @@ import msgspec
 from receiver.actions import Actions
 from receiver.config.files import LoadedConfig
 from receiver.config.left_out import leave_out
-from receiver.config.strategies import read_strategies
+from receiver.config.strategies import strategies_in
 from receiver.errors import JournalError
 from receiver.journal import ConfigLoad, Journal, Transaction
-from receiver.policy.strategy import Strategies
-from receiver.yaml.diagnostics import DiagnosticSeverity, Report
-from receiver.yaml.nodes import MAX_BYTES, parse
+from receiver.policy.strategy import Strategies, Strategy
 
 MAIN, STRATEGIES, SERVICES = 0, 1, 2
 """Places in `StoredConfig.files`."""
 _WAITING: Final = 100
 """Loads that wait for a journal that cannot store; of more, the newest."""
-_MOST: Final = 16 * MAX_BYTES
+_MOST: Final = 64 << 20
 """Bytes of what is unpacked, whatever a journal from elsewhere holds."""
 
 
@@ -109,12 +108,18 @@ def unpack(body: bytes) -> StoredConfig:
         raise JournalError(f"a configuration in the journal cannot be read: {error}") from None
 
 
-def strategies_of(stored: StoredConfig, actions: Actions) -> Strategies:
-    """Return the strategies of a stored configuration, for decisions: its secrets are not there.
+@lru_cache(maxsize=4)
+def strategies_of(body: bytes, actions: Actions) -> Strategies:
+    """Return the strategies of a packed configuration, for decisions: its secrets are not there.
 
-    Those that this promheal cannot read any more are left out.
+    Those that this promheal cannot read any more are left out. Raises JournalError.
     """
-    report = Report(stored.files[STRATEGIES].name)
-    tree = parse(stored.files[STRATEGIES].text, report)
-    severity = DiagnosticSeverity.WARNING
-    return Strategies(read_strategies(tree, report, actions, None, severity=severity))
+    return strategies_in(unpack(body).files[STRATEGIES].text, actions)
+
+
+def strategy_of(body: bytes, name: str, actions: Actions) -> Strategy:
+    """Return one of them. Raises JournalError."""
+    found = strategies_of(body, actions).get(name)
+    if found is None:
+        raise JournalError("its strategy of then is not understood by this promheal")
+    return found

@@ -20,13 +20,22 @@ from receiver.errors import ConfigError
 from receiver.policy import promql
 from receiver.policy.duration import Duration
 from receiver.policy.proof.syntax import parse
-from receiver.policy.strategy import Expect, StepKeys, StepSpec, Strategy, Verify, WhenBlind
+from receiver.policy.strategy import (
+    Expect,
+    StepKeys,
+    StepSpec,
+    Strategies,
+    Strategy,
+    Verify,
+    WhenBlind,
+)
 from receiver.policy.value_pattern import ValuePatternText
 from receiver.services import Inventory
 from receiver.template import is_template, name_of_value, problems_in, problems_in_promql, sample
 from receiver.yaml.diagnostics import DiagnosticSeverity, Report, quoted
 from receiver.yaml.keys import MappingKey, construct, entries, read_keys, value_of
 from receiver.yaml.nodes import Items, Node, Pairs
+from receiver.yaml.nodes import parse as parse_yaml
 from receiver.yaml.scalars import BAD, Read, bounded, expected, key_text, mark, parsed, read_text
 from receiver.yaml.values import Readers, mapping, optional, sequence
 
@@ -72,6 +81,14 @@ def read_strategies(
                 if declared is not None:
                     _warn_of_unused(declared, strategy, report)
     return found
+
+
+def strategies_in(text: str, actions: Actions) -> Strategies:
+    """Return the strategies in a text that was accepted once, as far as they can still be read."""
+    report = Report("", text)
+    severity = DiagnosticSeverity.WARNING
+    tree = parse_yaml(text, report)
+    return Strategies(read_strategies(tree, report, actions, None, severity=severity))
 
 
 def _warn_of_contradictions(strategy: Strategy, node: Node, report: Report) -> None:

@@ -12,11 +12,10 @@ from typing import Any
 import msgspec
 
 from receiver.config.in_force import Verifier
-from receiver.journal import Transaction
 from receiver.policy.apart import apart
 from receiver.policy.proof.binding import Binding
 from receiver.policy.proof.judgement import Judgement
-from receiver.policy.run import Observation, Plan, Run
+from receiver.policy.run import Plan
 from receiver.policy.signal import Signal
 from receiver.policy.strategy import Expect, Gone
 
@@ -44,19 +43,6 @@ def look(verifier: Verifier, plan: Plan, *, acted_at: float, since: float) -> Ju
         if judgement.signal is Signal.FIRING or judgement.unasked:
             break  # the others cannot change the result
     return _together(said, len(bound), plan.unproven)
-
-
-def observe(transaction: Transaction, run: Run, observation: Observation) -> None:
-    """Write down what a look has found, and of its alerts that their own expressions cleared."""
-    transaction.put_observation(run.id, observation)
-    plan = run.plan
-    if plan is None or observation.verdict != Signal.CLEARED:
-        return
-    if plan.verify_query is None:
-        transaction.clear(run.episode, now=observation.at)
-    for each in plan.also:
-        if each.verify_query is None:
-            transaction.clear_firing(each.fingerprint, now=observation.at)
 
 
 def _together(said: Sequence[tuple[str, Judgement]], number: int, unproven: int) -> Judgement:

@@ -13,7 +13,6 @@ import msgspec
 
 from receiver.clock import Clock
 from receiver.healing.aftermath import Aftermath
-from receiver.healing.evidence import observe
 from receiver.healing.proof import Verification
 from receiver.healing.steps import Opening, Steps
 from receiver.journal import Journal, Transaction
@@ -104,7 +103,7 @@ class Healing:
             if event is LifeEvent.CANCELLED:
                 said = Occurrence(event=event, reason=current.cancel)
             if occurrence.observation is not None:
-                observe(transaction, current, occurrence.observation)
+                transaction.observe(current, occurrence.observation)
             for effect in change.effects:
                 self._write_effect(transaction, effect, current, event, change)
             return event, change, self._write(transaction, current, said, change)

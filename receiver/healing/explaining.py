@@ -2,29 +2,25 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from functools import lru_cache
 from typing import Any
 
 import msgspec
 
 from receiver.actions import Actions
-from receiver.config.stored import strategies_of, unpack
+from receiver.config.stored import strategy_of
 from receiver.errors import JournalError
 from receiver.journal import (
     ConfigBody,
     ConfigLoad,
     DecisionInputs,
     DecisionRecord,
+    Journal,
     Transaction,
 )
 from receiver.journal import inputs as stored
-from receiver.journal.decisions import answers_of
 from receiver.policy.decide import Decision, decide
 from receiver.policy.guards.situation import Situation
-from receiver.policy.strategy import Strategies
 from receiver.policy.turning import Turning, turning
-from receiver.redaction import redact_all
 
 
 class Evidence(msgspec.Struct, frozen=True, kw_only=True):
@@ -37,7 +33,7 @@ class Evidence(msgspec.Struct, frozen=True, kw_only=True):
     """The load of another configuration that came after it."""
 
 
-class Explanation(msgspec.Struct, frozen=True, kw_only=True):
+class DecisionExplanation(msgspec.Struct, frozen=True, kw_only=True):
     decision: DecisionRecord
     inputs: dict[str, Any] | None
     """What it rested on; None when that is not kept."""
@@ -91,7 +87,18 @@ def evidence(transaction: Transaction, decision: DecisionRecord) -> Evidence:
     )
 
 
-def explain(of: Evidence, actions: Actions, *, first: bool = False) -> Explanation:
+def explain_one(journal: Journal, number: int, actions: Actions) -> DecisionExplanation | None:
+    """Return why a decision was made; None if the journal has none of this number."""
+
+    def read(transaction: Transaction) -> Evidence | None:
+        one = transaction.decision(number)
+        return None if one is None else evidence(transaction, one)
+
+    found = journal.read(read)
+    return None if found is None else explain(found, actions)
+
+
+def explain(of: Evidence, actions: Actions, *, first: bool = False) -> DecisionExplanation:
     """Ask the guards once more what they say to what is stored. *first*: as it was at first."""
     packed = of.inputs.first if first else of.inputs.last
     situation: Situation | None = None
@@ -104,12 +111,12 @@ def explain(of: Evidence, actions: Actions, *, first: bool = False) -> Explanati
         except JournalError as error:
             problem = str(error)
     again = None if situation is None else decide(situation)
-    return Explanation(
+    return DecisionExplanation(
         decision=of.decision,
         inputs=inputs,
         again=again,
         problem=problem,
-        differs=() if again is None or first else tuple(_differences(of.decision, again)),
+        differs=() if again is None or first else of.decision.differs(again),
         turning=None if situation is None else turning(situation),
         version="" if of.config is None else of.config.version,
         replaced=of.replaced,
@@ -119,23 +126,5 @@ def explain(of: Evidence, actions: Actions, *, first: bool = False) -> Explanati
 def _situation(of: Evidence, packed: bytes, actions: Actions) -> Situation:
     if of.config is None:
         raise JournalError("the configuration that decided it is not kept")
-    strategy = _strategies(of.config.body, actions).get(of.decision.strategy)
-    if strategy is None:
-        raise JournalError("its strategy of then is not understood by this promheal")
+    strategy = strategy_of(of.config.body, of.decision.strategy, actions)
     return stored.unpack(packed, strategy)
-
-
-@lru_cache(maxsize=4)
-def _strategies(body: bytes, actions: Actions) -> Strategies:
-    return strategies_of(unpack(body), actions)
-
-
-def _differences(then: DecisionRecord, now: Decision) -> Iterator[str]:
-    """Yield the guards whose answer is another one than the stored."""
-    answers = redact_all(answers_of(now))
-    for was, is_ in zip(then.answers, answers, strict=False):
-        if was != is_:
-            yield str(was["guard"])
-    yield from (each["guard"] for each in answers[len(then.answers) :])
-    if (then.verdict, then.reason) != (now.verdict.answer, now.verdict.reason or ""):
-        yield "all"

@@ -8,8 +8,6 @@ import msgspec
 
 from receiver.journal.statements import BIGGEST, Row, Statements
 
-MOST: Final = 10_000
-"""Loads that are kept; a restart in a loop that changes something each time makes no more."""
 _MAX_ERROR: Final = 4_000
 """Characters of a refusal that are kept."""
 

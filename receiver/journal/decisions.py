@@ -9,6 +9,7 @@ import msgspec
 from receiver.journal.statements import BIGGEST, Row, Statements, json_text
 from receiver.policy.decide import Decision
 from receiver.policy.target import Key
+from receiver.redaction import redact_all
 
 _decode = msgspec.json.decode
 
@@ -33,6 +34,12 @@ class DecisionRecord(msgspec.Struct, frozen=True, kw_only=True):
     times: int
     config_hash: str = ""
     """Of the configuration that decided; empty where that was not kept yet."""
+
+    def differs(self, now: Decision) -> tuple[str, ...]:
+        """Return the guards that say something else in *now*, a decision on the same facts."""
+        said = {each["guard"]: each for each in redact_all(answers_of(now))}
+        was = {each["guard"]: each for each in self.answers}
+        return tuple(name for name in {**was, **said} if was.get(name) != said.get(name))
 
 
 class DecisionInputs(msgspec.Struct, frozen=True, kw_only=True):

@@ -6,13 +6,15 @@ from typing import ClassVar, Final
 
 import msgspec
 
-from receiver.journal.configurations import MOST
 from receiver.journal.statements import Statements
 
 _PRUNED: Final = (
     "decisions", "runs", "episodes", "quarantine",
     "breakers", "breaker_events", "pauses", "vetoes", "audit", "configurations",
 )  # fmt: skip
+
+_LOADS: Final = 10_000
+"""Loads that are kept; a restart in a loop that changes something each time makes no more."""
 
 
 class Anchor(msgspec.Struct, frozen=True, kw_only=True):
@@ -40,7 +42,7 @@ class RetentionRows(Statements):
             self._changed(f"prune_{kind}", before=before, limit=limit)
             for kind in (*_PRUNED, *self.pruned)
         )
-        return pruned + self._changed("prune_loads", before=before, most=MOST, limit=limit)
+        return pruned + self._changed("prune_loads", before=before, most=_LOADS, limit=limit)
 
     def newest(self) -> float:
         """The newest time in the journal; 0 when it is empty."""

@@ -22,6 +22,7 @@ from receiver.policy.run import (
     Step,
     StepState,
 )
+from receiver.policy.signal import Signal
 from receiver.policy.target import Key
 
 _CHANGEABLE: Final = (
@@ -140,6 +141,21 @@ class RunRows(Statements):
 
     def put_observation(self, run: int, observation: Observation) -> None:
         self._execute("put_observation", run=run, **msgspec.structs.asdict(observation))
+
+    def observe(self, run: Run, observation: Observation) -> None:
+        """Write down what a look has found, and of its alerts that their own expressions cleared.
+
+        What the strategy's own query says is no proof about an alert.
+        """
+        self.put_observation(run.id, observation)
+        plan = run.plan
+        if plan is None or observation.verdict != Signal.CLEARED:
+            return
+        if plan.verify_query is None:
+            self._execute("clear", id=run.episode, now=observation.at)
+        for each in plan.also:
+            if each.verify_query is None:
+                self._execute("clear_firing", fingerprint=each.fingerprint, now=observation.at)
 
     # -- one run, with its steps
 

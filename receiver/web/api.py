@@ -14,8 +14,8 @@ from flask import Blueprint, Response, jsonify, request
 from receiver import snapshots
 from receiver.app import Promheal
 from receiver.errors import RefusedError
-from receiver.healing.explaining import Evidence, Explanation, evidence, explain
-from receiver.journal import Audit, DecisionRecord, Episode, Transaction
+from receiver.healing.explaining import explain_one
+from receiver.journal import Audit, DecisionRecord, Episode
 from receiver.policy.looks import wait_of
 from receiver.policy.run import Observation, Run
 from receiver.web import query, status
@@ -104,7 +104,8 @@ def blueprint(service: Promheal) -> Blueprint:  # noqa: C901  one function a rou
 
     @routes.get("/api/decisions/<int:number>")
     def one_decision(number: int) -> Response:
-        found = explained(service, number)
+        known = number <= query.MAX_ID
+        found = explain_one(service.journal, number, service.actions) if known else None
         if found is None:
             raise RefusedError(f"no decision {number}", status=404, among="decisions")
         return jsonify(found.told())
@@ -166,17 +167,6 @@ def blueprint(service: Promheal) -> Blueprint:  # noqa: C901  one function a rou
         return Response(text, content_type="application/yaml; charset=utf-8")
 
     return routes
-
-
-def explained(service: Promheal, number: int) -> Explanation | None:
-    """Return why a decision was made; None if there is none of this number."""
-
-    def read(transaction: Transaction) -> Evidence | None:
-        one = transaction.decision(number) if number <= query.MAX_ID else None
-        return None if one is None else evidence(transaction, one)
-
-    found = service.journal.read(read)
-    return None if found is None else explain(found, service.actions)
 
 
 Row = TypeVar("Row", Run, DecisionRecord, Audit)

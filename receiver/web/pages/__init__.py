@@ -15,10 +15,10 @@ from werkzeug.exceptions import BadRequest
 from receiver.app import Promheal
 from receiver.errors import RefusedError
 from receiver.healing.control import MAX_REASON
+from receiver.healing.explaining import explain_one
 from receiver.healing.known import UNKNOWN
 from receiver.policy.duration import format_duration
 from receiver.web import query, status
-from receiver.web.api import explained
 from receiver.web.pages import views
 from receiver.web.pages.forms import Tokens, changes, where_from
 from receiver.web.steering import user
@@ -85,10 +85,11 @@ def blueprint(service: Promheal) -> Blueprint:  # noqa: C901  one function a rou
 
     @routes.get("/decisions/<int:number>")
     def decision(number: int) -> Response:
-        found = explained(service, number)
-        if found is None:
+        known = number <= query.MAX_ID
+        why = explain_one(service.journal, number, service.actions) if known else None
+        if why is None:
             return page("absent.html", {"what": f"decision {number}"}, code=404)
-        return page("decision.html", {"why": found})
+        return page("decision.html", {"why": why})
 
     @routes.get("/strategies/<name>")
     def strategy(name: str) -> Response:
