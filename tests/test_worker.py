@@ -32,7 +32,7 @@ pytestmark = pytest.mark.alone
 ROOT = Path(__file__).parents[1]
 SLOW_CLIENTS = 900
 SERVER = """
-import json, logging, os, sys, threading, time
+import json, logging, os, ssl, sys, threading, time
 sys.path.insert(0, sys.argv[1])
 from receiver.web.server import answering, connection, reading, worker
 from receiver.web.server.arbiter import WebServer
@@ -108,6 +108,10 @@ class App:
         raise RuntimeError("on purpose, in the middle")
 
 
+if "certfile" in options:
+    served = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    served.load_cert_chain(options["certfile"], options["keyfile"])
+    options["ssl_context"] = lambda _config, _default: served
 WebServer(App, options).run()
 """
 

@@ -141,6 +141,7 @@ class Application:
             loopback=loopback,
             external_url=options.external_url,
             on_refused=lambda status: self._service.intake.reject(str(status)),
+            now=self._service.clock,
         )
         app = create_worker_app(self._service)
         if self._webhook is not None:

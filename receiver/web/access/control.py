@@ -22,10 +22,12 @@ from collections.abc import Callable, Mapping
 from typing import Final
 from urllib.parse import urlsplit
 
+from msgspec import structs
+
 from receiver.web.access.bucket import Bucket
 from receiver.web.access.csrf import is_here, is_our_page
 from receiver.web.access.denied_requests import DeniedRequests
-from receiver.web.access.identity import Authenticator, certificate_denied
+from receiver.web.access.identity import Authenticator, certificate_denied, has_expired
 from receiver.web.access.login_throttle import network
 from receiver.web.access.passwords import Passwords
 from receiver.web.access.verdict import (
@@ -60,7 +62,8 @@ class AccessControl:
     """Judges requests by the configuration that *config* returns. Safe to use from many threads.
 
     *loopback*: only this machine can reach us. *external_url*: the other name that we have.
-    *on_refused* is called with the status of each notification that was denied.
+    *on_refused* is called with the status of each notification that was denied. *now* returns
+    seconds since the epoch; without it, only the handshake sees whether a certificate has expired.
     """
 
     def __init__(
@@ -70,6 +73,7 @@ class AccessControl:
         loopback: bool = True,
         external_url: str = "",
         on_refused: Callable[[int], None] = lambda _: None,
+        now: Callable[[], float] | None = None,
         clock: Callable[[], float] = time.monotonic,
         passwords: Passwords | None = None,
     ) -> None:
@@ -77,6 +81,7 @@ class AccessControl:
         self._loopback = loopback
         self._external = urlsplit(external_url.lower())
         self._on_refused = on_refused
+        self._now = now
         self._authenticator = Authenticator(passwords or Passwords(clock))
         self._bucket = Bucket(clock)
         self._denied = DeniedRequests(clock)
@@ -106,6 +111,8 @@ class AccessControl:
     def _judge(self, config: WebConfig, request: AuthRequest) -> Granted | Denied:
         if not config.restricts:
             return self._foreign(request) or Granted(ANONYMOUS, Role.OPERATOR)
+        if request.certificate and self._now and has_expired(request.certificate, self._now()):
+            request = structs.replace(request, certificate=None)
         needed = _needed(request)
         denied = certificate_denied(config, request.certificate) or self._limit(config, needed)
         if denied is not None:

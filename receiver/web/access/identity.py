@@ -9,6 +9,7 @@ import base64
 import binascii
 import hashlib
 import hmac
+import ssl
 from collections.abc import Mapping
 from typing import Any, Final
 
@@ -16,7 +17,8 @@ from receiver.web.access.passwords import PasswordCheck, Passwords
 from receiver.web.access.verdict import NO_ROLE, AuthRequest, Denied, Granted
 from receiver.web.access.web_config import Role, WebConfig
 
-_NAMES: Final = frozenset({"DNS", "IP Address", "email", "URI"})
+_ADDRESS: Final = "IP Address"
+_NAMES: Final = frozenset({"DNS", _ADDRESS, "email", "URI"})
 """The kinds of subject alternative names that count, as Python calls them."""
 
 
@@ -74,6 +76,11 @@ def certificate_denied(config: WebConfig, certificate: Mapping[str, Any] | None)
     return None
 
 
+def has_expired(certificate: Mapping[str, Any], now: float) -> bool:
+    """Return whether *certificate* has expired: a connection, or a TLS session, may outlive it."""
+    return now > ssl.cert_time_to_seconds(certificate["notAfter"])
+
+
 def _by_certificate(config: WebConfig, sans: frozenset[str]) -> Granted | Denied:
     for certificate in config.certificates:
         if certificate.san in sans:
@@ -112,4 +119,7 @@ def _unauthorized(config: WebConfig, why: str, name: str = "") -> Denied:
 def _sans(certificate: Mapping[str, Any] | None) -> frozenset[str]:
     """Return the names of a certificate: DNS names, IP addresses, e-mails and URIs."""
     pairs = (certificate or {}).get("subjectAltName", ())
-    return frozenset(name.strip() for kind, name in pairs if kind in _NAMES)
+    # OpenSSL ends IPv6 addresses with a line feed. In a name, white space is part of it.
+    return frozenset(
+        name.strip() if kind == _ADDRESS else name for kind, name in pairs if kind in _NAMES
+    )

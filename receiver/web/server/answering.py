@@ -130,6 +130,7 @@ class Responder:
 
     def _after(self, conn: Connection, *, stays: bool) -> Next:
         """Return what happens to a connection whose request has been answered."""
+        stays = stays and not self._poller.outdated(conn)
         if conn.unsent:
             conn.stays = stays
             self._poller.shed(MAX_UNSENT)

@@ -35,8 +35,9 @@ class Poller:
     """Safe to use from many threads.
 
     *limit*: connections at a time. *timeout*: seconds for the first request of one to arrive.
-    *tls*: returns the context for a new connection; None for plain HTTP. *wake*: interrupts the
-    thread that sleeps until `wakes_at` and then calls `expire()`.
+    *tls*: returns the context for a new connection, the same until it is configured anew; None for
+    plain HTTP. *wake*: interrupts the thread that sleeps until `wakes_at` and then calls
+    `expire()`.
     """
 
     def __init__(
@@ -51,6 +52,7 @@ class Poller:
         self._limit = limit
         self._timeout = timeout
         self._tls = tls
+        self._newest: ssl.SSLContext | None = None
         self._wake = wake
         self._log = log
         self._epoll = select.epoll()
@@ -111,11 +113,28 @@ class Poller:
                 self._arm_listener(self.full.pop())
 
     def expire(self) -> None:
-        """Expire the connections that are past their time."""
+        """Expire the connections that are past their time, and the idle ones that are outdated."""
         now = time.monotonic()
         for conn in list(self.connections):
-            if conn.until <= now:
+            if conn.until <= now or (conn in self.idle and self.outdated(conn)):
                 conn.expire()
+
+    def outdated(self, conn: Connection) -> bool:
+        """Return whether TLS was configured anew since *conn* was accepted.
+
+        Then its client may have been let in by an authority that is no longer trusted.
+        """
+        return (
+            self._tls is not None and getattr(conn.socket, "context", None) is not self._context()
+        )
+
+    def _context(self) -> ssl.SSLContext:
+        assert self._tls is not None
+        context = self._tls()
+        if self._newest is not context:
+            self._newest = context
+            self._wake()  # to close the idle ones that are outdated now
+        return context
 
     def shed(self, limit: int) -> None:
         """Drop those who have not read their answers for longest, down to *limit* bytes of these.
@@ -151,7 +170,7 @@ class Poller:
         try:
             server = listener.getsockname()
             if self._tls is not None:
-                sock = _wrap(sock, self._tls())
+                sock = _wrap(sock, self._context())
             with suppress(OSError):  # a Unix socket, whose buffer is small
                 sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NOTSENT_LOWAT, _NOT_SENT)
             until = time.monotonic() + self._timeout

@@ -82,6 +82,8 @@ class RequestReader:
                 conn.buffer += data
                 first = conn in self._poller.idle
                 self._poller.idle.discard(conn)
+                if first and self._poller.outdated(conn):
+                    return Next.CLOSE
                 then = self.judge(conn, first=first)
                 if then is not Next.READ:
                     return then

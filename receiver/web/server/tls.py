@@ -127,6 +127,7 @@ def build(tls: Tls, folder: Path) -> ssl.SSLContext:
     context.set_alpn_protocols(["http/1.1"])
     # Without it an end without close_notify, as after our own deadline, would be an error.
     context.options |= getattr(ssl, "OP_IGNORE_UNEXPECTED_EOF", 0)
+    context.options |= ssl.OP_NO_RENEGOTIATION  # OpenSSL 1.1 lets clients repeat the handshake
     _choose_versions(context, tls)
     _choose_suites(context, tls)
     _choose_curve(context, tls)

@@ -147,7 +147,8 @@ class CompleteRequestWorker(ThreadWorker):  # type: ignore[misc]  # gunicorn has
         os.write(self.PIPE[1], b".")
 
     def _context(self) -> ssl.SSLContext:
-        # Asked for each connection, as in gunicorn: a new certificate needs no restart.
+        # Asked for each connection, as in gunicorn: a new certificate needs no restart. Older
+        # connections are closed then, so the hook returns the same object until it changes.
         context: ssl.SSLContext = gunicorn_sock.ssl_context(self.cfg)
         return context
 
