@@ -102,12 +102,19 @@ ROWS: Final = (
     ),
     Row(
         9,
-        "a damaged journal is found at the start, kept, and the remedy said",
-        (at_least(100, PASSED),),
+        "a damaged journal is found at the start, kept, and the remedy said; a backup of one under "
+        "load is restored elsewhere after kill -9",
+        (
+            at_least(100, PASSED),
+            at_least(1_000, "alerts a minute beside a backup"),
+            no("lost of what was answered before it"),
+            no("acts after a restore that nobody had resumed"),
+        ),
         (
             "tests/test_journal.py::test_a_damaged_file_is_found_at_the_start",
             "tests/test_journal.py::test_a_file_that_is_no_database_is_refused",
             f"{LIVE}/test_lost_journal.py::test_a_damaged_file_is_served_and_refused",
+            f"{LIVE}/test_backup_live.py",
         ),
     ),
     Row(
