@@ -1,7 +1,8 @@
 """kill -9, wherever it hits: nothing accepted is lost, nothing unrepeatable is done again.
 
 The points are made from outside, by actions that are held in the middle of what they do. Most are
-in one promheal, `crashed`: eleven runs, each at another point, are hit by the same stroke.
+in one promheal, `crashed`: twelve runs, each at another point, are hit by the same stroke. With
+`RELIABILITY=full` each is hit twenty times.
 """
 
 from __future__ import annotations
@@ -42,6 +43,9 @@ Runs = dict[str, list[dict[str, Any]]]
 ONE: Final = [{"runs": 1, "per": "1h"}]
 LONG: Final = 20.0
 """Seconds for what must last until all runs are at their points."""
+
+KILLS: Final = scaled(1, 20)
+"""How often each point is hit."""
 
 HELD_SPIES: Final = (
     "once", "undoable", "again", "second", "second-again", "undo-again", "undo-once", "owner"
@@ -145,7 +149,16 @@ class Crashed:
         return at <= self.server.ready_at + RESUMED
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture
+def _point(record_property: Record) -> None:
+    record_property("points of a run", 1 / KILLS)
+
+
+a_point = pytest.mark.usefixtures("_point")
+"""Of a run's life; each of its tests is one, as often as it is hit."""
+
+
+@pytest.fixture(scope="module", params=range(KILLS))
 def crashed(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Crashed]:
     done = Crashed(tmp_path_factory.mktemp("crashed"))
     with done.server:
@@ -194,6 +207,7 @@ def test_no_action_survives_the_promheal_that_started_it(crashed: Crashed) -> No
     assert [e for e in crashed.spies.events() if e.event == "end" and e.pid in gone] == []
 
 
+@a_point
 def test_killed_in_a_step_that_may_not_be_repeated_its_end_is_unknown(crashed: Crashed) -> None:
     run = crashed.run("once")
     assert (run["outcome"], steps(run)) == ("unknown", [("unknown", 1)])
@@ -202,6 +216,7 @@ def test_killed_in_a_step_that_may_not_be_repeated_its_end_is_unknown(crashed: C
     assert crashed.resumed(run["finishedAt"])
 
 
+@a_point
 def test_killed_in_a_step_that_can_be_undone_it_is_undone(crashed: Crashed) -> None:
     run = crashed.run("undoable")
     assert (run["outcome"], steps(run)) == ("unknown", [("unknown", 1)])
@@ -212,6 +227,7 @@ def test_killed_in_a_step_that_can_be_undone_it_is_undone(crashed: Crashed) -> N
     assert crashed.resumed(crashed.spies.started("undo-undoable").at)
 
 
+@a_point
 def test_killed_in_an_idempotent_step_it_is_repeated(crashed: Crashed) -> None:
     run = crashed.run("again")
     assert (run["outcome"], steps(run)) == ("inconclusive", [("done", 2)])
@@ -219,6 +235,7 @@ def test_killed_in_an_idempotent_step_it_is_repeated(crashed: Crashed) -> None:
     assert crashed.resumed(crashed.spies.started("again", 2).at)
 
 
+@a_point
 def test_killed_in_the_second_step_both_are_undone_in_reverse(crashed: Crashed) -> None:
     run = crashed.run("second")
     assert (run["outcome"], steps(run)) == ("unknown", [("done", 1), ("unknown", 1)])
@@ -229,6 +246,7 @@ def test_killed_in_the_second_step_both_are_undone_in_reverse(crashed: Crashed) 
     assert crashed.spies.started("undo-first").known_exit == "0"
 
 
+@a_point
 def test_killed_in_the_second_step_the_first_is_not_repeated(crashed: Crashed) -> None:
     run = crashed.run("second-again")
     assert (run["outcome"], steps(run)) == ("inconclusive", [("done", 1), ("done", 2)])
@@ -236,6 +254,7 @@ def test_killed_in_the_second_step_the_first_is_not_repeated(crashed: Crashed) -
     assert order == ["first-done", "second-again", "second-again"]
 
 
+@a_point
 def test_killed_in_an_idempotent_undoing_it_is_repeated(crashed: Crashed) -> None:
     run = crashed.run("undo-again")
     assert (run["outcome"], steps(run)) == ("rolled_back", [("failed", 1)])
@@ -244,6 +263,7 @@ def test_killed_in_an_idempotent_undoing_it_is_repeated(crashed: Crashed) -> Non
     assert crashed.resumed(crashed.spies.started("undo-again", 2).at)
 
 
+@a_point
 def test_killed_in_another_undoing_a_person_must_look_and_the_rest_is_undone(
     crashed: Crashed,
 ) -> None:
@@ -254,6 +274,7 @@ def test_killed_in_another_undoing_a_person_must_look_and_the_rest_is_undone(
     assert order == ["before", "fails-too", "undo-once", "undo-before"]
 
 
+@a_point
 def test_killed_while_it_waits_for_a_slot_it_gets_one(crashed: Crashed) -> None:
     run = crashed.run("slot")
     assert run["outcome"] == "inconclusive"
@@ -262,6 +283,7 @@ def test_killed_while_it_waits_for_a_slot_it_gets_one(crashed: Crashed) -> None:
     assert crashed.resumed(run["actedAt"] - 5.0)
 
 
+@a_point
 def test_killed_while_another_run_holds_its_target_it_waits_for_that_one(crashed: Crashed) -> None:
     owner, run = crashed.run("owner"), crashed.server.finished("next")[0]
     assert owner["outcome"] == "unknown"
@@ -273,11 +295,12 @@ def test_killed_while_another_run_holds_its_target_it_waits_for_that_one(crashed
 # ── points that need a promheal of their own ──
 
 
-@pytest.fixture
+@pytest.fixture(params=range(KILLS))
 def spies(tmp_path: Path) -> Spies:
     return Spies(tmp_path / "spies")
 
 
+@a_point
 def test_killed_right_after_the_202_the_alert_is_handled_once(tmp_path: Path, spies: Spies) -> None:
     """Whether its action had begun by then is up to chance: it may be repeated, so it is done."""
     server = Undaunted(
@@ -293,6 +316,7 @@ def test_killed_right_after_the_202_the_alert_is_handled_once(tmp_path: Path, sp
         assert len([e for e in spies.events() if e.event == "end"]) == 1
 
 
+@a_point
 def test_killed_twice_in_a_row_the_third_attempt_ends(tmp_path: Path, spies: Spies) -> None:
     spies.hold("x")
     server = Undaunted(tmp_path, {"x": strategy(spies.step("x", idempotent=True), match="X")})
@@ -311,6 +335,7 @@ def test_killed_twice_in_a_row_the_third_attempt_ends(tmp_path: Path, spies: Spi
     assert [event.event for event in spies.events()].count("end") == 1
 
 
+@a_point
 def test_killed_while_it_undoes_what_a_crash_had_left(tmp_path: Path, spies: Spies) -> None:
     """A crash during the recovery from a crash."""
     spies.hold("x", "undo-x")
@@ -329,6 +354,7 @@ def test_killed_while_it_undoes_what_a_crash_had_left(tmp_path: Path, spies: Spi
         assert spies.starts() == ["x", "undo-x"]
 
 
+@a_point
 def test_killed_while_it_ends_after_a_sigterm(tmp_path: Path, spies: Spies) -> None:
     spies.hold("x")
     server = Undaunted(tmp_path, {"x": strategy(spies.step("x"), match="X")}).start()
@@ -395,6 +421,7 @@ def refusing(server: Promheal, condition: str) -> Iterator[None]:
     server.sql("drop trigger refuse")
 
 
+@a_point
 def test_killed_between_the_failure_of_a_step_and_what_follows_from_it(
     tmp_path: Path, spies: Spies
 ) -> None:
@@ -415,6 +442,7 @@ def test_killed_between_the_failure_of_a_step_and_what_follows_from_it(
         assert spies.starts() == ["done", "fails", "undo"]
 
 
+@a_point
 def test_killed_between_the_recovery_of_a_step_and_the_end_of_its_run(
     tmp_path: Path, spies: Spies
 ) -> None:
@@ -524,6 +552,7 @@ def test_twelve_kills_at_random_lose_nothing(tmp_path: Path) -> None:
 # ── what `crashed` goes on with until now ──
 
 
+@a_point
 def test_killed_between_two_steps_the_timer_goes_on_and_does_not_begin_anew(
     crashed: Crashed,
 ) -> None:
@@ -536,6 +565,7 @@ def test_killed_between_two_steps_the_timer_goes_on_and_does_not_begin_anew(
     assert resumed <= until + RESUMED or crashed.resumed(resumed)
 
 
+@a_point
 def test_killed_while_verifying_it_is_asked_on_until_the_same_deadline(crashed: Crashed) -> None:
     (before,) = crashed.before["verify"]
     run = crashed.run("verify")
@@ -550,6 +580,7 @@ def test_killed_while_verifying_it_is_asked_on_until_the_same_deadline(crashed: 
     assert looks[-1] > crashed.killed_at
 
 
+@a_point
 def test_killed_in_the_grace_period_it_acts_when_that_is_over(crashed: Crashed) -> None:
     first, before = crashed.before["grace"]
     _, second = crashed.server.finished("grace", 2)[:2]
