@@ -22,7 +22,8 @@ from gunicorn.config import Config
 from hypothesis import HealthCheck, assume, given, settings
 from hypothesis import strategies as st
 from referencing import Registry, Resource
-from schemathesis.specs.openapi.checks import negative_data_rejection
+from schemathesis import Response
+from schemathesis.specs.openapi.checks import negative_data_rejection, unsupported_method
 from werkzeug.test import Client, TestResponse
 
 from receiver import snapshots
@@ -576,12 +577,11 @@ class Stage:
     """The application of the test that runs: schemathesis wants one before there is any."""
 
     app: AuthMiddleware
-    asked = 0
+    examples = 0
     varies = False
     """Whether what is asked has parameters or a body, and so many different requests."""
 
     def __call__(self, environ: Any, start_response: Any) -> Any:
-        self.asked += 1
         return self.app(environ, start_response)
 
 
@@ -590,29 +590,61 @@ STAGE: Final = Stage()
 
 @pytest.fixture
 def on_stage(lived: Promheal, record_property: Record) -> Iterator[None]:
-    STAGE.app, STAGE.asked = gate(lived), 0
+    STAGE.app, STAGE.examples = gate(lived), 0
     yield
-    record_property("examples" if STAGE.varies else "examples of all there are", STAGE.asked)
+    record_property("examples" if STAGE.varies else "examples of all there are", STAGE.examples)
 
 
 schema = schemathesis.openapi.from_dict(CONTRACT)
 schema.app = STAGE
 
 
-@schema.parametrize()
-@settings(
-    max_examples=EXAMPLES,
-    deadline=None,
-    derandomize=True,
-    suppress_health_check=list(HealthCheck),
-)
-@pytest.mark.usefixtures("on_stage")
-def test_every_answer_is_one_of_the_contract(case: schemathesis.Case[Any]) -> None:
-    asked = case.operation
-    STAGE.varies = bool(len(asked.path_parameters) + len(asked.query) + len(asked.body))
+def asked(case: schemathesis.Case[Any], role: Role | None) -> Response:
+    """Ask as somebody with a role, or as nobody, and hold the answer to the contract."""
+    operation = case.operation
+    STAGE.varies = bool(len(operation.path_parameters) + len(operation.query) + len(operation.body))
     if case.path == "/webhook" and isinstance(case.body, dict):
         # JSON Schema takes 1.0 for an integer. Go, which sends this, does not write it so.
         assume(not isinstance(case.body.get("truncatedAlerts"), float))
+    STAGE.examples += 1
     # Of a notification, what cannot be read is set aside, and the rest is taken: 202.
-    excluded: list[Any] | None = [negative_data_rejection] if case.path == "/webhook" else None
-    case.call_and_validate(headers=OPERATOR, excluded_checks=excluded)
+    excluded: list[Any] = [negative_data_rejection] if case.path == "/webhook" else []
+    if role is not Role.OPERATOR:
+        excluded.append(unsupported_method)  # who may not is told that first
+    headers = {"Authorization": f"Bearer {TOKENS[role][0]}"} if role else {}
+    return case.call_and_validate(headers=headers, excluded_checks=excluded)
+
+
+def examples(number: int) -> settings:
+    return settings(
+        max_examples=number,
+        deadline=None,
+        derandomize=True,
+        suppress_health_check=list(HealthCheck),
+    )
+
+
+@schema.parametrize()
+@examples(EXAMPLES)
+@pytest.mark.usefixtures("on_stage")
+def test_every_answer_is_one_of_the_contract(case: schemathesis.Case[Any]) -> None:
+    asked(case, Role.OPERATOR)
+
+
+@pytest.mark.parametrize("role", [None, Role.WEBHOOK, Role.VIEWER][: scaled(1, 3)], ids=str)
+@schema.parametrize()
+@examples(scaled(3, 1_000))
+@pytest.mark.usefixtures("on_stage")
+def test_who_may_not_is_told_so_whatever_he_asks(
+    case: schemathesis.Case[Any], role: Role | None
+) -> None:
+    """And who may is answered as the contract says."""
+    needed = case.operation.definition.raw["x-role"]
+    if case.method.upper() != case.operation.method.upper():  # they try others, too
+        needed = Role.VIEWER if case.method.upper() in {"GET", "HEAD", "OPTIONS"} else Role.OPERATOR
+    status = asked(case, role).status_code
+
+    if needed in {"none", role}:
+        assert status not in {401, 403}
+    else:
+        assert status == (401 if role is None else 403)

@@ -11,9 +11,13 @@ LIVE: Final = "tests/acceptance"
 ROWS: Final = (
     Row(
         1,
-        "schemathesis, all checks, for each operation with parameters or a body",
+        "schemathesis, all checks, for each operation with parameters or a body, as nobody and as "
+        "each role",
         (at_least(1_000, "examples"),),
-        ("tests/test_openapi.py::test_every_answer_is_one_of_the_contract",),
+        (
+            "tests/test_openapi.py::test_every_answer_is_one_of_the_contract",
+            "tests/test_openapi.py::test_who_may_not_is_told_so_whatever_he_asks",
+        ),
     ),
     Row(
         2,
