@@ -84,6 +84,8 @@ class App:
             body = b"slept"
         elif path == "/huge":
             body = bytes(64 << 20)
+        elif path == "/large":
+            body = b"x" * (1 << 20)
         elif path == "/stream":
             start_response("200 OK", [])
             return iter([b"a", b"", b"b", b"c"])
@@ -428,6 +430,56 @@ def test_60_clients_that_pipeline_and_never_read_hold_up_nobody(
     record_property("p99 beside 60 that never read, ms", p99 * 1e3)
     assert p50 < 0.1
     assert p99 < 0.5
+
+
+def peak(pid: int) -> float:
+    """The most memory that a process has had, in MiB."""
+    status = Path(f"/proc/{pid}/status").read_text()
+    return int(re.findall(r"VmHWM:\s+(\d+)", status)[0]) / 1024
+
+
+def sip(socks: list[socket.socket], stop: threading.Event) -> None:
+    while not stop.wait(1):
+        for sock in socks:
+            with suppress(OSError):
+                sock.recv(512)
+
+
+def test_900_slow_readers_hold_up_nobody_and_cost_bounded_memory(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], record_property: Record
+) -> None:
+    """Each wants a MiB, and 64 are kept for all of them: for one that is new the slowest goes."""
+    with running(tmp_path) as process, ExitStack() as stack:
+        worker = process.worker()
+        with Client(process.port) as client:
+            client.send(GET)
+            assert client.answer()[0] == 200
+        before = peak(worker)
+        socks = [unread(stack, process.port, "/large") for _ in range(SLOW_CLIENTS)]
+        stop = threading.Event()
+        reader = threading.Thread(target=sip, args=(socks, stop))
+        reader.start()
+        stack.callback(reader.join)
+        stack.callback(stop.set)
+        time.sleep(0.5)
+        waits, began = [], time.monotonic()
+        while time.monotonic() < began + 2:
+            asked = time.monotonic()
+            with Client(process.port) as client:
+                client.send(post(b"legitimate"))
+                assert client.answer() == (200, b"legitimate")
+            waits.append(time.monotonic() - asked)
+            time.sleep(0.05)
+        grown = peak(worker) - before
+        wait_until(lambda: "too much was unread" in process.log.read_text(), within=10)
+    p99 = statistics.quantiles(waits, n=100, method="inclusive")[98]
+    with capsys.disabled():
+        sys.stdout.write(f"\n900 slow readers: p99 {p99 * 1e3:.0f} ms, {grown:.0f} MiB more\n")
+    record_property("slow readers", SLOW_CLIENTS)
+    record_property("p99 beside slow readers, ms", p99 * 1e3)
+    record_property("MiB for slow readers", grown)
+    assert p99 < 0.5
+    assert grown < 150
 
 
 def test_a_client_that_does_not_read_is_dropped_in_time(tight: Process) -> None:

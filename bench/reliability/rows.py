@@ -178,14 +178,19 @@ ROWS: Final = (
     ),
     Row(
         16,
-        "slow senders of headers and bodies, a deadline from the handshake on, and who never reads",
+        "slow senders of headers and bodies, slow readers, a deadline from the handshake on, and "
+        "who never reads",
         (
             at_least(900, "slow clients"),
             at_most(200, "p99 beside them, ms"),
+            at_least(900, "slow readers"),
+            at_most(200, "p99 beside slow readers, ms"),
+            at_most(150, "MiB for slow readers"),
             at_most(200, "p99 beside 60 that never read, ms"),
         ),
         (
             "tests/test_worker.py::test_900_slow_clients_hold_up_nobody",
+            "tests/test_worker.py::test_900_slow_readers_hold_up_nobody_and_cost_bounded_memory",
             "tests/test_worker.py::test_60_clients_that_pipeline_and_never_read_hold_up_nobody",
             "tests/test_worker.py::test_tls_has_the_deadline_from_the_handshake_on",
         ),

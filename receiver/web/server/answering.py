@@ -84,7 +84,10 @@ class Responder:
         """Do what an event allows: send, or read and answer, or queue it for a thread."""
         try:
             sending = bool(conn.unsent)
-            then = self._send_rest(conn) if sending else self._reader.read(conn)
+            if conn.broken:
+                then = Next.CLOSE
+            else:
+                then = self._send_rest(conn) if sending else self._reader.read(conn)
             if then is Next.ANSWER and not sending:
                 conn.until = math.inf
                 if self._serving or not self._at_once.acquire(blocking=False):

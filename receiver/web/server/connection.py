@@ -6,6 +6,7 @@ import select
 import socket
 import ssl
 import time
+from collections import deque
 from collections.abc import Iterator
 from contextlib import suppress
 from itertools import pairwise
@@ -58,7 +59,7 @@ class Connection:
         self.handshaken = False
         self.broken = False
         """The client is gone."""
-        self.unsent = bytearray()
+        self.unsent: deque[memoryview] = deque()
         """What of an answer the client has yet to read. No further request is read before."""
         self.stays = True
         """Whether the connection stays open once that is sent."""
@@ -109,11 +110,11 @@ class Connection:
         Raises OSError if the client is gone.
         """
         if self.unsent:
-            self.unsent += data
+            self.unsent.append(memoryview(data))
             return
         sent = self._try(data)
         if sent < len(data):
-            self.unsent += memoryview(data)[sent:]
+            self.unsent.append(memoryview(data)[sent:])
             self.until = time.monotonic() + SEND_DEADLINE
 
     def flush(self) -> bool:
@@ -121,13 +122,21 @@ class Connection:
 
         Raises OSError if the client is gone.
         """
-        while self.unsent:
-            with memoryview(self.unsent) as view, view[:_PIECE] as piece:
-                sent = self._try(piece)
+        unsent = self.unsent  # drop() may put another one in its place
+        while unsent:
+            rest = unsent[0]
+            sent = self._try(rest[:_PIECE])
             if not sent:
                 return False
-            del self.unsent[:sent]
+            if sent < len(rest):
+                unsent[0] = rest[sent:]
+            else:
+                unsent.popleft()
         return True
+
+    def kept(self) -> int:
+        """Return the bytes of memory that hold what is unsent: whole pieces, however little is."""
+        return sum(memoryview(rest.obj).nbytes for rest in list(self.unsent))
 
     def _try(self, data: bytes | memoryview) -> int:
         """Return how many bytes the kernel takes at once."""
@@ -137,7 +146,7 @@ class Connection:
             return 0
         except OSError:
             self.broken = True
-            self.unsent = bytearray()  # flush() may have a view of the old one
+            self.unsent = deque()
             raise
 
     def _send(self, data: bytes | memoryview) -> int:
@@ -155,11 +164,20 @@ class Connection:
         self._shut(socket.SHUT_WR)
 
     def expire(self) -> None:
-        """Make the owner see the end. The only call that a thread other than the owner may make.
+        """Make the owner see the end. Any thread may call it and `drop`; all else, only the owner.
 
         What has arrived can still be read: a request that waited for a thread is served.
         """
         self._shut(socket.SHUT_RDWR if self.unsent else socket.SHUT_RD)
+
+    def drop(self) -> None:
+        """Expire it, and give back at once what is unsent: its owner may have other things to do.
+
+        Safe from any thread: after the shutdown, no more of it reaches the client.
+        """
+        self._shut(socket.SHUT_RDWR)
+        self.broken = True
+        self.unsent = deque()
 
     def _shut(self, how: int) -> None:
         with suppress(OSError):

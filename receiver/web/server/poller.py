@@ -13,6 +13,7 @@ import select
 import socket
 import ssl
 import time
+from collections import deque
 from collections.abc import Callable, Iterator
 from contextlib import suppress
 from logging import Logger
@@ -62,6 +63,8 @@ class Poller:
         self.connections: set[Connection] = set()
         self.idle: set[Connection] = set()
         """Those that are kept alive between two requests."""
+        self.dropped: deque[object] = deque()
+        """Clients that were dropped by `shed`, since the last summary."""
         self.wakes_at = math.inf
         """When `expire()` is called next, on the monotonic clock."""
 
@@ -139,10 +142,10 @@ class Poller:
     def shed(self, limit: int) -> None:
         """Drop those who have not read their answers for longest, down to *limit* bytes of these.
 
-        They are no more than expired: each has an owner, who closes it.
+        Each has an owner, who closes it.
         """
         waiting = sorted(
-            (conn.until, len(conn.unsent), conn.number, conn)
+            (conn.until, conn.kept(), conn.number, conn)
             for conn in list(self.connections)
             if conn.unsent
         )
@@ -150,7 +153,8 @@ class Poller:
         for _, size, _, conn in waiting:
             if excess <= 0:
                 return
-            conn.expire()
+            conn.drop()
+            self.dropped.append(conn.client)
             excess -= size
 
     def buffered(self) -> int:

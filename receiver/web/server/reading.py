@@ -116,13 +116,18 @@ class RequestReader:
         conn.drain()
 
     def summarise(self) -> None:
-        """Log how many requests were refused, at most once a minute."""
-        now = time.monotonic()
-        if self._refused and now >= self._summary_at:
+        """Log how many requests were refused and clients dropped, at most once a minute."""
+        now, dropped = time.monotonic(), self._poller.dropped
+        if not (self._refused or dropped) or now < self._summary_at:
+            return
+        self._summary_at = now + _SUMMARY_SECONDS
+        if self._refused:
             counts = Counter(self._refused.popleft() for _ in range(len(self._refused)))
             text = ", ".join(f"{count} with {status}" for status, count in sorted(counts.items()))
             self._log.warning("Answered without the application: %s", text)
-            self._summary_at = now + _SUMMARY_SECONDS
+        if dropped:
+            count = sum(dropped.popleft() is not None for _ in range(len(dropped)))
+            self._log.warning("Dropped, because too much was unread: %d clients", count)
 
     def _count(self, status: int) -> None:
         self._refused.append(status)
