@@ -15,7 +15,7 @@ export PATH := $(CURDIR)/$(BIN):$(if $(UPSTREAMS),$(CURDIR)/.tools/upstreams/$(U
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
 .PHONY: help install tools develop upstreams demo compose-demo image test docs pictures acceptance-postgres \
-  acceptance-upstreams reliability kill-sweep kill-sweep-many many-alerts full-disk window-sweep check house bench damage mutate \
+  acceptance-upstreams reliability kill-sweep kill-sweep-many many-alerts full-disk window-sweep check audit house bench damage mutate \
   public-rules format lock generate clean
 
 help: ## Show this list
@@ -144,6 +144,12 @@ check: develop upstreams ## Lint, types, layers, formats, generated files, shipp
 	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict --quiet
 	$(BIN)/python -m pytest --quiet tests/test_docs.py tests/test_schemas.py tests/test_reference.py tests/test_deploy.py \
 	  tests/test_dashboards.py tests/test_dashboard_types.py
+
+audit: $(VENV)/developed ## Ask PyPI for known vulnerabilities of what a release contains; needs pypi.org itself, no mirror
+	$(BIN)/uv tool run --from 'pip-audit==$(PIP_AUDIT)' pip-audit --strict --progress-spinner off --disable-pip \
+	  --require-hashes --requirement deploy/requirements-runtime.txt
+
+PIP_AUDIT := 2.10.1
 
 house: $(VENV)/developed ## Measure the packages: rooms, arrows, layers, sizes, names that stand in two files
 	$(BIN)/python -m bench.house

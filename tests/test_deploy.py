@@ -90,6 +90,19 @@ def test_the_demo_needs_little_more() -> None:
     assert len(locked("requirements-demo.txt")) < 45
 
 
+def test_a_bill_of_materials_is_valid_and_lists_what_is_locked(tmp_path: Path) -> None:
+    """It validates itself; what it must have beyond its schema is here."""
+    subprocess.run([DEPLOY / "sbom", tmp_path / "bom.json"], check=True, capture_output=True)
+    bom = json.loads((tmp_path / "bom.json").read_text())
+    found = {part["name"]: part for part in bom["components"]}
+    pins = locked("requirements-runtime.txt")
+    assert {name: f"=={part['version']}" for name, part in found.items()} == {
+        name: re.split(r"[\s\\]", pin)[0] for name, pin in pins.items()
+    }
+    assert all(part["purl"].startswith("pkg:pypi/") for part in found.values())
+    assert bom["metadata"]["component"]["name"] == "promheal"
+
+
 # --- the image ------------------------------------------------------------------------------------
 
 DOCKERFILE = DEPLOY / "Dockerfile"
