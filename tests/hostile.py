@@ -68,6 +68,14 @@ _FORMATS: Final = (
 )  # fmt: skip
 
 
+SHARPEST: Final = (
+    "x\ny", "x\r\nFLUSHALL\r\n", "x\0y", "'x", '"x', "`touch {f}`", "$(touch {f})", ";touch {f}",
+    "../../x", "/etc/passwd", "--version", "-h", "--root={f}", "%s%n", "%2e%2e%2fx", "\u202ex", "*", "?",
+    "x y", "x/y", "x" * 65_536,
+)  # fmt: skip
+"""One of each kind, where each is a process or a request."""
+
+
 def _all() -> tuple[str, ...]:
     found = list(HOSTILE)
     found += [frame.format(command) for frame, command in product(_FRAMES, _COMMANDS)]

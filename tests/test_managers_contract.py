@@ -22,6 +22,7 @@ from typing import Any
 
 import msgspec
 import pytest
+from msgspec import structs
 
 import receiver.services.systemd
 from receiver.errors import ActionError
@@ -32,6 +33,7 @@ from receiver.services.rollout import Workload, state_of
 from receiver.services.systemd import Systemd, systemctl
 from receiver.services.workers.kubernetes import Replicas
 from receiver.services.workers.systemd import SystemdTemplate
+from tests.hostile import values
 from tests.test_workers import Step
 
 # -- systemd
@@ -483,6 +485,23 @@ class TestKubernetesContract:
         assert (method, path) == ("PATCH", "/apis/apps/v1/namespaces/shop/deployments/web")
         (stamp,) = body["spec"]["template"]["metadata"]["annotations"].items()
         assert stamp[0] == "kubectl.kubernetes.io/restartedAt"
+
+    def test_a_hostile_name_is_no_path_of_the_api(self, api: Api, web: Kubernetes) -> None:
+        """Those that could be a name are asked for by it, and there is none."""
+        taken = 0
+        for value in (*values("/tmp/canary"), "web/scale", "web?x=", "web\n", "../secrets"):
+            try:
+                found = structs.replace(web, deployment=value)
+                msgspec.convert(msgspec.to_builtins(found), Kubernetes)
+            except msgspec.ValidationError:
+                continue
+            taken += 1
+            with pytest.raises(ActionError):
+                found.restart(timeout=5)
+        paths = {path for _, path, _ in api.asked}
+        assert taken < 20
+        assert all(re.fullmatch(r"/apis/[a-z0-9./-]+", path) for path in paths), paths
+        assert not [path for path in paths if ".." in path]
 
     def test_a_late_answer_is_no_failed_restart(self, api: Api, web: Kubernetes) -> None:
         api.failing = 2

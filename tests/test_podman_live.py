@@ -6,13 +6,16 @@ import threading
 import time
 from collections.abc import Iterator
 from contextlib import suppress
+from pathlib import Path
 
+import msgspec
 import pytest
 
 from receiver.errors import ActionError
 from receiver.services import ServiceState
 from receiver.services.docker import Docker
 from tests.brokers import eventually
+from tests.hostile import values
 from tests.podman import Podman, podman
 
 STAYS = "trap 'exit 0' TERM; while :; do sleep 0.1; done"
@@ -44,6 +47,21 @@ def test_a_restart_is_done_when_another_process_runs(engine: Podman) -> None:
     after = web.restart(timeout=30)
     assert (before.state, after.state) == (ServiceState.RUNNING, ServiceState.RUNNING)
     assert after.pid not in {None, before.pid}
+
+
+def test_a_hostile_name_is_no_container(engine: Podman, tmp_path: Path) -> None:
+    """What is no name is refused when the file is read; what could be one, the engine lacks."""
+    kept = engine.make("kept", STAYS)
+    before = kept.status(timeout=5).pid
+    for value in (*values(str(tmp_path / "canary")), "kept\n", "kept/json", "kept?x=", "../kept"):
+        try:
+            found = msgspec.convert({"container": value, "socket": engine.socket}, Docker)
+        except msgspec.ValidationError:
+            continue
+        with pytest.raises(ActionError, match="the engine has no container"):
+            found.restart(timeout=5)
+    assert kept.status(timeout=5).pid == before
+    assert not (tmp_path / "canary").exists()
 
 
 def test_one_without_a_health_check_must_stay_up(engine: Podman) -> None:

@@ -13,6 +13,7 @@ from msgspec import structs
 from receiver.errors import ActionError
 from receiver.services.rabbitmq_queue import RabbitBroker, RabbitQueue
 from tests.brokers import RabbitMQ, eventually, rabbitmq, running
+from tests.hostile import SHARPEST
 from tests.test_queues import redistribute
 
 CONSUMER = """
@@ -85,3 +86,39 @@ class TestRabbitMQ:
                 eventually(lambda: rabbit.queue("jobs").get("messages") == 0)
                 assert redistribute(queue)["closed"] == {}
                 assert rabbit.queue("jobs")["consumers"] == 1
+
+    def test_a_hostile_name_is_one_queue_and_no_other(
+        self, rabbit: RabbitMQ, tmp_path: Path
+    ) -> None:
+        """None is there, or its path is refused; one that is there is found as itself."""
+        (tmp_path / "password").write_text("guest\n")
+        broker = RabbitBroker(
+            url=rabbit.url, queue="kept", username="guest",
+            password_file=str(tmp_path / "password"), stuck_after=600.0,
+        )  # fmt: skip
+        parameters = pika.ConnectionParameters("127.0.0.1", rabbit.port)
+        with pika.BlockingConnection(parameters) as connection:
+            channel = connection.channel()
+            channel.queue_declare("kept")
+            channel.confirm_delivery()
+            channel.basic_publish("", "kept", "a message")
+            for value in SHARPEST:
+                name = value.replace("{f}", str(tmp_path / "canary"))
+                queue = RabbitQueue(rabbitmq=structs.replace(broker, queue=name))
+                with pytest.raises(ActionError):
+                    redistribute(queue)
+            for name in ("kept/get", "a%2Fb", "\u202ex"):
+                channel.queue_declare(name)
+                queue = RabbitQueue(rabbitmq=structs.replace(broker, queue=name))
+                eventually(lambda queue=queue: moved(queue) == 0, name)  # type: ignore[misc]
+            found = channel.basic_get("kept", auto_ack=True)
+            assert found[2] == b"a message"
+        assert not (tmp_path / "canary").exists()
+
+
+def moved(queue: RabbitQueue) -> int | None:
+    """None, while the management plug-in has not yet heard of it."""
+    try:
+        return int(redistribute(queue)["moved"])
+    except ActionError:
+        return None

@@ -23,6 +23,7 @@ from receiver.services.command import CommandManager
 from receiver.services.managers import MANAGERS
 from receiver.services.process import Process
 from receiver.services.supervisor import Supervisor
+from tests.hostile import values
 from tests.tools import tool
 
 PYTHON = (sys.executable, "-I", "-S", "-c")
@@ -211,6 +212,15 @@ class TestSupervisor:
         idle = supervisord.manager("idle").status(timeout=2.0)
         assert (idle.state, idle.pid) == (ServiceState.STOPPED, None)
         assert "STOPPED" in idle.detail
+
+    def test_a_hostile_name_is_none_that_it_has(self, supervisord: Daemon, tmp_path: Path) -> None:
+        before = supervisord.manager("web").status(timeout=2.0).pid
+        for value in values(str(tmp_path / "canary"))[::4]:
+            with pytest.raises(ActionError):
+                supervisord.manager(value).restart(timeout=5.0)
+        assert supervisord.manager("web").status(timeout=2.0).pid == before
+        assert supervisord.manager("idle").status(timeout=2.0).state is ServiceState.STOPPED
+        assert not (tmp_path / "canary").exists()
 
     def test_a_restart_replaces_the_process(self, supervisord: Daemon) -> None:
         manager = supervisord.manager("web")

@@ -9,6 +9,7 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 
+import msgspec
 import pytest
 
 import receiver.services.systemd
@@ -18,6 +19,7 @@ from receiver.services.systemd import Systemd
 from receiver.services.workers.systemd import SystemdTemplate
 from tests.apart import apart
 from tests.brokers import eventually
+from tests.hostile import SHARPEST
 from tests.test_workers import Step
 from tests.tools import REPOSITORY, tool
 
@@ -118,6 +120,21 @@ def test_a_restart_is_done_when_another_process_runs(manager: Manager) -> None:
     assert (before.state, after.state) == (ServiceState.RUNNING, ServiceState.RUNNING)
     assert after.pid not in {None, before.pid}
     assert after.pid == web.status(timeout=10).pid
+
+
+def test_a_hostile_name_is_no_unit_and_no_option(manager: Manager, tmp_path: Path) -> None:
+    """Most are refused when the file is read; here all are tried, past that."""
+    manager.write("kept.service", ExecStart="/bin/sleep 600")
+    manager.start("kept.service")
+    manager.reaches("kept.service", "active")
+    before = unit("kept.service").status(timeout=10).pid
+    for value in ("kept.service ", *SHARPEST):
+        with pytest.raises(ActionError):
+            unit(value.replace("{f}", str(tmp_path / "canary"))).restart(timeout=10)
+    with pytest.raises(msgspec.ValidationError):
+        msgspec.convert({"unit": "--version"}, Systemd)
+    assert unit("kept.service").status(timeout=10).pid == before
+    assert not (tmp_path / "canary").exists()
 
 
 def test_one_that_ends_at_once_says_how(manager: Manager) -> None:
