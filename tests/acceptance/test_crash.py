@@ -323,8 +323,9 @@ def test_killed_twice_in_a_row_the_third_attempt_ends(tmp_path: Path, spies: Spi
     server.start()
     server.post(alert("X"))
     for attempt in (1, 2):
-        spies.started("x", attempt)
+        event = spies.started("x", attempt)
         server.kill9()
+        wait_until(lambda: not alive(event.pid), what="the action is over")
         if attempt == 2:
             spies.release("x")
         server.start()
