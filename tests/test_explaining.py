@@ -14,7 +14,7 @@ import pytest
 from receiver.app import Options, Promheal, build
 from receiver.policy.guards.situation import Reason
 from receiver.policy.target import Key
-from receiver.web import create_app
+from receiver.web.flask_app import create_app
 from tests.factories import alert, notification, resolved
 from tests.test_cli import promheal
 from tests.test_stored_config import write
