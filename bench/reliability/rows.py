@@ -185,7 +185,7 @@ ROWS: Final = (
             at_most(200, "p99 beside them, ms"),
             at_least(900, "slow readers"),
             at_most(200, "p99 beside slow readers, ms"),
-            at_most(150, "MiB for slow readers"),
+            at_most(200, "MiB for slow readers"),
             at_most(200, "p99 beside 60 that never read, ms"),
         ),
         (
