@@ -118,6 +118,10 @@ def test_all_that_is_set_aside_is_counted_and_only_some_of_it_kept() -> None:
             {**ONE, "labels": {f"l{n}": "x" * 40 for n in range(2_000)}},
             "it has 2001 values; at most 256",
         ),
+        (
+            {**ONE, "annotations": {f"a{n}": "x" * 60_000 for n in range(5)}},
+            "longer than 262144 characters together",
+        ),
     ],
 )
 def test_what_is_too_much_of_one_alert_sets_it_aside(bad: object, says: str) -> None:

@@ -29,6 +29,9 @@ MAX_NAME: Final = 1_024
 """Characters of the name of a label or an annotation."""
 MAX_TEXT: Final = 65_536
 """Characters of one label's or annotation's value, and of a body that is read without counting."""
+MAX_ALERT: Final = 262_144
+"""Characters of all names and values of one alert, so that a page of them fits into memory; as many
+as Kubernetes allows the annotations of an object."""
 MAX_EVIDENCE: Final = 100
 """Alerts of one notification that are kept when they are set aside; all are counted."""
 
@@ -256,9 +259,8 @@ def _judge(wire: _WireAlert, *, long: bool) -> Alert:
     for values, kind in ((labels, "labels"), (wire.annotations, "annotations")):
         if len(values) > MAX_LABELS:
             raise ValueError(f"{len(values)} {kind}; at most {MAX_LABELS} are read")
-    if long:
-        _refuse_long(labels)
-        _refuse_long(wire.annotations)
+    if long and _length(labels) + _length(wire.annotations) > MAX_ALERT:
+        raise ValueError(f"its names and values are longer than {MAX_ALERT} characters together")
     if "" in labels:
         raise ValueError("a label has no name")
     if wire.starts_at.tzinfo is None:
@@ -288,9 +290,11 @@ def _link(url: str) -> str:
     return "" if len(url) > MAX_LINK else url.replace("\0", "")
 
 
-def _refuse_long(values: Mapping[str, str]) -> None:
+def _length(values: Mapping[str, str]) -> int:
+    """Return how many characters names and values have together, each of which may have so many."""
     for name, value in values.items():
         if len(name) > MAX_NAME:
             raise ValueError(f"the name {name[:64]!r}… is longer than {MAX_NAME} characters")
         if len(value) > MAX_TEXT:
             raise ValueError(f"the value of {name[:64]!r} is longer than {MAX_TEXT} characters")
+    return sum(map(len, values)) + sum(map(len, values.values()))
