@@ -56,6 +56,10 @@ class JournalError(PromhealError):
         """What to do about it, if known."""
 
 
+class CannotStore(Exception):  # noqa: N818  what is the case
+    """The disk or the server failed, and not the work: the whole group fails."""
+
+
 class AwayError(JournalError):
     """The journal's server cannot be reached; it may be back soon."""
 

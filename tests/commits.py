@@ -6,7 +6,7 @@ import sqlite3
 from collections.abc import Callable
 from typing import TypeVar
 
-from receiver.journal import Journal, Transaction
+from receiver.journal import EVERYTHING, Extent, Journal, Transaction
 
 T = TypeVar("T")
 
@@ -47,7 +47,7 @@ class Failing:
         self._atomically = journal.atomically
         journal.atomically = self.atomically  # type: ignore[method-assign]
 
-    def atomically(self, work: Callable[[Transaction], T]) -> T:
+    def atomically(self, work: Callable[[Transaction], T], extent: Extent = EVERYTHING) -> T:
         self.commits += 1
         fails = self.all or self.commits in self.numbers
 
@@ -57,4 +57,4 @@ class Failing:
                 spoil(transaction)
             return value
 
-        return self._atomically(spoilt)
+        return self._atomically(spoilt, extent)

@@ -22,7 +22,7 @@ from receiver.cli.alert_file import read_alert_file
 from receiver.cli.passes import acting_service, take
 from receiver.cli.watch import _Watch, command
 from receiver.errors import JournalError
-from receiver.journal import Journal, Transaction, open_journal
+from receiver.journal import Journal, open_journal
 
 SLOW = """\
   slow:
@@ -352,7 +352,7 @@ def test_the_same_trouble_is_said_once_and_other_trouble_again(passes: Passes) -
 def test_what_could_not_be_stored_is_taken_again(
     passes: Passes, service: Promheal, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def full(work: Callable[[Transaction], object]) -> None:
+    def full(*_: object) -> None:
         raise JournalError("the disk is full")
 
     with monkeypatch.context() as patched:

@@ -13,7 +13,15 @@ import pytest
 from receiver.app import Promheal
 from receiver.errors import JournalError
 from receiver.healing.intake import Intake
-from receiver.journal import Admission, Journal, Stored, Transaction, not_stored, open_journal
+from receiver.journal import (
+    Admission,
+    Journal,
+    Stored,
+    Transaction,
+    not_stored,
+    of_alerts,
+    open_journal,
+)
 from receiver.policy.run import Outcome
 from receiver.policy.signal import Signal
 from receiver.policy.strategy import Strategies
@@ -175,10 +183,10 @@ def test_a_notification_whose_commit_fails_is_not_admitted_and_wakes_nobody(
         entered.set()
         leave.wait(10)
 
-    spoilt.journal.submit(hold, lambda _: None)
+    spoilt.journal.submit(hold, lambda _: None, of_alerts(()))
     assert entered.wait(10)
     intake.submit(notification(alert()), told.append)
-    spoilt.journal.submit(spoilt.spoil, lambda _: None)
+    spoilt.journal.submit(spoilt.spoil, lambda _: None, of_alerts(()))
     leave.set()
     eventually(lambda: told)
 

@@ -11,6 +11,7 @@ import pytest
 
 from receiver.errors import JournalError
 from receiver.journal import Journal, Transaction, open_journal
+from receiver.journal.extent import Lane
 from tests.brokers import eventually
 
 
@@ -42,7 +43,7 @@ class Held:
 
 
 def where(_: Transaction) -> str:
-    return threading.current_thread().name
+    return threading.current_thread().name.partition(" ")[0]
 
 
 def beside(work: Callable[[], Any]) -> tuple[threading.Thread, list[Any]]:
@@ -98,7 +99,8 @@ class Unfair:
 
 def test_nobody_overtakes_what_is_queued(journal: Journal) -> None:
     order: list[str] = []
-    journal._writing = lock = Unfair()  # type: ignore[attr-defined]
+    writer = getattr(journal, "_writers", {Lane.EVERYTHING: journal})[Lane.EVERYTHING]
+    writer._writing = lock = Unfair()
     journal.submit(lambda _: order.append("first"), lambda _: None)
     thread, _ = beside(lambda: journal.atomically(lambda _: order.append("second")))
     thread.join(0.05)

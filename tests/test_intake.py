@@ -111,7 +111,7 @@ def test_refusals_are_counted(world: World) -> None:
 def test_refusals_are_not_forgotten_while_the_journal_is_away(
     world: World, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def full(work: object) -> None:
+    def full(*_: object) -> None:
         raise JournalError("full")
 
     with monkeypatch.context() as away:

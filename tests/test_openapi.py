@@ -467,7 +467,7 @@ def test_tasks_are_steered_only_when_the_audit_says_so(
     operation: dict[str, Any],
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    def full(_: Any) -> Any:
+    def full(*_: Any) -> Any:
         raise JournalError("the disk is full")
 
     def steered() -> list[tuple[str, bool]]:

@@ -141,7 +141,7 @@ def test_found_started_it_may_have_happened_though_nothing_was_called(
     world.fire()
     commit = journal.atomically
 
-    def die(work: Callable[[Transaction], Any]) -> None:
+    def die(work: Callable[[Transaction], Any], *_: object) -> None:
         commit(work)
         raise Killed
 

@@ -159,7 +159,7 @@ def test_json_by_any_of_its_names_is_read(client: FlaskClient, kind: str) -> Non
 def test_503_says_that_it_cannot_be_stored_now(
     client: FlaskClient, service: Promheal, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def full(work: object, done: Callable[[Stored[Any]], None]) -> None:
+    def full(work: object, done: Callable[[Stored[Any]], None], *_: object) -> None:
         done(not_stored(JournalError("the disk is full")))
 
     monkeypatch.setattr(service.journal, "submit", full)
@@ -175,7 +175,7 @@ def test_a_fault_of_ours_is_503_too_and_the_log_has_where_it_was(
     monkeypatch: pytest.MonkeyPatch,
     caplog: pytest.LogCaptureFixture,
 ) -> None:
-    def faulty(work: object, done: Callable[[Stored[Any]], None]) -> None:
+    def faulty(work: object, done: Callable[[Stored[Any]], None], *_: object) -> None:
         done(not_stored(ZeroDivisionError("ours")))
 
     monkeypatch.setattr(service.journal, "submit", faulty)

@@ -14,7 +14,7 @@ from receiver.engine.background import Background
 from receiver.engine.periodic_task import PeriodicTask
 from receiver.healing.intake import Intake
 from receiver.healing.reconciler import Reconciler
-from receiver.journal import Journal, Transaction
+from receiver.journal import ALL_ALERTS, Journal, Transaction
 from receiver.policy.role import ProcessRole
 from receiver.reporting.healing_log import HealingLog
 from receiver.services.sampling import Sampling
@@ -99,7 +99,7 @@ class Housekeeping:
             return
         if not self._intake.matching.due:  # or what a strategy will ask for would be given up
             before = self._clock() - self._current.config().settings.engine.stale_after
-            self._journal.atomically(lambda t: t.give_up(before=before))
+            self._journal.atomically(lambda t: t.give_up(before=before), ALL_ALERTS)
         self._reconciler.resync(idle=True)
         self._healing_log.write()
 

@@ -25,7 +25,7 @@ from procrastinate.exceptions import ConnectorException
 from procrastinate.jobs import Job
 
 from receiver.errors import JournalError
-from receiver.journal import Worker
+from receiver.journal import OWN, Worker
 from receiver.journal.jobs import engine_version
 from receiver.journal.postgres import PostgresJournal
 from receiver.journal.postgres_transaction import PostgresTransaction
@@ -69,7 +69,7 @@ class Leases:
                 return epoch
             return transaction.claimed_until(target) or 0.0
 
-        return self._journal.atomically(claim)
+        return self._journal.atomically(claim, OWN)
 
     @contextmanager
     def held(self, target: str, epoch: int) -> Iterator[None]:
@@ -108,7 +108,7 @@ class Leases:
             neighbours = self._journal.read(lambda t: t.neighbours(self.worker))
             for worker, pid, since in neighbours:
                 if born(pid) != since:
-                    left = self._journal.atomically(lambda t, w=worker: t.bury(w))  # type: ignore[misc]
+                    left = self._journal.atomically(lambda t, w=worker: t.bury(w), OWN)  # type: ignore[misc]
                     for key in left:
                         log.warning("%s on %s was left by a process that has ended", *key)
         except JournalError as error:
@@ -116,7 +116,7 @@ class Leases:
 
     def leave(self) -> None:
         """Sign off. Raises JournalError."""
-        self._journal.atomically(lambda t: t.leave(self.worker.id))
+        self._journal.atomically(lambda t: t.leave(self.worker.id), OWN)
 
     async def take_over(self, app: App) -> None:
         """End the jobs of processes without a heartbeat, and have their keys considered anew.
@@ -147,7 +147,7 @@ class Leases:
             return True
 
         try:
-            taken = self._journal.atomically(take)
+            taken = self._journal.atomically(take, OWN)
         except JournalError:
             return
         if taken:

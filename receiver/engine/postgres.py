@@ -24,6 +24,7 @@ from receiver.engine import Consider, leases
 from receiver.engine.leases import Leases
 from receiver.engine.procrastinate_jobs import ProcrastinateJobs
 from receiver.errors import FencedError, JournalError
+from receiver.journal import OWN, of_alerts
 from receiver.journal.jobs import CHANNEL, KNOCK, TASK, queue_of
 from receiver.journal.postgres import PostgresJournal
 from receiver.journal.postgres_server import CONNECT, SCHEMA
@@ -65,7 +66,9 @@ class PostgresEngine:
         self._running: asyncio.Task[None] | None = None
         self._app: App | None = None
         self._knocking: set[asyncio.Task[None]] = set()
-        self._thread = threading.Thread(target=self._run, name="engine", daemon=True)
+        self._thread = threading.Thread(
+            target=lambda: asyncio.run(self._serve()), name="engine", daemon=True
+        )
         self._pulse = threading.Thread(target=self._beat, name="pulse", daemon=True)
 
     def start(self, consider: Consider) -> None:
@@ -82,8 +85,9 @@ class PostgresEngine:
         self._put(list(keys), None, idle=idle)
 
     def _put(self, wanted: list[Key], at: float | None, *, idle: bool = False) -> None:
+        extent = OWN if at is not None else of_alerts(())
         try:
-            queues = self._journal.atomically(lambda t: t.wake(wanted, at, idle=idle))
+            queues = self._journal.atomically(lambda t: t.wake(wanted, at, idle=idle), extent)
         except JournalError as error:
             log.warning("wake-up failed, retried at next resync: %s", error)
         else:
@@ -122,9 +126,6 @@ class PostgresEngine:
             return 0  # an outage is reported elsewhere
 
     # -- procrastinate
-
-    def _run(self) -> None:
-        asyncio.run(self._serve())
 
     async def _serve(self) -> None:
         self._loop = asyncio.get_running_loop()
@@ -223,12 +224,12 @@ class PostgresEngine:
     def _consider_job(self, job: int, key: Key) -> None:
         claimed = self._leases.claim(key.target)
         if isinstance(claimed, float):  # a lease that has not ended
-            queues = self._journal.atomically(lambda t: t.end_job(job, key, claimed))
+            queues = self._journal.atomically(lambda t: t.end_job(job, key, claimed), OWN)
             self._set_timers(queues, claimed)
             return
         with self._leases.held(key.target, claimed):
             again = self._look(key)
-            queues = self._journal.atomically(lambda t: _end(t, job, key, again, claimed))
+            queues = self._journal.atomically(lambda t: _end(t, job, key, again, claimed), OWN)
         self._set_timers(queues, again)
 
     def _look(self, key: Key) -> float | None:

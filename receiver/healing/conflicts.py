@@ -8,7 +8,7 @@ from typing import Final
 
 from receiver.clock import Clock
 from receiver.healing.wants import keys_of, wants_of
-from receiver.journal import Episode, Journal, Transaction, Want
+from receiver.journal import Episode, Journal, Transaction, Want, of_alerts
 from receiver.policy.alert import Alert
 from receiver.policy.signal import Signal
 from receiver.policy.strategy import Strategies
@@ -72,7 +72,7 @@ class Conflicts:
                 transaction.settle_conflict(episode, wants, now=self._clock())
                 transaction.wake(keys_of(wants or ()))
 
-            self._journal.atomically(settle)
+            self._journal.atomically(settle, of_alerts([episode.alert.fingerprint]))
             for want in wants or ():
                 self._wake(Key(want.strategy, want.target))
 

@@ -26,7 +26,7 @@ from receiver.healing.operands import (
     pauses_of,
     run_meant,
 )
-from receiver.journal import Journal, Transaction
+from receiver.journal import OWN, Journal, Transaction
 from receiver.policy.breaker import MAIN, Breaker, BreakerState
 from receiver.policy.dormancy import AWAKE
 from receiver.policy.life import CANCELLABLE, LifeEvent, transition
@@ -246,7 +246,8 @@ class Control:
             reason = checked_reason(reason)
         now = self._clock()
         self._journal.atomically(
-            lambda t: t.put_audit(action, object_, by=by, reason=reason, now=now, detail=detail)
+            lambda t: t.put_audit(action, object_, by=by, reason=reason, now=now, detail=detail),
+            OWN,
         )
         _tell(action, by, reason, object=object_)
 

@@ -15,7 +15,7 @@ from receiver.clock import Clock
 from receiver.healing.aftermath import Aftermath
 from receiver.healing.proof import Verification
 from receiver.healing.steps import Opening, Steps
-from receiver.journal import Journal, Transaction
+from receiver.journal import EVERYTHING, OWN, Extent, Journal, Transaction
 from receiver.policy.life import TABLE, Effect, LifeEvent, Occurrence, Transition, heard, transition
 from receiver.policy.role import DUTIES, UNBOUND, At, Duty, HandOver, Next, ProcessRole
 from receiver.policy.run import Plan, Run, State, StepState
@@ -23,6 +23,8 @@ from receiver.reporting.metrics import ROLLBACKS, VERIFICATIONS
 
 _CANCELLED_BETWEEN: Final = frozenset({State.WAITING, State.VERIFYING})
 """States in which a wish for the end is heard at once; steps hear of it before they begin."""
+
+_Committed = tuple[LifeEvent, Transition, Run]
 
 
 class Healing:
@@ -87,18 +89,19 @@ class Healing:
             case State.PENDING | State.FINISHED:
                 raise AssertionError(f"run {run.id} is {run.state}: nothing to carry")
 
-    def _commit(self, run: Run, occurrence: Occurrence) -> tuple[LifeEvent, Transition, Run]:
+    def _commit(self, run: Run, occurrence: Occurrence) -> _Committed:
         """Write down what follows from *occurrence*, and what a person may have wished meanwhile.
 
-        Returns the event that was heard, its transition, and the run as it is now.
+        Returns the event that was heard, its transition, and the run as it is now. The end of a
+        run changes what is counted over several targets; all else is its own.
         """
 
-        def write(transaction: Transaction) -> tuple[LifeEvent, Transition, Run]:
+        def write(transaction: Transaction, extent: Extent) -> _Committed | None:
             current = transaction.run(run.id)
             assert current is not None
-            event = heard(current.state, occurrence.event, cancel=current.cancel != "")
-            undoable = TABLE[current.state, event].undoes and self._steps.undoable(current)
-            change = transition(current.state, event, undoable=undoable, cause=current.cause)
+            event, change = self._heard(current, occurrence)
+            if extent is not EVERYTHING and change.state is State.FINISHED:
+                return None
             said = occurrence
             if event is LifeEvent.CANCELLED:
                 said = Occurrence(event=event, reason=current.cancel)
@@ -108,7 +111,18 @@ class Healing:
                 self._write_effect(transaction, effect, current, event, change)
             return event, change, self._write(transaction, current, said, change)
 
-        return self._journal.atomically(write)
+        _, change = self._heard(run, occurrence)
+        extent = EVERYTHING if change.state is State.FINISHED else OWN
+        committed = self._journal.atomically(lambda t: write(t, extent), extent)
+        if committed is None:  # for a person has cancelled it meanwhile
+            committed = self._journal.atomically(lambda t: write(t, EVERYTHING))
+        assert committed is not None
+        return committed
+
+    def _heard(self, run: Run, occurrence: Occurrence) -> tuple[LifeEvent, Transition]:
+        event = heard(run.state, occurrence.event, cancel=run.cancel != "")
+        undoable = TABLE[run.state, event].undoes and self._steps.undoable(run)
+        return event, transition(run.state, event, undoable=undoable, cause=run.cause)
 
     def _write(
         self, transaction: Transaction, run: Run, said: Occurrence, change: Transition

@@ -28,6 +28,7 @@ from receiver.healing.rejections import Rejections
 from receiver.healing.rematch import Rematch
 from receiver.healing.wants import Wake, keys_of, wants_of
 from receiver.journal import Admission, Admitted, Episode, Journal, Stored, Transaction, Want
+from receiver.journal.extent import of_alerts
 from receiver.policy.alert import Alert, Notification, Status
 from receiver.policy.signal import Signal
 from receiver.policy.strategy import Strategies
@@ -36,17 +37,14 @@ from receiver.reporting.refusals import SET_ASIDE, RecentRefusals
 
 log: Final = logging.getLogger("promheal.intake")
 
-
 AHEAD: Final = 600.0
 """Seconds by which a sender's clock may be ahead of ours; a later start counts as now."""
 ASIDE_AGAIN: Final = 60.0
 """Seconds until it is logged again that alerts were set aside."""
 
-
 Fetch = Callable[[Notification], Sequence[Alert]]
-"""Asks the sender's Alertmanager for every alert of a notification's receiver and group.
-
-Raises UpstreamError."""
+"""Asks the sender's Alertmanager for every alert of a notification's receiver and group, or
+raises UpstreamError."""
 
 
 class Intake:
@@ -102,7 +100,7 @@ class Intake:
         Raises JournalError when it could not be stored; then nothing of it was.
         """
         recording = _Recording(self, notification, code="202")
-        return recording.told(self.journal.atomically(recording.write))
+        return recording.told(self.journal.atomically(recording.write, recording.extent))
 
     def submit(self, notification: Notification, done: Callable[[Stored[Admitted]], None]) -> None:
         """Like `admit`, without waiting: *done* is called when it is durable, or cannot be.
@@ -110,7 +108,9 @@ class Intake:
         Raises JournalError when the journal does not take it at all.
         """
         recording = _Recording(self, notification, code="202")
-        self.journal.submit(recording.write, lambda stored: done(stored.then(recording.told)))
+        self.journal.submit(
+            recording.write, lambda stored: done(stored.then(recording.told)), recording.extent
+        )
 
     def reject(self, code: str) -> None:
         """Count a request that was not accepted. Stored soon; a full journal does not stop it."""
@@ -181,7 +181,7 @@ class Intake:
                     notification, alerts=alerts, quarantined=(), set_aside=0, truncated=0
                 )
                 recording = _Recording(self, whole, code=None)
-                recording.told(self.journal.atomically(recording.write))
+                recording.told(self.journal.atomically(recording.write, recording.extent))
                 log.info("truncated alerts fetched", extra={"alerts": len(alerts)})
             with self._owing:
                 if self._owed.get(name) is notification:
@@ -210,6 +210,7 @@ class _Recording:
         ]
         self._firing = [alert for alert in alerts if alert.status is Status.FIRING]
         self._admission = Admission(alerts)
+        self.extent = of_alerts(alert.fingerprint for alert in alerts)
         self._strategies = intake.strategies()
         self._wants = wants_of(self._strategies, self._firing)
 

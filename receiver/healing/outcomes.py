@@ -20,6 +20,7 @@ from receiver.journal import Transaction
 from receiver.policy import dormancy
 from receiver.policy.breaker import (
     MAIN,
+    Breaker,
     BreakerEvent,
     BreakerState,
     Happening,
@@ -36,8 +37,9 @@ from receiver.reporting.metrics import RELAPSES, TARGET_BREAKERS, TRANSITIONS
 def begin(transaction: Transaction, run: Run) -> None:
     """*run* begins to act: where a breaker is half open, it is the trial."""
     assert run.acted_at is not None
-    for name in names(run.strategy, run.target):
-        _tell(transaction, name, Happening(event=BreakerEvent.TRIAL, at=run.acted_at, run=run.id))
+    trial = Happening(event=BreakerEvent.TRIAL, at=run.acted_at, run=run.id)
+    for name, before in transaction.breakers_before(run.strategy, run.target).items():
+        _tell(transaction, name, trial, before)
 
 
 def end(
@@ -56,9 +58,10 @@ def end(
     if doubt in DOUBTFUL and _too_often(transaction, config, run):
         own = BreakerEvent.FAILURE
     permanent = False
+    known = transaction.breakers_before(run.strategy, run.target)
     for name, thresholds in _breakers(config, run):
         happening = _happening(name, run, event if name == MAIN else own, now, thresholds)
-        state = _tell(transaction, name, happening)
+        state = _tell(transaction, name, happening, known[name])
         permanent = permanent or (name == MAIN and state is BreakerState.PERMANENT_OPEN)
     before = became = transaction.dormancy()
     if event is BreakerEvent.FAILURE:
@@ -132,8 +135,10 @@ def _thresholds(strategy: Strategy | None) -> Thresholds:
     )
 
 
-def _tell(transaction: Transaction, name: str, happening: Happening) -> BreakerState | None:
-    state = transaction.happen(name, happening)
+def _tell(
+    transaction: Transaction, name: str, happening: Happening, before: Breaker | None = None
+) -> BreakerState | None:
+    state = transaction.happen(name, happening, before)
     if state is not None:
         # A target's name comes from a payload, and no label value does.
         shown = TARGET_BREAKERS if name.startswith("target:") else name

@@ -19,14 +19,14 @@ from receiver.healing.asked import Asked, Case
 from receiver.healing.choice import choose
 from receiver.healing.execution import Healing
 from receiver.healing.facts import Facts
-from receiver.healing.plan import plan_or_fault
-from receiver.healing.settling import Settled, Settling, asking
+from receiver.healing.plan import Planned, plan_or_fault
+from receiver.healing.settling import Settled, Settling, Unsettled, asking
 from receiver.healing.steps import Opening
-from receiver.journal import Episode, Journal, Transaction
+from receiver.journal import EVERYTHING, OWN, Episode, Extent, Journal, Transaction
 from receiver.policy.alert import Alert
 from receiver.policy.decide import Decision, decide
-from receiver.policy.guards.reasons import PASSED_ON
-from receiver.policy.guards.situation import Answer, Reason, Situation
+from receiver.policy.guards.reasons import PASSED_ON, WOKEN_BY_OTHERS
+from receiver.policy.guards.situation import Answer, Reason, Situation, Verdict
 from receiver.policy.life import LifeEvent, transition
 from receiver.policy.role import At, HandOver, Next, ProcessRole, Rest
 from receiver.policy.run import Run, State
@@ -110,16 +110,16 @@ class Reconciler:
         case = Case(self._config(), strategy, target)
         seen = self._journal.read(lambda t: self._see(t, case, episodes))
         asked = choose(self._facts, case, episodes, seen.situation)
-        episode = asked.episode
-        planned = plan_or_fault(case, asked)
+        return self._weigh(case, asked, plan_or_fault(case, asked))
 
+    def _weigh(self, case: Case, asked: Asked, planned: Planned) -> Decision:
         def weighed(transaction: Transaction) -> Decision:
             run = transaction.unfinished(case.key)
             return decide(
                 self._facts.situation(
                     transaction,
                     case,
-                    episode,
+                    asked.episode,
                     run,
                     asked,
                     runs_on=planned.runs_on,
@@ -171,15 +171,53 @@ class Reconciler:
         if asked.complete and planned.plan is not None:
             opening = self._healing.opening(planned.plan)
         try:
-            settled = self._journal.atomically(
-                lambda t: self._settling.settle(t, case, asked, planned, seen.healed_at, opening)
-            )
+            settled = self._settle(case, seen, asked, planned, opening)
             if settled is None:
-                return At(self._clock())  # it may act now, and what was left unasked is asked first
-            return self._follow(case, asked, settled, place, opening)
+                return At(self._clock())  # what was left unasked is asked first
+            again = self._follow(case, asked, settled, place, opening)
+            if settled.news and self._has_gone(case, asked, planned, settled.verdict):
+                return At(self._clock())
+            return again
         finally:
             if opening is not None:
                 opening.slot.give_back()
+
+    def _settle(
+        self, case: Case, seen: _Seen, asked: Asked, planned: Planned, opening: Opening | None
+    ) -> Settled | None:
+        """Decide, and write it down; None when something must be asked first.
+
+        A run that begins is counted over several targets, and all else is its own.
+        """
+
+        def settled(extent: Extent) -> Settled | Unsettled:
+            return self._journal.atomically(
+                lambda t: self._settling.settle(
+                    t, case, asked, planned, seen.healed_at, opening, extent
+                ),
+                extent,
+            )
+
+        became = settled(EVERYTHING if self._would_act(seen, asked) else OWN)
+        if became is Unsettled.COUNT:
+            became = settled(EVERYTHING)
+        return became if isinstance(became, Settled) else None
+
+    def _would_act(self, seen: _Seen, asked: Asked) -> bool:
+        """Whether a run begins unless something has changed."""
+        if seen.situation is None:  # there is nobody to ask
+            return bool(seen.episodes) and asked.complete
+        return self._facts.decide_by(seen.situation, asked).verdict.answer is Answer.ALLOW
+
+    def _has_gone(self, case: Case, asked: Asked, planned: Planned, verdict: Verdict) -> bool:
+        """Whether what is waited for has gone before others could see that we wait for it.
+
+        Who makes room looks for those that wait when that is committed, and who waits looks for
+        room when that is; so one of them sees the other, and no lock is needed for it.
+        """
+        if verdict.reason not in WOKEN_BY_OTHERS:
+            return False
+        return self._weigh(case, asked, planned).verdict.reason is not verdict.reason
 
     def _follow(
         self, case: Case, asked: Asked, settled: Settled, place: str | None, opening: Opening | None
@@ -212,4 +250,4 @@ class Reconciler:
 
     def _drop(self, pending: Run, why: str) -> None:
         outcome = transition(State.PENDING, LifeEvent.DENIED).end
-        self._journal.atomically(lambda t: self._aftermath.finish(t, pending, outcome, why))
+        self._journal.atomically(lambda t: self._aftermath.finish(t, pending, outcome, why), OWN)

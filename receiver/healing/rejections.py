@@ -7,7 +7,7 @@ from collections import Counter
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 
-from receiver.journal import Journal, Transaction
+from receiver.journal import Journal, Transaction, of_alerts
 from receiver.reporting.metrics import NOTIFICATIONS
 
 
@@ -44,6 +44,6 @@ class Rejections:
                     for code, number in codes.items():
                         transaction.count(NOTIFICATIONS.name, code, by=number)
 
-                self._journal.atomically(write)
+                self._journal.atomically(write, of_alerts(()))
                 with self._lock:
                     self._codes -= Counter(codes)  # and what is 0 leaves it

@@ -15,7 +15,7 @@ from typing import Final
 
 from receiver.errors import JournalError
 from receiver.healing.wants import Wake, keys_of, wants_of
-from receiver.journal import Episode, Journal, Transaction, Want
+from receiver.journal import ALL_ALERTS, Episode, Journal, Transaction, Want
 from receiver.policy.strategy import Strategies
 from receiver.policy.target import Key
 
@@ -63,7 +63,9 @@ class Rematch:
         page = self._journal.read(lambda t: t.firing_after(0, limit=FEW))
         wants = wants_of(self._strategies(), [episode.alert for episode, _ in page])
         if page:
-            self._journal.atomically(lambda t: t.match_anew([one.id for one, _ in page], wants))
+            self._journal.atomically(
+                lambda t: t.match_anew([one.id for one, _ in page], wants), ALL_ALERTS
+            )
 
     def begin(self) -> threading.Thread:
         """Match in a thread of its own, which is returned."""
@@ -110,7 +112,7 @@ class Rematch:
         self._matched = None
         start = monotonic()
         # What was on its way by earlier strategies is stored when this has been.
-        number = self._journal.atomically(lambda t: t.number_firing())
+        number = self._journal.atomically(lambda t: t.number_firing(), ALL_ALERTS)
         self.left, done, after = number, 0, 0
         while page := self._read(after):
             after = page[-1][0].id
@@ -146,6 +148,6 @@ class Rematch:
             transaction.wake(concerned)
             return concerned
 
-        for key in self._journal.atomically(write):
+        for key in self._journal.atomically(write, ALL_ALERTS):
             self._wake(key)
         return True

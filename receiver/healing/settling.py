@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Sequence
 from datetime import UTC, datetime
+from enum import Enum
 from typing import Final
 
 import msgspec
@@ -18,7 +19,7 @@ from receiver.healing.facts import Facts
 from receiver.healing.plan import Planned
 from receiver.healing.relapse import relapsed
 from receiver.healing.steps import Opening
-from receiver.journal import Episode, Transaction
+from receiver.journal import EVERYTHING, Episode, Extent, Transaction
 from receiver.journal.inputs import pack
 from receiver.policy.decide import Decision, decide
 from receiver.policy.guards.reasons import OVER
@@ -65,6 +66,16 @@ class Settled(msgspec.Struct, frozen=True):
         )
 
 
+class Unsettled(Enum):
+    """Why nothing was decided, and nothing written."""
+
+    ASK = "ask"
+    """What was in the way while we asked has gone, and questions that did not matter now matter; or
+    the alert that was asked about has ended, and others still ask."""
+    COUNT = "count"
+    """What follows is counted over several targets: the extent must be everything."""
+
+
 class Settling:
     def __init__(self, *, aftermath: Aftermath, facts: Facts, clock: Clock) -> None:
         self._aftermath = aftermath
@@ -79,23 +90,26 @@ class Settling:
         planned: Planned,
         healed_at: float | None,
         opening: Opening | None,
-    ) -> Settled | None:
+        extent: Extent,
+    ) -> Settled | Unsettled:
         """Decide on the history as it is now, and write down what follows from it.
 
-        None, and nothing is written, when what was in the way while we asked has gone, since the
-        questions that did not matter then matter now; and when the alert that it was asked about
-        has ended meanwhile, and others still ask. *healed_at* is when the target was last proven
-        healed. *opening* writes the first step down with a run that begins.
+        *healed_at* is when the target was last proven healed. *opening* writes the first step down
+        with a run that begins. *extent* is that of the transaction.
         """
         # An alert that came while we asked has waked us once more; now nothing is planned for it.
         those = () if planned == Planned() else asking(transaction, case)
         asked_of = None if asked.episode is None else asked.episode.id
         episode = next((each for each in those if each.id == asked_of), None)
         if episode is None and those:
-            return None
+            return Unsettled.ASK
         run = transaction.unfinished(case.key)
         # Before the breakers are read, which may open of it.
-        self._note_relapse(transaction, case, episode, asked, healed_at)
+        unheld = self._relapsed(transaction, case, episode, asked, healed_at)
+        if unheld is not None:
+            if extent is not EVERYTHING:
+                return Unsettled.COUNT
+            self._note_relapse(transaction, case, unheld)
         situation = self._facts.situation(
             transaction,
             case,
@@ -107,8 +121,11 @@ class Settling:
         )
         now = situation.now
         decision = decide(situation)
-        if decision.verdict.answer is Answer.ALLOW and not asked.complete:
-            return None
+        if decision.verdict.answer is Answer.ALLOW:
+            if not asked.complete:
+                return Unsettled.ASK
+            if extent is not EVERYTHING:
+                return Unsettled.COUNT
         run = self._follow(transaction, case, episode, run, planned, decision.verdict, now, opening)
         news = _record(transaction, case, situation, decision, run)
         for cleared in asked.cleared:
@@ -158,27 +175,31 @@ class Settling:
                     run = self._aftermath.finish(transaction, run, change.end, evidence)
         return run
 
-    def _note_relapse(
+    def _relapsed(
         self,
         transaction: Transaction,
         case: Case,
         episode: Episode | None,
         asked: Asked,
         healed_at: float | None,
-    ) -> None:
+    ) -> Run | None:
+        """Return the run whose heal has not held, if that is not known yet."""
         if episode is None or healed_at is None:
-            return
+            return None
         within, now = case.strategy.verify.relapse, self._clock()
         firing = [(episode, asked.upstream.signal if asked.answered else Signal.UNKNOWN)]
         firing += [(each.episode, Signal.FIRING) for each in asked.also]
         if min(now, *(each.first_seen for each, _ in firing)) - healed_at >= within:
-            return
+            return None
         healed = transaction.last_heal(case.key)
         if healed is None or not any(
             relapsed(healed, each, signal, within, now) for each, signal in firing
         ):
-            return
-        outcomes.relapse(transaction, case.config, healed, now)
+            return None
+        return healed
+
+    def _note_relapse(self, transaction: Transaction, case: Case, healed: Run) -> None:
+        outcomes.relapse(transaction, case.config, healed, self._clock())
         log.warning(
             "a heal did not hold",
             extra={"run": healed.id, "strategy": healed.strategy, "target": healed.target},

@@ -20,7 +20,7 @@ from receiver.config.in_force import Config
 from receiver.errors import JournalError
 from receiver.healing.runner import Ended, Runner, Suspended
 from receiver.healing.slots import Slot, Slots
-from receiver.journal import Journal, Transaction
+from receiver.journal import OWN, Journal, Transaction
 from receiver.policy.life import LifeEvent, Occurrence
 from receiver.policy.looks import clock_time, wait_of
 from receiver.policy.run import Outcome, Phase, Plan, PlannedStep, Run, Step, StepState
@@ -175,7 +175,7 @@ class Steps:
             return True
 
         if step.finished_at is None:
-            if not self._journal.atomically(write):
+            if not self._journal.atomically(write, OWN):
                 return False
         else:
             self._store(write)
@@ -207,7 +207,7 @@ class Steps:
         """Write down what has been done already; a full disk may make that wait, not forget it."""
         for delay in chain(_STORE_AGAIN, repeat(_STORE_AGAIN[-1])):
             try:
-                self._journal.atomically(write)
+                self._journal.atomically(write, OWN)
             except JournalError as error:
                 log.error("a finished step is not stored yet: %s", error)  # noqa: TRY400
                 time.sleep(delay)
@@ -221,7 +221,7 @@ class Steps:
 
         def context(planned: PlannedStep, step: Step) -> Context:
             def save(saved: Mapping[str, Any]) -> None:
-                self._journal.atomically(lambda t: t.save_step(run.id, step.index, saved))
+                self._journal.atomically(lambda t: t.save_step(run.id, step.index, saved), OWN)
 
             def decisions() -> list[dict[str, Any]]:
                 return [asdict(one) for one in self._journal.read(lambda t: t.decisions(run.id))]

@@ -26,6 +26,11 @@ from receiver.journal.episodes import Admission as Admission
 from receiver.journal.episodes import Admitted as Admitted
 from receiver.journal.episodes import Episode as Episode
 from receiver.journal.episodes import Want as Want
+from receiver.journal.extent import ALL_ALERTS as ALL_ALERTS
+from receiver.journal.extent import EVERYTHING as EVERYTHING
+from receiver.journal.extent import OWN as OWN
+from receiver.journal.extent import Extent as Extent
+from receiver.journal.extent import of_alerts as of_alerts
 from receiver.journal.history import Affected as Affected
 from receiver.journal.history import History as History
 from receiver.journal.operators import ActivePause as ActivePause
@@ -46,8 +51,10 @@ _POSTGRES: Final = {"postgresql", "postgres"}
 class Journal(ABC):
     """Raises JournalError when it cannot store or read; then nothing of the work was stored."""
 
-    trouble: str = ""
-    """Why the last attempt to store something failed; nothing when it succeeded."""
+    @property
+    @abstractmethod
+    def trouble(self) -> str:
+        """Why the last attempt to store something failed; nothing when it succeeded."""
 
     @property
     def writable(self) -> bool:
@@ -65,15 +72,20 @@ class Journal(ABC):
         """Whether it can still come to store anything."""
 
     @abstractmethod
-    def atomically(self, work: Callable[[Transaction], T]) -> T:
+    def atomically(self, work: Callable[[Transaction], T], extent: Extent = EVERYTHING) -> T:
         """Run *work*, and return its result once everything it wrote is durable.
 
         *work* touches nothing but its transaction: when another piece of its group fails, it is
-        undone and run once more.
+        undone and run once more. *extent* is what no other may write meanwhile.
         """
 
     @abstractmethod
-    def submit(self, work: Callable[[Transaction], T], done: Callable[[Stored[T]], None]) -> None:
+    def submit(
+        self,
+        work: Callable[[Transaction], T],
+        done: Callable[[Stored[T]], None],
+        extent: Extent = EVERYTHING,
+    ) -> None:
         """Like `atomically`, without waiting: *done* is called with what became of it.
 
         *done* is called in the journal's own thread, so it must be quick.

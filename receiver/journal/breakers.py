@@ -15,6 +15,7 @@ from receiver.policy.breaker import (
     Happening,
     Thresholds,
     after,
+    names,
 )
 from receiver.policy.dormancy import AWAKE, Dormancy
 
@@ -45,9 +46,21 @@ class BreakerRows(Statements):
         """Return those that have something to remember, by name."""
         return {row["name"]: breaker_in(row) for row in self._execute("breakers")}
 
-    def happen(self, name: str, happening: Happening) -> BreakerState | None:
-        """Apply what happened to a breaker; return its state if that changed, and None if not."""
-        before = self.breaker(name)
+    def breakers_before(self, strategy: str, target: str) -> Mapping[str, Breaker]:
+        """Return those that stand before a run, in the order of `names`, with one question."""
+        first, second, third = names(strategy, target)
+        rows = self._execute("breakers_named", first=first, second=second, third=third)
+        known = {row["name"]: breaker_in(row) for row in rows}
+        return {name: known.get(name, Breaker()) for name in (first, second, third)}
+
+    def happen(
+        self, name: str, happening: Happening, before: Breaker | None = None
+    ) -> BreakerState | None:
+        """Apply what happened to a breaker; return its state if that changed, and None if not.
+
+        *before* is what the breaker is, if that is known.
+        """
+        before = self.breaker(name) if before is None else before
         became = after(before, happening)
         if became == before:
             return None

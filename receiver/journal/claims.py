@@ -13,37 +13,69 @@ from receiver.policy.target import Key
 class ClaimRows(WorkerRows):
     # -- jobs: which key is considered, where and when
 
-    def wake(self, keys: Iterable[Key], at: float | None = None, *, idle: bool = False) -> set[str]:
-        """As in a file. A job may be fetched early, but begins only after this transaction.
+    def __init__(self) -> None:
+        super().__init__()
+        self._waking: dict[Key, bool] = {}  # by the piece of work that is running
+        self._woken: dict[Key, bool] = {}  # by those of the transaction that have succeeded
 
-        Whoever begins it first claims its target, and for that waits for the writers before it.
+    def wake(self, keys: Iterable[Key], at: float | None = None, *, idle: bool = False) -> set[str]:
+        """As in a file. A job that is there already is held, so that nobody begins it before us.
+
+        What is woken now is written at the end of the transaction, and has jobs of its own beside
+        those for later: so who accepts an alert never waits for who ends a job. At most one of
+        each kind waits for a key.
         """
-        wanted = {_name(key): key for key in keys}
+        if at is None:
+            for key in keys:
+                self._waking[key] = idle and self._waking.get(key, True)
+            return set()
+        wanted = sorted(set(keys))
         if not wanted:
             return set()
-        there = {row["name"]: row for row in self._execute("jobs_to_do", names=list(wanted))}
-        too_late = []
-        for name, job in there.items():
-            due = job["due"]
-            if idle or due is None or (at is not None and due <= at):
-                del wanted[name]
-            else:
-                too_late.append(job["id"])
-        if too_late:
-            self._execute("forget_jobs", ids=too_late)
-        if not wanted:
-            return set()
-        strategies, targets = zip(*wanted.values(), strict=True)
-        routes = {
-            (row[0], row[1]): row[2]
-            for row in self._execute("routes", strategies=list(strategies), targets=list(targets))
-        }
-        queues = [queue_of(routes.get(key, UNBOUND)) for key in wanted.values()]
+        queues = self._queues(wanted)
         self._execute(
-            "defer_jobs", task=TASK, queues=queues, strategies=list(strategies),
-            targets=list(targets), names=list(wanted), times=[at] * len(wanted),
+            "defer_later", task=TASK, queues=queues, names=[_later(key) for key in wanted],
+            times=[at] * len(wanted), **_columns(wanted),
         )  # fmt: skip
         return set(queues)
+
+    def keep_woken(self) -> None:
+        """The piece of work has succeeded: whom it wakes is woken by the group."""
+        for key, idle in self._waking.items():
+            self._woken[key] = idle and self._woken.get(key, True)
+        self._waking.clear()
+
+    def forget_woken(self) -> None:
+        """The piece of work has failed."""
+        self._waking.clear()
+
+    def forget_all_woken(self) -> None:
+        """The transaction has failed."""
+        self._waking.clear()
+        self._woken.clear()
+
+    def put_woken(self) -> None:
+        """Write the jobs of all that the group wakes, in one order whatever the group is."""
+        idle = [key for key, only_idle in self._woken.items() if only_idle]
+        there: set[str] = set()
+        if idle:
+            names = [name for key in idle for name in (_now(key), _later(key))]
+            there = {row[0] for row in self._execute("jobs_to_do", names=names)}
+        wanted = sorted(
+            key
+            for key, only_idle in self._woken.items()
+            if not only_idle or not there & {_now(key), _later(key)}
+        )
+        self._woken.clear()
+        if wanted:
+            self._execute(
+                "defer_now", task=TASK, queues=self._queues(wanted), channel=CHANNEL,
+                payload=KNOCK, names=[_now(key) for key in wanted], **_columns(wanted),
+            )  # fmt: skip
+
+    def _queues(self, keys: Sequence[Key]) -> list[str]:
+        routes = {(row[0], row[1]): row[2] for row in self._execute("routes", **_columns(keys))}
+        return [queue_of(routes.get(key, UNBOUND)) for key in keys]
 
     def jobs_due(self) -> int:
         """Return how many keys are due and not being considered yet."""
@@ -52,9 +84,14 @@ class ClaimRows(WorkerRows):
     def end_job(self, job: int, key: Key, again: float | None) -> set[str]:
         """End a job, defer the next one for its key, and notify who is next in its target's line.
 
-        Returns the queue in which that was put, if it was.
+        Returns the queue in which that was put, if it was. Without a time, nothing that was said
+        before about a later time holds any more.
         """
-        queues = set() if again is None else self.wake([key], again)
+        queues = set()
+        if again is None:
+            self._execute("forget_later", name=_later(key))
+        else:
+            queues = self.wake([key], again)
         self._execute("end_job", id=job)
         self._execute("knock", target=key.target, channel=CHANNEL, payload=KNOCK)
         return queues
@@ -62,7 +99,11 @@ class ClaimRows(WorkerRows):
     # -- claims: who has a target in hand
 
     def claim(self, target: str, worker: str) -> int | None:
-        """Claim a target, and return the epoch that writes carry; None while it is claimed."""
+        """Claim a target, and return the epoch that writes carry; None while it is claimed.
+
+        It waits for what the one who had it is writing, and then finds that in the journal.
+        """
+        self._execute("unclaimed", target=target)
         row = self._execute("claim", target=target, worker=worker, lease=LEASE).fetchone()
         return None if row is None else int(row[0])
 
@@ -72,7 +113,10 @@ class ClaimRows(WorkerRows):
         return None if row is None else float(row[0])
 
     def check(self, target: str, epoch: int) -> None:
-        """Raise FencedError, now or with the next answer, unless *epoch* is still the target's."""
+        """Raise FencedError, now or with the next answer, unless *epoch* is still the target's.
+
+        It stays so until the end of the transaction.
+        """
         self._execute("fence", target=target, epoch=epoch)
 
     def hold(self, target: str, seconds: float) -> None:
@@ -138,6 +182,15 @@ class ClaimRows(WorkerRows):
         ]
 
 
-def _name(key: Key) -> str:
-    """Return the queueing lock of a key: at most one job waits for it."""
+def _later(key: Key) -> str:
+    """Return the queueing lock of a key's job for a time: at most one waits."""
     return "\n".join(key)
+
+
+def _now(key: Key) -> str:
+    """Return that of its job for now; no strategy has an empty name."""
+    return f"\n{_later(key)}"
+
+
+def _columns(keys: Sequence[Key]) -> dict[str, list[str]]:
+    return {"strategies": [key[0] for key in keys], "targets": [key[1] for key in keys]}

@@ -11,13 +11,14 @@ from __future__ import annotations
 import logging
 import queue
 import threading
-from abc import abstractmethod
+from abc import ABC, abstractmethod
 from collections.abc import Callable
 from time import perf_counter
 from typing import Any, Final, Generic, TypeVar
 
-from receiver.errors import JournalError
+from receiver.errors import CannotStore, JournalError
 from receiver.journal import Journal
+from receiver.journal.extent import EVERYTHING, Extent
 from receiver.journal.stored import Stored, not_stored
 from receiver.journal.transaction import Transaction
 
@@ -30,29 +31,35 @@ log: Final = logging.getLogger("promheal.journal")
 GROUP: Final = 256
 """The most pieces of work in one transaction: a bound on how long the first one waits."""
 
+Became = list[Stored[Any]] | None
+"""What became of each piece of a group; None when one of them failed, and it was undone."""
+
 
 class Work:
     """A piece of work in the writer's queue."""
 
-    __slots__ = ("done", "function")
+    __slots__ = ("done", "extent", "function")
 
     def __init__(
         self,
         function: Callable[[Any], Any] | None,
         done: Callable[[Stored[Any]], None],
+        extent: Extent = EVERYTHING,
     ) -> None:
         self.function = function
         self.done = done
+        self.extent = extent
 
 
-class CannotStore(Exception):  # noqa: N818  what is the case
-    """The disk or the server failed, and not the work: the whole group fails."""
-
-
-class GroupJournal(Journal, Generic[Tx]):
+class GroupWriter(ABC, Generic[Tx]):
     """A database supplies how a transaction begins, ends and is undone."""
 
-    def __init__(self, *, observe_commit: Callable[[float], None] | None = None) -> None:
+    trouble: str = ""
+    """Why the last attempt to store something failed; nothing when it succeeded."""
+
+    def __init__(
+        self, *, observe_commit: Callable[[float], None] | None = None, name: str = "journal"
+    ) -> None:
         self._observe_commit = observe_commit
         self._queue: queue.SimpleQueue[Work] = queue.SimpleQueue()
         self._closed = False
@@ -63,19 +70,19 @@ class GroupJournal(Journal, Generic[Tx]):
         """Pieces in the queue, or in the writer thread's hands; changed under `_putting`."""
         self._writing = threading.Lock()
         """Held by whoever stores: one at a time."""
-        self._thread = threading.Thread(target=self._write, name="journal", daemon=True)
+        self._thread = threading.Thread(target=self._write, name=name, daemon=True)
 
     @property
     def alive(self) -> bool:
         return self._thread.is_alive()
 
-    def atomically(self, work: Callable[[Tx], T]) -> T:
+    def atomically(self, work: Callable[[Tx], T], extent: Extent = EVERYTHING) -> T:
         self._require_open()
         # What is queued already goes first, or it might never come to its turn.
         if self._behind == 0 and self._writing.acquire(blocking=False):
             try:
                 self._require_open()
-                return self._store_alone(work)
+                return self._store_alone(work, extent)
             finally:
                 self._writing.release()
         waiting = threading.Lock()  # the cheapest thing that one thread can wait for
@@ -86,12 +93,17 @@ class GroupJournal(Journal, Generic[Tx]):
             found.append(stored)
             waiting.release()
 
-        self._put(Work(work, done))
+        self._put(Work(work, done, extent))
         waiting.acquire()
         return found[0].value
 
-    def submit(self, work: Callable[[Tx], T], done: Callable[[Stored[T]], None]) -> None:
-        self._put(Work(work, done))
+    def submit(
+        self,
+        work: Callable[[Tx], T],
+        done: Callable[[Stored[T]], None],
+        extent: Extent = EVERYTHING,
+    ) -> None:
+        self._put(Work(work, done, extent))
 
     def close(self) -> None:
         with self._putting:
@@ -104,8 +116,8 @@ class GroupJournal(Journal, Generic[Tx]):
     # -- hooks of a database; any error but CannotStore is the fault of the work
 
     @abstractmethod
-    def _begin(self) -> Tx:
-        """Begin a transaction with no other writer beside it. Raises CannotStore."""
+    def _begin(self, batch: list[Work]) -> Tx:
+        """Begin a transaction in which *batch* rests on what nobody changes. Raises CannotStore."""
 
     @abstractmethod
     def _tell(self, command: str) -> None:
@@ -140,9 +152,9 @@ class GroupJournal(Journal, Generic[Tx]):
             self._behind += 1
             self._queue.put(piece)
 
-    def _store_alone(self, work: Callable[[Tx], T]) -> T:
+    def _store_alone(self, work: Callable[[Tx], T], extent: Extent) -> T:
         found: list[Stored[T]] = []
-        self._store([Work(work, found.append)])
+        self._store([Work(work, found.append, extent)])
         return found[0].value
 
     def _write(self) -> None:
@@ -193,12 +205,12 @@ class GroupJournal(Journal, Generic[Tx]):
         self._undo()
         return [not_stored(JournalError(trouble)) for _ in batch]
 
-    def _together(self, batch: list[Work]) -> list[Stored[Any]] | None:
+    def _together(self, batch: list[Work]) -> Became:
         """Run all pieces in one transaction; undo it and return None when one of them fails.
 
         That is rare, and savepoints cost a statement each, so the first attempt has none.
         """
-        transaction = self._begin()
+        transaction = self._begin(batch)
         values = []
         try:
             for piece in batch:
@@ -215,7 +227,7 @@ class GroupJournal(Journal, Generic[Tx]):
 
     def _one_by_one(self, batch: list[Work]) -> list[Stored[Any]]:
         """Run each piece in its own savepoint, so that the one that fails fails alone."""
-        transaction = self._begin()
+        transaction = self._begin(batch)
         became: list[Stored[Any]] = []
         for piece in batch:
             assert piece.function is not None
@@ -241,3 +253,7 @@ class GroupJournal(Journal, Generic[Tx]):
         transaction.write_counts()
         self._proven = not self.trouble or self._written()
         self._tell("commit")
+
+
+class GroupJournal(GroupWriter[Tx], Journal, Generic[Tx]):
+    """A journal with one writer."""

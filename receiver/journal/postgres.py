@@ -1,8 +1,7 @@
-"""The journal in PostgreSQL, for promheal on many machines: one writer at a time among them all.
+"""The journal in PostgreSQL, for promheal on many machines: three writers in each process.
 
-A writing transaction begins by taking an advisory lock that it holds until its end. So what a
-decision rests on cannot change while it is recorded, whoever decides where: the same promise as
-that of the SQLite file, and group commit pays for it in the same way.
+A writing transaction reaches so far (`receiver.journal.extent`), and each lane has its own writer:
+so who accepts alerts waits for no run, and runs of different targets do not wait for each other.
 """
 
 from __future__ import annotations
@@ -14,17 +13,16 @@ from contextlib import contextmanager, suppress
 from typing import Any, Final, TypeVar
 
 import psycopg
-from psycopg import errors
-from psycopg.pq import TransactionStatus
 from psycopg_pool import ConnectionPool, PoolTimeout
 
-from receiver.errors import FencedError, JournalError
+from receiver.errors import CannotStore, JournalError
+from receiver.journal import Journal
 from receiver.journal.condition import SOUND, JournalCondition, JournalState
-from receiver.journal.group import CannotStore, GroupJournal, Work
-from receiver.journal.postgres_cursor import QueryResult, execute, explained, one_line
-from receiver.journal.postgres_server import CONNECT, PATIENCE, configure, connect, opened, shown
+from receiver.journal.extent import EVERYTHING, Extent, Lane
+from receiver.journal.postgres_cursor import execute, explained, one_line
+from receiver.journal.postgres_server import CONNECT, configure, connect, opened
 from receiver.journal.postgres_transaction import PostgresTransaction
-from receiver.journal.queries import queries
+from receiver.journal.postgres_writer import PostgresWriter, SharedServer
 from receiver.journal.stored import Stored
 
 T = TypeVar("T")
@@ -32,8 +30,6 @@ _Work = Callable[[PostgresTransaction], T]
 
 log: Final = logging.getLogger("promheal.journal")
 
-WRITER: Final = "select pg_advisory_xact_lock(1885891690, 1)"
-"""One writing transaction at a time; the first number is promheal's, as in a SQLite file."""
 LEADER: Final = "select pg_try_advisory_lock(1885891690, 2)"
 
 READERS: Final = 4
@@ -41,28 +37,22 @@ AGAIN: Final = 0.5
 """Seconds between attempts to reach a server that is away."""
 
 
-class PostgresJournal(GroupJournal[PostgresTransaction]):
+class PostgresJournal(Journal):
     def __init__(self, url: str, *, observe_commit: Callable[[float], None] | None = None) -> None:
-        super().__init__(observe_commit=observe_commit)
+        opened(url).close()
         self.url = url
-        self._shown = shown(url)
-        connection = opened(url)
-        configure(connection)
-        self._writer: PostgresTransaction | None = PostgresTransaction(connection)
-        self._answer: QueryResult | None = None  # of the last command
-        self._away = ""
-        """Why nothing can be stored now; while it is set, callers fail at once."""
+        self._server = SharedServer(url)
         self._leading: psycopg.Connection[Any] | None = None
+        self._closed = False
         self._closing = threading.Event()
-        self._lost = threading.Event()
-        """Set when the writer's connection is gone, and at the end."""
         self._fence = threading.local()
         self._readers = ConnectionPool(
             url, kwargs={"autocommit": True, **CONNECT}, min_size=1, max_size=READERS,
             configure=configure, timeout=10.0, reconnect_timeout=0, open=True, name="readers",
         )  # fmt: skip
-        self._thread.start()
-        # Not when it is needed: on a machine in trouble no thread might start then.
+        self._writers = {
+            lane: PostgresWriter(lane, self._server, observe_commit=observe_commit) for lane in Lane
+        }
         threading.Thread(target=self._mend, name="journal-mend", daemon=True).start()
 
     @property
@@ -70,11 +60,30 @@ class PostgresJournal(GroupJournal[PostgresTransaction]):
         return True
 
     @property
-    def condition(self) -> JournalCondition:
-        return JournalCondition(JournalState.UNAVAILABLE, self._away) if self._away else SOUND
+    def alive(self) -> bool:
+        return all(writer.alive for writer in self._writers.values())
 
-    def atomically(self, work: Callable[[PostgresTransaction], T]) -> T:
-        return super().atomically(self._fenced(work))
+    @property
+    def trouble(self) -> str:
+        return self._server.trouble
+
+    @property
+    def condition(self) -> JournalCondition:
+        away = self._server.away
+        return JournalCondition(JournalState.UNAVAILABLE, away) if away else SOUND
+
+    def atomically(
+        self, work: Callable[[PostgresTransaction], T], extent: Extent = EVERYTHING
+    ) -> T:
+        return self._writer(extent).atomically(self._fenced(work), extent)
+
+    def submit(
+        self,
+        work: Callable[[PostgresTransaction], T],
+        done: Callable[[Stored[T]], None],
+        extent: Extent = EVERYTHING,
+    ) -> None:
+        self._writer(extent).submit(work, done, extent)
 
     @contextmanager
     def fenced(self, target: str, epoch: int) -> Iterator[None]:
@@ -121,15 +130,15 @@ class PostgresJournal(GroupJournal[PostgresTransaction]):
         """Lend a connection beside the writer's; its failures are JournalErrors."""
         if self._closed:
             raise JournalError("the journal is closed")
-        if self._away:
-            raise JournalError(self._away)
+        if self._server.away:
+            raise JournalError(self._server.away)
         try:
             with self._readers.connection() as connection:
                 yield connection
         except CannotStore as error:
             raise JournalError(str(error)) from error
         except (PoolTimeout, psycopg.Error) as error:
-            raise JournalError(f"{self._shown}: {one_line(error)}") from error
+            raise JournalError(f"{self._server.shown}: {one_line(error)}") from error
 
     def acquire(self) -> bool:
         # The server frees the lock with the connection, however the process ends.
@@ -162,9 +171,11 @@ class PostgresJournal(GroupJournal[PostgresTransaction]):
     def close(self) -> None:
         if self._closed:
             return
+        self._closed = True
         self._closing.set()
-        self._lost.set()
-        super().close()
+        self._server.lost.set()
+        for writer in self._writers.values():
+            writer.close()
         self._readers.close()
         if self._leading is not None:
             self._leading.close()
@@ -180,116 +191,21 @@ class PostgresJournal(GroupJournal[PostgresTransaction]):
 
         return checked
 
-    def _require_open(self) -> None:
-        super()._require_open()
-        if self._away:
-            raise JournalError(self._away)
-
-    def _begin(self) -> PostgresTransaction:
-        writer = self._writer
-        if writer is None:
-            raise CannotStore(self._away)
-        if writer.connection.info.transaction_status is not TransactionStatus.INTRANS:
-            # Both in one message; the lock is waited for where the transaction has begun, and under
-            # `read committed` each statement after it sees what those before us wrote.
-            try:
-                execute(writer.connection, f"begin; {WRITER}")
-            except CannotStore as error:
-                if writer.connection.closed:  # restarted while nothing was stored
-                    writer = self._writer = self._connected()
-                elif isinstance(error.__cause__, errors.LockNotAvailable):
-                    self._end_who_is_stuck(writer)
-                else:
-                    raise
-                execute(writer.connection, f"begin; {WRITER}")
-        return writer
-
-    def _end_who_is_stuck(self, writer: PostgresTransaction) -> None:
-        """End a connection that holds the writers' lock: its process was stopped in a transaction.
-
-        `idle_in_transaction_session_timeout` misses one that has sent more than it waits for.
-        """
-        writer.connection.execute("rollback")
-        for row in execute(
-            writer.connection, queries("postgres")["end_stuck"], {"seconds": PATIENCE}
-        ):
-            log.error("ended the connection of a process that was stuck (backend %d)", row[0])
-
-    def _together(self, batch: list[Work]) -> list[Stored[Any]] | None:
-        """As every journal, in a pipeline: a statement is sent with those that follow it."""
-        self._begin()
-        writer = self._writer
-        assert writer is not None
-        try:
-            with explained(writer.connection), writer.connection.pipeline() as pipeline:
-                writer.pipeline = pipeline
-                became = super()._together(batch)
-            if became is not None:
-                self._see_committed()  # only now has the answer come
-        except (psycopg.Error, FencedError):
-            became = None  # found at the end: one by one it shows whose fault it is
-        finally:
-            writer.pipeline = None
-        if became is None:
-            self._undo()
-        return became
-
-    def _written(self) -> bool:
-        assert self._writer is not None
-        found = execute(
-            self._writer.connection, "select pg_current_xact_id_if_assigned()"
-        ).fetchone()
-        return found is not None and found[0] is not None
-
-    def _undo(self) -> None:
-        writer = self._writer
-        if writer is None:
-            return
-        writer.forget_group()
-        with suppress(psycopg.Error):
-            writer.connection.execute("rollback")
-        if writer.connection.closed:
-            self._writer = None
-            self._away = f"{self._shown} is away"
-            log.error("%s; nothing is accepted and nothing begins until it is back", self._away)
-            self._lost.set()
-
-    def _end(self) -> None:
-        if self._writer is not None:
-            self._writer.connection.close()
-
-    def _tell(self, command: str) -> None:
-        assert self._writer is not None
-        self._answer = execute(self._writer.connection, command)
-
-    def _commit(self, transaction: PostgresTransaction) -> None:
-        super()._commit(transaction)
-        if self._writer is not None and self._writer.pipeline is None:
-            self._see_committed()
-
-    def _see_committed(self) -> None:
-        """Check how the commit ended: in a failed transaction it is a rollback, and no error."""
-        if self._answer is None or self._answer.status != "COMMIT":
-            raise CannotStore("cannot store: the server has undone it")
-
-    def _connected(self) -> PostgresTransaction:
-        try:
-            connection = connect(self.url)
-            configure(connection)
-        except psycopg.Error as error:
-            raise CannotStore(f"{self._shown} is away: {one_line(error)}") from error
-        return PostgresTransaction(connection)
+    def _writer(self, extent: Extent) -> PostgresWriter:
+        if self._server.away:
+            raise JournalError(self._server.away)
+        return self._writers[extent.lane]
 
     def _mend(self) -> None:
-        """Reconnect whenever the connection is lost, however long it takes."""
-        while self._lost.wait() and not self._closing.wait(AGAIN):
+        """Reconnect whenever a connection is lost, however long it takes."""
+        server = self._server
+        while server.lost.wait() and not self._closing.wait(AGAIN):
             try:
-                writer = self._connected()
+                server.connected().close()
             except CannotStore as error:
-                self._away = str(error)
+                server.away = str(error)
                 continue
-            self._lost.clear()
-            self._writer = writer
+            server.lost.clear()
             self._readers.check()
-            self._away = self.trouble = ""
-            log.warning("%s is back", self._shown)
+            server.away = server.trouble = ""
+            log.warning("%s is back", server.shown)

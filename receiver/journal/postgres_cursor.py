@@ -10,8 +10,7 @@ from typing import Any, Final
 import psycopg
 from psycopg import errors
 
-from receiver.errors import FencedError
-from receiver.journal.group import CannotStore
+from receiver.errors import CannotStore, FencedError
 from receiver.journal.statements import Row
 
 FENCED: Final = "PH001"

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Final
 
 import psycopg
 
@@ -14,20 +14,31 @@ from receiver.journal.queries import queries
 from receiver.journal.statements import Row, storable
 from receiver.journal.transaction import Transaction
 
+_CHANGED: Final = frozenset({"run_by_id", "unfinished_run"})
+"""What is read to be changed by who has the target in hand, and by people."""
+
+_SUMMED: Final = {"total": "totals"}
+"""Tables of which a view has what a journal in a file has."""
+
 
 class PostgresTransaction(ClaimRows, Transaction):
     pruned: ClassVar[tuple[str, ...]] = ("workers", "claims")
 
-    def __init__(self, connection: psycopg.Connection[Any]) -> None:
+    def __init__(self, connection: psycopg.Connection[Any], *, writes: bool = False) -> None:
+        """*writes*: a run that it reads stays as it is until the end of the transaction."""
         super().__init__()
         self.connection = connection
+        self._writes = writes
         self.pipeline: psycopg.Pipeline | None = None
         """While there is one, an answer is waited for when it is looked at, and not before."""
         self._queries = queries("postgres")
 
     def _execute(self, query: str, /, **values: Any) -> QueryResult:
         clean = {name: _without_nul(value) for name, value in storable(values).items()}
-        return execute(self.connection, self._queries[query], clean)
+        sql = self._queries[query]
+        if self._writes and query in _CHANGED:
+            sql += " for no key update"
+        return execute(self.connection, sql, clean)
 
     def _admit_firing(
         self, admission: Admission, *, sender: str, vouched_by: str, now: float
@@ -37,16 +48,13 @@ class PostgresTransaction(ClaimRows, Transaction):
         fingerprints, starts, labels, annotations, links = (
             admission.firing[column :: Admission.WIDTH] for column in range(Admission.WIDTH)
         )
-        # What is said again is noted before anything new is opened.
-        repeated, opened = (
-            self._changed(
-                query, fingerprints=_clean(fingerprints), starts=starts, labels=labels,
-                annotations=annotations, links=_clean(links), sender=sender,
-                vouched_by=vouched_by, now=now,
-            )
-            for query in ("admit_again", "admit_new")
-        )  # fmt: skip
-        return repeated, opened
+        found = self._execute(
+            "admit_firing", fingerprints=_clean(fingerprints), starts=starts, labels=labels,
+            annotations=annotations, links=_clean(links), sender=sender, vouched_by=vouched_by,
+            now=now,
+        ).fetchone()  # fmt: skip
+        assert found is not None
+        return found[0], found[1]
 
     def _changed(self, query: str, /, **values: Any) -> int:
         cursor = self._execute(query, **values)
@@ -54,6 +62,25 @@ class PostgresTransaction(ClaimRows, Transaction):
             with explained(self.connection):
                 self.pipeline.sync()
         return cursor.rowcount
+
+    def write_counts(self) -> None:
+        self.put_woken()
+        super().write_counts()
+
+    def keep_counts(self) -> None:
+        self.keep_woken()
+        super().keep_counts()
+
+    def forget_counts(self) -> None:
+        self.forget_woken()
+        super().forget_counts()
+
+    def forget_group(self) -> None:
+        self.forget_all_woken()
+        super().forget_group()
+
+    def number(self, table: str) -> int:
+        return super().number(_SUMMED.get(table, table))
 
     def _table(self, rows: Sequence[Any]) -> dict[str, Any]:
         return {
@@ -68,6 +95,7 @@ class PostgresTransaction(ClaimRows, Transaction):
         return execute(self.connection, sql)
 
     def dump(self, table: str, batch: int) -> Iterator[list[Row]]:
+        table = _SUMMED.get(table, table)
         self._ask(f"declare dump cursor for select * from {table} order by 1")  # noqa: S608
         while rows := self._ask(f"fetch {batch} from dump").fetchall():
             yield rows
@@ -79,6 +107,10 @@ class PostgresTransaction(ClaimRows, Transaction):
         sql = f"insert into {table} ({', '.join(names)}) values ({values})"  # noqa: S608
         with self.connection.cursor() as cursor:
             cursor.executemany(sql.encode(), [_clean(list(row)) for row in rows])
+
+    def end_stuck(self, seconds: float) -> list[int]:
+        """End connections that have been silent in a transaction; return their backends."""
+        return [row[0] for row in self._execute("end_stuck", seconds=seconds)]
 
     def reset_sequence(self, table: str) -> None:
         sequence = self._execute("sequence", table=table).fetchone()

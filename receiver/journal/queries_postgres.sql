@@ -1,46 +1,53 @@
 -- What PostgreSQL says in its own way, mostly with many rows as one array for each column.
 
--- name: admit_again
--- Note that the open episodes of these alerts are said again. A start from after the last
--- notification: the end in between was never told. Else the earliest that any peer says. Who vouches
--- for them does not for what has other labels, whatever its fingerprint.
-update episode set
-    first_seen = case when a.starts_at > last_seen then :now else first_seen end,
-    starts_at = case when a.starts_at > last_seen then a.starts_at
-                     else least(episode.starts_at, a.starts_at) end,
-    cleared_at = case when a.starts_at > last_seen then null else cleared_at end,
-    annotations = a.annotations,
-    generator_url = a.generator_url,
-    sender = :sender,
-    vouched_by = case when cast(:vouched_by as text) <> '' and episode.labels = a.labels
-                      then :vouched_by else vouched_by end,
-    vouched_link = case when cast(:vouched_by as text) <> '' and episode.labels = a.labels
-                        then a.generator_url else vouched_link end,
-    last_seen = :now,
-    notifications = notifications + 1
-from unnest(cast(:fingerprints as text[]), cast(:starts as double precision[]),
-            cast(:labels as text[]), cast(:annotations as text[]), cast(:links as text[]))
-    as a (fingerprint, starts_at, labels, annotations, generator_url)
-where episode.fingerprint = a.fingerprint and episode.ends_at is null
-
--- name: admit_new
--- Open an episode for each of these alerts that has none. A start that is not later than the last
--- known end is a peer that lags behind, and opens nothing. An end that was still to come when it was
--- told hides no start after that, but the one that it ended.
-insert into episode
-    (fingerprint, starts_at, labels, annotations, generator_url, sender, vouched_by, vouched_link,
-     first_seen, last_seen)
-select a.fingerprint, a.starts_at, a.labels, a.annotations, a.generator_url, :sender, :vouched_by,
-       case when cast(:vouched_by as text) <> '' then a.generator_url else '' end, :now, :now
-from unnest(cast(:fingerprints as text[]), cast(:starts as double precision[]),
-            cast(:labels as text[]), cast(:annotations as text[]), cast(:links as text[]))
-    as a (fingerprint, starts_at, labels, annotations, generator_url)
-where not exists (
-        select 1 from episode e where e.fingerprint = a.fingerprint and e.ends_at is null)
-  and not exists (
-        select 1 from episode e
-        where e.fingerprint = a.fingerprint and e.ends_at is not null and e.ends_at >= a.starts_at
-          and (e.last_seen >= a.starts_at or e.starts_at = a.starts_at))
+-- name: admit_firing
+-- Note that the open episodes of these alerts are said again, and open one for each that has none;
+-- return how many of each there were. A start from after the last notification: the end in between
+-- was never told. Else the earliest that any peer says. Who vouches for them does not for what has
+-- other labels, whatever its fingerprint. A start that is not later than the last known end is a
+-- peer that lags behind, and opens nothing. An end that was still to come when it was told hides no
+-- start after that, but the one that it ended. All of it sees the journal as it was before.
+with said as materialized (
+    select *
+    from unnest(cast(:fingerprints as text[]), cast(:starts as double precision[]),
+                cast(:labels as text[]), cast(:annotations as text[]), cast(:links as text[]))
+        as a (fingerprint, starts_at, labels, annotations, generator_url)
+), again as (
+    update episode set
+        first_seen = case when a.starts_at > last_seen then :now else first_seen end,
+        starts_at = case when a.starts_at > last_seen then a.starts_at
+                         else least(episode.starts_at, a.starts_at) end,
+        cleared_at = case when a.starts_at > last_seen then null else cleared_at end,
+        annotations = a.annotations,
+        generator_url = a.generator_url,
+        sender = :sender,
+        vouched_by = case when cast(:vouched_by as text) <> '' and episode.labels = a.labels
+                          then :vouched_by else vouched_by end,
+        vouched_link = case when cast(:vouched_by as text) <> '' and episode.labels = a.labels
+                            then a.generator_url else vouched_link end,
+        last_seen = :now,
+        notifications = notifications + 1
+    from said as a
+    where episode.fingerprint = a.fingerprint and episode.ends_at is null
+    returning 1
+), opened as (
+    insert into episode
+        (fingerprint, starts_at, labels, annotations, generator_url, sender, vouched_by,
+         vouched_link, first_seen, last_seen)
+    select a.fingerprint, a.starts_at, a.labels, a.annotations, a.generator_url, :sender,
+           :vouched_by,
+           case when cast(:vouched_by as text) <> '' then a.generator_url else '' end, :now, :now
+    from said as a
+    where not exists (
+            select 1 from episode e where e.fingerprint = a.fingerprint and e.ends_at is null)
+      and not exists (
+            select 1 from episode e
+            where e.fingerprint = a.fingerprint and e.ends_at is not null
+              and e.ends_at >= a.starts_at
+              and (e.last_seen >= a.starts_at or e.starts_at = a.starts_at))
+    returning 1
+)
+select (select count(*) from again), (select count(*) from opened)
 
 -- name: note_conflict
 -- Note that a closed episode is said to fire: a peer that lags behind, or Alertmanager had given it
@@ -108,13 +115,17 @@ select coalesce(sum(pg_total_relation_size(oid)), 0)::bigint from pg_class
 where relnamespace = current_schema()::regnamespace and relkind = 'r'
 
 -- name: end_stuck
--- End who has held the writers' lock for too long. They are found first: a condition that ends
--- connections might be asked of others.
+-- End who has been in a writing transaction for too long, and has not said anything for half of that
+-- time. They are found first: a condition that ends connections might be asked of others.
 with stuck as materialized (
-    select l.pid from pg_locks l join pg_stat_activity a on a.pid = l.pid
-    where l.locktype = 'advisory' and l.classid = 1885891690 and l.objid = 1 and l.granted
-      and l.database = (select oid from pg_database where datname = current_database())
-      and a.xact_start < clock_timestamp() - make_interval(secs => :seconds))
+    select pid from pg_stat_activity a
+    where datname = current_database() and application_name = 'promheal'
+      and pid <> pg_backend_pid() and wait_event_type = 'Client' and state <> 'idle'
+      and xact_start < clock_timestamp() - make_interval(secs => :seconds)
+      and state_change < clock_timestamp() - make_interval(secs => :seconds / 2.0)
+      and (backend_xid is not null or exists (
+        select 1 from pg_locks l where l.pid = a.pid and l.locktype = 'advisory' and l.granted
+          and l.objid <> 2)))
 select pid, pg_terminate_backend(pid) from stuck
 
 -- name: sequence
@@ -145,30 +156,46 @@ join run r on r.strategy = k.strategy and r.target = k.target
 where r.state in ('acting', 'waiting', 'rolling_back') and r.runs_on <> ''
 
 -- name: jobs_to_do
-select id, queueing_lock as name, extract(epoch from scheduled_at)::double precision as due
-from procrastinate_jobs
+select queueing_lock from procrastinate_jobs
 where status = 'todo' and queueing_lock = any(:names)
 
 -- name: jobs_due
 select count(*) from procrastinate_jobs
 where status = 'todo' and (scheduled_at is null or scheduled_at <= now())
 
--- name: forget_jobs
-select count(procrastinate_cancel_job_v1(id, false, true)) from unnest(cast(:ids as bigint[])) as id
-
--- name: defer_jobs
--- One job for each key, in the order of time: within one target the earliest comes first, whoever
--- waits for a later time.
-select procrastinate_defer_jobs_v1(array_agg(
-    row(j.queue, :task, 1700000000 - extract(epoch from coalesce(j.at, now()))::integer, j.target,
-        j.name, jsonb_build_object('strategy', j.strategy, 'target', j.target), j.at
-    )::procrastinate_job_to_defer_v1))
-from (
-    select queue, strategy, target, name, to_timestamp(at) as at
+-- name: defer_now
+-- One job for each key. One that waits already is held until our end, for who begins it earlier does
+-- not see what we write; then its workers look again. Within one target the earliest comes first.
+with put as (
+    insert into procrastinate_jobs (queue_name, task_name, priority, lock, queueing_lock, args)
+    select queue, :task, 1700000000 - extract(epoch from now())::integer, target, name,
+           jsonb_build_object('strategy', strategy, 'target', target)
     from unnest(cast(:queues as text[]), cast(:strategies as text[]), cast(:targets as text[]),
-                cast(:names as text[]), cast(:times as double precision[]))
-        as k (queue, strategy, target, name, at)
-) as j
+                cast(:names as text[])) as k (queue, strategy, target, name)
+    order by name
+    on conflict (queueing_lock) where status = 'todo' do update set queue_name = excluded.queue_name
+    returning queue_name, xmax <> 0 as waited)
+select pg_notify(:channel || queue_name, :payload)
+from (select distinct queue_name from put where waited) as q
+
+-- name: defer_later
+-- One job for each key, for the earliest time that anybody said. It is held as above.
+insert into procrastinate_jobs
+    (queue_name, task_name, priority, lock, queueing_lock, args, scheduled_at)
+select queue, :task, 1700000000 - extract(epoch from to_timestamp(at))::integer, target, name,
+       jsonb_build_object('strategy', strategy, 'target', target), to_timestamp(at)
+from unnest(cast(:queues as text[]), cast(:strategies as text[]), cast(:targets as text[]),
+            cast(:names as text[]), cast(:times as double precision[]))
+    as k (queue, strategy, target, name, at)
+order by name
+on conflict (queueing_lock) where status = 'todo' do update set
+    queue_name = excluded.queue_name, priority = excluded.priority,
+    scheduled_at = excluded.scheduled_at
+where procrastinate_jobs.scheduled_at > excluded.scheduled_at
+
+-- name: forget_later
+select procrastinate_cancel_job_v1(id, false, true) from procrastinate_jobs
+where status = 'todo' and queueing_lock = :name
 
 -- name: end_job
 select procrastinate_finish_job_v1(id, 'succeeded', true) from procrastinate_jobs where id = :id
@@ -178,6 +205,11 @@ select procrastinate_finish_job_v1(id, 'succeeded', true) from procrastinate_job
 select pg_notify(:channel || queue_name, :payload) from procrastinate_jobs
 where lock = :target and status = 'todo' and (scheduled_at is null or scheduled_at <= now())
 limit 1
+
+-- name: unclaimed
+-- Wait for what is being written with the fence of a claim whose lease has ended. Another statement
+-- takes it, for this one sees the journal as it was before it waited.
+select 1 from claim where target = :target and until <= clock_timestamp() for update
 
 -- name: claim
 insert into claim (target, epoch, worker, until)
@@ -253,11 +285,13 @@ delete from claim where target in (
     select target from claim where until < to_timestamp(:before) limit :limit)
 
 -- name: count_total
-insert into total (metric, labels, value, since) values (:metric, :labels, :value,
+-- A part for each of some connections: whoever counts the same would wait for our commit.
+insert into total_part (metric, labels, part, value, since)
+values (:metric, :labels, mod(pg_backend_pid(), 64), :value,
     extract(epoch from clock_timestamp())::double precision)
-on conflict (metric, labels) do update set value = total.value + excluded.value
+on conflict (metric, labels, part) do update set value = total_part.value + excluded.value
 
 -- name: totals
 -- Lifetime counters, and for how many seconds there is each.
 select metric, labels, value, extract(epoch from clock_timestamp())::double precision - since as age
-from total
+from totals

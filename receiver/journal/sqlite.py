@@ -11,9 +11,9 @@ from pathlib import Path
 from time import monotonic
 from typing import Final, TypeVar
 
-from receiver.errors import JournalError, UnsoundError
+from receiver.errors import CannotStore, JournalError, UnsoundError
 from receiver.journal.condition import CHECKING, SOUND, JournalCondition, JournalState
-from receiver.journal.group import CannotStore, GroupJournal
+from receiver.journal.group import GroupJournal, Work
 from receiver.journal.marker import Marker, marker_path
 from receiver.journal.rescue import Rescue
 from receiver.journal.sqlite_file import SqliteFile, check, explained
@@ -162,7 +162,7 @@ class SqliteJournal(GroupJournal[SqliteTransaction]):
         if not condition.stores:
             raise JournalError(str(condition))
 
-    def _begin(self) -> SqliteTransaction:
+    def _begin(self, batch: list[Work]) -> SqliteTransaction:  # noqa: ARG002  one writer
         if self._writer is None:
             raise CannotStore(str(self._condition))
         self._tell("begin immediate")

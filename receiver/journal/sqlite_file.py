@@ -11,8 +11,7 @@ from contextlib import ExitStack, closing, contextmanager, suppress
 from pathlib import Path
 from typing import Final
 
-from receiver.errors import JournalError, UnsoundError
-from receiver.journal.group import CannotStore
+from receiver.errors import CannotStore, JournalError, UnsoundError
 from receiver.journal.leader_lock import LeaderLock, inode
 from receiver.journal.marker import Marker, accept, judge, read_marker, write_marker
 from receiver.journal.migrate import scripts

@@ -7,8 +7,8 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any, Final
 
+from receiver.errors import CannotStore
 from receiver.journal.episodes import Admission
-from receiver.journal.group import CannotStore
 from receiver.journal.marker import Marker
 from receiver.journal.queries import queries
 from receiver.journal.statements import Row, json_text, storable

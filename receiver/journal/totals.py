@@ -61,7 +61,7 @@ class TotalRows(WorkerRows):
         self._counting.clear()
 
     def write_counts(self) -> None:
-        for (metric, labels), by in self._counts.items():
+        for (metric, labels), by in sorted(self._counts.items()):
             self._execute("count_total", metric=metric, labels=json_text(labels), value=by)
         self._counts.clear()
 

@@ -18,7 +18,7 @@ from typing import Final
 import msgspec
 
 from receiver.errors import JournalError
-from receiver.journal import Journal, Transaction
+from receiver.journal import OWN, Journal, Transaction
 from receiver.reporting import rotating_file
 from receiver.reporting.healing_log_line import HealingLogLine, encode, line_in
 from receiver.settings import HealingLogSettings
@@ -122,7 +122,7 @@ class HealingLog:
         runs = [line.run for line in lines if line.run is not None]
         del self._pending[: len(lines) - len(runs)]
         if runs:
-            self._journal.atomically(lambda transaction: transaction.logged(runs))
+            self._journal.atomically(lambda transaction: transaction.logged(runs), OWN)
 
     def _append(self, path: Path, lines: Sequence[HealingLogLine]) -> int:
         """Append the lines that the file has room for, and return their number.

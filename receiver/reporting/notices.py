@@ -18,7 +18,7 @@ import msgspec
 
 from receiver.config.in_force import Config
 from receiver.errors import ActionError, JournalError
-from receiver.journal import Journal, PendingMessage, Transaction
+from receiver.journal import OWN, Journal, PendingMessage, Transaction
 from receiver.policy.breaker import BreakerEvent, BreakerState
 from receiver.policy.guards.situation import Reason
 from receiver.policy.run import Outcome, Run
@@ -213,7 +213,7 @@ class Notices:
         Raises JournalError.
         """
         self._owed = sent
-        self._journal.atomically(sent)
+        self._journal.atomically(sent, OWN)
         self._owed = None
 
     def _message(self, notices: Sequence[Notice]) -> tuple[str, str]:

@@ -8,7 +8,7 @@ from typing import Any, ClassVar, Final, TypeVar
 import msgspec
 
 from receiver.actions import Action, Actions, Context, Later
-from receiver.journal import Journal, Stored, Transaction
+from receiver.journal import EVERYTHING, Extent, Journal, Stored, Transaction
 from receiver.policy.breaker import MainThresholds, StrategyThresholds, Thresholds
 from receiver.policy.decay import Decay
 from receiver.policy.proof.judgement import Judgement
@@ -47,22 +47,31 @@ class Mortal(Journal):
     def alive(self) -> bool:
         return self.real.alive
 
-    def atomically(self, work: Callable[[Transaction], T]) -> T:
+    @property
+    def trouble(self) -> str:
+        return self.real.trouble
+
+    def atomically(self, work: Callable[[Transaction], T], extent: Extent = EVERYTHING) -> T:
         if self.commits is None:
-            return self.real.atomically(work)
+            return self.real.atomically(work, extent)
         self.commits -= 1
         if self.commits:
-            return self.real.atomically(work)
+            return self.real.atomically(work, extent)
         self.commits = None
         if self.after:
-            self.real.atomically(work)
+            self.real.atomically(work, extent)
         raise Killed
 
     def read(self, work: Callable[[Transaction], T]) -> T:
         return self.real.read(work)
 
-    def submit(self, work: Callable[[Transaction], T], done: Callable[[Stored[T]], None]) -> None:
-        self.real.submit(work, done)
+    def submit(
+        self,
+        work: Callable[[Transaction], T],
+        done: Callable[[Stored[T]], None],
+        extent: Extent = EVERYTHING,
+    ) -> None:
+        self.real.submit(work, done, extent)
 
     def acquire(self) -> bool:
         return self.real.acquire()

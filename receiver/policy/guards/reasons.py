@@ -149,3 +149,10 @@ def woken_by(wake: Wake) -> tuple[Reason, ...]:
 
 PASSED_ON: Final = woken_by(Wake.PLACE)
 """What a run waits for that another one hands over."""
+
+WOKEN_BY_OTHERS: Final = frozenset(
+    reason
+    for wake in (Wake.TARGET, Wake.PLACE, Wake.TRIAL, Wake.WORKER)
+    for reason in woken_by(wake)
+)
+"""What a run waits for until somebody else's run or process makes room."""
