@@ -2,7 +2,8 @@
 
 Two services of our own, in this process: one that receives and decides, and one for the host that a
 run is bound to. Their engines are not started, each job is given to them in its turn, Prometheus
-answers what we say, and nobody else writes: so the time of a piece is how long it holds the lock.
+answers what we say, and nobody else writes: so the time of a piece is how long its writer has it,
+and for some of them the lock under which runs begin and end.
 """
 
 from __future__ import annotations
@@ -24,7 +25,9 @@ from receiver.app.housekeeping import PRUNE_ROWS
 from receiver.bootstrap import Options
 from receiver.engine.postgres import PostgresEngine
 from receiver.healing.verifier import PrometheusVerifier
-from receiver.journal import Transaction
+from receiver.journal import EVERYTHING, Extent, Transaction
+from receiver.journal.extent import Lane
+from receiver.journal.postgres import PostgresJournal
 from receiver.journal.postgres_server import SCHEMA
 from receiver.policy.alert import Notification
 from receiver.policy.decay import FORGETS
@@ -39,9 +42,9 @@ T = TypeVar("T")
 
 NAMES: Final = {
     "_Recording.write": "notification",
-    "Reconciler._decide.<locals>.<lambda>": "decision",
+    "Reconciler._settle.<locals>.settled.<locals>.<lambda>": "decision",
     "Steps._write.<locals>.write": "step",
-    "Healing._commit.<locals>.write": "event",
+    "Healing._commit.<locals>.<lambda>": "event",
     "HealingLog._done.<locals>.<lambda>": "healing log",
     "Aftermath.pass_on.<locals>.<lambda>": "passing on",
     "_alone.<locals>.<lambda>": "a count",
@@ -82,12 +85,14 @@ CLEARED: Final = Judgement(Signal.CLEARED, None, "it is not returned, and its da
 
 
 class Piece(msgspec.Struct, frozen=True):
-    """What was stored together, and for how long that held the lock."""
+    """What was stored together, and for how long that was written."""
 
     name: str
     seconds: float
     trips: float = 0.0
     """To the server and back: how often an answer was waited for."""
+    lane: Lane = Lane.EVERYTHING
+    """Whose writer: that of everything is one at a time in the whole database."""
 
 
 class Phase(msgspec.Struct, frozen=True):
@@ -98,7 +103,7 @@ class Phase(msgspec.Struct, frozen=True):
     computing: float
     """Seconds of CPU in the process that does it."""
     reads: float
-    """Reading transactions beside the lock."""
+    """Reading transactions beside the writers."""
 
 
 class Stored(msgspec.Struct, frozen=True, kw_only=True):
@@ -164,12 +169,13 @@ class _Traced:
     def service(self, options: Options) -> Iterator[Promheal]:
         service = build(options)
         journal = service.journal
+        assert isinstance(journal, PostgresJournal)
         atomically, read = journal.atomically, journal.read
 
-        def write(work: Callable[[Transaction], T]) -> T:
-            result = atomically(work)
+        def write(work: Callable[[Transaction], T], extent: Extent = EVERYTHING) -> T:
+            result = atomically(work, extent)
             name = NAMES.get(work.__qualname__, work.__qualname__)
-            self.pieces.append(Piece(name, self._held[-1]))
+            self.pieces.append(Piece(name, self._held[-1], lane=extent.lane))
             return result
 
         def count(work: Callable[[Transaction], T]) -> T:
@@ -181,8 +187,8 @@ class _Traced:
             for target, name, value in (
                 (journal, "atomically", write),
                 (journal, "read", count),
-                (journal, "_observe_commit", self._held.append),
                 (service.engine, "_consider", service.reconciler.consider),
+                *((one, "_observe_commit", self._held.append) for one in journal._writers.values()),  # noqa: SLF001
             ):
                 stack.enter_context(mock.patch.object(target, name, value))
             yield service
@@ -190,8 +196,9 @@ class _Traced:
     def carry(self, service: Promheal, key: Key) -> None:
         """Give *service* the job of *key*, as procrastinate would."""
         row = self._connection.execute(
-            "update procrastinate_jobs set status = 'doing'"
-            " where lock = %s and status = 'todo' returning id",
+            "update procrastinate_jobs set status = 'doing' where id = ("
+            " select id from procrastinate_jobs where lock = %s and status = 'todo'"
+            " order by scheduled_at is not null, scheduled_at limit 1) returning id",
             [key[1]],
         ).fetchone()
         assert row is not None, f"nothing is to be considered on {key[1]}"
@@ -362,10 +369,8 @@ def _typical(same: Sequence[Phase]) -> Phase:
 
 
 def _quiet(pieces: Sequence[Piece]) -> Piece:
-    return Piece(
-        pieces[0].name,
-        _least_disturbed([piece.seconds for piece in pieces]),
-    )
+    seconds = _least_disturbed([piece.seconds for piece in pieces])
+    return Piece(pieces[0].name, seconds, lane=pieces[0].lane)
 
 
 def _least_disturbed(seconds: Sequence[float]) -> float:

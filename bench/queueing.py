@@ -120,7 +120,10 @@ class Station:
 
 @dataclass
 class Writer:
-    """A process's writer: what waits when it is free shares a transaction, under the one lock."""
+    """A process's writer: what waits when it is free shares a transaction.
+
+    *lock* is its own, or one that it shares with writers of other processes.
+    """
 
     lock: Station
     fixed: float
