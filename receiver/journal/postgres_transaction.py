@@ -17,6 +17,7 @@ from receiver.journal.transaction import Transaction
 _CHANGED: Final = frozenset({"run_by_id", "unfinished_run"})
 """What is read to be changed by who has the target in hand, and by people."""
 
+_TO_SEND: Final = frozenset({"put_unlogged", "put_message"})
 _SUMMED: Final = {"total": "totals"}
 """Tables of which a view has what a journal in a file has."""
 
@@ -29,6 +30,7 @@ class PostgresTransaction(ClaimRows, Transaction):
         super().__init__()
         self.connection = connection
         self._writes = writes
+        self._news = False  # what has been written is to be sent by whoever keeps house
         self.pipeline: psycopg.Pipeline | None = None
         """While there is one, an answer is waited for when it is looked at, and not before."""
         self._queries = queries("postgres")
@@ -36,6 +38,7 @@ class PostgresTransaction(ClaimRows, Transaction):
     def _execute(self, query: str, /, **values: Any) -> QueryResult:
         clean = {name: _without_nul(value) for name, value in storable(values).items()}
         sql = self._queries[query]
+        self._news = self._news or query in _TO_SEND
         if self._writes and query in _CHANGED:
             sql += " for no key update"
         return execute(self.connection, sql, clean)
@@ -75,7 +78,14 @@ class PostgresTransaction(ClaimRows, Transaction):
         self.forget_woken()
         super().forget_counts()
 
+    def tell_news(self) -> None:
+        """Notify whoever keeps house, if something is to be sent; after the commit."""
+        if self._news:
+            self._news = False
+            self._execute("tell_news")
+
     def forget_group(self) -> None:
+        self._news = False
         self.forget_all_woken()
         super().forget_group()
 

@@ -191,6 +191,9 @@ class PostgresWriter(GroupWriter[PostgresTransaction]):
         """Check how the commit ended: in a failed transaction it is a rollback, and no error."""
         if self._answer is None or self._answer.status != "COMMIT":
             raise CannotStore("cannot store: the server has undone it")
+        if self._writer is not None:
+            with suppress(CannotStore, psycopg.Error):  # it is stored, and found at the next resync
+                self._writer.tell_news()
 
     def _connected(self) -> PostgresTransaction:
         self._writer = None

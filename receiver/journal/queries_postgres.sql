@@ -140,12 +140,14 @@ select extract(epoch from clock_timestamp())::double precision
 select value from secret where name = :name
 
 -- name: put_unlogged
--- Who keeps house hears of it.
-with put as (insert into unlogged (run) values (:run) on conflict do nothing)
-select pg_notify('promheal_news', '')
+insert into unlogged (run) values (:run) on conflict do nothing
 
 -- name: put_message
-with put as (insert into untold (run, what) values (:run, :what))
+insert into untold (run, what) values (:run, :what)
+
+-- name: tell_news
+-- Who keeps house hears that something is to be sent. Whoever notifies has its commit for itself, so
+-- this is a transaction of its own, which holds nothing.
 select pg_notify('promheal_news', '')
 
 -- name: routes
