@@ -20,12 +20,17 @@ from receiver.journal import Journal, open_journal
 from receiver.reporting.metrics import Metrics
 from receiver.yaml.diagnostics import format_problem
 
-__all__ = ["Options", "Promheal", "build"]
+__all__ = ["Options", "Promheal", "build", "refuse_broken"]
 
 log: Final = logging.getLogger("promheal")
 
 DECIDING: Final = 2
 """Threads beyond those that can act, so that deciding and verifying never wait for an action."""
+
+
+def refuse_broken(options: Options) -> None:
+    """Raise ConfigError when the configuration cannot be used."""
+    load(options.config_file, discover(), options.environ)
 
 
 def build(options: Options, *, patient: bool = False) -> Promheal:

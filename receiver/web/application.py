@@ -8,9 +8,7 @@ from pathlib import Path
 from time import monotonic, sleep
 from typing import Any, Final, NamedTuple
 
-from receiver.actions import discover
-from receiver.app import Options, Promheal, build
-from receiver.config.files import load
+from receiver.app import Options, Promheal, build, refuse_broken
 from receiver.errors import AwayError, ConfigError
 from receiver.journal import prepare_journal
 from receiver.reporting.metrics import CODES
@@ -67,7 +65,7 @@ def run(
     systemd = taken(VARIABLES)
     taken(_PREFIX)
     # A broken file fails before anything is started, with exit code 2.
-    load(options.config_file, discover(), options.environ)
+    refuse_broken(options)
     if not _prepared(options.storage_url) and not (options.receives and options.works):
         raise ConfigError(
             f"--storage.url {options.storage_url}: with a file one process does it all; several "
