@@ -21,6 +21,7 @@ import pytest
 import receiver.process
 from receiver.errors import ActionError
 from receiver.process import Finished, run, spawn_detached, supervise, supervision
+from receiver.process.launching import LAUNCHING, Launching
 from tests.figures import Record
 
 ROOT = Path(receiver.process.__file__).parents[1]
@@ -61,6 +62,10 @@ time.sleep(1000)
 """
 
 
+def _supervises(cmdline: bytes) -> bool:
+    return cmdline.endswith((b"/supervise.py\0", b"/launcher.py\0"))
+
+
 class Marked:
     """Finds what a test started by a variable that only its processes have."""
 
@@ -89,9 +94,31 @@ class Marked:
         for pid in self.survivors():
             with suppress(OSError):
                 parent = int(stat(pid)[1])
-                if b"supervise.py" in Path(f"/proc/{parent}/cmdline").read_bytes():
+                if _supervises(Path(f"/proc/{parent}/cmdline").read_bytes()):
                     return parent
         return None
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _launcher() -> Iterator[None]:
+    LAUNCHING.start()
+    yield
+    assert LAUNCHING.counts == (0, 0)
+    LAUNCHING.stop()
+
+
+@pytest.fixture(params=["launched", "direct"])
+def launched(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> bool:
+    """Whether the launcher starts what the test runs: without one everything holds too."""
+    if request.param == "direct":
+        monkeypatch.setattr(supervision, "LAUNCHING", Launching())
+    return bool(request.param == "launched")
+
+
+def promheal(script: str, *, launched: bool) -> list[str]:
+    """Return the argv of a process of its own that runs something."""
+    start = "from receiver.process.launching import LAUNCHING; LAUNCHING.start()\n"
+    return [sys.executable, "-c", start * launched + script]
 
 
 @pytest.fixture
@@ -153,6 +180,7 @@ def test_a_program_gets_its_argv_untouched() -> None:
     assert finished.output == f"{words!a}\n"
 
 
+@pytest.mark.usefixtures("launched")
 def test_nothing_of_our_environment_is_inherited(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("SECRET", "x")
     monkeypatch.setenv("LD_LIBRARY_PATH", "/nowhere")
@@ -167,6 +195,7 @@ def test_nothing_of_our_environment_is_inherited(monkeypatch: pytest.MonkeyPatch
     ]
 
 
+@pytest.mark.usefixtures("launched")
 def test_descriptors_signals_and_session_are_clean(tmp_path: Path) -> None:
     script = """
 import os
@@ -224,7 +253,9 @@ def test_the_output_may_be_left_out_altogether(limit: int) -> None:
     assert "bytes left out" in finished.output
 
 
-def test_a_gibibyte_of_output_costs_little_memory(record_property: Record) -> None:
+def test_a_gibibyte_of_output_costs_little_memory(
+    record_property: Record, *, launched: bool
+) -> None:
     script = """
 import resource
 from receiver.process import run
@@ -236,7 +267,7 @@ finished = run(["head", "-c", "1G", "/dev/zero"], timeout=60)
 print(finished.ok, peak() - before, finished.output.split("\\n")[1])
 """
     done = subprocess.run(
-        [sys.executable, "-c", script], cwd=ROOT, capture_output=True, text=True, check=True
+        promheal(script, launched=launched), cwd=ROOT, capture_output=True, text=True, check=True
     )
 
     ok, kibibytes, line = done.stdout.strip().split(" ", 2)
@@ -308,6 +339,7 @@ def test_a_stopped_program_is_woken_to_hear_that_it_shall_end() -> None:
     assert finished.output == "bye\n"
 
 
+@pytest.mark.usefixtures("launched")
 def test_what_is_left_over_is_killed(marked: Marked) -> None:
     script = "(trap '' TERM; setsid sleep 1000) & sleep 1000 & exit 4"
 
@@ -320,6 +352,7 @@ def test_what_is_left_over_is_killed(marked: Marked) -> None:
     assert finished.seconds < 2.5
 
 
+@pytest.mark.usefixtures("launched")
 def test_a_daemon_may_be_left_and_may_go_on_printing(marked: Marked) -> None:
     script = "(while :; do echo alive; sleep 0.02; done) & echo started"
 
@@ -363,12 +396,14 @@ def test_what_may_be_left_does_not_survive_the_deadline(marked: Marked) -> None:
 
 
 @pytest.mark.parametrize("leftovers", ["kill", "leave"])
-def test_our_own_death_kills_the_whole_tree(leftovers: str, marked: Marked) -> None:
+def test_our_own_death_kills_the_whole_tree(
+    leftovers: str, marked: Marked, *, launched: bool
+) -> None:
     script = (
         "from receiver.process import run; "
         f"run({[*MAIN, DOUBLE_FORK]}, timeout=1000, env={marked.env}, leftovers={leftovers!r})"
     )
-    with subprocess.Popen([sys.executable, "-c", script], cwd=ROOT) as ours:
+    with subprocess.Popen(promheal(script, launched=launched), cwd=ROOT) as ours:
         assert wait_until(lambda: len(marked.survivors()) >= 2, 5)
         supervisor = marked.supervisor()
         ours.kill()
@@ -378,12 +413,12 @@ def test_our_own_death_kills_the_whole_tree(leftovers: str, marked: Marked) -> N
     assert wait_until(lambda: not lives(supervisor), 2)
 
 
-def test_the_deadline_holds_while_we_are_frozen(marked: Marked) -> None:
+def test_the_deadline_holds_while_we_are_frozen(marked: Marked, *, launched: bool) -> None:
     script = (
         "from receiver.process import run; "
         f"run(['sh', '-c', 'setsid sleep 1000 & sleep 1000'], timeout=1, env={marked.env})"
     )
-    with subprocess.Popen([sys.executable, "-c", script], cwd=ROOT) as ours:
+    with subprocess.Popen(promheal(script, launched=launched), cwd=ROOT) as ours:
         assert wait_until(lambda: len(marked.survivors()) >= 2, 5)
         os.kill(ours.pid, signal.SIGSTOP)
         try:
@@ -393,12 +428,12 @@ def test_the_deadline_holds_while_we_are_frozen(marked: Marked) -> None:
 
 
 def test_the_main_process_dies_with_its_supervisor_even_while_we_are_frozen(
-    marked: Marked,
+    marked: Marked, *, launched: bool
 ) -> None:
     script = (
         f"from receiver.process import run; run(['sleep', '1000'], timeout=1000, env={marked.env})"
     )
-    with subprocess.Popen([sys.executable, "-c", script], cwd=ROOT) as ours:
+    with subprocess.Popen(promheal(script, launched=launched), cwd=ROOT) as ours:
         assert wait_until(marked.supervisor, 5)
         supervisor = marked.supervisor()
         assert supervisor is not None
@@ -421,6 +456,7 @@ def test_children_are_found_with_and_without_the_help_of_the_kernel() -> None:
             two.kill()
 
 
+@pytest.mark.usefixtures("launched")
 @pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGSTOP])
 def test_the_loss_of_the_supervisor_is_an_error_and_leaves_no_group(
     number: signal.Signals, marked: Marked, monkeypatch: pytest.MonkeyPatch
@@ -442,6 +478,7 @@ def test_the_loss_of_the_supervisor_is_an_error_and_leaves_no_group(
     assert wait_until(lambda: not marked.survivors(), 1)
 
 
+@pytest.mark.usefixtures("launched")
 def test_a_supervisor_that_is_told_to_end_takes_all_with_it(marked: Marked) -> None:
     with ThreadPoolExecutor() as pool:
         future = pool.submit(run, ["sleep", "1000"], timeout=1000, env=marked.env)
@@ -555,6 +592,7 @@ def test_a_program_is_looked_for_in_the_path_of_its_own_environment(tmp_path: Pa
     assert run(["hello"], timeout=10, env={"PATH": path}).output == "hello\n"
 
 
+@pytest.mark.usefixtures("launched")
 def test_many_threads_at_once_do_not_mix() -> None:
     open_before = open_descriptors()
     barrier = threading.Barrier(16)
@@ -601,6 +639,7 @@ def readers(pid: int) -> set[int]:
     return found - {pid}
 
 
+@pytest.mark.usefixtures("launched")
 def test_a_detached_daemon_is_nobodys_child_and_what_it_prints_is_read(
     marked: Marked, tmp_path: Path
 ) -> None:
@@ -627,13 +666,13 @@ def test_a_detached_daemon_is_nobodys_child_and_what_it_prints_is_read(
     assert wait_until(lambda: not Path(f"/proc/{reader}").exists(), 5), "it ends with its daemon"
 
 
-def test_a_detached_daemon_outlives_us(marked: Marked) -> None:
+def test_a_detached_daemon_outlives_us(marked: Marked, *, launched: bool) -> None:
     script = (
         "import os; from receiver.process import spawn_detached; "
         f"daemon = spawn_detached(['sleep', '1000'], env={marked.env}); daemon.__enter__(); "
         "os.kill(os.getpid(), 9)"
     )
-    subprocess.run([sys.executable, "-c", script], cwd=ROOT, check=False)
+    subprocess.run(promheal(script, launched=launched), cwd=ROOT, check=False)
 
     time.sleep(0.3)
     assert len(marked.survivors()) == 1

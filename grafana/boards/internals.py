@@ -294,6 +294,17 @@ def make() -> Json:
                     width=12,
                     height=5,
                 ),
+                lines(
+                    "Launcher",
+                    "How often the launcher of programs had ended or did not answer, and programs "
+                    "that were started without it.",
+                    "cpm",
+                    Query(per_minute("promheal_launcher_failures_total"), "failures"),
+                    Query(per_minute("promheal_direct_starts_total"), "started without it"),
+                    bars=True,
+                    colours={"failures": "red", "started without it": "orange"},
+                    width=8,
+                ),
             ),
             row(
                 "The journal",

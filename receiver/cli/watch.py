@@ -25,6 +25,7 @@ from receiver.policy.alert import Alert, Quarantined
 from receiver.policy.duration import format_duration
 from receiver.policy.run import State
 from receiver.policy.target import Key
+from receiver.process.launching import LAUNCHING
 
 log: Final = logging.getLogger("promheal.watch")
 
@@ -61,6 +62,7 @@ def command(
         passes.acting_service(config_file, storage_url, dry_run=dry_run) as service,
     ):
         if not dry_run:
+            LAUNCHING.start()  # unlike `once`, which acts too seldom for it to gain anything
             _show(passes.carry(service, _under_way(service), ending), output)
         watch = _Watch(service, file, max_age, dry_run=dry_run, ending=ending)
         while not ending.is_set():

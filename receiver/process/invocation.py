@@ -46,6 +46,8 @@ class Invocation:
         """Return why the supervisor could not start it, and what to do."""
         reason = os.strerror(number)
         path = "/" in self.argv[0]
+        if step == "fork":
+            return f"cannot start {self.name}: {reason}{_limit(number)}"
         if step == "cwd":
             return (
                 f"cannot start {self.name} in the directory {self.cwd!r}: {reason}; "
@@ -67,6 +69,29 @@ class Invocation:
             case _:
                 remedy = "start it by hand to see more"
         return f"cannot start {self.name}: {reason}; {remedy}"
+
+    def unsupervised(self, error: OSError) -> str:
+        """Return why no supervisor could be started for it, and what to do."""
+        return (
+            f"cannot start {self.name}: its supervisor does not start: {error.strerror or error}"
+            f"{_limit(error.errno)}"
+        )
+
+
+def _limit(number: int | None) -> str:
+    """Return the remedy, where the kernel refuses another process."""
+    match number:
+        case errno.EAGAIN:
+            return (
+                "; raise the limit of processes: TasksMax= of the unit, pids.max of the container, "
+                "or `ulimit -u` of the user"
+            )
+        case errno.ENOMEM:
+            return "; free memory, or raise the limit: MemoryMax= of the unit, or the container's"
+        case errno.EMFILE:
+            return "; raise the limit of open files: LimitNOFILE= of the unit, or `ulimit -n`"
+        case _:
+            return ""
 
 
 def _shortened(text: str) -> str:

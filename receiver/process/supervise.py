@@ -1,8 +1,9 @@
 """A program of its own: runs one argv and lets nothing of it survive its deadline.
 
-`receiver.process` starts it by path with `python -I -S`, so it imports nothing of the receiver and
-little else: its start-up is part of every action. Descriptor 0 is a socket to the receiver; 1 and 2
-are the pipe for the output. It reads one order (see `Order`) and answers with JSON lines:
+The launcher forks it; without one `receiver.process` starts it by path with `python -I -S`. So it
+imports nothing of the receiver and little else: what it imports is in each of them. Descriptor 0 is
+a socket to the receiver; 1 and 2 are the pipe for the output. It reads one order (see `Order`)
+and answers with JSON lines:
 
     {"started": 4242}
     {"exit": 0, "signal": null, "timed_out": false, "cancelled": false, "killed": 0,
@@ -24,10 +25,14 @@ from __future__ import annotations
 import ctypes
 import os
 import select
-import signal
 import time
-from collections.abc import Callable, Iterator
-from contextlib import suppress
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    import signal
+    from collections.abc import Callable, Iterator
+else:
+    import _signal as signal  # what `signal` adds, enumerations, is a fifth of our memory
 
 GRACE = 1.0
 """Seconds between the SIGTERM and the SIGKILL."""
@@ -40,6 +45,18 @@ _PR_SET_PDEATHSIG = 1  # linux/prctl.h
 _PR_SET_CHILD_SUBREAPER = 36
 _WALL = 0x40000000  # linux/wait.h: also children that do not announce their end by SIGCHLD
 _POLL_MAX = 3600.0  # seconds; poll(2) counts milliseconds in an int
+
+
+class suppress:  # noqa: N801
+    """contextlib's, which imports more than all that is used here."""
+
+    def __init__(self, *kinds: type[Exception]) -> None:
+        self._kinds = kinds
+
+    def __enter__(self) -> None: ...
+
+    def __exit__(self, kind: type[BaseException] | None, *_: object) -> bool:
+        return kind is not None and issubclass(kind, self._kinds)
 
 
 class Order:
@@ -55,7 +72,7 @@ class Order:
         """`kill` or `leave` what lives when the main process ended in time; `detach` at once."""
         self.timeout = float(timeout)  # seconds
         self.output = int(output)
-        """Our descriptor of the reading end of the output, for `leave` and `detach`; else -1."""
+        """Our descriptor of the reading end of the output; of use for `leave` and `detach`."""
         self.cwd = cwd
         self.argv = rest[: int(count)]
         pairs = (entry.partition(b"=") for entry in rest[int(count) :])
@@ -117,8 +134,10 @@ def _detach(order: Order) -> int:
 def _supervise(order: Order) -> int:
     wake = _wake_on_signals()
     _prctl(_PR_SET_CHILD_SUBREAPER, 1)
-    if order.output >= 0:
+    if order.leftovers == b"leave":
         os.set_inheritable(order.output, False)
+    else:
+        os.close(order.output)
     deadline = time.monotonic() + order.timeout
     pid = _start(order)
     _report(f'{{"started": {pid}}}')
@@ -141,7 +160,7 @@ def _supervise(order: Order) -> int:
         f'"timed_out": {str(timed_out).lower()}, "cancelled": {str(cancelled).lower()}, '
         f'"killed": {len(family.signalled)}, "unkillable": {sorted(family.unkillable)}}}'
     )
-    if order.leftovers == b"leave" and family.reap() and order.output >= 0:
+    if order.leftovers == b"leave" and family.reap():
         _keep_draining(order.output, family)
     return 0
 

@@ -1,31 +1,28 @@
-"""How is the supervisor of one argv started, and what does it answer?
+"""What is the supervisor of one argv told, and what does it answer?
 
-The supervisor is a program of its own, `receiver.process.supervise`: it enforces the deadline also
+The supervisor is a process of its own, `receiver.process.supervise`: it enforces the deadline also
 when promheal is killed.
 """
 
 from __future__ import annotations
 
 import fcntl
-import io
 import os
 import selectors
 import signal
 import socket
-import subprocess
-import sys
 import time
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack, contextmanager, suppress
-from pathlib import Path
+from contextlib import contextmanager, suppress
 from typing import Final
 
 import msgspec
 
 from receiver.errors import ActionError
 from receiver.process.invocation import Invocation
+from receiver.process.launching import LAUNCHING
+from receiver.process.started import StartedSupervisor
 
-_SUPERVISE: Final = str(Path(__file__).with_name("supervise.py").resolve())
 _START_LIMIT: Final = 30.0  # seconds for the supervisor to come up, on a machine in trouble
 END_LIMIT: Final = 10.0
 """Seconds that it may take beyond the deadline: its grace and kill loop."""
@@ -82,19 +79,15 @@ class Supervision:
     def __init__(
         self,
         invocation: Invocation,
-        popen: subprocess.Popen[bytes],
-        channel: socket.socket,
-        reader: io.FileIO,
+        started: StartedSupervisor,
         output: Output,
     ) -> None:
         self._invocation = invocation
-        self._popen = popen
-        self._channel = channel
-        self._reader = reader
+        self._channel, self._reader, _, self._process = started
         self._output = output
         self._selector = selectors.DefaultSelector()
-        self._selector.register(channel, selectors.EVENT_READ)
-        self._selector.register(reader, selectors.EVENT_READ)
+        self._selector.register(self._channel, selectors.EVENT_READ)
+        self._selector.register(self._reader, selectors.EVENT_READ)
         self._lines = b""
         self._main: int | None = None
         """The main process, while its group is ours to kill."""
@@ -112,6 +105,7 @@ class Supervision:
         if report.error is not None:
             raise ActionError(self._invocation.refusal(report.error, report.errno))
         assert report.started is not None
+        LAUNCHING.ask_ahead()
         return report.started
 
     def finished(self, pid: int, timeout: float, cancelled: Callable[[], bool] | None) -> _Report:
@@ -128,13 +122,13 @@ class Supervision:
         return self._output.text()
 
     def close(self) -> None:
-        """Let it end, with everything that it still runs, and take its exit status."""
+        """Let it end, with everything that it still runs, and see it end."""
         self._selector.close()
         self._channel.close()
-        try:
-            self._popen.wait(END_LIMIT)
-        except subprocess.TimeoutExpired:
+        if not self._process.ended(END_LIMIT):
             self._kill()
+        self._process.close()
+        self._reader.close()
 
     def _next(self, limit: float, cancelled: Callable[[], bool] | None) -> _Report:
         """Return its next line; until then take output. *limit* is on the monotonic clock."""
@@ -194,15 +188,14 @@ class Supervision:
         self._kill()
         self._drain()
         return ActionError(
-            f"the supervisor of {self._invocation.name} {what} "
-            f"(its end: {self._popen.returncode}); "
+            f"the supervisor of {self._invocation.name} {what}; "
             "the process group was killed, and what had left it may still run",
             output=self._output.text(),
         )
 
     def _kill(self) -> None:
-        self._popen.kill()
-        self._popen.wait()
+        self._process.kill()
+        self._process.ended(None)
         if self._main is not None:
             # The main process died with its supervisor, but not its children. Its pid stays taken
             # as long as its group has a member.
@@ -215,36 +208,15 @@ def supervised(
     invocation: Invocation, *, leftovers: str, timeout: float, output: Output
 ) -> Iterator[Supervision]:
     """Start a supervisor. However the block is left, it and all below it have ended after it."""
-    with ExitStack() as stack:
-        try:
-            # All of them close-on-exec: an end that strayed into another thread's child would
-            # hide our death.
-            channel, theirs = map(stack.enter_context, socket.socketpair())
-            reader, writer = (
-                stack.enter_context(io.FileIO(end, mode))
-                for end, mode in zip(os.pipe2(os.O_CLOEXEC), "rw", strict=True)
-            )
-            os.set_blocking(reader.fileno(), False)
-            lent = [reader.fileno()] if leftovers != "kill" else []
-            popen = subprocess.Popen(  # noqa: S603 - a program of our own
-                [sys.executable, "-I", "-S", _SUPERVISE],
-                stdin=theirs.fileno(),
-                stdout=writer.fileno(),
-                stderr=writer.fileno(),
-                pass_fds=lent,
-                start_new_session=True,
-                env={},
-                cwd="/",
-            )
-        except OSError as error:
-            raise ActionError(
-                f"cannot start {invocation.name}: its supervisor does not start: {error}"
-            ) from error
-        supervision = Supervision(invocation, popen, channel, reader, output)
-        stack.callback(supervision.close)
-        theirs.close()
-        writer.close()
+    try:
+        started = LAUNCHING.supervisor()
+    except OSError as error:
+        raise ActionError(invocation.unsupervised(error)) from error
+    supervision = Supervision(invocation, started, output)
+    try:
         supervision.send(
-            invocation.encode(leftovers=leftovers, timeout=timeout, output=lent[0] if lent else -1)
+            invocation.encode(leftovers=leftovers, timeout=timeout, output=started.lent)
         )
         yield supervision
+    finally:
+        supervision.close()

@@ -73,6 +73,10 @@ class Texts:
         return text
 
 
+def counter(name: str, text: str, value: float) -> Family:
+    return Family(name=f"promheal_{name}", help=text, kind="counter", rows=[((), value)])
+
+
 def gauge(name: str, text: str, value: float) -> Family:
     return gauges(name, text, [], [((), value)])
 

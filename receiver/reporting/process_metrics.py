@@ -9,7 +9,8 @@ from math import nan
 
 from receiver.journal import JournalState
 from receiver.policy.strategy import Mode
-from receiver.reporting.families import Family, gauge, gauges
+from receiver.process.launching import LAUNCHING
+from receiver.reporting.families import Family, counter, gauge, gauges
 from receiver.reporting.present import Present
 from receiver.reporting.reach import UPSTREAMS
 
@@ -77,6 +78,17 @@ def of_process(present: Present, *, readable: bool) -> Iterator[Family]:
         "backup_interval_seconds",
         "Age from which on another backup is made; NaN where none are wanted.",
         nan if backup is None else backup.every,
+    )
+    launcher = LAUNCHING.counts
+    yield counter(
+        "launcher_failures",
+        "How often the launcher of programs had ended, or did not answer.",
+        launcher.failures,
+    )
+    yield counter(
+        "direct_starts",
+        "Programs that were started without the launcher, since it failed too often.",
+        launcher.direct,
     )
     yield gauge("acting", "1 in a process that decides and acts.", present.acting)
     yield gauge(

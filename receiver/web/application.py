@@ -11,6 +11,7 @@ from typing import Any, Final, NamedTuple
 from receiver.app import Options, Promheal, build, refuse_broken
 from receiver.errors import AwayError, ConfigError
 from receiver.journal import prepare_journal
+from receiver.process.launching import LAUNCHING
 from receiver.reporting.metrics import CODES
 from receiver.settings.environment import taken
 from receiver.web.access.auth import AuthMiddleware
@@ -148,6 +149,7 @@ class Application:
         self._trusted, self._prefix = proxied
         self._served = PrefixMiddleware(self._auth, self._prefix, self._auth.added_headers)
         try:
+            LAUNCHING.start()  # after gunicorn has set our limits, and before anything acts
             self._service.start()
         except BaseException:
             self._service.close(timeout=0)  # or what has been started would keep the process
@@ -218,3 +220,4 @@ class Application:
     def close(self) -> None:
         self._systemd.close()
         self._service.close(timeout=SHUTDOWN - 5)
+        LAUNCHING.stop()
