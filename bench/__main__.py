@@ -7,7 +7,7 @@ from importlib import import_module
 
 NAMES = (
     "performance", "latency", "path", "acceptance", "curves", "before", "scale", "capacity",
-    "damage", "history", "imports", "memory", "restart", "series", "trouble", "workers",
+    "damage", "history", "imports", "memory", "restart", "series", "starts", "trouble", "workers",
 )  # fmt: skip
 
 name, arguments = NAMES[0], sys.argv[1:]
