@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import random
+import re
 import signal
 import subprocess
 import sys
@@ -124,6 +125,18 @@ def test_neither_the_launcher_nor_who_waits_has_anything_of_promheal(
         signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGUSR2})
         signal.signal(signal.SIGUSR1, previous)
         started.stop()
+
+
+def test_nothing_else_starts_processes() -> None:
+    starts = re.compile(r"\b(subprocess|multiprocessing|os\.(fork|exec|popen|posix_spawn|system))")
+    found = {
+        path.name
+        for path in PROCESS.parent.rglob("*.py")
+        if starts.search(re.sub(r'"""[\s\S]*?"""|#.*', "", path.read_text()))
+    }
+
+    # The arbiter becomes its caretaker, a program in its own place, and no child.
+    assert found == {"arbiter.py", "launcher.py", "launching.py", "started.py", "supervise.py"}
 
 
 def test_it_imports_little() -> None:

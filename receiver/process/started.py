@@ -39,6 +39,11 @@ class StartedSupervisor(NamedTuple):
     """The supervisor's descriptor of the same, to go on reading when we have hung up."""
     process: SupervisorProcess
 
+    def close(self) -> None:
+        self.channel.close()
+        self.reader.close()
+        self.process.close()
+
 
 class Ends(NamedTuple):
     """A stream socket and a pipe: our ends, and what the supervisor gets."""

@@ -13,7 +13,7 @@ import signal
 import socket
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
+from contextlib import ExitStack, contextmanager, suppress
 from typing import Final
 
 import msgspec
@@ -127,8 +127,6 @@ class Supervision:
         self._channel.close()
         if not self._process.ended(END_LIMIT):
             self._kill()
-        self._process.close()
-        self._reader.close()
 
     def _next(self, limit: float, cancelled: Callable[[], bool] | None) -> _Report:
         """Return its next line; until then take output. *limit* is on the monotonic clock."""
@@ -208,15 +206,15 @@ def supervised(
     invocation: Invocation, *, leftovers: str, timeout: float, output: Output
 ) -> Iterator[Supervision]:
     """Start a supervisor. However the block is left, it and all below it have ended after it."""
-    try:
-        started = LAUNCHING.supervisor()
-    except OSError as error:
-        raise ActionError(invocation.unsupervised(error)) from error
-    supervision = Supervision(invocation, started, output)
-    try:
+    with ExitStack() as stack:
+        try:
+            started = LAUNCHING.supervisor()
+            stack.callback(started.close)
+            supervision = Supervision(invocation, started, output)
+        except OSError as error:
+            raise ActionError(invocation.unsupervised(error)) from error
+        stack.callback(supervision.close)
         supervision.send(
             invocation.encode(leftovers=leftovers, timeout=timeout, output=started.lent)
         )
         yield supervision
-    finally:
-        supervision.close()
