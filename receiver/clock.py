@@ -36,6 +36,16 @@ def uptime() -> float:
     return time.clock_gettime(time.CLOCK_BOOTTIME)
 
 
+class VirtualClock:
+    """Stands still until somebody moves it."""
+
+    def __init__(self, now: float) -> None:
+        self.now = now
+
+    def __call__(self) -> float:
+        return self.now
+
+
 class LateClock:
     """Starts as the wall clock, and is replaced once the journal's clock is known."""
 

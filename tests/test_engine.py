@@ -8,12 +8,13 @@ from collections.abc import Callable, Iterator
 
 import pytest
 
-from receiver.clock import steady_clock
-from receiver.engine import Consider, Engine, embedded
+from receiver.clock import Clock, VirtualClock, steady_clock
+from receiver.engine import Consider, Engine, embedded, virtual
 from receiver.engine import postgres as on_postgres
 from receiver.engine.embedded import EmbeddedEngine
 from receiver.engine.postgres import PostgresEngine
 from receiver.engine.timers import Timers
+from receiver.engine.virtual import Occupied, VirtualEngine
 from receiver.errors import JournalError
 from receiver.journal.postgres import PostgresJournal
 from receiver.policy.role import EVERYWHERE, At, HandOver, Next, Rest
@@ -23,9 +24,15 @@ Start = Callable[[Consider, int], Engine]
 
 
 class Considered:
-    """What `consider` was called with, and what it does."""
+    """What `consider` was called with, and what it does; in virtual time, if there is a `virtual`.
+
+    There it occupies its target where another one's thread would sleep.
+    """
 
     def __init__(self) -> None:
+        self.virtual: VirtualEngine | None = None
+        self.clock: Clock = steady_clock()
+        self.occupied: set[Key] = set()
         self.calls: list[Key] = []
         self.times: list[float] = []
         self.now: dict[str, int] = {}
@@ -38,20 +45,39 @@ class Considered:
         self.gate.set()
 
     def __call__(self, key: Key) -> Next:
-        with self.lock:
-            self.calls.append(key)
-            self.times.append(time.monotonic())
-            self.now[key[1]] = self.now.get(key[1], 0) + 1
-            if self.now[key[1]] > 1:
-                self.overlaps.append(key[1])
-            self.most = max(self.most, sum(self.now.values()))
-        self.gate.wait(20)
-        time.sleep(self.seconds)
+        if key not in self.occupied:
+            with self.lock:
+                self.calls.append(key)
+                self.times.append(self.clock())
+                self.now[key[1]] = self.now.get(key[1], 0) + 1
+                if self.now[key[1]] > 1:
+                    self.overlaps.append(key[1])
+                self.most = max(self.most, sum(self.now.values()))
+        self.take_time(key)
         with self.lock:
             self.now[key[1]] -= 1
         return self.again.pop(key, Rest())
 
+    def take_time(self, key: Key) -> None:
+        if self.virtual is None:
+            self.gate.wait(20)
+            time.sleep(self.seconds)
+        elif not self.gate.is_set() or (self.seconds and key not in self.occupied):
+            self.occupied.add(key)
+            raise Occupied(self.clock() + (self.seconds or 0.01))
+        self.occupied.discard(key)
+
+    def let_pass(self, seconds: float) -> None:
+        if self.virtual is None:
+            time.sleep(seconds)
+        else:
+            self.virtual.run(self.clock() + seconds)
+
     def wait_for(self, count: int) -> None:
+        if self.virtual is not None:
+            for _ in range(2_000):
+                if len(self.calls) < count:
+                    self.let_pass(0.01)
         deadline = time.monotonic() + 20
         while len(self.calls) < count and time.monotonic() < deadline:
             time.sleep(0.002)
@@ -68,7 +94,10 @@ def considered() -> Considered:
     return Considered()
 
 
-@pytest.fixture(params=["embedded", "postgres"])
+THREADED = ["embedded", "postgres"]
+
+
+@pytest.fixture(params=[*THREADED, "virtual"])
 def start(request: pytest.FixtureRequest, considered: Considered) -> Iterator[Start]:
     """Starts an engine with so many threads."""
     engines: list[Engine] = []
@@ -79,6 +108,9 @@ def start(request: pytest.FixtureRequest, considered: Considered) -> Iterator[St
         engine: Engine
         if request.param == "embedded":
             engine = embedded_engine(threads)
+        elif request.param == "virtual":
+            considered.clock = VirtualClock(1_800_000_000.0)
+            engine = considered.virtual = VirtualEngine(considered.clock)
         else:
             journal = PostgresJournal(request.getfixturevalue("database"))
             journals.append(journal)
@@ -118,7 +150,7 @@ def test_many_wakes_before_it_is_looked_at_are_one(engine: Engine, considered: C
     considered.gate.set()
 
     considered.wait_for(2)
-    time.sleep(0.1)
+    considered.let_pass(0.1)
     assert considered.calls == [("s", "t")] * 2, "once more, for what came meanwhile"
 
 
@@ -134,6 +166,7 @@ def test_one_target_is_considered_by_one_thread_at_a_time_in_the_order_of_wakes(
     assert [key[0] for key in considered.calls] == [f"s{number}" for number in range(20)]
 
 
+@pytest.mark.parametrize("start", THREADED, indirect=True)
 def test_different_targets_are_considered_in_parallel_by_no_more_than_its_threads(
     engine: Engine, considered: Considered
 ) -> None:
@@ -159,21 +192,20 @@ def test_a_target_that_is_stuck_holds_up_no_other(engine: Engine, considered: Co
 
 
 def test_a_timer_is_kept_and_the_earliest_counts(engine: Engine, considered: Considered) -> None:
-    clock = steady_clock()
-    start = time.monotonic()
-    engine.wake(Key("s", "t"), clock() + 60)
-    engine.wake(Key("s", "t"), clock() + 0.2)
-    engine.wake(Key("s", "t"), clock() + 30)
+    start = considered.clock()
+    engine.wake(Key("s", "t"), start + 60)
+    engine.wake(Key("s", "t"), start + 0.2)
+    engine.wake(Key("s", "t"), start + 30)
 
     considered.wait_for(1)
     assert considered.times[0] - start >= 0.2
-    time.sleep(0.1)
+    considered.let_pass(0.1)
     assert len(considered.calls) == 1
 
 
 def test_what_it_returns_is_when_it_is_called_again(engine: Engine, considered: Considered) -> None:
-    asked = time.monotonic()
-    considered.again[Key("s", "t")] = At(steady_clock()() + 0.3)
+    asked = considered.clock()
+    considered.again[Key("s", "t")] = At(asked + 0.3)
     engine.wake(Key("s", "t"))
 
     considered.wait_for(2)
@@ -181,8 +213,10 @@ def test_what_it_returns_is_when_it_is_called_again(engine: Engine, considered: 
     assert considered.times[1] - asked >= 0.25
 
 
-def test_an_error_is_not_the_end(start: Start, monkeypatch: pytest.MonkeyPatch) -> None:
-    for engine in (embedded, on_postgres):
+def test_an_error_is_not_the_end(
+    start: Start, considered: Considered, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for engine in (embedded, on_postgres, virtual):
         assert engine.RETRY > 1, "in earnest it takes its time"
         monkeypatch.setattr(engine, "RETRY", 0.05)
     calls: list[Key] = []
@@ -197,6 +231,7 @@ def test_an_error_is_not_the_end(start: Start, monkeypatch: pytest.MonkeyPatch) 
 
     one = start(consider, 1)
     one.wake(Key("s", "t"))
+    considered.let_pass(0.2)
 
     assert done.wait(10)
     assert one.alive
@@ -204,9 +239,12 @@ def test_an_error_is_not_the_end(start: Start, monkeypatch: pytest.MonkeyPatch) 
 
 
 def test_a_journal_that_cannot_store_is_no_fault_of_promheal(
-    start: Start, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+    start: Start,
+    considered: Considered,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
 ) -> None:
-    for engine in (embedded, on_postgres):
+    for engine in (embedded, on_postgres, virtual):
         monkeypatch.setattr(engine, "RETRY", 0.05)
     done = threading.Event()
     calls: list[Key] = []
@@ -221,6 +259,7 @@ def test_a_journal_that_cannot_store_is_no_fault_of_promheal(
     one = start(consider, 1)
     with caplog.at_level("WARNING", logger="promheal.engine"):
         one.wake(Key("s", "t"))
+        considered.let_pass(0.2)
         assert done.wait(10)
 
     (line,) = caplog.records
@@ -247,6 +286,7 @@ def test_what_another_process_must_look_at_is_not_asked_for_in_a_circle(
     assert engine.stop(5)
 
 
+@pytest.mark.parametrize("start", THREADED, indirect=True)
 def test_stopping_waits_for_what_runs_and_begins_nothing_new(
     start: Start, considered: Considered
 ) -> None:
@@ -276,7 +316,7 @@ def test_what_is_brought_up_all_together_need_not_wait_for_its_time(
     engine: Engine, considered: Considered
 ) -> None:
     for number in range(10):
-        engine.wake(Key("s", f"t{number}"), steady_clock()() + 600)
+        engine.wake(Key("s", f"t{number}"), considered.clock() + 600)
 
     engine.wake_all([Key("s", f"t{number}") for number in range(10)])
 
@@ -310,6 +350,7 @@ def test_an_idle_engine_does_not_run(considered: Considered) -> None:
     assert engine.stop(10)
 
 
+@pytest.mark.parametrize("start", THREADED, indirect=True)
 def test_what_no_thread_can_be_started_for_is_considered_later(
     considered: Considered, monkeypatch: pytest.MonkeyPatch, start: Start
 ) -> None:
@@ -332,3 +373,71 @@ def test_what_no_thread_can_be_started_for_is_considered_later(
     monkeypatch.setattr(threading.Thread, "start", begin)
     considered.wait_for(2)
     assert engine.trouble == ""
+
+
+# -- in virtual time
+
+
+@pytest.fixture
+def stepped(considered: Considered) -> VirtualEngine:
+    considered.clock = clock = VirtualClock(0.0)
+    considered.virtual = VirtualEngine(clock)
+    considered.virtual.start(considered)
+    return considered.virtual
+
+
+def test_a_month_takes_as_long_as_what_happens_in_it(
+    stepped: VirtualEngine, considered: Considered
+) -> None:
+    stepped.wake(Key("s", "t"), 86_400.0)
+    before = time.monotonic()
+
+    stepped.run(30 * 86_400.0)
+
+    assert considered.times == [86_400.0]
+    assert considered.clock() == 30 * 86_400.0
+    assert time.monotonic() - before < 1
+
+
+def test_of_what_is_due_together_what_was_set_first_comes_first(
+    stepped: VirtualEngine, considered: Considered
+) -> None:
+    said: list[str] = []
+    stepped.wake(Key("b", "one"), 5.0)
+    stepped.wake(Key("a", "two"), 5.0)
+    stepped.call(5.0, lambda: said.append(f"after {len(considered.calls)}"))
+
+    stepped.run(5.0)
+
+    assert considered.calls == [("b", "one"), ("a", "two")]
+    assert said == ["after 0"], "what is called comes before what is considered"
+
+
+def test_what_is_in_hand_is_considered_by_nobody_else(
+    stepped: VirtualEngine, considered: Considered
+) -> None:
+    considered.seconds = 20.0
+    stepped.wake(Key("first", "t"))
+    stepped.wake(Key("second", "t"), 5.0)
+    stepped.wake(Key("other", "u"), 6.0)
+
+    stepped.run(100.0)
+
+    assert considered.overlaps == []
+    assert list(zip(considered.calls, considered.times, strict=True)) == [
+        (("first", "t"), 0.0),
+        (("other", "u"), 6.0),
+        (("second", "t"), 20.0),
+    ]
+
+
+def test_once_it_is_stopped_its_time_stands_still(
+    stepped: VirtualEngine, considered: Considered
+) -> None:
+    stepped.call(5.0, lambda: stepped.stop(0))
+    stepped.wake(Key("s", "t"), 5.0)
+
+    stepped.run(10.0)
+
+    assert considered.calls == []
+    assert considered.clock() == 5.0

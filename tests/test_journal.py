@@ -21,6 +21,7 @@ from hypothesis import strategies as st
 
 from receiver.errors import ConfigError, JournalError
 from receiver.journal import Admission, Admitted, Episode, Journal, Transaction, Want, open_journal
+from receiver.journal.memory import MemoryJournal
 from receiver.journal.migrate import scripts
 from receiver.journal.queries import queries
 from receiver.journal.sqlite_file import APPLICATION_ID
@@ -60,12 +61,15 @@ SEEDS = scaled(20, 100)
 KEY = Key("latency", 'service="checkout"')
 
 
-@pytest.fixture(params=["sqlite", "postgres"])
+@pytest.fixture(params=["sqlite", "memory", "postgres"])
 def journal(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Journal]:
-    url = f"sqlite:///{tmp_path}/journal.db"
-    if request.param == "postgres":
-        url = request.getfixturevalue("database")
-    opened = open_journal(url)
+    opened: Journal
+    if request.param == "memory":
+        opened = MemoryJournal()
+    elif request.param == "sqlite":
+        opened = open_journal(f"sqlite:///{tmp_path}/journal.db")
+    else:
+        opened = open_journal(request.getfixturevalue("database"))
     yield opened
     opened.close()
 
@@ -687,6 +691,7 @@ def test_a_piece_that_fails_takes_nothing_with_it(journal: Journal) -> None:
     assert totals["heals", ("s", "healed")] == 4
 
 
+@pytest.mark.parametrize("journal", ["sqlite", "postgres"], indirect=True)
 def test_reading_sees_one_moment(journal: Journal) -> None:
     def look(t: Transaction) -> tuple[int, int]:
         before = len(t.open_episodes(limit=9))
@@ -731,6 +736,23 @@ def test_totals_and_times_survive(tmp_path: Path) -> None:
     assert second.read(lambda t: t.stats()).totals == {("heals", ("s", "healed")): 3}
     assert second.read(lambda t: t.newest()) == NOW
     second.close()
+
+
+# -- in memory
+
+
+def test_work_within_work_is_refused_and_not_waited_for() -> None:
+    journal = MemoryJournal()
+
+    with pytest.raises(AssertionError, match="nothing but its transaction"):
+        journal.read(lambda _: journal.atomically(lambda t: t.count("heals", "s", "healed")))
+
+    journal.atomically(lambda t: t.count("heals", "s", "healed", by=2))
+    assert journal.read(lambda t: t.stats()).totals == {("heals", ("s", "healed")): 2}
+    journal.close()
+    with pytest.raises(JournalError, match="closed"):
+        journal.read(lambda t: t.stats())
+    assert not journal.alive
 
 
 # -- SQLite

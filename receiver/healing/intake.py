@@ -265,7 +265,8 @@ class _Recording:
             arrived = arrived_test(self._tests[-1], self._intake.clock(), notification.receiver)
             self._intake.last_test = arrived
             log.info("a test alert arrived", extra={"id": arrived.id, "receiver": arrived.receiver})
-        for key in keys_of(wants) | admitted.released:
+        # In an order, so that what happens in virtual time can be repeated.
+        for key in sorted(keys_of(wants) | admitted.released):
             self._intake.wake(key)
         self._intake.tell_aside(notification)
         if notification.truncated:

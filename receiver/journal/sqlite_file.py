@@ -83,7 +83,7 @@ class SqliteFile:
         if whole and tables:
             check(self.writer, self.path)
         self.writer.execute("pragma journal_mode = wal")
-        _migrate(self.writer, known, version)
+        migrate(self.writer, known, version)
         found = _generation(self.writer)
         if found is not None and self.objection is None:
             self._catch_up(found)
@@ -245,7 +245,7 @@ def _generation(connection: sqlite3.Connection) -> Marker | None:
     return Marker(journal=row[0], checkpoint=row[1]) if row else None
 
 
-def _migrate(connection: sqlite3.Connection, known: list[str], version: int) -> None:
+def migrate(connection: sqlite3.Connection, known: list[str], version: int) -> None:
     """Apply the migrations that are missing, each in one transaction with its number."""
     for number, script in enumerate(known[version:], version + 1):
         connection.executescript(

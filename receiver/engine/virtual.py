@@ -1,0 +1,147 @@
+"""The carrier in virtual time: one thread, one heap of times, and a clock that it moves itself.
+
+Nothing happens between two times, so a month passes in as long as what happens in it takes. Of what
+is due at the same time, what was set first comes first: a run of it can be repeated exactly.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections import deque
+from collections.abc import Callable, Iterable
+from functools import partial
+from typing import Final
+
+from receiver.clock import VirtualClock
+from receiver.engine import Consider
+from receiver.engine.embedded import RETRY
+from receiver.engine.timers import TimerHeap
+from receiver.errors import JournalError
+from receiver.policy.role import At, HandOver, Next, Rest
+from receiver.policy.target import Key
+
+log: Final = logging.getLogger("promheal.engine")
+
+
+class Occupied(BaseException):
+    """Raised through `consider`: its target is in hand until a time, when it is called again."""
+
+    def __init__(self, until: float) -> None:
+        super().__init__(until)
+        self.until = until
+
+
+class VirtualEngine:
+    """As the embedded engine, but that `run` is what makes time pass."""
+
+    def __init__(self, clock: VirtualClock) -> None:
+        self._clock = clock
+        self._consider: Consider | None = None
+        self._heap = TimerHeap()
+        self._ready: deque[Key] = deque()
+        self._lines: dict[str, deque[Key]] = {}  # by target in hand: the keys that wait for it
+        self._waiting: set[Key] = set()  # keys that are ready or in a line
+        self._calls = 0  # that were set by `call`; each has a name of its own
+        self._stopping = False
+
+    def start(self, consider: Consider) -> None:
+        self._consider = consider
+
+    def wake(self, key: Key, at: float | None = None) -> None:
+        if self._stopping or self._consider is None:
+            return  # the start considers everything
+        if at is None or at <= self._clock.now:
+            self._heap.cancel(key)
+            self._enter(key)
+            return
+        before = self._heap.at(key)
+        if before is None or at < before:
+            self._heap.set(key, at, partial(self._enter, key))
+
+    def wake_all(self, keys: Iterable[Key], *, idle: bool = False) -> None:  # noqa: ARG002  it costs nothing
+        for key in keys:
+            self.wake(key)
+
+    def call(self, at: float, what: Callable[[], object]) -> None:
+        """Have *what* called at *at*, before the keys that are due then."""
+        self._calls += 1
+        self._heap.set(self._calls, at, what)
+
+    def run(self, until: float) -> None:
+        """Let time pass until *until*, with all that is due by then; the clock stands there then.
+
+        Returns early, with the clock where it is, when it is stopped by what it calls.
+        """
+        while self._go_on():
+            earliest = self._heap.earliest()
+            if earliest is None or earliest > until:
+                self._clock.now = max(self._clock.now, until)
+                return
+            self._clock.now = max(self._clock.now, earliest)
+            while (ring := self._heap.pop(self._clock.now)) is not None:
+                ring()
+
+    def _go_on(self) -> bool:
+        """Consider what is ready; False when it was stopped."""
+        while self._ready and not self._stopping:
+            self._work(self._ready.popleft())
+        return not self._stopping
+
+    def stop(self, timeout: float) -> bool:  # noqa: ARG002  nothing runs beside the caller
+        self._stopping = True
+        return True
+
+    @property
+    def alive(self) -> bool:
+        return True
+
+    @property
+    def trouble(self) -> str:
+        return ""
+
+    @property
+    def length(self) -> int:
+        return len(self._waiting)
+
+    def _enter(self, key: Key) -> None:
+        if key in self._waiting:
+            return
+        self._waiting.add(key)
+        line = self._lines.get(key.target)
+        if line is not None:
+            line.append(key)
+            return
+        self._lines[key.target] = deque()
+        self._ready.append(key)
+
+    def _leave(self, key: Key) -> None:
+        line = self._lines[key.target]
+        if line:
+            self._ready.append(line.popleft())
+        else:
+            del self._lines[key.target]
+
+    def _work(self, key: Key) -> None:
+        assert self._consider is not None
+        self._waiting.discard(key)
+        again: Next
+        try:
+            again = self._consider(key)
+        except Occupied as occupied:
+            self.call(occupied.until, partial(self._work, key))
+            return
+        except JournalError as error:
+            log.warning("considering %s on %s is put off: %s", *key, error)
+            again = At(self._clock.now + RETRY)
+        except Exception:
+            log.exception("considering %s on %s failed; again in %g s", *key, RETRY)
+            again = At(self._clock.now + RETRY)
+        self._leave(key)
+        match again:
+            case At(time):
+                self.wake(key, time)
+            case HandOver(runs_on):
+                log.warning("%s on %s is left to %s, which is not here", *key, runs_on)
+                self.wake(key, self._clock.now + RETRY)
+            case Rest():
+                pass

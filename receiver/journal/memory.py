@@ -1,0 +1,99 @@
+"""A journal that is forgotten: SQLite in memory, for simulations.
+
+The same transactions, SQL and schema as in a file; no writer thread, and nothing is durable.
+"""
+
+from __future__ import annotations
+
+import sqlite3
+import threading
+from collections.abc import Callable
+from pathlib import Path
+from typing import Final, TypeVar
+
+from receiver.errors import JournalError
+from receiver.journal import Journal
+from receiver.journal.group import CannotStore
+from receiver.journal.migrate import scripts
+from receiver.journal.sqlite_file import explained, migrate
+from receiver.journal.sqlite_transaction import SqliteTransaction
+from receiver.journal.stored import Stored, not_stored
+
+T = TypeVar("T")
+
+_NOWHERE: Final = Path(":memory:")
+
+
+class MemoryJournal(Journal):
+    """Each piece of work is its own transaction, and is done by the thread that brings it.
+
+    So none may be brought while one is done, not even to be read beside it.
+    """
+
+    def __init__(self) -> None:
+        connection = sqlite3.connect(
+            _NOWHERE, isolation_level=None, check_same_thread=False, cached_statements=256
+        )
+        connection.row_factory = sqlite3.Row
+        connection.execute("pragma foreign_keys = on")
+        migrate(connection, scripts("sqlite"), 0)
+        self._transaction = SqliteTransaction(connection, _NOWHERE)
+        self._one_at_a_time = threading.RLock()
+        self._closed = False
+
+    @property
+    def alive(self) -> bool:
+        return not self._closed
+
+    def atomically(self, work: Callable[[SqliteTransaction], T]) -> T:
+        transaction = self._transaction
+        with self._one_at_a_time:
+            connection = self._begin("begin immediate")
+            try:
+                value = work(transaction)
+                transaction.keep_counts()
+                transaction.write_counts()
+                connection.execute("commit")
+            except BaseException as error:
+                transaction.forget_group()
+                connection.rollback()
+                if isinstance(error, CannotStore):
+                    raise JournalError(str(error)) from error
+                raise
+        return value
+
+    def submit(
+        self, work: Callable[[SqliteTransaction], T], done: Callable[[Stored[T]], None]
+    ) -> None:
+        if self._closed:
+            raise JournalError("the journal is closed")
+        try:
+            stored = Stored(self.atomically(work))
+        except BaseException as error:  # noqa: BLE001  it is raised where the value is asked for
+            stored = not_stored(error)
+        done(stored)
+
+    def read(self, work: Callable[[SqliteTransaction], T]) -> T:
+        with self._one_at_a_time, explained(_NOWHERE):
+            connection = self._begin("begin")
+            try:
+                return work(self._transaction)
+            finally:
+                connection.rollback()
+
+    def acquire(self) -> bool:
+        return True
+
+    def close(self) -> None:
+        with self._one_at_a_time:
+            if not self._closed:
+                self._closed = True
+                self._transaction.connection.close()
+
+    def _begin(self, command: str) -> sqlite3.Connection:
+        if self._closed:
+            raise JournalError("the journal is closed")
+        connection = self._transaction.connection
+        assert not connection.in_transaction, "work touches nothing but its transaction"
+        connection.execute(command)
+        return connection
