@@ -13,7 +13,7 @@ from receiver.engine import Consider, Engine, embedded, virtual
 from receiver.engine import postgres as on_postgres
 from receiver.engine.embedded import EmbeddedEngine
 from receiver.engine.postgres import PostgresEngine
-from receiver.engine.timers import Timers
+from receiver.engine.timers import TimerHeap, Timers
 from receiver.engine.virtual import Occupied, VirtualEngine
 from receiver.errors import JournalError
 from receiver.journal.postgres import PostgresJournal
@@ -379,9 +379,14 @@ def test_what_no_thread_can_be_started_for_is_considered_later(
 
 
 @pytest.fixture
-def stepped(considered: Considered) -> VirtualEngine:
+def heap() -> TimerHeap:
+    return TimerHeap()
+
+
+@pytest.fixture
+def stepped(considered: Considered, heap: TimerHeap) -> VirtualEngine:
     considered.clock = clock = VirtualClock(0.0)
-    considered.virtual = VirtualEngine(clock)
+    considered.virtual = VirtualEngine(clock, heap)
     considered.virtual.start(considered)
     return considered.virtual
 
@@ -400,17 +405,17 @@ def test_a_month_takes_as_long_as_what_happens_in_it(
 
 
 def test_of_what_is_due_together_what_was_set_first_comes_first(
-    stepped: VirtualEngine, considered: Considered
+    stepped: VirtualEngine, heap: TimerHeap, considered: Considered
 ) -> None:
     said: list[str] = []
     stepped.wake(Key("b", "one"), 5.0)
     stepped.wake(Key("a", "two"), 5.0)
-    stepped.call(5.0, lambda: said.append(f"after {len(considered.calls)}"))
+    heap.set("other", 5.0, lambda: said.append(f"after {len(considered.calls)}"))
 
     stepped.run(5.0)
 
     assert considered.calls == [("b", "one"), ("a", "two")]
-    assert said == ["after 0"], "what is called comes before what is considered"
+    assert said == ["after 0"], "what others have set comes before what is considered"
 
 
 def test_what_is_in_hand_is_considered_by_nobody_else(
@@ -431,13 +436,21 @@ def test_what_is_in_hand_is_considered_by_nobody_else(
     ]
 
 
-def test_once_it_is_stopped_its_time_stands_still(
-    stepped: VirtualEngine, considered: Considered
+def test_once_it_is_stopped_its_time_stands_still_and_the_next_one_goes_on(
+    stepped: VirtualEngine, heap: TimerHeap, considered: Considered
 ) -> None:
-    stepped.call(5.0, lambda: stepped.stop(0))
+    said: list[float] = []
+    heap.set("kill", 5.0, lambda: stepped.stop(0))
+    heap.set("world", 8.0, lambda: said.append(considered.clock()))
     stepped.wake(Key("s", "t"), 5.0)
+    stepped.wake(Key("s", "u"), 6.0)
 
     stepped.run(10.0)
+    assert (considered.calls, considered.clock()) == ([], 5.0)
 
-    assert considered.calls == []
-    assert considered.clock() == 5.0
+    following = VirtualEngine(VirtualClock(5.0), heap)
+    following.start(considered)
+    following.wake(Key("s", "t"), 7.0)
+    following.run(10.0)
+    assert considered.calls == [("s", "t")], "what the first one meant to consider has gone with it"
+    assert len(said) == 1

@@ -112,6 +112,14 @@ class Action:
         """Do it. Raises ActionError when it failed."""
         raise NotImplementedError
 
+    def rehearse(self, params: Any, context: Context) -> dict[str, Any] | Later:
+        """Return what `run` would, as far as that is known without touching anything.
+
+        A simulation asks it: whether there is nothing to do, or only time is missing.
+        """
+        del params, context
+        return {}
+
     def undoable(self, params: Any) -> bool:
         """Whether `rollback` can undo it."""
         del params

@@ -63,11 +63,14 @@ class RestartIfCritical(RestartService):
 
     name = "restart_if_critical"
 
-    def run(self, params: RestartParams, context: Context) -> dict[str, Any]:
+    def rehearse(self, params: RestartParams, context: Context) -> dict[str, Any]:  # noqa: ARG002
         severity = context.alert.get("labels", {}).get("severity", "")
         if severity != "critical":
             return {"skipped": f"severity is {severity[:100]!r}, not 'critical'"}
-        return super().run(params, context)
+        return {}
+
+    def run(self, params: RestartParams, context: Context) -> dict[str, Any]:
+        return self.rehearse(params, context) or super().run(params, context)
 
 
 def _wait_healthy(name: str, health: Health, deadline: float) -> dict[str, Any]:

@@ -29,8 +29,11 @@ class Wait(Action):
     def idempotent(self, params: WaitParams) -> bool:  # noqa: ARG002
         return True
 
-    def run(self, params: WaitParams, context: Context) -> dict[str, Any] | Later:
+    def rehearse(self, params: WaitParams, context: Context) -> dict[str, Any] | Later:
         until = context.started_at + params.duration
         if context.now < until:
             return Later(until)
         return {"waited": params.duration}
+
+    def run(self, params: WaitParams, context: Context) -> dict[str, Any] | Later:
+        return self.rehearse(params, context)

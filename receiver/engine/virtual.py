@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import logging
 from collections import deque
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from functools import partial
 from typing import Final
 
@@ -32,16 +32,19 @@ class Occupied(BaseException):
 
 
 class VirtualEngine:
-    """As the embedded engine, but that `run` is what makes time pass."""
+    """As the embedded engine, but that `run` is what makes time pass.
 
-    def __init__(self, clock: VirtualClock) -> None:
+    *heap* may hold timers of others too, which `run` rings as well: the world goes on when the
+    engine of one process has been stopped and that of the next one runs.
+    """
+
+    def __init__(self, clock: VirtualClock, heap: TimerHeap | None = None) -> None:
         self._clock = clock
         self._consider: Consider | None = None
-        self._heap = TimerHeap()
+        self._heap = TimerHeap() if heap is None else heap
         self._ready: deque[Key] = deque()
         self._lines: dict[str, deque[Key]] = {}  # by target in hand: the keys that wait for it
         self._waiting: set[Key] = set()  # keys that are ready or in a line
-        self._calls = 0  # that were set by `call`; each has a name of its own
         self._stopping = False
 
     def start(self, consider: Consider) -> None:
@@ -51,21 +54,16 @@ class VirtualEngine:
         if self._stopping or self._consider is None:
             return  # the start considers everything
         if at is None or at <= self._clock.now:
-            self._heap.cancel(key)
+            self._heap.cancel((self, key))
             self._enter(key)
             return
-        before = self._heap.at(key)
+        before = self._heap.at((self, key))
         if before is None or at < before:
-            self._heap.set(key, at, partial(self._enter, key))
+            self._heap.set((self, key), at, partial(self._enter, key))
 
     def wake_all(self, keys: Iterable[Key], *, idle: bool = False) -> None:  # noqa: ARG002  it costs nothing
         for key in keys:
             self.wake(key)
-
-    def call(self, at: float, what: Callable[[], object]) -> None:
-        """Have *what* called at *at*, before the keys that are due then."""
-        self._calls += 1
-        self._heap.set(self._calls, at, what)
 
     def run(self, until: float) -> None:
         """Let time pass until *until*, with all that is due by then; the clock stands there then.
@@ -104,7 +102,7 @@ class VirtualEngine:
         return len(self._waiting)
 
     def _enter(self, key: Key) -> None:
-        if key in self._waiting:
+        if key in self._waiting or self._stopping:
             return
         self._waiting.add(key)
         line = self._lines.get(key.target)
@@ -123,12 +121,14 @@ class VirtualEngine:
 
     def _work(self, key: Key) -> None:
         assert self._consider is not None
+        if self._stopping:
+            return
         self._waiting.discard(key)
         again: Next
         try:
             again = self._consider(key)
         except Occupied as occupied:
-            self.call(occupied.until, partial(self._work, key))
+            self._heap.set((self, key.target), occupied.until, partial(self._work, key))
             return
         except JournalError as error:
             log.warning("considering %s on %s is put off: %s", *key, error)

@@ -33,16 +33,20 @@ def assemble(
     ended: Callable[[Run], None] = lambda _: None,
     would_have: WouldHave = lambda *_: None,
     asked: Callable[[], None] = lambda: None,
+    make_steps: Callable[..., Steps] = Steps,
 ) -> tuple[Reconciler, Control]:
     """Return the parts of one process.
 
     *ended* is called with each run that has ended here, *asked* when a run waits for a person's
-    approval, and *would_have* for each alert that a server with --dry-run would have acted on.
+    approval, and *would_have* for each alert that a server with --dry-run would have acted on. A
+    simulation has steps of its own, by *make_steps*.
     """
     aftermath = Aftermath(
         journal=journal, metrics=metrics, clock=clock, config=config, wake=wake, ended=ended
     )
-    steps = Steps(journal=journal, actions=actions, metrics=metrics, clock=clock, config=config)
+    steps = make_steps(
+        journal=journal, actions=actions, metrics=metrics, clock=clock, config=config
+    )
     healing = Healing(
         journal=journal,
         steps=steps,

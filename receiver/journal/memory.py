@@ -30,14 +30,15 @@ class MemoryJournal(Journal):
     So none may be brought while one is done, not even to be read beside it.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, *, has_worker: Callable[[str], bool] = lambda _: False) -> None:
+        """*has_worker*: whether a worker for a host or label lives."""
         connection = sqlite3.connect(
             _NOWHERE, isolation_level=None, check_same_thread=False, cached_statements=256
         )
         connection.row_factory = sqlite3.Row
         connection.execute("pragma foreign_keys = on")
         migrate(connection, scripts("sqlite"), 0)
-        self._transaction = SqliteTransaction(connection, _NOWHERE)
+        self._transaction = _MemoryTransaction(connection, has_worker)
         self._one_at_a_time = threading.RLock()
         self._closed = False
 
@@ -97,3 +98,12 @@ class MemoryJournal(Journal):
         assert not connection.in_transaction, "work touches nothing but its transaction"
         connection.execute(command)
         return connection
+
+
+class _MemoryTransaction(SqliteTransaction):
+    def __init__(self, connection: sqlite3.Connection, has_worker: Callable[[str], bool]) -> None:
+        super().__init__(connection, _NOWHERE)
+        self._has_worker = has_worker
+
+    def has_worker(self, name: str) -> bool:
+        return self._has_worker(name)

@@ -1,0 +1,135 @@
+"""The whole of it: a world by a script, and a promheal in it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Final
+
+import msgspec
+
+from receiver.actions import Actions, Context
+from receiver.clock import VirtualClock
+from receiver.config.files import LoadedConfig
+from receiver.config.in_force import Config
+from receiver.engine.timers import TimerHeap
+from receiver.journal.memory import MemoryJournal
+from receiver.policy.alert import Notification
+from receiver.simulation.actions import Call, Killed, Stage
+from receiver.simulation.course import AlertCourse
+from receiver.simulation.notifier import Group
+from receiver.simulation.process import Process
+from receiver.simulation.script import Script, ScriptedAlert
+from receiver.simulation.upstream import Upstream
+
+LONGEST: Final = 366 * 86_400.0
+"""Seconds that a world may last."""
+
+
+class VirtualWorld:
+    """Stands at *start*, seconds since the epoch; `run` lets time pass."""
+
+    def __init__(
+        self, loaded: LoadedConfig, script: Script, *, actions: Actions, start: float
+    ) -> None:
+        """*actions* are the real ones, which are simulated."""
+        self.start = start
+        self.loaded = loaded
+        self.clock = VirtualClock(start)
+        self._heap = TimerHeap()
+        self.hosts_away: set[str] = set()
+        """Hosts and labels without a living worker."""
+        self.journal = MemoryJournal(has_worker=lambda name: name not in self.hosts_away)
+        self.upstream = Upstream(script, loaded.settings, self.clock, start)
+        self.stage = Stage(script.actions, self.clock, self._done)
+        self._actions = actions
+        self._config = Config(
+            settings=loaded.settings,
+            strategies=loaded.strategies,
+            inventory=loaded.inventory,
+            verifier=self.upstream,
+            hash=loaded.hash,
+            silenced=self.upstream.silenced,
+        )
+        self._groups = [
+            Group(
+                alert, course,
+                upstream=self.upstream, clock=self.clock, start=start,
+                at=self._at, send=self._deliver,
+            )
+            for alert, course in self.upstream.alerts.values()
+        ]  # fmt: skip
+        self._healed: dict[tuple[str, int], int] = {}  # executions by action and alert
+        self.lives = 0
+        self.process = self._live()
+        for group in self._groups:
+            group.evaluate()
+        self.process.begin()
+
+    def call(self, at: float, what: Callable[[], None]) -> None:
+        """Have *what* done at *at*, before promheal does what is due then."""
+        self._at((self, object()), at, what)
+
+    def run(self, until: float) -> None:
+        """Let time pass until *until*, with all that is due by then."""
+        while self.clock.now < until or self.process.engine.length:
+            try:
+                self.process.run(until)
+            except Killed:
+                self.restart()
+
+    def restart(self) -> None:
+        """Kill -9, and the next life begins."""
+        self.process.kill()
+        self.process = self._live()
+        self.process.begin()
+
+    def alertmanager(self, *, down: bool) -> None:
+        """Let Alertmanager go, or come back: then it notifies of what it could not."""
+        self.upstream.alertmanager_down = down
+        if not down:
+            for group in self._groups:
+                group.flush()
+
+    def _live(self) -> Process:
+        self.lives += 1
+        return Process(
+            journal=self.journal,
+            clock=self.clock,
+            heap=self._heap,
+            config=lambda: self._config,
+            actions=self._actions,
+            stage=self.stage,
+            start=self.start,
+        )
+
+    def _at(self, name: object, at: float, ring: Callable[[], None]) -> None:
+        self._heap.set(name, at, ring)
+
+    def _deliver(self, notification: Notification) -> None:
+        self.process.intake.admit(notification)
+
+    def _done(self, call: Call, context: Context) -> None:
+        """An action has succeeded: end the alerts of its target that it heals."""
+        labels = context.target_labels.items()
+        for number, (alert, course) in enumerate(self.upstream.alerts.values()):
+            if not labels <= alert.labels.items() or not self._heals(call, alert, course, number):
+                continue
+            self._groups[number].changed()
+
+    def _heals(self, call: Call, alert: ScriptedAlert, course: AlertCourse, number: int) -> bool:
+        mine = [one for one in alert.heals if one.action == call.action]
+        if not mine:
+            return False
+        key = (call.action, number)
+        self._healed[key] = self._healed.get(key, 0) + 1
+        for one in mine:
+            if one.nth in {None, self._healed[key]}:
+                course.heal(self.clock() - self.start + one.after, one.lasts)
+        return True
+
+
+def with_settings(loaded: LoadedConfig, **changes: object) -> LoadedConfig:
+    """Return a configuration with other settings."""
+    return msgspec.structs.replace(
+        loaded, settings=msgspec.structs.replace(loaded.settings, **changes)
+    )
