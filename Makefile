@@ -134,6 +134,8 @@ full-disk: develop upstreams ## Full, read-only and cut-off journals under load,
 window-sweep: develop upstreams ## 40 heals of a rule that looks back 5m, scraped each 5s; some 12 minutes
 	WINDOW=300 SCRAPE=5 $(BIN)/python -m pytest --quiet tests/acceptance/test_windows_live.py
 
+SHIPPED := configs/tests/*.yml receiver/demo/tests.yml deploy/tests/*.yml
+
 check: develop upstreams ## Lint, types, layers, formats, generated files, shipped configuration
 	$(BIN)/ruff check
 	$(BIN)/ruff format --check
@@ -141,6 +143,7 @@ check: develop upstreams ## Lint, types, layers, formats, generated files, shipp
 	$(BIN)/lint-imports
 	$(BIN)/python -m bench.house >/dev/null
 	$(BIN)/promheal check --config.file configs/promheal.yml
+	$(BIN)/promheal test $(SHIPPED)
 	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict --quiet
 	$(BIN)/python -m pytest --quiet tests/test_docs.py tests/test_schemas.py tests/test_reference.py tests/test_deploy.py \
 	  tests/test_dashboards.py tests/test_dashboard_types.py
@@ -196,6 +199,7 @@ lock: $(VENV)/developed ## Choose the newest versions again, with their hashes
 
 generate: $(VENV)/developed ## Write the generated files anew
 	$(BIN)/python -m receiver.config.schemas docs/schemas
+	$(BIN)/python -m receiver.testing.schema docs/schemas
 	$(BIN)/python -m receiver.config.reference docs/reference
 	$(BIN)/python -m grafana
 	$(BIN)/python -m deploy.generate

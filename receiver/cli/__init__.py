@@ -33,6 +33,7 @@ COMMANDS: Final = {
     "doctor": "Ask everything that it names whether it will work.",
     "once": "Take alerts from a file through the whole way, once.",
     "watch": "The same again and again, whenever the file has news.",
+    "test": "Try the strategies in virtual time, by test files.",
     "explain": "Show why something was decided, or what is said to the alerts of a file.",
     "status": "Show how a running server is.",
     "alerts": "List what fires, with the strategies that match.",

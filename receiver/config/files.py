@@ -92,7 +92,7 @@ def load(
     settings = _with_flags(settings, local, outside, environ)
 
     inventory = Inventory(
-        _read_services(services_tree, services_file.report, managers),
+        read_services(services_tree, services_file.report, managers),
         settings.http.allow if settings else (),
         tuple(settings.notify.channels) if settings else (),
     )
@@ -281,7 +281,7 @@ def _service_keys(managers: tuple[tuple[str, type[msgspec.Struct]], ...]) -> dic
     return Readers(_read_literal, own).keys(Service, omit=("name",))
 
 
-def _read_services(
+def read_services(
     tree: Node | None, report: Report, managers: Mapping[str, type[msgspec.Struct]]
 ) -> dict[str, Service]:
     keys, found = service_keys(managers), {}

@@ -58,6 +58,16 @@ def schemas(
     }
 
 
+def file_schema(
+    title: str, cls: type[msgspec.Struct], own: Mapping[type, Schema] | None = None
+) -> Schema:
+    """Return the schema of a file that *cls* describes; *own* are those of types it cannot say."""
+    given: dict[type, Callable[[_Schemas], Schema]] = {}
+    for part, schema in (own or {}).items():
+        given[part] = lambda _, schema=schema: schema  # type: ignore[misc]
+    return _file(title, _Schemas(given).struct(cls))
+
+
 def render_schema(schema: Schema) -> str:
     """Return the text of a schema's file."""
     return json.dumps(schema, indent=2, ensure_ascii=False) + "\n"

@@ -21,7 +21,7 @@ from receiver.redaction import forms, redact
 _KEPT: Final = 1 << 16
 """Rows whose text before the value is kept: more than 1,000 strategies have."""
 _IN_QUOTES: Final = re.compile(r'"(?:[^"\\]|\\.)*"')
-_SUFFIXES: Final = {"counter": "_total", "gauge": "", "info": "_info"}
+SUFFIXES: Final = {"counter": "_total", "gauge": "", "info": "_info"}
 
 Rows = Iterable[tuple[tuple[str, ...], float]]
 """Values of the labels, and the number."""
@@ -36,7 +36,7 @@ class Family(msgspec.Struct, frozen=True, kw_only=True):
     rows: list[tuple[tuple[str, ...], float]]
 
     def text(self, *, openmetrics: bool) -> str:
-        sample = self.name + _SUFFIXES[self.kind]
+        sample = self.name + SUFFIXES[self.kind]
         # Both formats are written alike but for the heads.
         name = self.name if openmetrics else sample
         kind = "gauge" if self.kind == "info" and not openmetrics else self.kind

@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable
 from typing import Final
-
-import msgspec
 
 from receiver.actions import Actions, Context
 from receiver.clock import VirtualClock
@@ -21,8 +20,7 @@ from receiver.simulation.process import Process
 from receiver.simulation.script import Script, ScriptedAlert
 from receiver.simulation.upstream import Upstream
 
-LONGEST: Final = 366 * 86_400.0
-"""Seconds that a world may last."""
+log: Final = logging.getLogger("promheal.simulation")
 
 
 class VirtualWorld:
@@ -41,7 +39,7 @@ class VirtualWorld:
         self.journal = MemoryJournal(has_worker=lambda name: name not in self.hosts_away)
         self.upstream = Upstream(script, loaded.settings, self.clock, start)
         self.stage = Stage(script.actions, self.clock, self._done)
-        self._actions = actions
+        self.actions = actions
         self._config = Config(
             settings=loaded.settings,
             strategies=loaded.strategies,
@@ -79,6 +77,7 @@ class VirtualWorld:
 
     def restart(self) -> None:
         """Kill -9, and the next life begins."""
+        log.info("killed, and started again")
         self.process.kill()
         self.process = self._live()
         self.process.begin()
@@ -97,7 +96,7 @@ class VirtualWorld:
             clock=self.clock,
             heap=self._heap,
             config=lambda: self._config,
-            actions=self._actions,
+            actions=self.actions,
             stage=self.stage,
             start=self.start,
         )
@@ -106,6 +105,8 @@ class VirtualWorld:
         self._heap.set(name, at, ring)
 
     def _deliver(self, notification: Notification) -> None:
+        for alert in notification.alerts:
+            log.info("notified", extra={"status": str(alert.status), "labels": alert.labels})
         self.process.intake.admit(notification)
 
     def _done(self, call: Call, context: Context) -> None:
@@ -126,10 +127,3 @@ class VirtualWorld:
             if one.nth in {None, self._healed[key]}:
                 course.heal(self.clock() - self.start + one.after, one.lasts)
         return True
-
-
-def with_settings(loaded: LoadedConfig, **changes: object) -> LoadedConfig:
-    """Return a configuration with other settings."""
-    return msgspec.structs.replace(
-        loaded, settings=msgspec.structs.replace(loaded.settings, **changes)
-    )

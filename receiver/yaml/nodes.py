@@ -113,10 +113,11 @@ def read_file(path: Path, report: Report) -> tuple[bytes, str] | None:
     return raw, text
 
 
-def parse(text: str, report: Report) -> Node | None:
+def parse(text: str, report: Report, *, behind: bool = False) -> Node | None:
     """Return the document of *text*, or None when there is none. Problems go to *report*.
 
-    A syntax error ends parsing; any other problem is reported, and parsing goes on.
+    A syntax error ends parsing; any other problem is reported, and parsing goes on. *behind*: there
+    may be another document before it, which is somebody else's and is not read.
     """
     forbidden = _FORBIDDEN.search(text)
     if forbidden:
@@ -124,7 +125,8 @@ def parse(text: str, report: Report) -> Node | None:
         report.add(f"U+{ord(forbidden[0]):04X} may not stand in YAML; remove it", line, column)
         return None
     try:
-        return _build(yaml.parse(text, Loader=_LOADER), report)
+        events = yaml.parse(text, Loader=_LOADER)
+        return _build(_behind(events) if behind else events, report)
     except yaml.MarkedYAMLError as error:
         context = f"{error.context}: " if error.context else ""
         line, column = place = _begin(error, report)
@@ -192,6 +194,20 @@ def _build(events: Iterator[Any], report: Report) -> Node | None:
             case _:
                 pass
     return root.children[0] if root.children else None
+
+
+def _behind(events: Iterator[Any]) -> Iterator[Any]:
+    """Yield the events from the second document on; of one document alone, all."""
+    first: list[Any] = []
+    documents = 0
+    for event in events:
+        documents += isinstance(event, yaml.DocumentStartEvent)
+        if documents < 2:
+            first.append(event)
+        else:
+            yield event
+    if documents < 2:
+        yield from first
 
 
 def _scalar(event: Any) -> Scalar:
