@@ -157,7 +157,7 @@ PIP_AUDIT := 2.10.1
 house: $(VENV)/developed ## Measure the packages: rooms, arrows, layers, sizes, names that stand in two files
 	$(BIN)/python -m bench.house
 
-bench: develop ## Measure beside Flask and webhook (ARGS=latency, path, acceptance: a part; ARGS=curves: more of everything; ARGS=scale: SQLite and PostgreSQL; ARGS=capacity: a plan; ARGS=history: many runs; ARGS=series: many strategies; ARGS=starts: starting programs; ARGS=restart: many alerts fire at the start; ARGS=memory, imports: at rest; ARGS=trouble: cores and memory full; ARGS='before CLONE': a change; ARGS=workers: its worker class)
+bench: develop ## Measure beside Flask and webhook (ARGS=NAME measures something else: CONTRIBUTING.md lists the names)
 	$(BIN)/python -m bench $(ARGS)
 
 damage: $(VENV)/developed ## Damage copies of a journal at random, and count what the check at the start finds

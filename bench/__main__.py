@@ -7,7 +7,8 @@ from importlib import import_module
 
 NAMES = (
     "performance", "latency", "path", "acceptance", "curves", "before", "scale", "capacity",
-    "damage", "history", "imports", "memory", "restart", "series", "starts", "trouble", "workers",
+    "damage", "history", "imports", "memory", "restart", "series", "starts", "trouble", "virtual",
+    "workers",
 )  # fmt: skip
 
 name, arguments = NAMES[0], sys.argv[1:]

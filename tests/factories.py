@@ -8,6 +8,7 @@ from typing import Any, ClassVar
 import msgspec
 
 from receiver.actions import Action, Actions, Context, Later
+from receiver.clock import VirtualClock
 from receiver.errors import ActionError
 from receiver.policy.alert import Alert, Notification, Status
 from receiver.policy.authority import Speaker
@@ -278,9 +279,6 @@ class ScriptedProver:
         return self.suspicion
 
 
-class FakeClock:
+class FakeClock(VirtualClock):
     def __init__(self, now: float = NOW) -> None:
-        self.now = now
-
-    def __call__(self) -> float:
-        return self.now
+        super().__init__(now)

@@ -6,20 +6,23 @@ from math import inf
 from typing import Any
 
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from receiver.actions import Actions
 from receiver.config.files import LoadedConfig
 from receiver.policy.matcher_syntax import parse_item
 from receiver.policy.run import Outcome, Run
-from receiver.policy.strategy import Mode, Strategies, Strategy
+from receiver.policy.strategy import Mode, Strategies, Strategy, Verify
 from receiver.services import Inventory
 from receiver.settings import AlertmanagerSettings, EngineSettings, PrometheusSettings, Settings
 from receiver.simulation.course import EMPTY, AlertCourse, Course, course_of
 from receiver.simulation.script import Heals, Script, ScriptedAction, ScriptedAlert
 from receiver.simulation.series import parse_series
-from receiver.simulation.upstream import Silence
+from receiver.simulation.upstream import SimulatedSilence
 from receiver.simulation.world import VirtualWorld
 from tests.factories import NOW, Spy, step, strategy
+from tests.figures import scaled
 
 START = NOW // 60 * 60
 FIRING = "0x3 1x200"
@@ -39,22 +42,23 @@ def world(
     *alerts: ScriptedAlert,
     strategies: tuple[Strategy, ...] = (),
     actions: tuple[ScriptedAction, ...] = (),
+    skips: bool = False,
     **engine: Any,
 ) -> VirtualWorld:
-    settings = Settings(
+    configured = Settings(
         prometheus=PrometheusSettings(url="http://prometheus.example"),
         alertmanager=AlertmanagerSettings(url="http://alertmanager.example"),
         engine=EngineSettings(**engine),
     )
     loaded = LoadedConfig(
-        settings=settings,
+        settings=configured,
         strategies=Strategies(strategies or (strategy(),)),
         inventory=Inventory({}),
         hash="abc",
         files=(),
     )
     script = Script(interval=15.0, alerts=alerts, actions=actions)
-    return VirtualWorld(loaded, script, actions=Actions([Spy()]), start=START)
+    return VirtualWorld(loaded, script, actions=Actions([Spy()]), start=START, skips=skips)
 
 
 def runs(of: VirtualWorld) -> list[Run]:
@@ -204,7 +208,7 @@ def test_while_prometheus_is_down_nothing_is_done_and_afterwards_it_is() -> None
 def test_a_silence_holds_back_the_notification_and_the_action() -> None:
     one = world(firing())
     matchers = parse_item('service="checkout"')
-    one.upstream.silences.append(Silence(matchers, START + 120))
+    one.upstream.silences.append(SimulatedSilence(matchers, START + 120))
 
     one.run(START + 119)
     assert one.journal.read(lambda t: t.open_episodes(limit=9)) == []
@@ -222,6 +226,40 @@ def test_alertmanager_repeats_and_says_the_end() -> None:
 
     one.run(START + 9 * 3600)
     assert one.journal.read(lambda t: t.open_episodes(limit=9)) == []
+
+
+@settings(max_examples=scaled(15, 1_000), deadline=None)
+@given(data=st.data())
+def test_leaving_out_looks_changes_no_outcome(data: st.DataObject) -> None:
+    parts = data.draw(st.lists(st.sampled_from(["0x9", "1x12", "1x40", "_x2"]), min_size=1))
+    after = data.draw(st.sampled_from([0.0, 20.0, 47.0, 200.0, 400.0]))
+    lasts = data.draw(st.sampled_from([60.0, 900.0, inf]))
+    takes = data.draw(st.sampled_from([0.0, 7.0]))
+    hold = data.draw(st.sampled_from([0.0, 45.0]))
+
+    def ended(*, skips: bool) -> list[tuple[str, Outcome | None]]:
+        one = world(
+            firing(text=" ".join(["0x3", *parts]), heals=(
+                Heals(action="spy", after=after, lasts=lasts),
+            )),
+            strategies=(strategy(verify=Verify(hold=hold)),),
+            actions=(ScriptedAction(action="spy", takes=takes),),
+            skips=skips,
+        )  # fmt: skip
+        one.run(START + 3600)
+        return [(run.target, run.outcome) for run in runs(one) if run.acted_at is not None]
+
+    assert ended(skips=True) == ended(skips=False)
+
+
+def test_between_two_changes_it_looks_once() -> None:
+    def looks(*, skips: bool) -> int:
+        one = world(firing(), skips=skips)
+        one.run(START + 400)
+        return len(one.journal.read(lambda t: t.observations(1)))
+
+    assert looks(skips=False) > 20
+    assert looks(skips=True) == 2, "the first, and that at the deadline"
 
 
 def test_the_same_world_twice_is_the_same_to_the_byte() -> None:

@@ -34,11 +34,15 @@ class Occupied(BaseException):
 class VirtualEngine:
     """As the embedded engine, but that `run` is what makes time pass.
 
-    *heap* may hold timers of others too, which `run` rings as well: the world goes on when the
-    engine of one process has been stopped and that of the next one runs.
+    *leaves_idle*: of what is brought up all together while nothing has changed, it leaves out what
+    has a time. *heap* may hold timers of others too, which `run` rings as well: the world goes on
+    when the engine of one process has been stopped and that of the next one runs.
     """
 
-    def __init__(self, clock: VirtualClock, heap: TimerHeap | None = None) -> None:
+    def __init__(
+        self, clock: VirtualClock, heap: TimerHeap | None = None, *, leaves_idle: bool = False
+    ) -> None:
+        self._leaves_idle = leaves_idle
         self._clock = clock
         self._consider: Consider | None = None
         self._heap = TimerHeap() if heap is None else heap
@@ -61,9 +65,10 @@ class VirtualEngine:
         if before is None or at < before:
             self._heap.set((self, key), at, partial(self._enter, key))
 
-    def wake_all(self, keys: Iterable[Key], *, idle: bool = False) -> None:  # noqa: ARG002  it costs nothing
+    def wake_all(self, keys: Iterable[Key], *, idle: bool = False) -> None:
         for key in keys:
-            self.wake(key)
+            if not (idle and self._leaves_idle and self._heap.at((self, key)) is not None):
+                self.wake(key)
 
     def run(self, until: float) -> None:
         """Let time pass until *until*, with all that is due by then; the clock stands there then.

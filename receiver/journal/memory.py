@@ -7,7 +7,8 @@ from __future__ import annotations
 
 import sqlite3
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Final, TypeVar
 
@@ -40,6 +41,7 @@ class MemoryJournal(Journal):
         migrate(connection, scripts("sqlite"), 0)
         self._transaction = _MemoryTransaction(connection, has_worker)
         self._one_at_a_time = threading.RLock()
+        self._busy = False
         self._closed = False
 
     @property
@@ -48,8 +50,8 @@ class MemoryJournal(Journal):
 
     def atomically(self, work: Callable[[SqliteTransaction], T]) -> T:
         transaction = self._transaction
-        with self._one_at_a_time:
-            connection = self._begin("begin immediate")
+        with self._taken() as connection:
+            connection.execute("begin immediate")
             try:
                 value = work(transaction)
                 transaction.keep_counts()
@@ -75,12 +77,8 @@ class MemoryJournal(Journal):
         done(stored)
 
     def read(self, work: Callable[[SqliteTransaction], T]) -> T:
-        with self._one_at_a_time, explained(_NOWHERE):
-            connection = self._begin("begin")
-            try:
-                return work(self._transaction)
-            finally:
-                connection.rollback()
+        with self._taken(), explained(_NOWHERE):
+            return work(self._transaction)  # nobody writes beside it, so it needs no snapshot
 
     def acquire(self) -> bool:
         return True
@@ -91,13 +89,18 @@ class MemoryJournal(Journal):
                 self._closed = True
                 self._transaction.connection.close()
 
-    def _begin(self, command: str) -> sqlite3.Connection:
-        if self._closed:
-            raise JournalError("the journal is closed")
-        connection = self._transaction.connection
-        assert not connection.in_transaction, "work touches nothing but its transaction"
-        connection.execute(command)
-        return connection
+    @contextmanager
+    def _taken(self) -> Iterator[sqlite3.Connection]:
+        """Have the connection within the block."""
+        with self._one_at_a_time:
+            if self._closed:
+                raise JournalError("the journal is closed")
+            assert not self._busy, "work touches nothing but its transaction"
+            self._busy = True
+            try:
+                yield self._transaction.connection
+            finally:
+                self._busy = False
 
 
 class _MemoryTransaction(SqliteTransaction):

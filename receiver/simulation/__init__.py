@@ -11,6 +11,7 @@ it.
     upstream.py     Prometheus and Alertmanager, as they answer
     notifier.py     Alertmanager, as it notifies
     actions.py      actions that succeed, fail and take time, and touch nothing
+    skipping.py     which looks can change nothing
     process.py      one life of a promheal, until it is killed
     world.py        all of it together
 """

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping
+from functools import cache
 from typing import Any
 
 import msgspec
@@ -23,7 +24,7 @@ class Killed(BaseException):
     """Raised through everything of a process, which is gone."""
 
 
-class Call(msgspec.Struct, frozen=True, kw_only=True):
+class ActionCall(msgspec.Struct, frozen=True, kw_only=True):
     """One execution of an action, or of its undoing."""
 
     at: float
@@ -50,18 +51,18 @@ class Stage:
         self,
         script: Iterable[ScriptedAction],
         clock: Clock,
-        done: Callable[[Call, Context], None],
+        done: Callable[[ActionCall, Context], None],
     ) -> None:
         """*done* is called with each execution that has succeeded."""
         self._script = sorted(script, key=lambda one: (one.nth is None, one.target is None))
         self.clock = clock
         self.done = done
-        self.calls: list[Call] = []
+        self.calls: list[ActionCall] = []
         self.kill_in: set[str] = set()
         """Actions of which the next one is interrupted by kill -9."""
         self._counts: Counter[tuple[str, str | None]] = Counter()
 
-    def begin(self, call: Call) -> ScriptedAction:
+    def begin(self, call: ActionCall) -> ScriptedAction:
         """Note an execution, and return what becomes of it."""
         self.calls.append(call)
         if not call.undo:
@@ -72,7 +73,7 @@ class Stage:
             raise Killed
         return self.fate(call)
 
-    def fate(self, call: Call) -> ScriptedAction:
+    def fate(self, call: ActionCall) -> ScriptedAction:
         for one in self._script:
             fits = one.action == call.action and one.target in {None, call.target}
             if fits and one.nth in {None, self._counts[one.action, one.target]}:
@@ -86,7 +87,7 @@ class SimulatedAction(Action):
     def __init__(self, real: Action, stage: Stage) -> None:
         self._real = real
         self._stage = stage
-        self._in_hand: dict[tuple[int, int], tuple[float, ScriptedAction, Call]] = {}
+        self._in_hand: dict[tuple[int, int], tuple[float, ScriptedAction, ActionCall]] = {}
         # The class variables of an action, from the one that it stands for.
         for name in ("name", "Params", "timeout", "heals"):
             setattr(self, name, getattr(real, name))
@@ -142,8 +143,8 @@ class SimulatedAction(Action):
             raise ActionError(fate.undo_fails)
         return {"simulated": True}
 
-    def _call(self, params: msgspec.Struct, context: Context, *, undo: bool) -> Call:
-        return Call(
+    def _call(self, params: msgspec.Struct, context: Context, *, undo: bool) -> ActionCall:
+        return ActionCall(
             at=self._stage.clock(),
             action=self.name,
             params=_chosen(params),
@@ -165,12 +166,14 @@ class SimulatedActions(Actions):
         return any(action.in_hand(run) for action in self._simulated)
 
 
+_fields = cache(msgspec.structs.fields)
+
+
 def _chosen(params: msgspec.Struct) -> dict[str, Any]:
-    fields = msgspec.structs.fields(type(params))
     values = msgspec.to_builtins(params)
     return {
         field.encode_name: values[field.encode_name]
-        for field in fields
+        for field in _fields(type(params))
         if getattr(params, field.name) != field.default and field.encode_name in values
     }
 

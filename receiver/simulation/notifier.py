@@ -17,7 +17,7 @@ from receiver.policy.alert import Alert, Notification, Status
 from receiver.policy.fingerprint import fingerprint
 from receiver.simulation.course import AlertCourse
 from receiver.simulation.script import ScriptedAlert
-from receiver.simulation.upstream import Upstream, fires
+from receiver.simulation.upstream import SimulatedUpstream, fires
 
 SENDER: Final = "http://alertmanager.example"
 
@@ -30,7 +30,7 @@ class Group:
         alert: ScriptedAlert,
         course: AlertCourse,
         *,
-        upstream: Upstream,
+        upstream: SimulatedUpstream,
         clock: Clock,
         start: float,
         at: Callable[[object, float, Callable[[], None]], None],

@@ -16,12 +16,14 @@ from receiver.healing.parts import assemble
 from receiver.healing.steps import Opening, Steps
 from receiver.journal import Journal
 from receiver.policy.life import Occurrence
-from receiver.policy.role import ProcessRole
+from receiver.policy.role import Next, ProcessRole
 from receiver.policy.run import Run, State
 from receiver.policy.strategy import Strategies
 from receiver.policy.target import Key
 from receiver.reporting.metrics import Metrics
 from receiver.simulation.actions import SimulatedActions, Stage
+from receiver.simulation.skipping import Skipping
+from receiver.simulation.upstream import SimulatedUpstream
 
 _NONE = Strategies(())
 
@@ -44,7 +46,7 @@ class _TimedSteps(Steps):
         return super().forward(run, resumed=resumed or self._in_hand(run.id), opening=opening)
 
 
-class Process:
+class ProcessLife:
     """What is lost at a kill -9; the journal stays, and so does the world."""
 
     def __init__(
@@ -57,14 +59,23 @@ class Process:
         actions: Actions,
         stage: Stage,
         start: float,
+        upstream: SimulatedUpstream | None = None,
     ) -> None:
-        """*start* is when the first life began: background tasks are at intervals from there."""
+        """*start* is when the first life began: background tasks are at intervals from there.
+
+        *upstream* is given where looks at it that can change nothing are skipped.
+        """
         self._journal = journal
         self._clock = clock
         self._heap = heap
         self._config = config
         self._start = start
-        self.engine = VirtualEngine(clock, heap)
+        self.engine = VirtualEngine(clock, heap, leaves_idle=upstream is not None)
+        self._skipping: Skipping | None = None
+        if upstream is not None:
+            self._skipping = Skipping(
+                journal=journal, upstream=upstream, clock=clock, wake=self.engine.wake
+            )
         simulated = SimulatedActions(actions, stage)
 
         def steps(**parts: Any) -> Steps:
@@ -95,7 +106,7 @@ class Process:
     def begin(self) -> None:
         """Start as a promheal does: match what fires anew, and take up what is under way."""
         self.intake.matching.run()
-        self.engine.start(self.reconciler.consider)
+        self.engine.start(self._consider)
         self.reconciler.resync()
         self._resync_later()
 
@@ -106,6 +117,15 @@ class Process:
     def kill(self) -> None:
         self.engine.stop(0)
         self._heap.cancel((self, "resync"))
+
+    def changed(self) -> None:
+        """An action has changed what Prometheus will say."""
+        if self._skipping is not None:
+            self._skipping.changed()
+
+    def _consider(self, key: Key) -> Next:
+        again = self.reconciler.consider(key)
+        return again if self._skipping is None else self._skipping.next(key, again)
 
     def _strategies(self) -> Strategies:
         config = self._config()

@@ -22,7 +22,7 @@ _ITEM: Final = re.compile(
 )
 
 
-class Stretch(msgspec.Struct, frozen=True):
+class SeriesPart(msgspec.Struct, frozen=True):
     """Values that follow one another, an interval apart."""
 
     number: int
@@ -35,7 +35,7 @@ class Stretch(msgspec.Struct, frozen=True):
 
 class Series(msgspec.Struct, frozen=True):
     text: str
-    stretches: tuple[Stretch, ...]
+    stretches: tuple[SeriesPart, ...]
 
     @property
     def length(self) -> int:
@@ -45,7 +45,7 @@ class Series(msgspec.Struct, frozen=True):
 
 def parse_series(text: str) -> Series:
     """Return the series that *text* describes. Raises ValueError with a remedy for none."""
-    found: list[Stretch] = []
+    found: list[SeriesPart] = []
     total = 0
     for word in text.split():
         match = _ITEM.fullmatch(word)
@@ -63,19 +63,19 @@ def parse_series(text: str) -> Series:
     return Series(text, tuple(found))
 
 
-def _stretch(match: re.Match[str]) -> Stretch:
+def _stretch(match: re.Match[str]) -> SeriesPart:
     if match["gap"]:
-        return Stretch(int(match["gaps"] or 1), None)
+        return SeriesPart(int(match["gaps"] or 1), None)
     if match["stale"]:
-        return Stretch(int(match["stales"] or 1), None, stale=True)
+        return SeriesPart(int(match["stales"] or 1), None, stale=True)
     first = float(match["first"])
     if match["more"] is None:
-        return Stretch(1, first)
+        return SeriesPart(1, first)
     step = float(match["step"] or 0)
     if not math.isfinite(step):
         raise ValueError(f"{match[0]!r}: a step must be finite")
     # As promtool has it: the first value, and so many more.
-    return Stretch(int(match["more"]) + 1, first, step)
+    return SeriesPart(int(match["more"]) + 1, first, step)
 
 
 SeriesText = Annotated[

@@ -29,7 +29,7 @@ _DOWN: Final = "Prometheus is down"
 _UNWRITTEN: Final = "the test gives no `queries` with this query"
 
 
-class Silence:
+class SimulatedSilence:
     def __init__(self, matchers: Iterable[Matcher], until: float) -> None:
         self._matchers = tuple(matchers)
         self.until = until
@@ -38,7 +38,7 @@ class Silence:
         return now < self.until and all(one.matches(labels) for one in self._matchers)
 
 
-class Upstream:
+class SimulatedUpstream:
     """Answers as Prometheus (`Verifier`), and to what is asked of Alertmanager."""
 
     def __init__(self, script: Script, settings: Settings, clock: Clock, start: float) -> None:
@@ -51,11 +51,13 @@ class Upstream:
             for each in script.alerts
         }
         self._queries = {_plain(each.query): each.course for each in script.queries}
-        self.silences: list[Silence] = []
+        self.silences: list[SimulatedSilence] = []
         self.failing: list[tuple[Matcher, ...]] = []
         """Of which alerts the target's scrape fails."""
         self.prometheus_down = False
         self.alertmanager_down = False
+        self.looked = False
+        """Whether it was asked for a proof; whoever minds sets it back."""
         self.unwritten: dict[str, None] = {}
         """Queries that were asked, and have no answer in the script."""
 
@@ -90,6 +92,7 @@ class Upstream:
         accept_gone: bool = False,  # noqa: ARG002
     ) -> Judgement:
         assert binding is not None
+        self.looked = True
         unasked = self._unasked()
         if unasked is not None:
             return unasked
@@ -167,11 +170,10 @@ class Upstream:
             return "its scrape fails"
         return ""
 
-    def next_change(self, time: float) -> float:
+    def next_change(self, labels: Mapping[str, str], time: float) -> float:
         """Return until when nothing that Prometheus says of an alert changes by itself."""
-        since = time - self._start
-        first = min((course.next_change(since) for _, course in self.alerts.values()), default=inf)
-        return self._start + first
+        found = self.alerts.get(_set(labels))
+        return inf if found is None else self._start + found[1].next_change(time - self._start)
 
     # -- Alertmanager
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from collections import Counter
 from collections.abc import Callable
 from typing import Final
 
@@ -13,12 +14,12 @@ from receiver.config.in_force import Config
 from receiver.engine.timers import TimerHeap
 from receiver.journal.memory import MemoryJournal
 from receiver.policy.alert import Notification
-from receiver.simulation.actions import Call, Killed, Stage
+from receiver.simulation.actions import ActionCall, Killed, Stage
 from receiver.simulation.course import AlertCourse
 from receiver.simulation.notifier import Group
-from receiver.simulation.process import Process
+from receiver.simulation.process import ProcessLife
 from receiver.simulation.script import Script, ScriptedAlert
-from receiver.simulation.upstream import Upstream
+from receiver.simulation.upstream import SimulatedUpstream
 
 log: Final = logging.getLogger("promheal.simulation")
 
@@ -27,9 +28,20 @@ class VirtualWorld:
     """Stands at *start*, seconds since the epoch; `run` lets time pass."""
 
     def __init__(
-        self, loaded: LoadedConfig, script: Script, *, actions: Actions, start: float
+        self,
+        loaded: LoadedConfig,
+        script: Script,
+        *,
+        actions: Actions,
+        start: float,
+        skips: bool = False,
     ) -> None:
-        """*actions* are the real ones, which are simulated."""
+        """*actions* are the real ones, which are simulated.
+
+        *skips*: what can change nothing is left out, for long times: see skipping.py, and of a
+        resync what has a time anyhow. Then decisions are repeated less often.
+        """
+        self._skips = skips
         self.start = start
         self.loaded = loaded
         self.clock = VirtualClock(start)
@@ -37,7 +49,7 @@ class VirtualWorld:
         self.hosts_away: set[str] = set()
         """Hosts and labels without a living worker."""
         self.journal = MemoryJournal(has_worker=lambda name: name not in self.hosts_away)
-        self.upstream = Upstream(script, loaded.settings, self.clock, start)
+        self.upstream = SimulatedUpstream(script, loaded.settings, self.clock, start)
         self.stage = Stage(script.actions, self.clock, self._done)
         self.actions = actions
         self._config = Config(
@@ -56,7 +68,11 @@ class VirtualWorld:
             )
             for alert, course in self.upstream.alerts.values()
         ]  # fmt: skip
-        self._healed: dict[tuple[str, int], int] = {}  # executions by action and alert
+        self._healed: Counter[tuple[str, int]] = Counter()  # executions by action and alert
+        self._healable: dict[str, list[tuple[int, ScriptedAlert, AlertCourse]]] = {}
+        for number, (alert, course) in enumerate(self.upstream.alerts.values()):
+            for action in dict.fromkeys(one.action for one in alert.heals):
+                self._healable.setdefault(action, []).append((number, alert, course))
         self.lives = 0
         self.process = self._live()
         for group in self._groups:
@@ -89,9 +105,9 @@ class VirtualWorld:
             for group in self._groups:
                 group.flush()
 
-    def _live(self) -> Process:
+    def _live(self) -> ProcessLife:
         self.lives += 1
-        return Process(
+        return ProcessLife(
             journal=self.journal,
             clock=self.clock,
             heap=self._heap,
@@ -99,6 +115,7 @@ class VirtualWorld:
             actions=self.actions,
             stage=self.stage,
             start=self.start,
+            upstream=self.upstream if self._skips else None,
         )
 
     def _at(self, name: object, at: float, ring: Callable[[], None]) -> None:
@@ -109,21 +126,15 @@ class VirtualWorld:
             log.info("notified", extra={"status": str(alert.status), "labels": alert.labels})
         self.process.intake.admit(notification)
 
-    def _done(self, call: Call, context: Context) -> None:
+    def _done(self, call: ActionCall, context: Context) -> None:
         """An action has succeeded: end the alerts of its target that it heals."""
         labels = context.target_labels.items()
-        for number, (alert, course) in enumerate(self.upstream.alerts.values()):
-            if not labels <= alert.labels.items() or not self._heals(call, alert, course, number):
+        for number, alert, course in self._healable.get(call.action, ()):
+            if not labels <= alert.labels.items():
                 continue
+            times = self._healed[call.action, number] = self._healed[call.action, number] + 1
+            for one in alert.heals:
+                if one.action == call.action and one.nth in {None, times}:
+                    course.heal(self.clock() - self.start + one.after, one.lasts)
             self._groups[number].changed()
-
-    def _heals(self, call: Call, alert: ScriptedAlert, course: AlertCourse, number: int) -> bool:
-        mine = [one for one in alert.heals if one.action == call.action]
-        if not mine:
-            return False
-        key = (call.action, number)
-        self._healed[key] = self._healed.get(key, 0) + 1
-        for one in mine:
-            if one.nth in {None, self._healed[key]}:
-                course.heal(self.clock() - self.start + one.after, one.lasts)
-        return True
+            self.process.changed()

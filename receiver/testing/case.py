@@ -24,7 +24,7 @@ from receiver.testing.coverage import Covered, covered
 from receiver.testing.difference import Difference
 from receiver.testing.events import happen
 from receiver.testing.expectations import Check, compare
-from receiver.testing.file import ActionInput, AlertInput, Event, StrategyTest
+from receiver.testing.file import ActionInput, AlertInput, StrategyTest, WorldEvent
 from receiver.testing.invariants import broken
 from receiver.testing.reader import CHECKS, Place, Placed, Suite
 from receiver.testing.seen import text
@@ -111,7 +111,7 @@ class _Case:
                 ),
             )
 
-    def _happen(self, event: Event, place: Place) -> None:
+    def _happen(self, event: WorldEvent, place: Place) -> None:
         try:
             happen(self._world, event)
         except RefusedError as error:

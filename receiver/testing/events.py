@@ -7,10 +7,9 @@ from typing import Any, Final
 
 from receiver.errors import RefusedError
 from receiver.policy.run import Run, State
-from receiver.simulation.upstream import Silence
+from receiver.simulation.upstream import SimulatedSilence
 from receiver.simulation.world import VirtualWorld
 from receiver.testing.file import (
-    Event,
     PauseInput,
     ResetInput,
     ResumeInput,
@@ -18,13 +17,14 @@ from receiver.testing.file import (
     ScrapeInput,
     SilenceInput,
     WorkerInput,
+    WorldEvent,
 )
 
 BY: Final = "test"
 """Who it is that pauses, approves and so on."""
 
 
-def happen(world: VirtualWorld, event: Event) -> None:
+def happen(world: VirtualWorld, event: WorldEvent) -> None:
     """Let *event* happen now. Raises RefusedError where promheal would refuse a person."""
     name, value = event.chosen
     if event.during is not None:
@@ -59,7 +59,7 @@ def _reset(world: VirtualWorld, value: ResetInput) -> None:
 
 
 def _silence(world: VirtualWorld, value: SilenceInput) -> None:
-    world.upstream.silences.append(Silence(value.matchers, world.clock() + value.lasts))
+    world.upstream.silences.append(SimulatedSilence(value.matchers, world.clock() + value.lasts))
 
 
 def _scrape(world: VirtualWorld, value: ScrapeInput) -> None:

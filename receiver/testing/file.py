@@ -163,7 +163,7 @@ class WorkerInput(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fiel
     lives: bool
 
 
-class Event(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+class WorldEvent(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """What people and the world do: one of the keys beside `at`."""
 
     at: Duration
@@ -216,7 +216,7 @@ class StrategyTest(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fie
     """What Prometheus answers to the strategies' own queries."""
     actions: tuple[ActionInput, ...] = ()
     """What becomes of actions."""
-    events: tuple[Event, ...] = ()
+    events: tuple[WorldEvent, ...] = ()
     """What people and the world do meanwhile."""
     decision_test: tuple[DecisionTest, ...] = ()
     run_test: tuple[RunTest, ...] = ()
