@@ -19,11 +19,11 @@ LONG: Final = 300
 """Lines from which a file may hold two nouns."""
 
 LIMITS: Final = {
-    "rooms": 24,
-    "arrows": 152,
+    "rooms": 26,
+    "arrows": 178,
     "back": 0,
     "floors": 14,
-    "arrows of modules, for 100 modules": 430,
+    "arrows of modules, for 100 modules": 452,
     "files above 300 lines": 1,
     "names of classes in several files": 0,
 }

@@ -12,9 +12,8 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Final, TypeVar
 
-from receiver.errors import JournalError
-from receiver.journal import Journal
-from receiver.journal.group import CannotStore
+from receiver.errors import CannotStore, JournalError
+from receiver.journal import EVERYTHING, Extent, Journal
 from receiver.journal.migrate import scripts
 from receiver.journal.sqlite_file import explained, migrate
 from receiver.journal.sqlite_transaction import SqliteTransaction
@@ -44,11 +43,17 @@ class MemoryJournal(Journal):
         self._busy = False
         self._closed = False
 
+    trouble = ""  # memory has none
+
     @property
     def alive(self) -> bool:
         return not self._closed
 
-    def atomically(self, work: Callable[[SqliteTransaction], T]) -> T:
+    def atomically(
+        self,
+        work: Callable[[SqliteTransaction], T],
+        extent: Extent = EVERYTHING,  # noqa: ARG002  nobody else writes
+    ) -> T:
         transaction = self._transaction
         with self._taken() as connection:
             connection.execute("begin immediate")
@@ -66,7 +71,10 @@ class MemoryJournal(Journal):
         return value
 
     def submit(
-        self, work: Callable[[SqliteTransaction], T], done: Callable[[Stored[T]], None]
+        self,
+        work: Callable[[SqliteTransaction], T],
+        done: Callable[[Stored[T]], None],
+        extent: Extent = EVERYTHING,  # noqa: ARG002
     ) -> None:
         if self._closed:
             raise JournalError("the journal is closed")
