@@ -29,9 +29,10 @@ def test_who_ended_it_is_kept(journal: Journal) -> None:
     admit(journal, ONE, wants=WANTS)
     assert (first(journal).ended_by, first(journal).cleared_at) == ("", None)
     admit(journal, resolved(ONE))
-    assert first(journal).ended_by == "told"
+    ended = first(journal)
+    assert ended.ended_by == "told"
 
-    journal.atomically(lambda t: t.settle_conflict(first(journal), [], now=NOW))
+    journal.atomically(lambda t: t.settle_conflict(ended, [], now=NOW))
     assert first(journal).ended_by == "", "it fires after all"
     give_up(journal, NOW + 1)
     assert first(journal).ended_by == "given_up", "which is no time at which it had cleared"

@@ -9,6 +9,7 @@ COMMANDS: Final = {
     "GET /api/alerts": "`promheal alerts`",
     "GET /api/audit": "`promheal audit`",
     "GET /api/breakers": "`promheal breakers`",
+    "GET /api/decisions": "`promheal explain LABEL=VALUE`",
     "GET /api/pauses": "`promheal status`",
     "GET /api/runs": "`promheal runs`",
     "GET /api/status": "`promheal status`",
