@@ -246,9 +246,8 @@ def test_a_decision_that_was_not_stored_is_not_told(
     journal.close()
 
 
-@pytest.mark.slow
 def test_what_comes_while_the_journal_closes_is_stored_or_refused(tmp_path: Path) -> None:
-    for _ in range(20):
+    for _ in range(5):
         journal = open_journal(f"sqlite:///{tmp_path}/journal.db")
         told: list[Stored[Any]] = []
         asked = refused = 0

@@ -33,11 +33,11 @@ from receiver.policy.strategy import Strategy, Verify
 from receiver.policy.target import Key
 from receiver.settings import BackoffSettings, EngineSettings, StormSettings
 from tests.factories import Spy, alert, notification, parse_matcher, resolved, step, strategy
-from tests.figures import Record
+from tests.figures import Record, scaled
 from tests.world import World
 
-STEPS: Final = 10_000
-EXAMPLES: Final = 80
+STEPS: Final = scaled(5_000, 10_000)
+EXAMPLES: Final = scaled(50, 80)
 LENGTH: Final = 100
 
 DORMANT_AFTER: Final = 4
