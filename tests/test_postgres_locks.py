@@ -17,14 +17,9 @@ import pytest
 
 from receiver.errors import FencedError
 from receiver.journal import OWN, Admission, Extent, Transaction, Want, of_alerts
+from receiver.journal.alert_locks import ALL_THE_ALERTS, MANY, SOME_ALERTS, locks_of_alerts
 from receiver.journal.extent import EVERYTHING
 from receiver.journal.postgres import PostgresJournal
-from receiver.journal.postgres_writer import (
-    ALL_THE_ALERTS,
-    MANY,
-    SOME_ALERTS,
-    locks_of_alerts,
-)
 from receiver.policy.breaker import (
     MAIN,
     BreakerEvent,
@@ -446,3 +441,30 @@ def test_what_each_process_counts_adds_up_and_is_copied_as_one(
     rows = journals[0].read(lambda t: list(t.dump("total", 9)))
     assert journals[0].read(lambda t: t.number("total")) == 1
     assert [row["value"] for row in rows[0]] == [4.0]
+
+
+# -- what the one lock did unseen
+
+
+def test_what_is_said_while_its_alert_is_given_up_is_not_lost(
+    journals: tuple[PostgresJournal, PostgresJournal],
+) -> None:
+    """It begins anew: who was told 202 has an episode for it, and what it asks for."""
+    first, second = both(journals)
+    (episode,) = first.journal.read(lambda t: t.asking(ONE, limit=1))
+    first.clock.now += 1000
+    second.clock.now += 1000
+
+    def gives_up(transaction: Transaction) -> None:
+        assert transaction.give_up(before=first.clock.now - 500, episode=episode.id) == 1
+
+    with held(journals[0], gives_up, OWN):
+        said = Beside(lambda: second.fire(
+            labels={"alertname": "HighLatency", "service": "one"}, starts_at=second.clock.now - 1
+        ))  # fmt: skip
+        waits(journals[1], said)
+    assert said.over()
+    assert said.result is None
+
+    (again,) = first.journal.read(lambda t: t.asking(ONE, limit=2))
+    assert again.id != episode.id

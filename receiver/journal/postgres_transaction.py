@@ -7,6 +7,7 @@ from typing import Any, ClassVar, Final
 
 import psycopg
 
+from receiver.journal.alert_locks import locks_of_alerts
 from receiver.journal.claims import ClaimRows
 from receiver.journal.episodes import Admission
 from receiver.journal.postgres_cursor import QueryResult, execute, explained
@@ -58,6 +59,17 @@ class PostgresTransaction(ClaimRows, Transaction):
         ).fetchone()  # fmt: skip
         assert found is not None
         return found[0], found[1]
+
+    def give_up(self, *, before: float, episode: int | None = None) -> int:
+        """As in a file. One is locked like an alert that is said to have ended.
+
+        Whoever says just now that it fires waits, and so sees that it is given up, or we see that.
+        """
+        found = None if episode is None else self.episode(episode)
+        if found is not None and found.last_seen < before:
+            for lock in locks_of_alerts([(found.alert.fingerprint,)]):
+                self._ask(lock)
+        return super().give_up(before=before, episode=episode)
 
     def _changed(self, query: str, /, **values: Any) -> int:
         cursor = self._execute(query, **values)

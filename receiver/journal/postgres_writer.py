@@ -11,13 +11,13 @@ import threading
 from collections.abc import Callable, Iterable
 from contextlib import suppress
 from typing import Any, Final
-from zlib import crc32
 
 import psycopg
 from psycopg import errors
 from psycopg.pq import TransactionStatus
 
 from receiver.errors import CannotStore, FencedError
+from receiver.journal.alert_locks import locks_of_alerts
 from receiver.journal.extent import Lane
 from receiver.journal.group import Became, GroupWriter, Work
 from receiver.journal.postgres_cursor import QueryResult, execute, explained, one_line
@@ -28,12 +28,6 @@ log: Final = logging.getLogger("promheal.journal")
 
 ONE_AT_A_TIME: Final = "select pg_advisory_xact_lock(1885891690, 1)"
 """What is counted over several targets; the first number is promheal's, as in a SQLite file."""
-SOME_ALERTS: Final = "select pg_advisory_xact_lock_shared(1885891690, 4)"
-ALL_THE_ALERTS: Final = "select pg_advisory_xact_lock(1885891690, 4)"
-_ALERT: Final = 1885891691
-"""The first number of the lock on a fingerprint; the second is made of it."""
-MANY: Final = 64
-"""Fingerprints of which each has its lock: PostgreSQL has room for some thousand locks."""
 
 
 class SharedServer:
@@ -204,22 +198,3 @@ class PostgresWriter(GroupWriter[PostgresTransaction]):
             raise
         self._writer = PostgresTransaction(connection, writes=True)
         return self._writer
-
-
-def locks_of_alerts(groups: Iterable[tuple[str, ...] | None]) -> list[str]:
-    """Return what a group takes that writes alerts of these fingerprints; None is all of them.
-
-    In the order of their numbers, so that no two groups wait for each other in a circle.
-    """
-    numbers: set[int] = set()
-    for fingerprints in groups:
-        if fingerprints is None:
-            return [ALL_THE_ALERTS]
-        numbers.update(crc32(each.encode()) - 2**31 for each in fingerprints)
-    if not numbers:
-        return []
-    if len(numbers) > MANY:
-        return [ALL_THE_ALERTS]
-    each = ", ".join(f"({number})" for number in sorted(numbers))
-    one = f"select pg_advisory_xact_lock({_ALERT}, number) from (values {each}) as alert (number)"  # noqa: S608
-    return [SOME_ALERTS, one]
