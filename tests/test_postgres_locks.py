@@ -468,3 +468,28 @@ def test_what_is_said_while_its_alert_is_given_up_is_not_lost(
 
     (again,) = first.journal.read(lambda t: t.asking(ONE, limit=2))
     assert again.id != episode.id
+
+
+def test_who_stands_in_the_line_while_a_job_ends_is_called(
+    journals: tuple[PostgresJournal, PostgresJournal],
+) -> None:
+    """It is called when it could be begun, and not before: nobody asks again for seconds."""
+    first, second = journals
+    job = begun(first)
+    queue = "procrastinate_queue_v1#central"
+
+    with psycopg.connect(first.url, autocommit=True) as worker:
+        worker.execute(f'listen "{queue}"')
+        with held(first, lambda t: t.end_job(job, ONE, None), OWN):  # type: ignore[attr-defined]
+            second.atomically(lambda t: t.wake([ONE]), of_alerts(()))
+            assert list(worker.notifies(timeout=5, stop_after=1)), "too early"
+        assert list(worker.notifies(timeout=5, stop_after=1)), "and never again"
+
+
+def begun(journal: PostgresJournal) -> int:
+    """Return the job of a key that is being considered."""
+    journal.atomically(lambda t: t.wake([ONE]), of_alerts(()))
+    with psycopg.connect(journal.url, autocommit=True, options="-csearch_path=promheal") as worker:
+        row = worker.execute(FETCHED).fetchone()
+    assert row is not None
+    return int(row[0])

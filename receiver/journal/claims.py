@@ -17,6 +17,7 @@ class ClaimRows(WorkerRows):
         super().__init__()
         self._waking: dict[Key, bool] = {}  # by the piece of work that is running
         self._woken: dict[Key, bool] = {}  # by those of the transaction that have succeeded
+        self._freed: set[str] = set()  # targets of which a job has ended
 
     def wake(self, keys: Iterable[Key], at: float | None = None, *, idle: bool = False) -> set[str]:
         """As in a file. A job that is there already is held, so that nobody begins it before us.
@@ -53,6 +54,7 @@ class ClaimRows(WorkerRows):
         """The transaction has failed."""
         self._waking.clear()
         self._woken.clear()
+        self._freed.clear()
 
     def put_woken(self) -> None:
         """Write the jobs of all that the group wakes, in one order whatever the group is."""
@@ -82,7 +84,7 @@ class ClaimRows(WorkerRows):
         return int(self._one("jobs_due"))
 
     def end_job(self, job: int, key: Key, again: float | None) -> set[str]:
-        """End a job, defer the next one for its key, and notify who is next in its target's line.
+        """End a job, and defer the next one for its key; `knock` follows once that is committed.
 
         Returns the queue in which that was put, if it was. Without a time, nothing that was said
         before about a later time holds any more.
@@ -93,8 +95,19 @@ class ClaimRows(WorkerRows):
         else:
             queues = self.wake([key], again)
         self._execute("end_job", id=job)
-        self._execute("knock", target=key.target, channel=CHANNEL, payload=KNOCK)
+        self._freed.add(key.target)
         return queues
+
+    def knock(self) -> None:
+        """Notify who is next in the line of the targets of which a job has ended.
+
+        Who comes into the line before our commit can only be seen after it, and finds the target
+        taken until then.
+        """
+        if self._freed:
+            targets = sorted(self._freed)
+            self._freed.clear()
+            self._execute("knock", targets=targets, channel=CHANNEL, payload=KNOCK)
 
     # -- claims: who has a target in hand
 

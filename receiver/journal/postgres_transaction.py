@@ -90,8 +90,9 @@ class PostgresTransaction(ClaimRows, Transaction):
         self.forget_woken()
         super().forget_counts()
 
-    def tell_news(self) -> None:
-        """Notify whoever keeps house, if something is to be sent; after the commit."""
+    def tell(self) -> None:
+        """Notify whom it concerns, after the commit; who keeps house, if anything is to be sent."""
+        self.knock()
         if self._news:
             self._news = False
             self._execute("tell_news")

@@ -186,8 +186,9 @@ class PostgresWriter(GroupWriter[PostgresTransaction]):
         if self._answer is None or self._answer.status != "COMMIT":
             raise CannotStore("cannot store: the server has undone it")
         if self._writer is not None:
-            with suppress(CannotStore, psycopg.Error):  # it is stored, and found at the next resync
-                self._writer.tell_news()
+            # It is stored, and found at the next poll or resync.
+            with suppress(CannotStore, psycopg.Error):
+                self._writer.tell()
 
     def _connected(self) -> PostgresTransaction:
         self._writer = None

@@ -203,10 +203,11 @@ where status = 'todo' and queueing_lock = :name
 select procrastinate_finish_job_v1(id, 'succeeded', true) from procrastinate_jobs where id = :id
 
 -- name: knock
--- Who stands next in a target's line may be considered now.
-select pg_notify(:channel || queue_name, :payload) from procrastinate_jobs
-where lock = :target and status = 'todo' and (scheduled_at is null or scheduled_at <= now())
-limit 1
+-- Who stands next in the line of these targets may be considered now.
+select pg_notify(:channel || queue_name, :payload) from (
+    select distinct queue_name from procrastinate_jobs
+    where lock = any(:targets) and status = 'todo'
+      and (scheduled_at is null or scheduled_at <= now())) as next
 
 -- name: unclaimed
 -- Wait for what is being written with the fence of a claim whose lease has ended. Another statement
