@@ -16,7 +16,7 @@ import psycopg
 import pytest
 
 from receiver.errors import FencedError
-from receiver.journal import OWN, Admission, Extent, Transaction, Want, of_alerts
+from receiver.journal import OWN, Admission, Extent, Transaction, Want, Worker, of_alerts
 from receiver.journal.alert_locks import ALL_THE_ALERTS, MANY, SOME_ALERTS, locks_of_alerts
 from receiver.journal.extent import EVERYTHING
 from receiver.journal.postgres import PostgresJournal
@@ -493,3 +493,23 @@ def begun(journal: PostgresJournal) -> int:
         row = worker.execute(FETCHED).fetchone()
     assert row is not None
     return int(row[0])
+
+
+def test_a_heartbeat_waits_for_no_step_that_is_being_written(
+    journals: tuple[PostgresJournal, PostgresJournal],
+) -> None:
+    """Or a claim of which the transaction is stuck would cost the process all others."""
+    journal, _ = journals
+    worker = Worker(id="w", host="h", names=("",), version="1", seen=0.0)
+    targets = [key.target for key in (ONE, OTHER)]
+    epochs = [journal.atomically(lambda t, n=name: t.claim(n, "w"), OWN) for name in targets]  # type: ignore[misc]
+    with psycopg.connect(journal.url, autocommit=True) as other:
+        other.execute("update promheal.claim set until = now() + interval '1 s'")
+
+    with held(journal, lambda t: t.hold(ONE.target, 60.0), OWN):
+        beats = Beside(lambda: journal.aside(lambda t: t.beat(worker, "3", 1, epochs)))
+        assert beats.over(3)
+        assert beats.result is None
+        until = journal.read(lambda t: t.claimed_until(OTHER.target))
+        assert until is not None
+        assert until > journal.now() + 10

@@ -238,8 +238,11 @@ update claim set until = clock_timestamp() + make_interval(secs => :seconds) whe
 delete from claim where target = :target and epoch = :epoch
 
 -- name: renew
+-- A claim that is just being written is left alone, for a heartbeat waits for nobody: a step extends
+-- its own, and who takes one over must have it.
 update claim set until = greatest(until, clock_timestamp() + make_interval(secs => :lease))
-where epoch = any(:epochs)
+where target in (
+    select target from claim where epoch = any(:epochs) for no key update skip locked)
 
 -- name: beat
 insert into worker (id, host, machine, pid, born, number, names, version, engine, seen)
