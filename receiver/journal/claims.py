@@ -116,7 +116,6 @@ class ClaimRows(WorkerRows):
 
         It waits for what the one who had it is writing, and then finds that in the journal.
         """
-        self._execute("unclaimed", target=target)
         row = self._execute("claim", target=target, worker=worker, lease=LEASE).fetchone()
         return None if row is None else int(row[0])
 

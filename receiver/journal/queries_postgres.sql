@@ -209,12 +209,9 @@ select pg_notify(:channel || queue_name, :payload) from (
     where lock = any(:targets) and status = 'todo'
       and (scheduled_at is null or scheduled_at <= now())) as next
 
--- name: unclaimed
--- Wait for what is being written with the fence of a claim whose lease has ended. Another statement
--- takes it, for this one sees the journal as it was before it waited.
-select 1 from claim where target = :target and until <= clock_timestamp() for update
-
 -- name: claim
+-- Whose lease has ended may still be writing with its fence: this waits for that, for it changes the
+-- epoch, which is unique and so part of the row's key.
 insert into claim (target, epoch, worker, until)
 values (:target, nextval('epoch'), :worker, clock_timestamp() + make_interval(secs => :lease))
 on conflict (target) do update set
