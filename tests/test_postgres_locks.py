@@ -513,3 +513,18 @@ def test_a_heartbeat_waits_for_no_step_that_is_being_written(
         until = journal.read(lambda t: t.claimed_until(OTHER.target))
         assert until is not None
         assert until > journal.now() + 10
+
+
+def test_what_an_older_promheal_wakes_is_considered_though_nobody_is_to_look_again(
+    journals: tuple[PostgresJournal, PostgresJournal],
+) -> None:
+    """During a rolling upgrade: it puts a job for now under the name of that for a time."""
+    journal, _ = journals
+    job = begun(journal)
+    journal.atomically(lambda t: t.wake([ONE], NOW), OWN)
+    with psycopg.connect(journal.url, autocommit=True, options="-csearch_path=promheal") as older:
+        older.execute("update procrastinate_jobs set scheduled_at = null where status = 'todo'")
+
+        journal.atomically(lambda t: t.end_job(job, ONE, None), OWN)
+
+        assert len(older.execute(FETCHED).fetchall()) == 1

@@ -196,8 +196,9 @@ on conflict (queueing_lock) where status = 'todo' do update set
 where procrastinate_jobs.scheduled_at > excluded.scheduled_at
 
 -- name: forget_later
+-- A job without a time is for now: a version that had one job for both puts it under this name.
 select procrastinate_cancel_job_v1(id, false, true) from procrastinate_jobs
-where status = 'todo' and queueing_lock = :name
+where status = 'todo' and queueing_lock = :name and scheduled_at is not null
 
 -- name: end_job
 select procrastinate_finish_job_v1(id, 'succeeded', true) from procrastinate_jobs where id = :id
