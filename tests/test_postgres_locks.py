@@ -31,7 +31,7 @@ from receiver.policy.breaker import (
 from receiver.policy.strategy import Limits, Mode
 from receiver.policy.target import Key
 from tests.brokers import eventually
-from tests.factories import NOW, Spy, alert, resolved, step, strategy
+from tests.factories import NOW, Spy, alert, notification, resolved, step, strategy
 from tests.world import World
 
 ONE, OTHER = (Key("latency", f'service="{name}"') for name in ("one", "other"))
@@ -528,3 +528,31 @@ def test_what_an_older_promheal_wakes_is_considered_though_nobody_is_to_look_aga
         journal.atomically(lambda t: t.end_job(job, ONE, None), OWN)
 
         assert len(older.execute(FETCHED).fetchall()) == 1
+
+
+def test_retention_deletes_nothing_that_is_new_again_when_it_may_be_deleted(
+    journals: tuple[PostgresJournal, PostgresJournal],
+) -> None:
+    """An old claim that is taken over, an old episode that fires after all."""
+    first, _ = both(journals)
+    first.intake.admit(notification(resolved(of_service("one"))))
+    (old,) = first.journal.read(lambda t: t.episodes_of(of_service("one").fingerprint, limit=2))
+    assert old.ended_by == "told"
+    journals[0].atomically(lambda t: t.claim("t", "old"), OWN)
+    with psycopg.connect(journals[0].url, autocommit=True) as other:
+        other.execute("update promheal.claim set until = now() - interval '1 year'")
+
+    def is_new_again(transaction: Any) -> None:
+        assert transaction.claim("t", "new") is not None
+        transaction.hold("t", 1e8)  # beyond NOW
+        transaction.settle_conflict(old, [Want(*ONE, old.alert.fingerprint)], now=NOW + 1000)
+
+    with held(journals[0], is_new_again, of_alerts([old.alert.fingerprint])):
+        prunes = Beside(
+            lambda: journals[1].atomically(lambda t: t.prune(before=NOW + 500, limit=9))
+        )
+        waits(journals[1], prunes)
+    assert prunes.over()
+
+    assert journals[1].read(lambda t: t.claimed_until("t")) is not None
+    assert journals[1].read(lambda t: t.wanted(ONE)) is not None

@@ -410,12 +410,15 @@ delete from loaded where id in (
     limit :limit)
 
 -- name: prune_inputs
+-- Others may write beside this, so here and below what goes is looked at once more.
 update decision_input set inputs = null, first_inputs = null where decision in (
     select decision from decision_input
     where at < :before and (inputs is not null or first_inputs is not null) limit :limit)
+  and at < :before
 
 -- name: prune_decisions
 delete from decision where id in (select id from decision where last_at < :before limit :limit)
+  and last_at < :before
 
 -- name: prune_runs
 delete from run where id in (
@@ -424,6 +427,7 @@ delete from run where id in (
 -- name: prune_episodes
 delete from episode where id in (
     select id from episode where ends_at is not null and last_seen < :before limit :limit)
+  and ends_at is not null and last_seen < :before
 
 -- name: prune_quarantine
 delete from quarantine where id in (select id from quarantine where at < :before limit :limit)
@@ -604,6 +608,7 @@ delete from veto where (strategy, target) in (
       and not exists (
         select 1 from wanted w where w.strategy = veto.strategy and w.target = veto.target)
     limit :limit)
+  and at < :before
 
 -- name: prune_audit
 delete from audit where id in (select id from audit where at < :before limit :limit)

@@ -283,10 +283,12 @@ where r.state <> 'finished'
 -- name: prune_workers
 delete from worker where id in (
     select id from worker where seen < to_timestamp(:before) limit :limit)
+  and seen < to_timestamp(:before)
 
 -- name: prune_claims
 delete from claim where target in (
     select target from claim where until < to_timestamp(:before) limit :limit)
+  and until < to_timestamp(:before)
 
 -- name: count_total
 -- A part for each of some connections: whoever counts the same would wait for our commit.
