@@ -18,7 +18,7 @@ import pytest
 from receiver.errors import FencedError
 from receiver.journal import OWN, Admission, Extent, Transaction, Want, Worker, of_alerts
 from receiver.journal.alert_locks import ALL_THE_ALERTS, MANY, SOME_ALERTS, locks_of_alerts
-from receiver.journal.extent import EVERYTHING
+from receiver.journal.extent import EVERYTHING, Lane
 from receiver.journal.postgres import PostgresJournal
 from receiver.policy.breaker import (
     MAIN,
@@ -556,3 +556,20 @@ def test_retention_deletes_nothing_that_is_new_again_when_it_may_be_deleted(
 
     assert journals[1].read(lambda t: t.claimed_until("t")) is not None
     assert journals[1].read(lambda t: t.wanted(ONE)) is not None
+
+
+def test_a_deadlock_where_a_transaction_begins_is_tried_again(
+    journals: tuple[PostgresJournal, PostgresJournal], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Of a notification of two alerts that one decision gives up in another order."""
+    first, _ = both(journals)
+    writer = journals[0]._writers[Lane.ALERTS]
+    deadlock = "do $$ begin raise 'by the test' using errcode = 'deadlock_detected'; end $$"
+    locks = iter([[deadlock]])
+    real = writer._locks
+    monkeypatch.setattr(writer, "_locks", lambda batch: next(locks, None) or real(batch))
+
+    first.fire(labels={"alertname": "HighLatency", "service": "third"})
+
+    assert next(locks, None) is None
+    assert journals[1].read(lambda t: t.number_firing()) == 3

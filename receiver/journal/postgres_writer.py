@@ -89,20 +89,24 @@ class PostgresWriter(GroupWriter[PostgresTransaction]):
         writer = self._writer or self._connected()
         if writer.connection.info.transaction_status is TransactionStatus.INTRANS:
             return writer
-        # In one message; the locks are waited for where the transaction has begun, and under `read
-        # committed` each statement after it sees what those before us wrote.
-        begin = "; ".join(("begin", *self._locks(batch)))
         try:
-            execute(writer.connection, begin)
-        except CannotStore as error:
+            self._take(writer, batch)
+        except (CannotStore, errors.DeadlockDetected) as error:
             if writer.connection.closed:  # restarted while nothing was stored
                 writer = self._connected()
+            elif isinstance(error, errors.DeadlockDetected):
+                self._undo()  # and so the others go on
             elif isinstance(error.__cause__, errors.LockNotAvailable):
                 self._end_who_is_stuck(writer)
             else:
                 raise
-            execute(writer.connection, begin)
+            self._take(writer, batch)
         return writer
+
+    def _take(self, writer: PostgresTransaction, batch: Iterable[Work]) -> None:
+        # In one message; the locks are waited for where the transaction has begun, and under `read
+        # committed` each statement after it sees what those before us wrote.
+        execute(writer.connection, "; ".join(("begin", *self._locks(batch))))
 
     def _locks(self, batch: Iterable[Work]) -> list[str]:
         match self._lane:
