@@ -16,6 +16,7 @@ import re
 import threading
 from base64 import b64encode
 from collections.abc import Iterator, Mapping
+from itertools import chain
 from typing import Any, Final
 from urllib.parse import parse_qsl, quote, quote_plus, unquote
 
@@ -34,14 +35,27 @@ _SECRET_NAME: Final = re.compile(
     rf"(?:.*[^a-z])?{_WORD}|.*passw(?:or)?d|.+_(?:key|pwd)|key|auth|sig|signature", re.IGNORECASE
 )
 """The name of a variable, or of a query parameter, that holds a secret."""
-_SECRET_KEY: Final = re.compile(rf"(?:.*[^a-z])?{_WORD}|.*passw(?:or)?d", re.IGNORECASE)
+_SECRET_KEY: Final = re.compile(
+    rf"(?:.*[^a-z])?{_WORD}|.*passw(?:or)?d|.+[_-](?:pass|pwd)", re.IGNORECASE
+)
 """The name of a key of a configuration, or of a header, that holds a secret."""
+_NAMED: Final = rf"""(?<![a-z0-9])(?:[\w.-]*[_.-])?{_WORD}["']?"""
+_SET: Final = r"""(?:\s*(:)\s*(?:[|>][+-]?\s+)?|\s*[=,]\s*|[ ]+)"""
+_QUOTED: Final = r""""((?:[^"\\\n]|\\.)*)"|'((?:[^'\n]|'')*)'"""
 _FIELD: Final = re.compile(
-    rf"""(?<![a-z0-9])(?:[\w.-]*[_.-])?{_WORD}["']?(?:\s*(:)\s*(?:[|>][+-]?\s+)?|\s*[=,]\s*|[ ]+)"""
-    r"""(?:"((?:[^"\\\n]|\\.)*)"|'((?:[^'\n]|'')*)'|([^\s,"'#\[\]{}&][^\n]*))""",
-    re.IGNORECASE,
+    rf"""{_NAMED}{_SET}(?:{_QUOTED}|([^\s,"'#\[\]{{}}&][^\n]*))""", re.IGNORECASE
 )
 """A name and its value in YAML, JSON, an argument or a query: `password: x`, `--token=x`."""
+_INLINE: Final = re.compile(
+    rf"""{_NAMED}{_SET}(?:{_QUOTED}|([^\s,;"'#\[\]{{}}&][^\s,;"'\]}}&]*))""", re.IGNORECASE
+)
+"""The same up to the next separator: there may be more of them in the line."""
+_OPTION: Final = re.compile(
+    rf"""^[ \t]*-[ \t]+["']?--?(?:[\w.-]*[_.-])?{_WORD}["']?[ \t]*()\n"""
+    rf"""[ \t]*-[ \t]+(?:{_QUOTED}|([^\s"'#][^\n]*))""",
+    re.IGNORECASE | re.MULTILINE,
+)
+"""An option and its value as two items of a list, a line each."""
 _LISTED: Final = re.compile(r"secrets[\"']?\s*:\s*(\[[^\]]*\]|(?:\n\s*-\s[^\n]*)+)")
 """The values of a header in an `http_config`."""
 _ITEM: Final = re.compile(r"\"((?:[^\"\\]|\\.)*)\"|'((?:[^']|'')*)'|([^\s,\[\]\"'][^,\]\n]*)")
@@ -91,7 +105,7 @@ class Redactor:
 
     def learn(self, text: str) -> None:
         """Register the secrets in *text*, such as a configuration file, valid YAML or not."""
-        for found in _FIELD.finditer(text):
+        for found in chain.from_iterable(p.finditer(text) for p in (_FIELD, _INLINE, _OPTION)):
             for value in _values(*found.groups()):
                 if "{{" not in value:
                     self.known(value)

@@ -72,6 +72,10 @@ def test_a_secret_is_found_in_every_form(shown: str) -> None:
         "password: |\n  hunter2secret",
         "argv: [redis-cli, --password, hunter2secret]",
         "argv: [redis-cli, --password=hunter2secret, ping]",
+        "argv: [redis-cli, --password, another-one, --token, hunter2secret]",
+        "argv:\n  - --password\n  - hunter2secret\n",
+        "argv:\n- '--api-token'\n- 'hunter2secret'",
+        "redis: {password: another-one, token: hunter2secret}",
         "headers: {Authorization: Bearer hunter2secret}",
         'headers: {X-Api-Key: "hunter2secret"}',
         "url: redis://:hunter2secret@127.0.0.1:6379/0",
@@ -93,6 +97,7 @@ def test_a_file_gives_its_secrets_away(text: str) -> None:
         "bearer_token_file: secrets/token.txt",
         "pipe: 'a: https://example.com:9090/path@v1?x=1'",
         "token: '{{ labels.token }}'",
+        "equal:\n  - token\n  - alertname",
         "password: abc",
     ],
 )

@@ -102,6 +102,12 @@ def test_a_password_in_a_url_is_put_back_only_into_the_same_url() -> None:
     assert missing.why == "it was http://bob:REDACTED@old, and is http://bob:REDACTED@elsewhere"
 
 
+def test_what_stands_behind_an_option_of_a_secret_is_left_out_however_short() -> None:
+    text = "argv: [mysql, --user, bob, '--password', abc]\nenv: {PROMHEAL_DB_PASS: abcd}"
+    shown = "argv: [mysql, --user, bob, '--password', REDACTED]\nenv: {PROMHEAL_DB_PASS: REDACTED}"
+    assert leave_out(text) == shown
+
+
 def test_what_cannot_be_unpacked_is_said() -> None:
     with pytest.raises(JournalError, match="cannot be read"):
         stored.unpack(b"nothing")

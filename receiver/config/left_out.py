@@ -1,7 +1,8 @@
 """Leaves the secrets out of a configuration's texts, and puts the present ones back in.
 
 A value is a secret by its key, such as `password` or the name of a header, by its place, such as a
-channel's `url`, or because it holds what `receiver.redaction` knows. What is put back comes from
+channel's `url` or behind the option `--password`, or because it holds what `receiver.redaction`
+knows. What is put back comes from
 the same place of the file that is there now, and only if it goes to the same address: a secret is
 never moved to another one.
 """
@@ -24,6 +25,7 @@ _HEADERS: Final = frozenset({"headers", "http_headers", "proxy_connect_header"})
 _HARMLESS: Final = frozenset({"accept", "content-type", "files", "user-agent", "x-scope-orgid"})
 """Names below `headers` whose values are no secrets."""
 _CHANNEL: Final = re.compile(r"notify\.channels\.[^.]+\.url")
+_OPTION: Final = re.compile(r"--?(\w[\w.-]*)")
 _ADDRESSES: Final = frozenset(
     {"action", "argv", "base_url", "host", "proxy_url", "socket", "token_url", "unix", "url"}
 )
@@ -61,10 +63,12 @@ class _Value(msgspec.Struct, frozen=True):
 def leave_out(text: str) -> str:
     """Return *text*, a configuration file, with `REDACTED` for every secret in it."""
     learn(text)
-    for path, value in reversed(_values(text).items()):
+    values = _values(text)
+    for path, value in reversed(values.items()):
         raw = text[value.start : value.end]
         shown = raw
-        if _is_secret(path) and value.node.value and "{{" not in value.node.value:
+        secret = _is_secret(path) or _is_of_secret_option(path, values)
+        if secret and value.node.value and "{{" not in value.node.value:
             shown = SHOWN + ("\n" if raw.endswith("\n") else "")
         elif redact(value.node.value) != value.node.value:
             shown = redact(raw)
@@ -142,6 +146,15 @@ def _is_secret(path: Path) -> bool:
         or (last == "key" and "tls_config" in names)
         or _CHANNEL.fullmatch(".".join(names)) is not None
     )
+
+
+def _is_of_secret_option(path: Path, values: Mapping[Path, _Value]) -> bool:
+    """Whether the item before it in a list is `--password` or another such name."""
+    if not isinstance(path[-1], int):
+        return False
+    before = values.get((*path[:-1], path[-1] - 1))
+    option = None if before is None else _OPTION.fullmatch(before.node.value)
+    return option is not None and is_secret_name(option[1])
 
 
 def _values(text: str) -> dict[Path, _Value]:
