@@ -128,6 +128,9 @@ def test_a_promheal_that_decides_otherwise_says_so(service: Promheal) -> None:
         (["run:1", "run:2"], "run:1 is enough"),
         (["alert:beef"], "nothing was decided about alert:beef"),
         (["decision:1", "--at=tomorrow"], "is no time"),
+        (["decision:1", "--at=nan"], "is no time"),
+        (["decision:1", "--at=inf"], "is no time"),
+        (["decision:1", "--at=1"], "decision 1 was made later"),
     ],
 )
 def test_what_cannot_be_found_is_said(service: Promheal, about: list[str], said: str) -> None:

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
+from contextlib import suppress
 from datetime import UTC, datetime
-from math import inf
+from math import inf, isfinite
 from typing import Any, Final
 
 import click
@@ -37,19 +38,17 @@ class Moment(click.ParamType[float]):
     ) -> float:
         if isinstance(value, float):
             return value
-        try:
-            return float(value)
-        except ValueError:
-            pass
-        try:
+        with suppress(ValueError):
+            if isfinite(seconds := float(value)):
+                return seconds
+        with suppress(ValueError):
             at = datetime.fromisoformat(value)
-        except ValueError:
-            self.fail(
-                f"{value!r} is no time: write 2026-01-31T12:00:00Z, or seconds since the epoch",
-                param,
-                ctx,
-            )
-        return at.replace(tzinfo=at.tzinfo or UTC).timestamp()
+            return at.replace(tzinfo=at.tzinfo or UTC).timestamp()
+        raise click.BadParameter(
+            f"{value!r} is no time: write 2026-01-31T12:00:00Z, or seconds since the epoch",
+            ctx,
+            param,
+        )
 
 
 def is_about(text: str) -> bool:
@@ -133,6 +132,9 @@ def _decisions(transaction: Transaction, about: Sequence[str], at: float) -> lis
             one = transaction.decision(_number(kind, name))
             if one is None:
                 raise RefusedError(f"no decision {name}; promheal run ID lists some", status=404)
+            if one.at > at:
+                made = f"decision {name} was made later, at {moment(one.at)}"
+                raise RefusedError(f"{made}; leave out --at", status=404)
             return [one]
         case "run":
             decisions = [d for d in transaction.decisions(_number(kind, name)) if d.at <= at]
