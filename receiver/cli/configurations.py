@@ -15,7 +15,7 @@ from receiver.cli import FINDINGS, FINE, client, paging, values
 from receiver.cli import options as shared
 from receiver.cli.loading import loaded, there
 from receiver.cli.output import colored, moment, say, show
-from receiver.errors import PromhealError, RefusedError
+from receiver.errors import ConfigError, PromhealError, RefusedError
 from receiver.log import escape
 
 if TYPE_CHECKING:  # what they import takes 100 ms, and --help does not need it
@@ -59,18 +59,21 @@ def diff(one: str, other: str | None, config_file: Path, storage_url: str, *, fi
 
     HASH is one of `promheal config history`, or its first digits; the second is the configuration
     in force if it is left out. Secrets are not kept, so a change of one is not seen. Exit code 1
-    when they differ.
+    when they differ, 2 when one of them is not there.
     """
     from receiver.config import stored  # noqa: PLC0415  see above
 
     if files and other is not None:
         raise click.UsageError("--files is in place of the second HASH; give one of them")
     with there(storage_url) as journal:
-        first, old = _found(journal, one)
-        if files:
-            second, new = "files", stored.of(loaded(config_file))
-        else:
-            second, new = _found(journal, other or _in_force(journal))
+        try:
+            first, old = _found(journal, one)
+            if files:
+                second, new = "files", stored.of(loaded(config_file))
+            else:
+                second, new = _found(journal, _in_force(journal) if other is None else other)
+        except RefusedError as error:
+            raise ConfigError(str(error)) from None  # exit code 1 says that they differ
     lines = list(_differences(first[:SHORT], old, second[:SHORT], new))
     for line in lines:
         say(line)

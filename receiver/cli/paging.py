@@ -3,19 +3,21 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import Any, TypeVar
+from typing import Any, Final, TypeVar
 
 import click
 
 from receiver.cli.output import table
 
 F = TypeVar("F", bound=Callable[..., Any])
+_BIGGEST: Final = 2**63 - 1
+"""Id that a journal can have."""
 
 
 def by_id(what: str) -> Callable[[F], F]:
     """Return what adds `--limit` and `--before`, for a list that is newest first."""
     text = f"Only {what} older than this id: the next page."
-    return _paged(20, click.option("--before", type=click.IntRange(1), help=text))
+    return _paged(20, click.option("--before", type=click.IntRange(1, _BIGGEST), help=text))
 
 
 def by_offset(function: F) -> F:
