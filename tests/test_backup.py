@@ -136,8 +136,9 @@ def test_what_is_not_what_was_written_is_refused_and_changes_nothing(
     before = path.read_bytes()
     harm(target)
 
-    with pytest.raises(UnsoundError, match="is damaged"):
+    with pytest.raises(UnsoundError, match="is damaged") as refused:
         verify(target)
+    assert refused.value.remedy == "take another backup"
     with pytest.raises(UnsoundError):
         put_back(target, path, force=True)
 
@@ -151,8 +152,10 @@ def test_what_is_no_backup_is_refused(journal: Journal, path: Path, tmp_path: Pa
     with pytest.raises(JournalError, match="there is no backup"):
         verify(tmp_path / "none")
     (tmp_path / "text").write_text("not a database, but long enough to be read as one" * 100)
-    with pytest.raises(UnsoundError):
+    with pytest.raises(UnsoundError, match="take another backup"):
         verify(tmp_path / "text")
+    with pytest.raises(JournalError, match="choose another place for the backup"):
+        backed_up(path, tmp_path / "text" / "b.backup")
     with pytest.raises(JournalError, match="there is no journal"):
         backed_up(tmp_path / "none.db", tmp_path / "b.backup")
     with pytest.raises(RefusedError, match="exists"):
@@ -297,9 +300,18 @@ def test_the_commands_tell_what_they_did_and_what_is_next(
     said = capsys.readouterr().out
     assert "everything is paused" in said
     assert (to / "promheal.yml").read_text() == (config / "promheal.yml").read_text()
+    assert (to / "promheal.yml").stat().st_mode & 0o077 == 0, "it may hold secrets"
     assert called(arguments) == 1, "a file of the configuration is there already"
     assert "nothing was restored" in capsys.readouterr().err
     assert called(["restore", backup, other]) == 2, "a reason is needed"
+    before = path.read_bytes()
+    arguments = ["restore", backup, url, "--reason=x", "--force", f"--config.to={backup}/to"]
+    assert called(arguments) == 2
+    assert "nothing was restored" in capsys.readouterr().err
+    new = tmp_path / "new"
+    newer = ["restore", backup, other, "--reason=x", f"--config.to={new}"]
+    assert called(newer) == 1, "what was restored is another journal now"
+    assert (path.read_bytes(), list(new.iterdir())) == (before, [])
 
 
 def test_a_folder_keeps_the_newest_and_leaves_other_files_alone(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -11,7 +12,7 @@ from receiver.cli import options as shared
 from receiver.cli import values
 from receiver.cli.output import say
 from receiver.clock import wall
-from receiver.errors import ConfigError, RefusedError
+from receiver.errors import ConfigError, PromhealError, RefusedError
 from receiver.healing.restoring import restore
 from receiver.journal import file_of
 from receiver.journal.backup import configuration
@@ -43,14 +44,17 @@ def command(
             "a journal in PostgreSQL is restored by PostgreSQL's own tools: "
             "pg_restore, see docs/how-to/scale-out.md#backup-and-restore"
         )
-    texts = {} if config_to is None else _free(configuration(file), config_to)
     stamp = f"{datetime.fromtimestamp(wall(), UTC):%Y%m%dT%H%M%SZ}"
-    restored = restore(file, file_of(storage_url), reason=reason, force=force, stamp=stamp)
+    written = [] if config_to is None else _write(configuration(file), config_to)
+    try:
+        restored = restore(file, file_of(storage_url), reason=reason, force=force, stamp=stamp)
+    except PromhealError:
+        for path in written:
+            path.unlink(missing_ok=True)
+        raise
     for path in restored.aside:
         say(f"moved aside: {path}")
-    for path, text in texts.items():
-        path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_text(text, "utf-8")
+    for path in written:
         say(f"written: {path}")
     say(f"restored {sum(restored.backup.rows.values()):,} rows to {file_of(storage_url)}")
     if restored.unknown:
@@ -58,10 +62,26 @@ def command(
     say("everything is paused; start promheal, look at it, then: promheal resume --reason WHY")
 
 
-def _free(texts: dict[str, str], folder: Path) -> dict[Path, str]:
-    """Return where the texts go. Raises RefusedError when a file is there already."""
-    found = {folder / Path(name).name: text for name, text in texts.items()}
-    for path in found:
-        if path.exists():
-            raise RefusedError(f"{path} exists; nothing was restored", status=409)
-    return found
+def _write(texts: dict[str, str], folder: Path) -> list[Path]:
+    """Write the files, only for their owner to read; all of them or none.
+
+    Raises RefusedError when one is there already, ConfigError when one cannot be written.
+    """
+    written: list[Path] = []
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        for name, text in texts.items():
+            path = folder / Path(name).name
+            number = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
+            written.append(path)
+            with os.fdopen(number, "w", encoding="utf-8", newline="") as file:
+                file.write(text)
+    except OSError as error:
+        for path in written:
+            path.unlink(missing_ok=True)
+        if isinstance(error, FileExistsError) and folder.is_dir():
+            raise RefusedError(
+                f"{error.filename} exists; nothing was restored", status=409
+            ) from None
+        raise ConfigError(f"--config.to {folder}: {error}; nothing was restored") from None
+    return written

@@ -27,6 +27,7 @@ _ABOUT: Final = """
     create table backup_file (name text primary key, content text not null)
 """
 _OWN_TABLES: Final = ("backup", "backup_file")
+_ANOTHER: Final = "take another backup"
 
 
 class Backup(msgspec.Struct, frozen=True, kw_only=True):
@@ -62,8 +63,12 @@ def make(
         raise JournalError(f"there is no journal {journal}")
     scratch = target.with_name(f".{target.name}.{os.getpid()}")
     try:
+        _private(scratch)
+    except OSError as error:
+        remedy = "choose another place for the backup"
+        raise JournalError(f"{target}: {error.strerror}", remedy=remedy) from None
+    try:
         with explained(target):
-            _private(scratch)
             with closing(connect(journal.absolute())) as source:
                 refuse_foreign(source, journal)
                 source.execute("begin")  # one snapshot for the copy and the counts
@@ -95,7 +100,7 @@ def verify(path: Path) -> Backup:
         rows = _rows(connection)
         if verdict != "ok" or rows != (counted := msgspec.json.decode(said, type=dict[str, int])):
             why = verdict if verdict != "ok" else f"it has {rows}, and had {counted}"
-            raise UnsoundError(f"{path} is damaged: {why}", remedy="take another backup")
+            raise UnsoundError(f"{path} is damaged: {why}", remedy=_ANOTHER)
         marker = connection.execute("select journal, checkpoint from generation").fetchone()
         names = connection.execute("select name from backup_file order by 1").fetchall()
     return Backup(
@@ -164,8 +169,13 @@ def _rows(connection: sqlite3.Connection) -> dict[str, int]:
 def _opened(path: Path) -> Iterator[sqlite3.Connection]:
     """Open a backup to read it, changing nothing beside it."""
     uri = f"{path.absolute().as_uri()}?mode=ro&immutable=1"
-    with explained(path), closing(sqlite3.connect(uri, uri=True)) as connection:
-        yield connection
+    try:
+        with explained(path), closing(sqlite3.connect(uri, uri=True)) as connection:
+            yield connection
+    except UnsoundError as error:
+        if isinstance(error.__cause__, sqlite3.DatabaseError):  # not what is done with a journal
+            raise UnsoundError(error.problem, remedy=_ANOTHER) from None
+        raise
 
 
 def _private(path: Path) -> None:
