@@ -401,6 +401,7 @@ def test_exit_codes(tmp_path: Path) -> None:
     assert promheal(good)[0] == 0
     assert promheal(good, "--run", "^a test$")[0] == 0
     assert "matches no test; there are 'a test'" in str(promheal(good, "--run", "nothing")[0])
+    assert "is no regular expression of RE2: missing ): (" in str(promheal(good, "--run", "(")[0])
     assert promheal(good, "--coverage.fail-under", "60")[0] == 0
     code, text = promheal(good, "--coverage", "--coverage.fail-under", "90")
     assert (code, "a run that does not heal" in text) == (3, True)
@@ -436,6 +437,39 @@ def test_a_first_file_passes_and_sees_everything(tmp_path: Path) -> None:
     assert promheal("--init", path, "--config.file", config)[0] == 0
     assert promheal(path, "--coverage.fail-under", "100")[0] == 0
     assert "exists" in str(promheal("--init", path, "--config.file", config)[0])
+
+
+ANY = """
+strategies:
+  s:
+    match: ['alertname=~"A.*B"']
+    target: [service]
+    mode: observe
+    actions: [{action: log, message: x}]
+"""
+
+
+def test_a_first_file_passes_wherever_it_is_or_is_not_written(tmp_path: Path) -> None:
+    config = tmp_path / "a: b # c" / "promheal.yml"
+    config.parent.mkdir()
+    (tmp_path / "deep" / "er").mkdir(parents=True)
+    (tmp_path / "link").symlink_to("deep/er")
+    config.write_text("{}")
+    (config.parent / "services.yml").write_text("services: {}")
+    strategies = config.parent / "healing_strategies.yml"
+    strategies.write_text(ANY.replace('=~"A.*B"', '="A"'))
+    path = tmp_path / "link" / "first.yml"
+
+    assert promheal("--init", path, "--config.file", config)[0] == 0
+    assert promheal(path)[0] == 0
+    below = promheal("--init", path / "x.yml", "--config.file", config)[0]
+    assert f"{path} exists" in str(below)
+    beyond = promheal("--init", "/proc/none/x.yml", "--config.file", config)[0]
+    assert "cannot be written" in str(beyond)
+    strategies.write_text(ANY)
+    none = promheal("--init", tmp_path / "none.yml", "--config.file", config)[0]
+    assert "no strategy for whose matchers an alert can be made up" in str(none)
+    assert not (tmp_path / "none.yml").exists()
 
 
 def test_the_schema_for_editors_is_published_and_takes_what_the_reader_takes(

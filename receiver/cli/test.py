@@ -30,6 +30,8 @@ from receiver.testing.report import (
 )
 from receiver.yaml.diagnostics import InvalidConfig, format_problem
 
+_OPTIONS = re2.Options()
+_OPTIONS.log_errors = False  # RE2 would write each of them to stderr
 _HEADER = ("strategy", "covered", "outcomes", "guards that refused", "not seen")
 
 
@@ -116,9 +118,10 @@ def _run(
     suites: Sequence[Suite], actions: Actions, wanted: str | None, *, trace: bool
 ) -> list[CaseResult]:
     try:
-        pattern = re2.compile(wanted or "")
+        pattern = re2.compile(wanted or "", _OPTIONS)
     except re2.error as error:
-        raise ConfigError(f"--run {wanted!r} is no regular expression of RE2: {error}") from None
+        why = error.args[0].decode()
+        raise ConfigError(f"--run {wanted!r} is no regular expression of RE2: {why}") from None
     chosen = [
         (suite, placed)
         for suite in suites

@@ -5,7 +5,9 @@ What is expected in it is what came when it was written: it passes, and is to be
 
 from __future__ import annotations
 
+import json
 import os
+import re
 from collections.abc import Iterator
 from math import ceil
 from pathlib import Path
@@ -16,7 +18,7 @@ import msgspec
 from receiver.actions import Actions, discover
 from receiver.actions.parameters import names_used
 from receiver.config.files import LoadedConfig, load
-from receiver.errors import RefusedError
+from receiver.errors import ConfigError, RefusedError
 from receiver.policy.duration import format_duration
 from receiver.policy.matcher import Matcher, MatchOp
 from receiver.policy.run import Run
@@ -31,6 +33,8 @@ from receiver.testing.file import MONDAY
 from receiver.testing.seen import acted, text
 from receiver.testing.trace import Trace
 
+_PLAIN: Final = re.compile(r"[\w./][\w./-]*")
+"""A path that YAML takes as it is."""
 _INTERVAL: Final = 15.0
 _BEGINS: Final = 60.0
 """Seconds until the alert of a test fires."""
@@ -61,13 +65,23 @@ class _Scenario(msgspec.Struct, frozen=True, kw_only=True):
 def write_first(path: Path, config_file: Path) -> Path:
     """Write a test file for *config_file* to *path*; raises RefusedError where one exists.
 
-    Raises InvalidConfig when the configuration cannot be used.
+    Raises InvalidConfig when the configuration cannot be used, and ConfigError when it has no
+    strategy that could be tried, or *path* cannot be written.
     """
     if path.exists():
-        raise RefusedError(f"{path} exists; name another FILE, or remove it", status=409)
+        raise _exists(path)
     actions = discover()
     loaded = load(config_file, actions, {})
-    config = os.path.relpath(config_file, path.parent)
+    if all(_labels(one, loaded.inventory) is None for one in loaded.strategies):
+        raise ConfigError(
+            f"{config_file} has no strategy for whose matchers an alert can be made up: "
+            "write the tests by hand, see docs/reference/strategy-tests.md"
+        )
+    # `..` of a folder that is a link is that of the folder behind it.
+    folder = config_file.parent.resolve()
+    config = os.path.relpath(folder / config_file.name, path.parent.resolve())
+    if not _PLAIN.fullmatch(config):
+        config = json.dumps(config, ensure_ascii=False)
     flags = ""
     if any(one.preventive for one in loaded.strategies):
         flags = "flags: {preventive_healing: true}\n"
@@ -78,9 +92,19 @@ def write_first(path: Path, config_file: Path) -> Path:
     with Trace(keep=False):
         tests = "".join(_tests(loaded, actions))
     written = _HEAD.format(config=config, file=path, flags=flags) + tests
-    path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text(written, encoding="utf-8")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with path.open("x", encoding="utf-8") as file:
+            file.write(written)
+    except FileExistsError as error:
+        raise _exists(Path(error.filename)) from None
+    except OSError as error:
+        raise ConfigError(f"{path}: cannot be written: {error.strerror}") from None
     return path
+
+
+def _exists(path: Path) -> RefusedError:
+    return RefusedError(f"{path} exists; name another FILE, or remove it", status=409)
 
 
 def _tests(loaded: LoadedConfig, actions: Actions) -> Iterator[str]:
