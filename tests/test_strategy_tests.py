@@ -395,6 +395,18 @@ def test_the_forms_of_the_results(tmp_path: Path) -> None:
     )
 
 
+def test_neither_a_name_nor_a_path_steers_a_terminal_or_github(tmp_path: Path) -> None:
+    path = written(tmp_path, "call_test:\n  - {eval_time: 5m, exp_calls: []}")
+    odd = tmp_path / "a,b:c%.yml"
+    odd.write_text(path.read_text().replace("a test", '"a \\a\\e]0;title"'))
+
+    text = promheal(odd, "--trace")[1]
+    assert ":9: a \\u0007\\u001b]0;title: call_test" in text
+    text = promheal(odd, "-o", "github")[1]
+    assert text.startswith(f"::error file={tmp_path}/a%2Cb%3Ac%25.yml,line=")
+    assert "::a \\u0007" in text
+
+
 def test_exit_codes(tmp_path: Path) -> None:
     good = written(tmp_path, PASSING, healed=HEALED)
 

@@ -18,8 +18,10 @@ from receiver.doctor import fitting, provable
 from receiver.doctor.memory import Memory, memories, recordings_of
 from receiver.doctor.rule_files import read_rule_files
 from receiver.errors import ConfigError, UpstreamError
+from receiver.log import escape
 from receiver.policy.decay import recordings
 from receiver.settings.environment import environment
+from receiver.yaml.annotation import annotation
 from receiver.yaml.diagnostics import (
     Diagnostic,
     DiagnosticSeverity,
@@ -87,7 +89,8 @@ def command(
         show(said, "json", str)
     elif output == "github":
         for problem in problems:
-            say(_annotation(problem))
+            place = (problem.file, problem.line, problem.column)
+            say(escape(annotation(problem.severity, *place, problem.message)))
     else:
         _show(loaded, problems, found)
     if errors:
@@ -165,12 +168,3 @@ def _of_prometheus(
 
 def _number(count: int, one: str, several: str) -> str:
     return f"{count} {one if count == 1 else several}"
-
-
-def _annotation(problem: Diagnostic) -> str:
-    """Return a workflow command of GitHub Actions."""
-    message = problem.message.replace("%", "%25").replace("\r", "%0D").replace("\n", "%0A")
-    return (
-        f"::{problem.severity} file={problem.file},line={problem.line},"
-        f"col={problem.column}::{message}"
-    )

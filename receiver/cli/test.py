@@ -14,6 +14,7 @@ from receiver.cli import BROKEN, FINDINGS, FINE, WARNINGS
 from receiver.cli import options as shared
 from receiver.cli.output import say, show, table
 from receiver.errors import ConfigError
+from receiver.log import escape
 from receiver.settings.environment import environment
 from receiver.testing.case import CaseResult, run_case
 from receiver.testing.coverage import coverage_of
@@ -166,10 +167,10 @@ def _show(
             say(as_junit(results))
         case "github":
             for line in as_github(results):
-                say(line)
+                say(escape(line))
         case _:
             for line in as_text(results):
-                say(line)
+                say(escape(line))
     if shown and output == "table":
         say("")
         say(table(list(coverage_rows(found)), _HEADER))

@@ -15,6 +15,7 @@ import msgspec
 from receiver.testing.case import CaseResult, Failure
 from receiver.testing.coverage import StrategyCoverage, percent
 from receiver.testing.seen import first_lines
+from receiver.yaml.annotation import annotation
 
 _UNPRINTABLE: Final = re.compile("[^\t\n\x20-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]")
 """What XML 1.0 cannot hold."""
@@ -112,12 +113,7 @@ def as_github(results: Sequence[CaseResult]) -> Iterator[str]:
                 *(f"got: {line}" for line in first_lines(failure.got)),
                 *(f"why: {line}" for line in first_lines(failure.why)),
             ]
-            message = "\n".join(lines)
-            for char, code in (("%", "%25"), ("\r", "%0D"), ("\n", "%0A")):
-                message = message.replace(char, code)
-            yield (
-                f"::error file={result.file},line={failure.line},col={failure.column}::{message}"
-            )
+            yield annotation("error", result.file, failure.line, failure.column, "\n".join(lines))
 
 
 def coverage_rows(coverage: Iterable[FileCoverage]) -> Iterator[Sequence[str]]:
