@@ -14,6 +14,7 @@ from typing import Any
 import pytest
 
 from receiver.cli import COMMANDS
+from receiver.cli.output import colored
 from receiver.journal import open_journal
 from receiver.policy.decide import GUARDS
 from tests.chain import free_port
@@ -458,3 +459,16 @@ def test_routes_come_from_the_strategies_of_a_file_that_can_be_read(
     empty = promheal("config", "alertmanager", str(tmp_path / "promheal.yml"))
     assert empty.returncode == 2
     assert "has no strategies" in empty.stderr
+
+
+@pytest.mark.parametrize(("terminal", "variable", "colors"), [
+    (True, None, True), (True, "", True), (True, "1", False), (False, None, False),
+])  # fmt: skip
+def test_colors_are_for_a_terminal_unless_no_color_says_so(
+    monkeypatch: pytest.MonkeyPatch, terminal: bool, variable: str | None, colors: bool
+) -> None:
+    monkeypatch.setattr("sys.stderr.isatty", lambda: terminal)
+    monkeypatch.delenv("NO_COLOR", raising=False)
+    if variable is not None:
+        monkeypatch.setenv("NO_COLOR", variable)
+    assert colored(err=True) is colors

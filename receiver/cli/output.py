@@ -31,11 +31,15 @@ def say(text: str, *, err: bool = False) -> None:
     click.echo(redact(text), err=err)
 
 
-def colored() -> bool:
-    """Whether what is printed may have colors: on a terminal, unless NO_COLOR is set."""
+def colored(*, err: bool = False) -> bool:
+    """Whether what is printed may have colors: on a terminal, unless NO_COLOR is set and not empty.
+
+    See https://no-color.org.
+    """
     from receiver.settings.environment import environment  # noqa: PLC0415  only some commands ask
 
-    return sys.stdout.isatty() and "NO_COLOR" not in environment()
+    stream = sys.stderr if err else sys.stdout
+    return stream.isatty() and not environment().get("NO_COLOR")
 
 
 def table(rows: Sequence[Sequence[object]], header: Sequence[str] = ()) -> str:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -12,10 +11,9 @@ import re2
 from receiver.actions import Actions, discover
 from receiver.cli import BROKEN, FINDINGS, FINE, WARNINGS
 from receiver.cli import options as shared
-from receiver.cli.output import say, show, table
+from receiver.cli.output import colored, say, show, table
 from receiver.errors import ConfigError
 from receiver.log import escape
-from receiver.settings.environment import environment
 from receiver.testing.case import CaseResult, run_case
 from receiver.testing.coverage import coverage_of
 from receiver.testing.first import write_first
@@ -104,7 +102,7 @@ def command(
 def _suites(files: Sequence[Path], actions: Actions) -> list[Suite] | None:
     """Return the files; None, with the problems of all printed, when one cannot be used."""
     suites, broken = [], False
-    color = sys.stderr.isatty() and "NO_COLOR" not in environment()
+    color = colored(err=True)
     for file in files:
         try:
             suites.append(read_suite(file, actions))
