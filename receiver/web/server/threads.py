@@ -22,13 +22,15 @@ class Threads:
         self._answer = answer
         self._log = log
         self._ready: queue.SimpleQueue[Connection] = queue.SimpleQueue()
-        self._idle = threading.Semaphore(0)  # threads that wait
+        # One for each thread that has no connection, and that `put` has not counted on yet.
+        self._idle = threading.Semaphore(0)
         self._starting = threading.Lock()
         self._started = 0
 
     def start(self) -> None:
         while self._started < min(FIRST, self._most):
             self._start_one()
+            self._idle.release()
 
     def put(self, conn: Connection) -> None:
         """Have a thread answer: one that waits, else one more, else the first that is free."""
@@ -49,9 +51,5 @@ class Threads:
 
     def _work(self) -> None:
         while True:
-            try:
-                conn = self._ready.get_nowait()
-            except queue.Empty:
-                self._idle.release()
-                conn = self._ready.get()
-            self._answer(conn)
+            self._answer(self._ready.get())
+            self._idle.release()
