@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 
+from receiver.web.server.caretaker import be_called
 from tests.chain import wait_until
 from tests.requests_in_bytes import GET
 from tests.test_worker import Client, Process, running
@@ -125,3 +126,11 @@ def test_where_there_is_no_way_back_the_master_stays(tmp_path: Path) -> None:
         os.kill(before, signal.SIGKILL)
         wait_until(lambda: seen(process)["pid"] != before, what="there is another")
         assert process.stop() == 0
+
+
+def test_a_name_that_cannot_be_taken_is_done_without(tmp_path: Path) -> None:
+    """Some sandboxes let nobody write there; and from there is no way back to a master."""
+    (comm := tmp_path / "comm").write_text("python\n")
+    be_called(b"promheal", str(comm))
+    assert comm.read_bytes() == b"promheal"
+    be_called(b"promheal", str(tmp_path / "nowhere" / "comm"))

@@ -118,10 +118,18 @@ def _wait(seconds: float) -> int:
     return 0 if found is None else int(found.si_signo)
 
 
+def be_called(name: bytes, path: str = "/proc/self/comm") -> None:
+    """Take the name that people look for; a sandbox in which nobody can has another."""
+    try:
+        with open(path, "wb", buffering=0) as comm:  # noqa: PTH123  pathlib, too, is an import
+            comm.write(name)
+    except OSError:
+        return
+
+
 def main() -> None:
     worker, heartbeat, timeout, grace, listeners, *argv = sys.argv[1:]
-    with open("/proc/self/comm", "wb") as comm:  # noqa: PTH123  pathlib, too, is an import
-        comm.write(b"promheal")
+    be_called(b"promheal")
     words = Caretaker(
         int(worker), int(heartbeat), float(timeout), float(grace), [*map(int, listeners.split(","))]
     ).run()
