@@ -5,6 +5,8 @@ from __future__ import annotations
 import json
 import os
 import signal
+import subprocess
+import sys
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -17,6 +19,25 @@ from tests.requests_in_bytes import GET
 from tests.test_worker import Client, Process, running
 
 pytestmark = pytest.mark.alone
+
+BEFORE = """
+import os, signal, sys
+sys.path.insert(0, os.getcwd())
+from receiver.web.server import caretaker
+signal.pthread_sigmask(signal.SIG_BLOCK, caretaker.SIGNALS)
+worker = os.fork() or os._exit(3)
+file = str(os.memfd_create("heartbeat", 0))
+program = [sys.executable, "-I", "-S", caretaker.__file__, str(worker), file, "60", "2", file]
+os.execv(program[0], [*program, sys.executable, "-c", sys.argv[1]])
+"""
+"""Becomes the caretaker of a worker that ends at once."""
+AFTER = """
+import os, signal
+print(os.environ["PROMHEAL_WORKER_ENDED"], flush=True)
+os.kill(os.getpid(), signal.SIGTERM)
+print("it waits" if signal.SIGTERM in signal.sigpending() else "it is lost")
+"""
+"""What is started again, and told to end at once."""
 
 
 def resting(process: Process) -> bool:
@@ -134,3 +155,17 @@ def test_a_name_that_cannot_be_taken_is_done_without(tmp_path: Path) -> None:
     be_called(b"promheal", str(comm))
     assert comm.read_bytes() == b"promheal"
     be_called(b"promheal", str(tmp_path / "nowhere" / "comm"))
+
+
+@pytest.mark.parametrize("first", [False, True], ids=["elsewhere", "as process 1"])
+def test_a_signal_to_end_ends_the_next_one_too(first: bool) -> None:
+    """The kernel gives process 1 none that it does not handle: there it waits for gunicorn."""
+    apart = ["unshare", "--fork", "--pid", "--mount-proc"] if first else []
+    if first and (
+        os.geteuid()
+        or subprocess.run([*apart, "true"], check=False, capture_output=True).returncode
+    ):
+        pytest.skip("only root may have another process 1")
+    argv = [*apart, sys.executable, "-c", BEFORE, AFTER]
+    said = subprocess.run(argv, text=True, timeout=20, stdout=subprocess.PIPE, check=False)
+    assert said.stdout.endswith("exited with code 3\n" + ("it waits\n" if first else ""))

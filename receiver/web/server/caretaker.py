@@ -136,7 +136,8 @@ def main() -> None:
     # From here on a signal to end ends the next one too, until gunicorn takes it; a reload waits.
     if _signal.sigpending() & ENDING:
         sys.exit(0)
-    _signal.pthread_sigmask(_signal.SIG_UNBLOCK, ENDING)
+    if posix.getpid() != 1:  # which gets none that it does not handle: there, too, it waits
+        _signal.pthread_sigmask(_signal.SIG_UNBLOCK, ENDING)
     environ: dict[bytes, bytes | str] = {**posix.environ}
     environ |= {LISTENERS.encode(): listeners, ENDED.encode(): words}
     posix.close(int(heartbeat))
