@@ -114,6 +114,8 @@ if "certfile" in options:
     served = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     served.load_cert_chain(options["certfile"], options["keyfile"])
     options["ssl_context"] = lambda _config, _default: served
+if pause := options.pop("pause_after_fork", 0):
+    options["post_fork"] = lambda _arbiter, _worker: time.sleep(pause)
 WebServer(App, options).run()
 """
 
@@ -788,6 +790,13 @@ def test_sigterm_lets_the_request_in_flight_end(tmp_path: Path) -> None:
         assert idle.ended()
         assert process.arbiter.wait(10) == 0
         assert "Traceback" not in process.log.read_text()
+
+
+def test_sigterm_ends_a_worker_that_has_just_been_forked(tmp_path: Path) -> None:
+    with running(tmp_path, pause_after_fork=0.5) as process:
+        process.worker()
+        process.arbiter.terminate()
+        assert process.arbiter.wait(10) == 0
 
 
 def test_sighup_reloads_in_place(tmp_path: Path) -> None:

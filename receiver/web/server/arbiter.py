@@ -117,6 +117,17 @@ class InPlaceArbiter(Arbiter):  # type: ignore[misc]  # gunicorn has no types
             {**environment(), **self._kept},
         )
 
+    def spawn_worker(self) -> Any:
+        """Fork a worker. It unblocks signals when it handles them: until then it would lose them.
+
+        gunicorn sends SIGTERM once, and then waits for `graceful_timeout`.
+        """
+        signal.pthread_sigmask(signal.SIG_BLOCK, caretaker.SIGNALS)
+        try:
+            return super().spawn_worker()
+        finally:
+            signal.pthread_sigmask(signal.SIG_UNBLOCK, caretaker.SIGNALS)
+
     def handle_hup(self) -> None:
         self.kill_workers(signal.SIGHUP)
 

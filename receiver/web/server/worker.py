@@ -29,6 +29,7 @@ from typing import Any, Final
 from gunicorn import sock as gunicorn_sock
 from gunicorn.workers.gthread import ThreadWorker
 
+from receiver.web.server import caretaker
 from receiver.web.server.answering import STOP_LINGER, Responder
 from receiver.web.server.framing import MAX_BODY
 from receiver.web.server.poller import Poller
@@ -70,12 +71,12 @@ class CompleteRequestWorker(ThreadWorker):  # type: ignore[misc]  # gunicorn has
         super(ThreadWorker, self).init_process()  # without the pool and the pipe of ThreadWorker
 
     def init_signals(self) -> None:
-        # gunicorn first resets SIGHUP to its default, which would kill us.
-        signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGHUP})
+        # All are blocked since the fork: gunicorn first resets SIGHUP to its default, which would
+        # kill us.
         super().init_signals()
         signal.signal(signal.SIGHUP, self.handle_hup)
         signal.siginterrupt(signal.SIGHUP, False)
-        signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGHUP})
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, caretaker.SIGNALS)
 
     def handle_hup(self, *_: object) -> None:
         self._hup = True  # the signal wakes the main thread, which does the rest
