@@ -13,6 +13,7 @@ from pathlib import Path
 
 import pytest
 
+from receiver.web.server import caretaker
 from receiver.web.server.caretaker import be_called
 from tests.chain import wait_until
 from tests.requests_in_bytes import GET
@@ -155,6 +156,22 @@ def test_a_name_that_cannot_be_taken_is_done_without(tmp_path: Path) -> None:
     be_called(b"promheal", str(comm))
     assert comm.read_bytes() == b"promheal"
     be_called(b"promheal", str(tmp_path / "nowhere" / "comm"))
+
+
+def test_how_the_worker_ended_is_told_also_when_no_other_can_be_started(tmp_path: Path) -> None:
+    (config := tmp_path / "promheal.yml").write_text("[")
+    again = subprocess.run(
+        [sys.executable, "-m", "receiver", "serve", f"--config.file={config}"],
+        env={**os.environ, caretaker.ENDED: "worker 7 was ended by signal 9"},
+        check=False,
+        capture_output=True,
+        text=True,
+        timeout=20,
+    )
+    assert again.returncode == 2
+    told, *problem = again.stderr.splitlines()
+    assert "worker 7 was ended by signal 9; another one is started" in told
+    assert "promheal.yml:2:1: no YAML" in problem[0]
 
 
 @pytest.mark.parametrize("first", [False, True], ids=["elsewhere", "as process 1"])

@@ -35,7 +35,7 @@ SERVER = """
 import json, logging, os, ssl, sys, threading, time
 sys.path.insert(0, sys.argv[1])
 from receiver.web.server import answering, connection, reading, worker
-from receiver.web.server.arbiter import WebServer
+from receiver.web.server.arbiter import WebServer, tell_of_the_last_worker
 
 options, overrides = json.loads(sys.argv[2]), json.loads(sys.argv[3])
 sys.executable = options.pop("interpreter", sys.executable)
@@ -45,6 +45,7 @@ for name, value in overrides.items():
             setattr(module, name, value)
 worker.CompleteRequestWorker.deadline = worker.DEADLINE
 logging.basicConfig(level=logging.INFO)
+tell_of_the_last_worker()
 
 
 class App:

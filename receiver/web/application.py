@@ -23,7 +23,7 @@ from receiver.web.access.web_config import WebConfig
 from receiver.web.flask_app import create_app, create_worker_app
 from receiver.web.route_prefix import PrefixMiddleware, RoutePrefix
 from receiver.web.server.answering import OfferedRequest, Reply
-from receiver.web.server.arbiter import WebServer
+from receiver.web.server.arbiter import WebServer, tell_of_the_last_worker
 from receiver.web.server.caretaker import LISTENERS
 from receiver.web.server.listening import refuse_what_is_taken
 from receiver.web.server.notify_socket import VARIABLES, NotifySocket
@@ -55,6 +55,7 @@ def run(
     options: Options, listen: str, web_config: Path | None, proxied: Proxied | None = None
 ) -> None:
     """Serve until SIGTERM. Raises ConfigError and JournalError before anything is started."""
+    tell_of_the_last_worker()
     address = ListenAddress(listen)
     reloading = (
         ReloadingConfig(web_config, address.check_reload) if web_config is not None else None

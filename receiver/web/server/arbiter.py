@@ -9,6 +9,7 @@ it execs into the caretaker, and comes back when the worker has died.
 
 from __future__ import annotations
 
+import logging
 import os
 import signal
 import sys
@@ -32,6 +33,8 @@ from receiver.web.server.worker import CompleteRequestWorker
 if TYPE_CHECKING:
     from _typeshed.wsgi import WSGIApplication
 
+log: Final = logging.getLogger("promheal")
+
 _WHY_ONE: Final = (
     "promheal runs in one worker process: breakers, budgets and locks live there, and a second "
     "one would act on the same alerts; give it more threads instead"
@@ -48,6 +51,12 @@ DEFAULTS: Final[Mapping[str, object]] = {
 """gunicorn's settings unless the options say otherwise."""
 
 
+def tell_of_the_last_worker() -> None:
+    """Log why the command starts again, if it does. To be called first: the start may fail."""
+    for how in taken((caretaker.ENDED,)).values():
+        log.error("%s; another one is started", how)
+
+
 class InPlaceArbiter(Arbiter):  # type: ignore[misc]  # gunicorn has no types
     """gunicorn's arbiter for a worker that reloads in place.
 
@@ -60,11 +69,8 @@ class InPlaceArbiter(Arbiter):  # type: ignore[misc]  # gunicorn has no types
         self._rests = True
 
     def start(self) -> None:
-        handed = taken((caretaker.LISTENERS, caretaker.ENDED))
-        if caretaker.ENDED in handed:
-            self.log.error("%s; another one is started", handed[caretaker.ENDED])
-        if caretaker.LISTENERS in handed:
-            files = [int(number) for number in handed[caretaker.LISTENERS].split(",")]
+        for handed in taken((caretaker.LISTENERS,)).values():
+            files = [int(number) for number in handed.split(",")]
             self.LISTENERS = sock.create_sockets(self.cfg, self.log, files)
         super().start()
 
