@@ -10,9 +10,11 @@ import sys
 import time
 from collections.abc import Iterator
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
+from receiver.web.application import close_worker
 from receiver.web.server import caretaker
 from receiver.web.server.caretaker import be_called
 from tests.chain import wait_until
@@ -148,6 +150,10 @@ def test_where_there_is_no_way_back_the_master_stays(tmp_path: Path) -> None:
         os.kill(before, signal.SIGKILL)
         wait_until(lambda: seen(process)["pid"] != before, what="there is another")
         assert process.stop() == 0
+
+
+def test_a_worker_that_has_not_come_up_has_nothing_to_close() -> None:
+    close_worker(None, SimpleNamespace(pid=7))
 
 
 def test_a_name_that_cannot_be_taken_is_done_without(tmp_path: Path) -> None:

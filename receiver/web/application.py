@@ -80,7 +80,7 @@ def run(
         {
             "bind": [listen],
             "graceful_timeout": SHUTDOWN,
-            "worker_exit": lambda _server, worker: worker.wsgi.close(),
+            "worker_exit": close_worker,
             "proc_name": "promheal",
             **_tls(reloading),
         },
@@ -90,6 +90,12 @@ def run(
     if not _HANDED.intersection(options.environ):
         refuse_what_is_taken(listen, address.host, address.port)
     server.run()
+
+
+def close_worker(_server: object, worker: Any) -> None:
+    """Close the application, if the worker has come as far as that: gunicorn's `worker_exit`."""
+    if hasattr(worker, "wsgi"):
+        worker.wsgi.close()
 
 
 def _prepared(url: str) -> bool:
