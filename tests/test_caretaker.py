@@ -152,6 +152,23 @@ def test_where_there_is_no_way_back_the_master_stays(tmp_path: Path) -> None:
         assert process.stop() == 0
 
 
+def test_one_that_was_frozen_with_its_caretaker_does_not_hang(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """A container was paused, or the machine had no time for either of them."""
+    now = 100
+    monkeypatch.setattr(caretaker, "time", SimpleNamespace(monotonic=lambda: now))
+    with (tmp_path / "heartbeat").open("wb") as file, subprocess.Popen(["cat"], stdin=-1) as worker:
+        os.utime(file.fileno(), (100, 100))
+        keeper = caretaker.Caretaker(worker.pid, file.fileno(), 60, 2, [])
+        for then in (110, 500, 510, 520, 530, 540, 550, 560):
+            now = then
+            assert keeper._look() > 1
+        now = 561
+        assert keeper._look() == 1
+        assert worker.wait() == -signal.SIGABRT
+
+
 def test_a_worker_that_has_not_come_up_has_nothing_to_close() -> None:
     close_worker(None, SimpleNamespace(pid=7))
 

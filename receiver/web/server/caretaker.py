@@ -48,6 +48,8 @@ class Caretaker:
         self._grace = grace
         self._listeners = listeners
         self._aborted: float | None = None
+        self._looked = time.monotonic()
+        self._since = 0.0
 
     def run(self) -> str:
         """Return how the worker has ended. Raises SystemExit after a signal to end."""
@@ -66,8 +68,12 @@ class Caretaker:
     def _look(self) -> float:
         """Abort a worker that hangs, and then kill it; return the seconds until the next look."""
         now = time.monotonic()
+        if now > self._looked + 2 * _REST:  # we were frozen ourselves, and it with us
+            self._since = now
+        self._looked = now
         if self._aborted is None:
-            if now - posix.fstat(self._heartbeat).st_mtime <= self._timeout:
+            beat = max(posix.fstat(self._heartbeat).st_mtime, self._since)
+            if now - beat <= self._timeout:
                 return _REST
             self._aborted = now
             self._kill(_signal.SIGABRT)
