@@ -64,6 +64,14 @@ def seen(process: Process) -> dict[str, object]:
         return found
 
 
+def kill_worker(process: Process) -> int:
+    """Kill the worker, and return once none of its threads can accept any more."""
+    worker = process.worker()
+    os.kill(worker, signal.SIGKILL)
+    wait_until(lambda: not Path(f"/proc/{worker}").exists(), what="it has ended")
+    return worker
+
+
 @pytest.fixture
 def server(tmp_path: Path) -> Iterator[Process]:
     with running(tmp_path, graceful_timeout=2) as process:
@@ -88,7 +96,7 @@ def test_it_holds_nothing_of_the_application(server: Process) -> None:
 def test_a_worker_that_dies_is_replaced_on_the_same_socket(server: Process) -> None:
     before = server.worker()
     for _ in range(2):
-        os.kill(server.worker(), signal.SIGKILL)
+        kill_worker(server)
         assert seen(server)["pid"] not in {before, 0}  # it waited in the socket
         rests(server)
     said = server.log.read_text()
@@ -132,7 +140,7 @@ def test_no_signal_is_lost_on_the_way_there_and_back(tmp_path: Path) -> None:
         asked = 0
         for victim in (False, True):
             if victim:
-                os.kill(process.worker(), signal.SIGKILL)
+                kill_worker(process)
                 wait_until(lambda: not resting(process), what="the master is back")
             while not resting(process):
                 process.arbiter.send_signal(signal.SIGHUP)
@@ -146,8 +154,7 @@ def test_no_signal_is_lost_on_the_way_there_and_back(tmp_path: Path) -> None:
 def test_where_there_is_no_way_back_the_master_stays(tmp_path: Path) -> None:
     with running(tmp_path, interpreter="/nowhere") as process:
         wait_until(lambda: "cannot become small" in process.log.read_text(), what="it says so")
-        before = process.worker()
-        os.kill(before, signal.SIGKILL)
+        before = kill_worker(process)
         wait_until(lambda: seen(process)["pid"] != before, what="there is another")
         assert process.stop() == 0
 
