@@ -109,6 +109,8 @@ def test_a_worker_that_dies_is_replaced_on_the_same_socket(server: Process) -> N
 def test_one_that_hangs_is_replaced(server: Process) -> None:
     before = server.worker()
     os.kill(before, signal.SIGSTOP)
+    tasks = list(Path(f"/proc/{before}/task").glob("*/stat"))
+    wait_until(lambda: all(") T " in task.read_text() for task in tasks), what="no thread accepts")
     (heartbeat,) = (path for path in fds(server) if "wgunicorn" in str(path.readlink()))
     os.utime(heartbeat, (0, 0))
     server.arbiter.send_signal(signal.SIGWINCH)  # it looks at once
