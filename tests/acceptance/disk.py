@@ -56,7 +56,17 @@ class Disk:
 
     def remount(self, how: str) -> None:
         """Mount it again as `ro` or `rw`."""
-        self._do("mount", "-o", f"remount,{how}", str(self.folder))
+
+        def remounted() -> bool:
+            try:
+                self._do("mount", "-o", f"remount,{how}", str(self.folder))
+            except OSError as error:
+                if "busy" not in str(error):
+                    raise
+                return False  # who was killed has its files open for a moment
+            return True
+
+        wait_until(remounted, what=f"it is mounted as {how}")
 
     def repair(self) -> None:
         """Do what an operator does with a file system that has gone read-only."""

@@ -240,7 +240,8 @@ def test_a_hundred_duplicates_are_one_action(server: Healed) -> None:
 
 def test_an_alert_that_comes_back_is_another_episode(tmp_path: Path) -> None:
     spies = Spies(tmp_path / "spies")
-    strategies = {"x": strategy(spies.step("x"), match="X", grace_period="0")}
+    budget = [{"runs": 1_000, "per": "1h"}]  # it is acted on again and again until its end
+    strategies = {"x": strategy(spies.step("x"), match="X", grace_period="0", budget=budget)}
     with Undaunted(tmp_path, strategies) as server:
         first = alert("X")
         server.post(first)
