@@ -7,6 +7,7 @@ so who accepts alerts waits for no run, and runs of different targets do not wai
 from __future__ import annotations
 
 import logging
+import select
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
@@ -48,7 +49,8 @@ class PostgresJournal(Journal):
         self._fence = threading.local()
         self._readers = ConnectionPool(
             url, kwargs={"autocommit": True, **CONNECT}, min_size=1, max_size=READERS,
-            configure=configure, timeout=10.0, reconnect_timeout=0, open=True, name="readers",
+            configure=configure, check=_still_there, timeout=10.0, reconnect_timeout=0, open=True,
+            name="readers",
         )  # fmt: skip
         self._writers = {
             lane: PostgresWriter(lane, self._server, observe_commit=observe_commit) for lane in Lane
@@ -209,3 +211,14 @@ class PostgresJournal(Journal):
             self._readers.check()
             server.away = server.trouble = ""
             log.warning("%s is back", server.shown)
+
+
+def _still_there(connection: psycopg.Connection[Any]) -> None:
+    """Raise where the server has ended *connection*, which was idle.
+
+    A server that restarts says so, or closes it: asking each time would cost a round trip a read.
+    """
+    said = select.poll()
+    said.register(connection.fileno(), select.POLLIN)
+    if said.poll(0):
+        ConnectionPool.check_connection(connection)
