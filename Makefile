@@ -84,7 +84,7 @@ image: ## Build the image promheal; needs Docker
 	docker build --file deploy/Dockerfile --tag promheal .
 
 # Most tests wait for a clock or another process, so four run beside each other. Those that start much
-# run in pairs afterwards, file by file, and those that measure time alone. What fails in company is run
+# run three files at a time afterwards, and those that measure time alone. What fails in company is run
 # once more alone, for a busy machine misses deadlines; it counts when it fails again. pytest's 5 means
 # that none was selected, which a part may.
 test: develop upstreams ## Run every test (ARGS='-k name' for some; UPSTREAMS=old, new: by which Prometheus)
@@ -95,8 +95,8 @@ test: develop upstreams ## Run every test (ARGS='-k name' for some; UPSTREAMS=ol
 	    $(BIN)/python -m pytest --last-failed --last-failed-no-failures none || code=$$?; fi; \
 	  case $$code in 0) ran=1 ;; 5) ;; *) failed=1 ;; esac; \
 	}; \
-	part -n 4 --dist worksteal -m 'not alone and not paired'; \
-	part -n 2 --dist loadfile -m paired; \
+	part -n 4 --dist worksteal -m 'not alone and not heavy'; \
+	part -n 3 --dist loadfile -m heavy; \
 	part -m alone; \
 	test $$failed -eq 0 && test $$ran -eq 1
 
@@ -108,7 +108,7 @@ pictures: develop .tools/grafana-pictures/installed ## Draw the page and the boa
 	$(BIN)/python -m grafana.pictures .tools/grafana-pictures/node_modules docs/pictures
 
 acceptance-postgres: develop upstreams ## Every acceptance test once more, with the journals in PostgreSQL; some ten minutes
-	$(BIN)/python -m pytest -n 4 --dist worksteal --storage=postgres -m 'not alone and not paired' tests/acceptance
+	$(BIN)/python -m pytest -n 4 --dist worksteal --storage=postgres -m 'not alone and not heavy' tests/acceptance
 
 acceptance-upstreams: develop ## Every acceptance test with the oldest and with the newest Prometheus and Alertmanager
 	@for generation in old new; do \

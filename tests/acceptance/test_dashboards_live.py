@@ -10,7 +10,7 @@ import pytest
 from tests.acceptance.life import ALL, ONE, Life, eventful_life
 from tests.boards import Json, Query, committed, filled, label_values, marks, targets, variables
 
-pytestmark = pytest.mark.paired
+pytestmark = pytest.mark.heavy
 
 BOARDS = committed()
 EACH = pytest.mark.parametrize("board", BOARDS, ids=lambda board: board["uid"])

@@ -32,7 +32,7 @@ from tests.acceptance.test_rules_live import rules
 from tests.chain import wait_until
 from tests.figures import Record
 
-pytestmark = pytest.mark.paired
+pytestmark = pytest.mark.heavy
 
 ALERTS: Final = int(os.environ.get("ALERTS", "150"))
 KILLS: Final = int(os.environ.get("KILLS", "5"))

@@ -16,7 +16,7 @@ from tests.acceptance.browser import DESKTOP, PHONE, chromium, page_of
 from tests.acceptance.eventful import Scene, eventful
 from tests.acceptance.server import PATIENCE, Promheal, alert, strategy
 
-pytestmark = pytest.mark.paired
+pytestmark = pytest.mark.heavy
 
 SOON = PATIENCE * 1000
 

@@ -16,7 +16,7 @@ from tests.acceptance.server import PATIENCE, Promheal, alert, ask, strategy
 from tests.chain import Program, start_alertmanager, start_prometheus, wait_until
 from tests.tools import REPOSITORY
 
-pytestmark = pytest.mark.paired
+pytestmark = pytest.mark.heavy
 
 FASTER: Final = (
     (r"\[[25]m\]", "[8s]"),

@@ -33,7 +33,7 @@ from tests.chain import Exporter, start_alertmanager, start_prometheus, wait_unt
 from tests.listener import Listener
 from tests.tools import REPOSITORY, tool
 
-pytestmark = pytest.mark.paired
+pytestmark = pytest.mark.heavy
 
 HERE: Final = Path(__file__).parent
 LIMITED, LEAKING, ASKING, SLOW, MAIL, ODD = "limited", "leaking", "asking", "slow", "mail", "odd"

@@ -147,14 +147,14 @@ def ended(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, dict[s
             yield {run["target"].split('"')[1]: run for run in full}
 
 
-@pytest.mark.paired
+@pytest.mark.heavy
 def test_every_good_heal_of_a_rule_with_a_window_is_healed(
     ended: dict[str, dict[str, Any]],
 ) -> None:
     assert [ended[name]["outcome"] for name in GOOD] == ["healed"] * EACH
 
 
-@pytest.mark.paired
+@pytest.mark.heavy
 def test_every_vain_one_is_ineffective_and_none_before_its_rule_can_tell(
     ended: dict[str, dict[str, Any]],
 ) -> None:
