@@ -52,15 +52,15 @@ def test_at_rest_it_is_small_and_quiet(tmp_path: Path, record_property: Record) 
     with servers.promheal(servers.configure(tmp_path)) as server:
         command = Path(f"/proc/{server.pid}/cmdline")
         wait_until(lambda: b"caretaker.py" in command.read_bytes(), what="its master is small")
-        use(server)
-        server.settle()
         *each, whole = held(server)
-        found = idle(server, scaled(5, 600))
-        record_property("PSS, MiB", whole["pss"])
-        record_property("CPU, %", found["cpu_percent"])
-        record_property("wake-ups a second", found["wakeups_per_second"])
         assert whole["pss"] <= 50, each
         assert whole["threads"] <= 25, each
+        use(server)
+        server.settle()
+        found = idle(server, scaled(5, 600))
+        record_property("CPU, %", found["cpu_percent"])
+        record_property("wake-ups a second", found["wakeups_per_second"])
         assert found["wakeups_per_second"] < 5
-        *each, whole = held(server)
-        assert whole["pss"] <= 50, each
+        # What it needed for that it gives back every ten seconds.
+        wait_until(lambda: held(server)[-1]["pss"] <= 50, within=20, what="it is small again")
+        record_property("PSS, MiB", held(server)[-1]["pss"])

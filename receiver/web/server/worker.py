@@ -37,6 +37,8 @@ from receiver.web.server.reading import DEADLINE, RequestReader
 
 _READERS: Final = 2
 _M_ARENA_MAX: Final = -8  # malloc.h
+_TIDY_EVERY: Final = 10.0
+"""Seconds between the times at which unused memory is given back to the system."""
 _TICK: Final = 1.0  # seconds; deadlines are that coarse
 _REST: Final = 10.0  # seconds at most between two heartbeats for gunicorn
 _STOP_TICK: Final = 0.1  # seconds
@@ -112,7 +114,11 @@ class CompleteRequestWorker(ThreadWorker):  # type: ignore[misc]  # gunicorn has
         for _ in range(_READERS):
             threading.Thread(target=self._read, name="reader", daemon=True).start()
         self._responder.start()
+        tidy_at = 0.0
         while self.alive and self.is_parent_alive():
+            if time.monotonic() >= tidy_at:
+                _give_memory_back()
+                tidy_at = time.monotonic() + _TIDY_EVERY
             self._tick(self._rest())
         self.alive = False
         self._stop()
@@ -210,3 +216,10 @@ def _share_one_heap() -> None:
     mallopt = getattr(ctypes.CDLL(None), "mallopt", None)  # musl has no heaps beside the first
     if mallopt is not None:
         mallopt(_M_ARENA_MAX, 1)
+
+
+def _give_memory_back() -> None:
+    """Have the C library return free pages; by itself it keeps those below others in use."""
+    trim = getattr(ctypes.CDLL(None), "malloc_trim", None)  # musl returns them by itself
+    if trim is not None:
+        trim(0)
