@@ -23,7 +23,7 @@ LIMITS: Final = {
     "arrows": 178,
     "back": 0,
     "floors": 14,
-    "arrows of modules, for 100 modules": 451,
+    "arrows of modules, for 100 modules": 452,
     "files above 300 lines": 1,
     "names of classes in several files": 0,
 }

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import pathlib
 from collections.abc import Callable, Iterable, Mapping
-from difflib import get_close_matches
 from importlib.metadata import EntryPoint, entry_points
 from typing import Any, ClassVar, Final
 
@@ -24,6 +23,7 @@ from receiver.errors import ConfigError
 from receiver.process.interpreters import Reading
 from receiver.services import Inventory
 from receiver.template import VARIABLES, is_template
+from receiver.yaml.diagnostics import nearest
 
 GROUP: Final = "promheal.actions"
 """The entry point group in which plug-ins announce actions."""
@@ -140,8 +140,8 @@ def unknown_service(name: str, inventory: Inventory) -> Iterable[str]:
     """Yield that no service has this *name*, with the nearest, for an action's `problems`."""
     if is_template(name) or name in inventory.names:
         return
-    near = get_close_matches(name, inventory.names, 1)
-    hint = f"did you mean {near[0]!r}? " if near else ""
+    near = nearest(name, inventory.names)
+    hint = f"did you mean {near!r}? " if near else ""
     known = ", ".join(sorted(inventory.names)[:20]) or "none"
     yield f"service: no {name!r} in services.yml; {hint}known: {known}"
 
@@ -183,8 +183,8 @@ class Actions:
         try:
             return self._actions[name]
         except KeyError:
-            near = get_close_matches(name, self._actions, 1)
-            hint = f"did you mean {near[0]!r}? " if near else ""
+            near = nearest(name, self._actions)
+            hint = f"did you mean {near!r}? " if near else ""
             raise ConfigError(
                 f"unknown action {name!r}; {hint}known: {', '.join(self.names)}"
             ) from None

@@ -8,10 +8,9 @@ supervisord lets go of it, whatever our deadline is.
 from __future__ import annotations
 
 import time
-import xmlrpc.client
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
-from typing import Final
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Final
 from urllib.parse import urlsplit
 
 import msgspec
@@ -21,7 +20,9 @@ from receiver.errors import ActionError
 from receiver.policy.http_config import PLAIN, BasicAuth, HTTPConfig
 from receiver.policy.texts import AnyUrl, FilePath
 from receiver.services import ServiceState, ServiceStatus
-from receiver.services.supervisord import BAD_NAME, NO_SUPERVISORD, ProcessInfo, SupervisordClient
+
+if TYPE_CHECKING:  # XML takes half a MiB, and not everybody has a supervisord
+    from receiver.services.supervisord import ProcessInfo, SupervisordClient
 
 _POLL: Final = 0.05  # seconds
 _TAIL: Final = 2000  # bytes of its stderr that are shown when it does not start
@@ -112,13 +113,21 @@ class Supervisor(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_field
     @contextmanager
     def connected(self, deadline: float) -> Iterator[SupervisordClient]:
         """Give a client, and translate what goes wrong with it into ActionError."""
+        from xmlrpc.client import Fault, ProtocolError  # noqa: PLC0415
+
+        from receiver.services.supervisord import (  # noqa: PLC0415
+            BAD_NAME,
+            NO_SUPERVISORD,
+            SupervisordClient,
+        )
+
         where = f"supervisord at {self.socket or self.url}"
         client = SupervisordClient(
             self.url, self.http_config, socket_path=self.socket or "", deadline=deadline
         )
         try:
             yield client
-        except xmlrpc.client.Fault as fault:
+        except Fault as fault:
             if fault.faultCode == BAD_NAME:
                 raise ActionError(
                     f"{where} has no process {self.process!r}; `supervisorctl status` lists them"
@@ -126,7 +135,7 @@ class Supervisor(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_field
             raise ActionError(
                 f"{where} refused for {self.process!r}: {fault.faultString}"
             ) from None
-        except xmlrpc.client.ProtocolError as error:
+        except ProtocolError as error:
             hint = "; check `username` and `password_file`" if error.errcode == 401 else ""
             raise ActionError(f"{where} answered {error.errcode} {error.errmsg}{hint}") from None
         except NoReplyError as error:
@@ -179,7 +188,5 @@ def _status(infos: list[ProcessInfo]) -> ServiceStatus:
 
 def _failed(client: SupervisordClient, info: ProcessInfo, problem: str) -> ActionError:
     """Return the error that tells why a program does not run, with the end of its stderr."""
-    tail = ""
-    with suppress(xmlrpc.client.Error, OSError):  # its log is not kept: the state says enough
-        tail, _, _ = client.call("tailProcessStderrLog", info.full_name, 0, _TAIL)
+    tail = client.stderr(info.full_name, _TAIL)
     return ActionError(f"{info.full_name} was started, but {problem}: {info.words}", output=tail)

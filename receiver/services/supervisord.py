@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 import xmlrpc.client
+from contextlib import suppress
 from http import HTTPStatus
 from typing import Any, Final
 from xml.parsers.expat import ExpatError
@@ -81,6 +82,13 @@ class SupervisordClient:
             if fault.faultCode != _SPAWN_ERROR:
                 raise
             # It ended before this call did. That is what BACKOFF is for: it is seen what follows.
+
+    def stderr(self, name: str, most: int) -> str:
+        """Return the last *most* bytes of its stderr; nothing where its log is not kept."""
+        with suppress(xmlrpc.client.Error, OSError):
+            tail, _, _ = self.call("tailProcessStderrLog", name, 0, most)
+            return str(tail)
+        return ""
 
     def infos(self, process: str) -> list[ProcessInfo]:
         """Return what supervisord knows of the process, or of each of `group:*`."""

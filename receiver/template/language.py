@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator
-from difflib import get_close_matches
 from typing import TYPE_CHECKING, Final
 
 from receiver.template.values import FILTERS, text_of
@@ -163,6 +162,8 @@ def _path_problems(path: tuple[str, ...], *, whole: bool) -> Iterator[str]:
 
 
 def _known(name: str, names: tuple[str, ...]) -> str:
+    from difflib import get_close_matches  # noqa: PLC0415  few make a mistake, and it is large
+
     near = get_close_matches(name, names, 1)
     hint = f"did you mean `{near[0]}`? " if near else ""
     return f"{hint}known: {', '.join(names)}"

@@ -8,7 +8,6 @@ from __future__ import annotations
 import logging
 import re
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from difflib import get_close_matches
 from time import monotonic
 from typing import Final, NamedTuple
 
@@ -19,6 +18,7 @@ from receiver.web.access.denied_requests import LONGEST_PATH
 from receiver.web.access.login_throttle import network
 from receiver.web.answers import error
 from receiver.web.log_throttle import LogThrottle
+from receiver.yaml.diagnostics import nearest
 
 log: Final = logging.getLogger("promheal.web")
 
@@ -111,7 +111,7 @@ def _hint(method: str, path: str, served: Sequence[Served], root: str) -> str:
         for each, methods in _written(path, served)
         if each != path and (method in _READS or method in methods)
     }
-    for near in get_close_matches(path, there, n=1):
+    if near := nearest(path, there):
         how = method if method in there[near] else _either(there[near])
         return f"; did you mean {how} {root}{near}?"
     return "."

@@ -9,7 +9,6 @@ from __future__ import annotations
 import re
 import unicodedata
 from collections.abc import Iterable, Iterator
-from difflib import get_close_matches
 from enum import StrEnum
 from typing import Final
 
@@ -132,6 +131,8 @@ def format_problem(problem: Diagnostic, *, color: bool = False) -> str:
 
 def nearest(wrong: str, known: Iterable[str]) -> str | None:
     """Return the closest match of *wrong* in *known*, None if nothing is close."""
+    from difflib import get_close_matches  # noqa: PLC0415  few make a mistake, and it is large
+
     near = get_close_matches(wrong, sorted(known), 1)
     return near[0] if near else None
 

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import time
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 from receiver.policy.texts import AnyUrl, FilePath
 from receiver.services.supervisor import DOWN, Supervisor
-from receiver.services.supervisord import SupervisordClient
 from receiver.services.workers import Counted, Scaled
+
+if TYPE_CHECKING:  # see there
+    from receiver.services.supervisord import SupervisordClient
 
 _WANTED: Final = frozenset({"STARTING", "RUNNING", "BACKOFF"})
 """Those that supervisord keeps up, or tries to."""
