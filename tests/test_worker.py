@@ -406,6 +406,19 @@ def pipeline(socks: list[socket.socket], stop: threading.Event) -> None:
                 sock.send(GET * 200)
 
 
+def waits_of_others(port: int, seconds: float) -> list[float]:
+    """How long legitimate requests take in that time, one after the other, in seconds."""
+    waits, began = [], time.monotonic()
+    while time.monotonic() < began + seconds:
+        asked = time.monotonic()
+        with Client(port) as client:
+            client.send(post(b"legitimate"))
+            assert client.answer() == (200, b"legitimate")
+        waits.append(time.monotonic() - asked)
+        time.sleep(0.05)
+    return waits
+
+
 def test_60_clients_that_pipeline_and_never_read_hold_up_nobody(
     server: Process, capsys: pytest.CaptureFixture[str], record_property: Record
 ) -> None:
@@ -417,14 +430,7 @@ def test_60_clients_that_pipeline_and_never_read_hold_up_nobody(
         stack.callback(sender.join)
         stack.callback(stop.set)
         time.sleep(0.5)
-        waits, began = [], time.monotonic()
-        while time.monotonic() < began + 4:
-            asked = time.monotonic()
-            with Client(server.port) as client:
-                client.send(post(b"legitimate"))
-                assert client.answer() == (200, b"legitimate")
-            waits.append(time.monotonic() - asked)
-            time.sleep(0.05)
+        waits = waits_of_others(server.port, 4)
     p50, p99 = statistics.median(waits), statistics.quantiles(waits, n=100, method="inclusive")[98]
     with capsys.disabled():
         sys.stdout.write(
@@ -476,14 +482,7 @@ def test_900_slow_readers_hold_up_nobody_and_cost_bounded_memory(
         stack.callback(reader.join)
         stack.callback(stop.set)
         wait_until(lambda: all(map(begun, socks)), within=30, what="all are being answered")
-        waits, began = [], time.monotonic()
-        while time.monotonic() < began + 2:
-            asked = time.monotonic()
-            with Client(process.port) as client:
-                client.send(post(b"legitimate"))
-                assert client.answer() == (200, b"legitimate")
-            waits.append(time.monotonic() - asked)
-            time.sleep(0.05)
+        waits = waits_of_others(process.port, 2)
         grown = peak(worker) - before
         wait_until(lambda: "too much was unread" in process.log.read_text(), within=10)
     p99 = statistics.quantiles(waits, n=100, method="inclusive")[98]
